@@ -1,0 +1,213 @@
+"""What a check is: a frozen question, the evidence it asks for, and how it reads the numbers.
+
+A check's fields are its parameters, so the check *is* its record in the report, and replaying a report is
+validating that record again. This module names tensors in annotations only: `judge` must import without torch.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from assay.result import Finding, Measured, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+Access = Literal["weights", "activations", "gradients", "training_data"]
+"""Access levels of a report; they follow from `Needs` and are never typed by hand."""
+
+
+class Refusal(Exception):
+    """The check cannot be answered on this evidence; the reason is told, and is no finding.
+
+    Args:
+        reason: a code from the check's `reasons`, e.g. "too_few_items".
+        items: what was wrong, in the name alphabet, e.g. ("line:3:bad_json",); told in `skipped`.
+    """
+
+    def __init__(self, reason: str, items: Sequence[str] = ()) -> None:
+        super().__init__(f"{reason}: {', '.join(items)}" if items else reason)
+        self.reason = reason
+        self.items = tuple(items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is known of the model before any weight is read: from the canonical config and the tensor table."""
+
+    architecture: str
+    """Config's `model_type`, e.g. "gpt2", "bert"."""
+    layers: int
+    """Transformer blocks."""
+    width: int
+    """Residual stream width, d_model."""
+    heads: int
+    vocabulary: int
+    context: int
+    """Longest input, in tokens."""
+    causal: bool
+    """True where a position sees only earlier ones."""
+    tensors: Mapping[str, tuple[int, ...]]
+    """Every tensor in the files by name, with its shape."""
+    mlp_in: tuple[str, ...]
+    """Names of each block's first MLP matrix, in layer order; empty where the architecture is not tabled."""
+    mlp_out: tuple[str, ...]
+    """Names of each block's last MLP matrix, in layer order."""
+    transposed: frozenset[str]
+    """Matrices that the file stores as [in, out] (GPT-2's Conv1D); `Evidence.weights` turns them to [out, in]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """One text to sweep, and the character before which the state is read."""
+
+    id: str
+    """Unique within the check; the row order of `Evidence.activations` is the order of `Needs.texts`."""
+    text: str
+    read_at: int | None = None
+    """Read at the last token that ends at or before this character; None reads the last token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What must be captured before the check can measure."""
+
+    data_roles: tuple[str, ...] = ()
+    """Roles of the audit's data that the check reads."""
+    weights: tuple[str, ...] = ()
+    """Tensor names."""
+    sites: tuple[str, ...] = ()
+    """Activation sites by name: "resid.{l}" is the residual stream after block l, counted from 0."""
+    texts: tuple[Text, ...] = ()
+    """Texts whose states are read at every one of `sites`."""
+    gradients: bool = False
+
+    def access(self) -> tuple[Access, ...]:
+        """Return the access levels that these needs amount to."""
+        levels: list[Access] = []
+        if self.weights:
+            levels.append("weights")
+        if self.sites:
+            levels.append("activations")
+        if self.gradients:
+            levels.append("gradients")
+        return tuple(levels)
+
+
+class Evidence(Protocol):
+    """All that a check may see: exactly what its needs named. No model, no path, no socket, no environment."""
+
+    facts: ModelFacts
+
+    def weights(self, name: str) -> Float[np.ndarray, "out in"]:
+        """Return a named tensor as float64, matrices as [out, in]."""
+        ...
+
+    def activations(self, site: str) -> Float[np.ndarray, "text width"]:
+        """Return the states at a site, float32, one row per text of `Needs.texts`, in their order.
+
+        A text that could not be read (too long, no token before `read_at`) has a row of NaN and is in `lost`.
+        """
+        ...
+
+    def data(self, role: str) -> Sequence[Mapping[str, Any]]:
+        """Return the rows of a role, parsed strictly, in file order."""
+        ...
+
+    def lost(self) -> Mapping[str, str]:
+        """Return the ids of texts that could not be read, with the reason."""
+        ...
+
+    def rng(self, label: str) -> np.random.Generator:
+        """Return the generator of a label: PCG64 seeded by SHA-256("assay-rng/v1\\n" || seed || check || 0x00 || label)."""
+        ...
+
+
+class Control(Protocol):
+    """A re-run of `measure` on spoiled or planted evidence, and the band in which a number must land."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Literal["positive", "negative", "null"]: ...
+
+    def spoil(self, check: Any, seen: Evidence) -> Evidence:
+        """Return the evidence with the effect removed (negative, null) or planted (positive)."""
+        ...
+
+    def bands(self, check: Any, measured: Measured) -> Sequence[Expected]:
+        """Return the numbers that must land, and where; computed from the control's own run."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """One number of a control and its band; the runtime decides `held`."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    labels: Mapping[str, str]
+
+
+class Check(Value, abc.ABC):
+    """A check is a value: its fields are its parameters, and the report records them as they are."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    source: ClassVar[str]
+    controls: ClassVar[tuple[Control, ...]]
+    data_roles: ClassVar[tuple[DataRole, ...]] = ()
+    metrics: ClassVar[tuple[MetricSpec, ...]]
+    words: ClassVar[tuple[str, ...]]
+    """Every word a finding may use."""
+    reasons: ClassVar[tuple[str, ...]]
+    """Every reason code of a refusal or a skipped item."""
+
+    @abc.abstractmethod
+    def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
+        """Say what to capture. Called before any weight is loaded, with the parsed rows of the roles it declares.
+
+        Raises:
+            Refusal: model or data cannot carry this check.
+        """
+
+    @abc.abstractmethod
+    def measure(self, evidence: Evidence) -> Measured:
+        """Measure, and judge nothing. Runs once for real and once under every control.
+
+        Raises:
+            Refusal: the evidence cannot carry this measurement (too few items, one class).
+        """
+
+    @abc.abstractmethod
+    def judge(self, real: Measured, controls: Mapping[str, Measured]) -> tuple[Finding, ...]:
+        """Turn numbers into claims. No tensors, no randomness: anyone can recompute it from the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """A metric that a check may report: the catalogue's promise."""
+
+    name: str
+    unit: str
+    labels: tuple[str, ...]
+    better: Literal["higher", "lower", "none"]
+    determinism: Literal["exact", "tolerance", "statistical"]
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRole:
+    """A role of data that a check reads."""
+
+    name: str
+    required: bool
+    media_type: str
+    summary: str

@@ -1,0 +1,200 @@
+"""The database's tables. Times are milliseconds since 1970 by the database's clock, named for their moment."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+principal = Table(
+    "principal",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("disabled", Boolean, nullable=False, server_default=text("false")),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
+blob_grant = Table(
+    "blob_grant",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("sha256", String(64), ForeignKey("blob.sha256"), primary_key=True),
+    Column("touched_at", BigInteger, nullable=False),
+)
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("tenant", String(64), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("committed_size", BigInteger, nullable=False),
+    Column("complete", Boolean, nullable=False, server_default=text("false")),
+    Column("written_at", BigInteger, nullable=False),
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("manifest_sha256", String(64), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_model_page", "tenant", "created_at", "manifest_sha256"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("principal", String(64), nullable=False),
+    Column("model_sha256", String(64), nullable=False),
+    Column("checks", Text, nullable=False),  # space-separated names, for the list filter
+    Column("request_sha256", String(64), nullable=False),
+    Column("submission", LargeBinary, nullable=False),  # the accepted assay.api.v1.Audit input, serialised
+    Column("state", String(16), nullable=False),
+    Column("state_reason", String(64), nullable=False, server_default=""),
+    Column("retryable", Boolean, nullable=False, server_default=text("false")),
+    Column("outcome", String(16), nullable=False, server_default=""),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("cancel_confirmation", String(16), nullable=False, server_default=""),
+    Column("attempts_max", Integer, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("submitted_at", BigInteger, nullable=False),
+    Column("registered_at", BigInteger),
+    Column("registration_json", Text),  # what the signer answered to `register`: request_sha256, entropy, seed
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Index("ix_audit_page", "tenant", "submitted_at", "id"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("audit", String(32), ForeignKey("audit.id"), nullable=False),
+    Column("kind", String(8), nullable=False),  # whole (shard and combine join when a shardable check exists)
+    Column("shard", Integer, nullable=False, server_default="0"),
+    Column("capability", String(16), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("strikes", Integer, nullable=False, server_default="0"),
+    Column("token", BigInteger, nullable=False, server_default="0"),
+    Column("beat", BigInteger, nullable=False, server_default="0"),
+    Column("worker", String(64), nullable=False, server_default=""),
+    Column("backoff_ms", BigInteger, nullable=False, server_default="0"),
+    Column("published_at", BigInteger),
+    UniqueConstraint("audit", "kind", "shard"),
+    Index(
+        "ix_job_live",
+        "state",
+        "capability",
+        sqlite_where=text("state IN ('QUEUED','LEASED','WAITING')"),
+        postgresql_where=text("state IN ('QUEUED','LEASED','WAITING')"),
+    ),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("audit", String(32), ForeignKey("audit.id"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("job", String(40), ForeignKey("job.id"), nullable=False),
+    Column("job_label", String(16), nullable=False),  # whole, shard:k, combine
+    Column("token", BigInteger, nullable=False),
+    Column("worker", String(64), nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("exit_class", String(24)),
+    Column("cells_json", Text, nullable=False, server_default="[]"),  # seals and usage, host-measured
+    Column("result_sha256", String(64)),
+    Column(
+        "operator_note", Text, nullable=False, server_default=""
+    ),  # last signal and stderr, never leaves the operator
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("audit", String(32), ForeignKey("audit.id"), primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),  # the host's record: answers, environment, sandbox; a blob
+    Column("finalised_at", BigInteger, nullable=False),
+)
+
+report = Table(
+    "report",
+    metadata,
+    Column("audit", String(32), ForeignKey("audit.id"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("files_json", Text, nullable=False),  # [{"path","sha256","size"}]
+    Column("key_id", String(64), nullable=False),
+    Column("signed_at", BigInteger, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("audit", String(32), ForeignKey("audit.id"), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("kind", String(24), nullable=False),
+    Column("detail_json", Text, nullable=False, server_default="{}"),
+    Column("occurred_at", BigInteger, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),  # register, publish, sign, void
+    Column("audit", String(32), ForeignKey("audit.id"), nullable=False),
+    Column("job", String(40), nullable=False, server_default=""),
+    Column("token", BigInteger, nullable=False, server_default="0"),
+    Column("queued_at", BigInteger, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("principal", String(64), primary_key=True),
+    Column("method", String(64), primary_key=True),
+    Column("request_id", String(36), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("resource", String(64), nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
+Index("ix_blob_grant_sha256", blob_grant.c.sha256)
