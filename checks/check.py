@@ -123,7 +123,10 @@ class Evidence(Protocol):
         ...
 
     def rng(self, label: str) -> np.random.Generator:
-        """Return the generator of a label: PCG64 seeded by SHA-256("assay-rng/v1\\n" || seed || check || 0x00 || label)."""
+        r"""Return the generator of a label.
+
+        PCG64 seeded by SHA-256("assay-rng/v1\n" || seed as 8 bytes || check name || 0x00 || label).
+        """
         ...
 
 
@@ -131,10 +134,14 @@ class Control(Protocol):
     """A re-run of `measure` on spoiled or planted evidence, and the band in which a number must land."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name in the catalogue and in the report."""
+        ...
 
     @property
-    def kind(self) -> Literal["positive", "negative", "null"]: ...
+    def kind(self) -> Literal["positive", "negative", "null"]:
+        """Whether the effect is planted, removed, or drawn from the null."""
+        ...
 
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return the evidence with the effect removed (negative, null) or planted (positive)."""
