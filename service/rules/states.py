@@ -1,0 +1,211 @@
+"""States, their legal steps and the classes of an attempt's end, as data (specs: service, section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AuditState(StrEnum):
+    """Where an audit is."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SIGNING = "SIGNING"
+    COMPLETED = "COMPLETED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+AUDIT_STEPS: Mapping[AuditState, frozenset[AuditState]] = {
+    AuditState.QUEUED: frozenset({AuditState.RUNNING, AuditState.CANCELLED}),
+    AuditState.RUNNING: frozenset({AuditState.SIGNING, AuditState.CANCELLING, AuditState.CANCELLED, AuditState.FAILED}),
+    AuditState.SIGNING: frozenset({AuditState.COMPLETED}),
+    AuditState.CANCELLING: frozenset({AuditState.CANCELLED}),
+    AuditState.COMPLETED: frozenset(),
+    AuditState.CANCELLED: frozenset(),
+    AuditState.FAILED: frozenset(),
+}
+"""RUNNING to CANCELLED at once is the cancel that finds no cell: the job waits between two attempts."""
+
+AUDIT_ENDED = frozenset(state for state, steps in AUDIT_STEPS.items() if not steps)
+"""States that nothing leaves; a watch of the audit ends there."""
+
+
+class JobState(StrEnum):
+    """Where a job is: what workers lease."""
+
+    QUEUED = "QUEUED"
+    LEASED = "LEASED"
+    WAITING = "WAITING"
+    """Backing off after a strike."""
+    DONE = "DONE"
+    DEAD = "DEAD"
+    """Out of strikes or attempts."""
+    DROPPED = "DROPPED"
+    """Cancelled."""
+
+
+JOB_STEPS: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.LEASED, JobState.DROPPED}),
+    JobState.LEASED: frozenset({JobState.DONE, JobState.WAITING, JobState.QUEUED, JobState.DEAD, JobState.DROPPED}),
+    JobState.WAITING: frozenset({JobState.QUEUED, JobState.DROPPED}),
+    JobState.DONE: frozenset(),
+    JobState.DEAD: frozenset(),
+    JobState.DROPPED: frozenset(),
+}
+
+
+class Outcome(StrEnum):
+    """What a report says as a whole; never a verdict about the model."""
+
+    MEASURED = "MEASURED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    REFUSED = "REFUSED"
+    FAILED = "FAILED"
+
+
+def outcome_of(answers: tuple[tuple[str, bool], ...]) -> Outcome:
+    """Return an audit's outcome from each answer's (outcome, valid).
+
+    No answers at all is INCONCLUSIVE: silence never reads as a pass.
+    """
+    if not answers:
+        return Outcome.INCONCLUSIVE
+    if all(outcome == "measured" and valid for outcome, valid in answers):
+        return Outcome.MEASURED
+    for word, whole in (("refused", Outcome.REFUSED), ("failed", Outcome.FAILED)):
+        if all(outcome == word for outcome, _ in answers):
+            return whole
+    return Outcome.INCONCLUSIVE
+
+
+class CancelConfirmation(StrEnum):
+    """How it is known that a cancelled audit's cell is dead."""
+
+    KILLED = "KILLED"
+    LEASE_EXPIRED = "LEASE_EXPIRED"
+
+
+class ExitClass(StrEnum):
+    """How an attempt ended."""
+
+    OK = "OK"
+    REFUSED = "REFUSED"
+    CELL_CRASHED = "CELL_CRASHED"
+    MEMORY_LIMIT = "MEMORY_LIMIT"
+    LIMIT_HIT = "LIMIT_HIT"
+    TIME_LIMIT = "TIME_LIMIT"
+    RESULT_REJECTED = "RESULT_REJECTED"
+    WORKER_LOST = "WORKER_LOST"
+    HOST_FAULT = "HOST_FAULT"
+    ISOLATION_UNAVAILABLE = "ISOLATION_UNAVAILABLE"
+    DRAINED = "DRAINED"
+    CANCELLED = "CANCELLED"
+
+
+class Then(StrEnum):
+    """What follows the end of an attempt."""
+
+    FINALISE = "finalise"
+    """A result is stored: the cell's own, or one `failed` answer per check written by the host."""
+    WAIT = "wait"
+    """The job backs off, then queues again."""
+    REQUEUE = "requeue"
+    """The job queues again at once."""
+    FAIL = "fail"
+    """The job is dead and its audit has failed."""
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitRule:
+    """What one exit class costs and leads to."""
+
+    then: Then
+    strike: bool = False
+    """Whether it counts as an infrastructure failure of the job."""
+    repeats: int = 0
+    """With FINALISE: so many earlier ends of this class are retried instead."""
+    reason: str = "ATTEMPTS_EXHAUSTED"
+    """The audit's `state_reason` when no retry is left."""
+    retryable: bool = True
+    """Whether sending the same request again could succeed, when no retry is left."""
+
+
+EXIT_RULES: Mapping[ExitClass, ExitRule] = {
+    ExitClass.OK: ExitRule(then=Then.FINALISE),
+    ExitClass.REFUSED: ExitRule(then=Then.FINALISE),
+    ExitClass.CELL_CRASHED: ExitRule(then=Then.FINALISE, strike=True, repeats=1),
+    ExitClass.MEMORY_LIMIT: ExitRule(then=Then.FINALISE),
+    ExitClass.LIMIT_HIT: ExitRule(then=Then.FINALISE),
+    ExitClass.TIME_LIMIT: ExitRule(then=Then.FINALISE),
+    ExitClass.RESULT_REJECTED: ExitRule(then=Then.FINALISE),
+    # A poisonous job that kills worker after worker must not be sent again and again.
+    ExitClass.WORKER_LOST: ExitRule(then=Then.WAIT, strike=True, retryable=False),
+    ExitClass.HOST_FAULT: ExitRule(then=Then.WAIT, strike=True, reason="HOST_FAULT"),
+    ExitClass.ISOLATION_UNAVAILABLE: ExitRule(then=Then.REQUEUE),
+    ExitClass.DRAINED: ExitRule(then=Then.REQUEUE),
+    ExitClass.CANCELLED: ExitRule(then=Then.CANCEL),
+}
+
+STRIKES_MAX = 3
+"""Specs: service, section 15. Two bad machines are bad luck; a third points at the job."""
+
+
+def next_step(exit_class: ExitClass, *, strikes: int, attempt: int, attempts_max: int, repeated: int) -> Then:
+    """Return what follows an attempt.
+
+    Args:
+        exit_class: how the attempt ended.
+        strikes: the job's strikes before this end.
+        attempt: the job's count of attempts, this one included.
+        attempts_max: attempts that the request allows.
+        repeated: earlier attempts of the job that ended in the same class.
+    """
+    rule = EXIT_RULES[exit_class]
+    if rule.then is Then.CANCEL:
+        return Then.CANCEL
+    spent = attempt >= attempts_max or strikes + rule.strike >= STRIKES_MAX
+    if rule.then is Then.FINALISE:
+        # A crash without a retry left is answered, not failed: the evidence is the crash, and it can be signed.
+        return Then.FINALISE if repeated >= rule.repeats or spent else Then.WAIT
+    return Then.FAIL if spent else rule.then
+
+
+BACKOFF_BASE_MS = 5_000
+BACKOFF_MAX_MS = 300_000
+"""Specs: service, section 8: min(5 s x 2^strikes, 5 min)."""
+
+
+def backoff_ms(strikes: int, *, base_ms: int = BACKOFF_BASE_MS) -> int:
+    """Return how long a job waits after its `strikes`-th strike, in milliseconds."""
+    return min(base_ms << min(strikes, 30), BACKOFF_MAX_MS)
+
+
+EVENT_DETAILS: Mapping[str, frozenset[str]] = {
+    "state_changed": frozenset({"state", "reason"}),
+    "registered": frozenset({"request_sha256"}),
+    "attempt_started": frozenset({"job", "number"}),
+    "attempt_ended": frozenset({"job", "number", "exit_class"}),
+    "phase_reached": frozenset({"phase", "done", "owed"}),
+}
+"""Kinds of events and exactly the keys of each one's detail. No text from inside a cell is ever an event."""
+
+PHASES = (
+    "materialising",
+    "starting",
+    "loading",
+    "sweep",
+    "measuring",
+    "controls",
+    "judging",
+    "storing",
+    "sealing",
+)
+"""Values of `phase`: the host's own and the steps that a cell may report."""
+
+CELL_STEPS = PHASES[1:-2]
+"""The steps a cell may report, by index on its progress channel."""

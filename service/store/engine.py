@@ -1,0 +1,169 @@
+"""Connections to the database: one writer at a time on SQLite, autocommit reads, the database's own clock.
+
+StoreError                 the root of this package
+ |- StoreBusy              another writer held the lock for longer than `busy_ms`; call again
+ |- StoreConflict          a unique or foreign key refused the row
+ |- StoreUnavailable       the database cannot be reached or written
+ `- StoreNotUsable         wrong address, network file system or revision: an operator must act
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from service.store.location import refuse_network_file_system
+
+BUSY_MS_API = 3_000
+"""Specs: service, section 7: a caller hears UNAVAILABLE rather than wait longer."""
+
+BUSY_MS = 10_000
+"""Everywhere else."""
+
+_WRITER = "assay_writer"
+"""Execution option that marks a connection whose transaction will write."""
+
+
+class StoreError(Exception):
+    """Root of the store's errors."""
+
+
+class StoreBusy(StoreError):
+    """Another writer held the lock for longer than `busy_ms`; call again."""
+
+
+class StoreConflict(StoreError):
+    """A unique or foreign key refused the row."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, read or written."""
+
+
+class StoreNotUsable(StoreError):
+    """The address, its file system or its revision is wrong; the message says what an operator must do."""
+
+
+class Store:
+    """One database. Threads share it; each `begin` or `read` takes a connection of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writer = engine.execution_options(**{_WRITER: True})
+        self._engine = engine
+
+    @property
+    def dialect(self) -> str:
+        """The database's kind: "sqlite" or "postgresql"."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction that writes; it commits at the end of the block and rolls back on an exception.
+
+        Raises:
+            StoreBusy: the write lock was not free within `busy_ms`.
+            StoreConflict: a constraint refused a row and the block did not catch `IntegrityError` itself.
+            StoreUnavailable: anything else that the database reported.
+        """
+        with _translated(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a connection for reads; each statement sees the newest committed state.
+
+        Raises:
+            StoreUnavailable: what the database reported.
+        """
+        with _translated(), self._reader.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._engine.dispose()
+
+
+def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
+    """Open a database; nothing is created and no revision is checked (see `migrations.check_revision`).
+
+    Args:
+        url: SQLAlchemy address, "sqlite:////absolute/path" or "postgresql+psycopg://...".
+        busy_ms: how long a writer waits for the lock, in milliseconds.
+
+    Raises:
+        StoreNotUsable: the address is malformed, of another kind, in memory, or on a network file system.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreNotUsable("database_url is not an address: write sqlite:////absolute/path/assay.db") from error
+    if parsed.get_backend_name() == "postgresql":
+        # READ COMMITTED: every step is one conditional statement, so nothing needs a snapshot.
+        return Store(create_engine(parsed, isolation_level="READ COMMITTED", pool_pre_ping=True))
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or not Path(parsed.database).is_absolute():
+        raise StoreNotUsable("database_url must be sqlite:////absolute/path or postgresql+psycopg://host/name")
+    refuse_network_file_system(Path(parsed.database), StoreNotUsable)
+    engine = create_engine(
+        parsed, connect_args={"timeout": busy_ms / 1000}, pool_size=8, max_overflow=56, pool_timeout=30
+    )
+    _set_up_sqlite(engine, busy_ms)
+    return Store(engine)
+
+
+def now_ms(connection: Connection) -> int:
+    """Return the database's clock, in milliseconds since 1970."""
+    return int(connection.execute(text(_CLOCKS[connection.dialect.name])).scalar_one())
+
+
+_CLOCKS = {
+    # unixepoch('subsec') silently gives NULL before SQLite 3.42.
+    "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    # now() is the transaction's start; a step's time is the statement's.
+    "postgresql": "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+}
+
+
+def _set_up_sqlite(engine: Engine, busy_ms: int) -> None:
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver begins deferred transactions, which fail at once on upgrade
+        for pragma in (
+            f"busy_timeout={busy_ms}",
+            "journal_mode=WAL",
+            "synchronous=FULL",  # NORMAL may drop the last commits on power loss
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get(_WRITER):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise StoreConflict(f"the database refused a row: {error.orig}") from error
+    except OperationalError as error:
+        if _is_locked(error.orig):
+            raise StoreBusy("another writer holds the database; call again") from error
+        raise StoreUnavailable(f"the database failed: {error.orig}") from error
+    except DBAPIError as error:
+        raise StoreUnavailable(f"the database failed: {error.orig}") from error
+
+
+def _is_locked(error: Any) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
