@@ -1,0 +1,1 @@
+"""Wiring: configuration, keys, the command line, and the tree of processes. The only floor that sees all others."""

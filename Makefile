@@ -1,0 +1,87 @@
+# Everything a newcomer needs: `make demo` and `make test`. Every install step of the project is in this file.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup system node demo test test-all lint proto catalogue nulls bench sandbox-report soak clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE ?= var/cache
+FAULTS ?= 5
+SEED ?= 1
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+# Debian packages, each named by the command that shows it is there. As another user than root: says what to install.
+system:
+	@missing=()
+	for pair in bwrap:bubblewrap redis-server:redis-server openssl:openssl setpriv:util-linux; do
+	  command -v "$${pair%%:*}" >/dev/null || missing+=("$${pair##*:}")
+	done
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+	if [ $${#missing[@]} -gt 0 ]; then
+	  if [ "$$(id -u)" != 0 ]; then echo "Please install: apt-get install $${missing[*]}"; exit 1; fi
+	  apt-get update -qq
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null
+	fi
+
+$(VENV)/.installed: constraints.txt pyproject.toml client/pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed; give PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ./client -e '.[checks,dev]'
+	touch $@
+
+setup: system $(VENV)/.installed ## Install what is missing
+
+# Node is for the proto linter and for the test that a client in another language works.
+node:
+	@if ! command -v npm >/dev/null; then
+	  if [ "$$(id -u)" != 0 ]; then echo "Please install: apt-get install nodejs npm"; exit 1; fi
+	  apt-get update -qq
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+	fi
+	if [ tests/node/package-lock.json -nt tests/node/node_modules/.package-lock.json ]; then
+	  npm --prefix tests/node ci --silent --no-audit --no-fund
+	  touch tests/node/node_modules/.package-lock.json
+	fi
+
+demo: setup ## Audit two models on an embedded service; ends in verified signed reports
+	@CACHE=$(CACHE) deploy/demo.sh
+
+test: setup node ## All tests that need no GPU (under 12 minutes on 2 cores)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+test-all: setup node ## The slow tests too
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup node ## Style, types, import contracts, protos, stale generated files
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	tests/node/node_modules/.bin/buf lint protos
+	deploy/stale.sh
+
+proto: setup ## Make the stubs from the protos
+	@protos/generate.sh >/dev/null
+
+catalogue: setup ## Make catalogue.json and architectures.json from the checks
+	@$(BIN)/python -m checks catalogue --out client/assay/catalogue.json --architectures checks/architectures.json
+
+nulls: setup ## Make the committed null tables of clusterability (minutes)
+	@$(BIN)/python -m checks.clusterability.nulls
+
+bench: setup ## Measure: audit against bare forward passes, submit to first forward
+	@CACHE=$(CACHE) $(BIN)/python benchmarks/audit_overhead.py
+
+sandbox-report: setup ## Print the attack matrix of this machine's sandbox
+	@$(BIN)/python -m sandbox report
+
+soak: setup ## Kill processes FAULTS times (SEED replays the plan) and count what was lost
+	@$(BIN)/python benchmarks/soak.py --faults $(FAULTS) --seed $(SEED)
+
+clean: ## Remove what the project made here, but not the caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build client/build *.egg-info client/*.egg-info

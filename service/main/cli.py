@@ -1,0 +1,143 @@
+"""The command line of the server: `assay-server dev`, one command per role, and local administration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.main import config, dev, pki, roles
+from service.main.children import ChildFailed
+
+EXIT_USAGE = 3
+"""As in the client: usage or configuration; argparse's own 2 would read as "could not tell"."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]  # never returns: exits
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the return value is the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (config.ConfigError, dev.AlreadyRunning) as error:
+        print(f"assay-server: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except ChildFailed as error:
+        print(f"assay-server: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="assay-server", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    start = commands.add_parser("dev", help="start everything under one data folder, on loopback")
+    start.add_argument("--data", type=Path, default=Path(".assay"), help="data folder (default: .assay)")
+    start.add_argument("--port", type=int, default=0, help="port of the API (default: a free one)")
+    start.add_argument("--slots", type=int, default=1, help="audits at a time (default: 1)")
+    start.add_argument("--lease-s", type=float, default=30.0, help="lease of a job in seconds (default: 30)")
+    start.add_argument("--memory-mib", type=int, help="memory limit of one cell in MiB (default: the sandbox's)")
+    start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
+    start.add_argument(
+        "--guest-program", type=Path, metavar="FILE", help="rehearse failures: run this Python file in the cell instead"
+    )
+    start.set_defaults(run=_dev)
+    for role in roles.ROLES:
+        one = commands.add_parser(role, help=f"run the {role} alone")
+        one.add_argument("--config", type=Path, required=True, help="the server's TOML configuration")
+        one.add_argument("--ready-fd", type=int, help="write a line here once the role serves")
+        one.set_defaults(run=_role, role=role)
+    migrate = commands.add_parser("migrate", help="bring the database to this version's revision")
+    migrate.add_argument("--config", type=Path, required=True)
+    migrate.set_defaults(run=_migrate)
+    _add_administration(commands)
+    return parser
+
+
+def _add_administration(commands: argparse._SubParsersAction[_Parser]) -> None:
+    certificates = commands.add_parser(
+        "certificates", help="make a private authority, a server and client certificates"
+    )
+    certificates.add_argument("--out", type=Path, required=True)
+    certificates.add_argument("--host", action="append", default=[], help="name or address of the server (repeatable)")
+    certificates.add_argument("--principal", action="append", default=[], help="client certificate for (repeatable)")
+    certificates.set_defaults(run=_certificates)
+    key = commands.add_parser("signing-key", help="make the key that signs reports, unless it is there")
+    key.add_argument("--out", type=Path, required=True, help="private key; the public one is written beside it")
+    key.set_defaults(run=_signing_key)
+    principal = commands.add_parser("principals", help="say who may use the service")
+    principal.add_argument("--config", type=Path, required=True)
+    principal.add_argument("action", choices=("add", "disable", "list"))
+    principal.add_argument("id", nargs="?", default="")
+    principal.add_argument("--tenant", default="")
+    principal.add_argument("--role", choices=("auditor", "operator"), default="auditor")
+    principal.set_defaults(run=_principals)
+
+
+def _dev(options: argparse.Namespace) -> int:
+    return dev.run(
+        dev.DevOptions(
+            data=options.data,
+            port=options.port,
+            slots=options.slots,
+            lease_s=options.lease_s,
+            memory_bytes=options.memory_mib * 2**20 if options.memory_mib else None,
+            guest_program=options.guest_program,
+            use_redis=not options.no_redis,
+        )
+    )
+
+
+def _role(options: argparse.Namespace) -> int:
+    def ready() -> None:
+        if options.ready_fd is not None:
+            os.write(options.ready_fd, b"ready\n")
+            os.close(options.ready_fd)
+
+    roles.run(options.role, config.load(options.config), ready)
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from service.store.migrations import migrate
+
+    migrate(config.load(options.config).database_url)
+    return 0
+
+
+def _certificates(options: argparse.Namespace) -> int:
+    options.out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pki.ensure(options.out, tuple(options.principal), hosts=tuple(options.host))
+    return 0
+
+
+def _signing_key(options: argparse.Namespace) -> int:
+    from service.signer.keys import ensure_key
+
+    print(ensure_key(options.out))
+    return 0
+
+
+def _principals(options: argparse.Namespace) -> int:
+    from service.store import principals
+
+    url = config.load(options.config).database_url
+    if options.action == "list":
+        for row in principals.list_principals(url):
+            print(f"{row.id}\t{row.tenant}\t{row.role}\t{'disabled' if row.disabled else 'enabled'}")
+        return 0
+    if not options.id or (options.action == "add" and not options.tenant):
+        raise config.ConfigError(f"principals {options.action}: an id is needed, and --tenant with add")
+    if options.action == "add":
+        principals.put_principal(url, options.id, tenant=options.tenant, role=options.role)
+    elif not principals.disable_principal(url, options.id):
+        raise config.ConfigError(
+            f"principals disable: no principal {options.id!r}; `assay-server principals list` names them"
+        )
+    return 0

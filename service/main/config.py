@@ -1,0 +1,100 @@
+"""The server's configuration: one frozen value, parsed once from TOML. An unknown key stops the start and is named."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+KILL_BOUND_S = 5.0
+"""The sandbox's promise: that long after a kill order no process of a cell is left (specs: sandbox, section 4)."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the file and the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(_Section):
+    """Files of the server's certificate and of the authority that issued the clients' ones."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class Server(_Section):
+    """Everything a role needs to know. Paths are absolute; times are seconds; sizes are bytes."""
+
+    profile: Literal["development", "production"]
+    """Development: generated keys, reflection on, reports that say so."""
+    database_url: str
+    blobs: Path
+    uploads: Path
+    work: Path
+    isolation_file: Path
+    broker_url: str = ""
+    """Redis, e.g. "redis+socket:///run/assay/redis.sock"; empty means that workers poll the database."""
+    address: str
+    """Host and port of the API."""
+    tls: Tls
+    page_key: Path
+    """File of 32 random bytes that authenticate page tokens."""
+    signer_socket: Path
+    signer_home: Path
+    signing_key: Path
+    signer_uid: int
+    """The user that may ask the signer: the scheduler's."""
+    slots: int = Field(default=1, ge=1, le=64)
+    capability: str = "cpu"
+    lease_s: float = Field(default=30.0, ge=6 * KILL_BOUND_S / 5, le=300.0)
+    drain_s: float = Field(default=600.0, ge=0.0, le=7200.0)
+    memory_bytes: int | None = Field(default=None, ge=256 * 2**20)
+    """Memory limit of one cell; None takes the sandbox's default."""
+    cell_uid: int | None = None
+    """Unprivileged user of cells; needed when the worker is root, and used for nothing else."""
+    guest_program: Path | None = None
+    """Development only: a Python file that runs in the cell in place of `python -m checks`, to rehearse failures."""
+
+    @property
+    def kill_bound_s(self) -> float:
+        """Seconds within which a killed cell is gone; shortened with the lease in rehearsals."""
+        return min(KILL_BOUND_S, self.lease_s / 6)
+
+
+def load(path: Path) -> Server:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: unreadable file, bad TOML, unknown or ill-typed key; names it.
+    """
+    try:
+        server = Server.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {key}: {first['msg']} ({error.error_count()} problem(s) in all)") from error
+    if server.guest_program is not None and server.profile != "development":
+        raise ConfigError(f"{path}: guest_program: only a development server may replace what runs in the cell")
+    return server
+
+
+def dump(server: Server, path: Path) -> None:
+    """Write the configuration as TOML (JSON strings and numbers are TOML too)."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for key, value in server.model_dump(mode="json", exclude_none=True).items():
+        if isinstance(value, dict):
+            tables += [f"[{key}]", *(f"{name} = {json.dumps(item)}" for name, item in value.items())]
+        else:
+            lines.append(f"{key} = {json.dumps(value)}")
+    path.write_text("\n".join([*lines, *tables, ""]), encoding="utf-8")
+    path.chmod(0o600)

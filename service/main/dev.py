@@ -1,0 +1,221 @@
+"""`assay-server dev`: the whole service under one data folder, on loopback, for development and trials."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.main import config, pki
+from service.main.children import Children, Recipe
+from service.main.layout import Layout
+from service.main.roles import ROLES
+
+PRINCIPAL = "dev-auditor"
+"""The one client of a development server."""
+
+CELL_UID = 64777
+"""Unprivileged user of cells when the server is root: an id that no Debian package allocates (policy 9.2: 60000-64999 on request)."""
+
+PATIENCE_S = 20.0
+"""What a child gets to drain: dev kills running cells at once, which takes the sandbox's 5 s at most."""
+
+
+class AlreadyRunning(Exception):
+    """Another server holds this data folder; the message names its process."""
+
+
+@dataclass(frozen=True)
+class DevOptions:
+    """What the command line of `assay-server dev` says."""
+
+    data: Path
+    port: int = 0
+    slots: int = 1
+    lease_s: float = 30.0
+    memory_bytes: int | None = None
+    guest_program: Path | None = None
+    use_redis: bool = True
+
+
+def run(options: DevOptions) -> int:
+    """Start everything, print one JSON line when it serves, tend it until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    layout = Layout.at(options.data)
+    with _lock(layout):
+        server = _prepare(layout, options)
+        children = Children(note=_note, environment=_environment())
+        try:
+            names = _start(children, layout, server)
+            children.await_ready(names)
+            print(json.dumps(_ready_line(layout, server)), flush=True)
+            _note("development server: generated keys, loopback only; not for production")
+            while not stop.wait(0.2):
+                children.tend()
+        finally:
+            children.stop(PATIENCE_S)
+    return 0
+
+
+def _prepare(layout: Layout, options: DevOptions) -> config.Server:
+    """Make keys and certificates where absent, bring the database to its revision, write the configuration."""
+    from service.signer.keys import ensure_key
+    from service.store.migrations import migrate
+    from service.store.principals import put_principal
+
+    pki.ensure(layout.pki, (PRINCIPAL,))
+    ensure_key(layout.signing_key)
+    page_key = layout.run / "page.key"
+    if not page_key.exists():
+        page_key.touch(mode=0o600)
+        page_key.write_bytes(secrets.token_bytes(32))
+    migrate(layout.database_url)
+    put_principal(layout.database_url, PRINCIPAL, tenant="dev", role="auditor")
+    redis = shutil.which("redis-server") if options.use_redis else None
+    server = config.Server(
+        profile="development",
+        database_url=layout.database_url,
+        blobs=layout.blobs,
+        uploads=layout.uploads,
+        work=layout.work,
+        isolation_file=layout.run / "isolation.json",
+        broker_url=f"redis+socket://{layout.sockets / 'redis.sock'}" if redis else "",
+        address=f"127.0.0.1:{options.port or _free_port()}",
+        tls=config.Tls(ca=layout.pki / "ca.pem", certificate=layout.pki / "server.pem", key=layout.pki / "server.key"),
+        page_key=page_key,
+        signer_socket=layout.sockets / "signer.sock",
+        signer_home=layout.signer,
+        signing_key=layout.signing_key,
+        signer_uid=os.getuid(),
+        slots=options.slots,
+        lease_s=options.lease_s,
+        drain_s=0.0,
+        memory_bytes=options.memory_bytes,
+        cell_uid=CELL_UID if os.getuid() == 0 else None,
+        guest_program=options.guest_program.resolve() if options.guest_program else None,
+    )
+    config.dump(server, layout.config)
+    client = {
+        "address": server.address,
+        "ca": str(layout.pki / "ca.pem"),
+        "certificate": str(layout.pki / f"{PRINCIPAL}.pem"),
+        "key": str(layout.pki / f"{PRINCIPAL}.key"),
+        "report_key": str(layout.signing_key.with_name("report.pub.pem")),
+    }
+    layout.client_config.write_text(json.dumps(client, indent=2) + "\n", encoding="utf-8")
+    return server
+
+
+def _start(children: Children, layout: Layout, server: config.Server) -> tuple[str, ...]:
+    """Start Redis if the binary is there, then the roles; they become ready side by side."""
+    logs = layout.root / "logs"
+    logs.mkdir(exist_ok=True)
+    if server.broker_url:
+        children.start(_redis(layout, logs))
+        children.await_ready(("redis",))
+    roles = ("signer", "scheduler", "worker", "api")
+    for role in roles:
+        arguments = (
+            sys.executable,
+            "-m",
+            "service.main",
+            role,
+            "--config",
+            str(layout.config),
+            "--ready-fd",
+            "{ready_fd}",
+        )
+        children.start(Recipe(role, arguments, logs / f"{role}.log"))
+    return roles
+
+
+def _redis(layout: Layout, logs: Path) -> Recipe:
+    path = layout.sockets / "redis.sock"
+    folder = layout.root / "redis"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path.unlink(missing_ok=True)
+    settings = {
+        "port": "0", "unixsocket": str(path), "unixsocketperm": "700", "dir": str(folder), "appendonly": "yes",
+        "maxmemory-policy": "noeviction", "save": "", "daemonize": "no",
+    }  # fmt: skip
+    binary = shutil.which("redis-server") or "redis-server"
+    arguments = [binary, *(part for key, value in settings.items() for part in (f"--{key}", value))]
+    return Recipe("redis", tuple(arguments), logs / "redis.log", probe=lambda: _answers_ping(path))
+
+
+def _answers_ping(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1.0)
+            client.connect(str(path))
+            client.sendall(b"PING\r\n")
+            return client.recv(16).startswith(b"+PONG")
+    except OSError:  # not listening yet; the caller's deadline decides
+        return False
+
+
+def _ready_line(layout: Layout, server: config.Server) -> dict[str, object]:
+    isolation = json.loads(server.isolation_file.read_text(encoding="utf-8"))
+    return {
+        "ready": True,
+        "address": server.address,
+        "client_config": str(layout.client_config),
+        "dispatcher": "celery" if server.broker_url else "polling",
+        "isolation": isolation["isolation"],
+        "isolation_detail": isolation["detail"],
+        "signer_profile": server.profile,
+    }
+
+
+class _lock:  # noqa: N801 - reads as a verb in the with statement
+    """Hold the data folder; the lock ends with the process, however it ends."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = layout.run / "lock"
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise AlreadyRunning(
+                f"{self._path.parent.parent} is in use by the server with process id {holder}; stop it, or give --data another folder"
+            ) from error
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment() -> dict[str, str]:
+    """What the children inherit: where programs and modules lie, and nothing that names a model hub or a proxy."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+
+
+def _note(text: str) -> None:
+    print(f"assay-server: {text}", file=sys.stderr, flush=True)
+
+
+assert set(ROLES) == {"signer", "scheduler", "worker", "api"}

@@ -1,0 +1,116 @@
+"""One role in one process: settings from the configuration, then the role's own loop until SIGTERM."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from service.main.config import ConfigError, Server
+
+Ready = Callable[[], None]
+
+
+def run(role: str, server: Server, ready: Ready) -> None:
+    """Run a role until it is told to stop. `ready` is called once it serves."""
+    ROLES[role](server, ready)
+
+
+def _api(server: Server, ready: Ready) -> None:
+    from service.api.process import ApiSettings, TlsFiles
+    from service.api.process import run as serve
+
+    serve(
+        ApiSettings(
+            database_url=server.database_url,
+            blob_dir=server.blobs,
+            upload_dir=server.uploads,
+            address=server.address,
+            tls=TlsFiles(ca=server.tls.ca, certificate=server.tls.certificate, key=server.tls.key),
+            page_key=server.page_key.read_bytes(),
+            reflection=server.profile == "development",
+            isolation_file=server.isolation_file,
+            signer_profile=server.profile,
+            ready=lambda _address: ready(),
+        )
+    )
+
+
+def _worker(server: Server, ready: Ready) -> None:
+    from service.worker.process import WorkerSettings
+    from service.worker.process import run as serve
+
+    serve(
+        WorkerSettings(
+            database_url=server.database_url,
+            blob_dir=server.blobs,
+            work_dir=server.work,
+            broker_url=server.broker_url or None,
+            slots=server.slots,
+            capability=server.capability,
+            lease_s=server.lease_s,
+            cell=_cell(server),
+            guest=_guest(server),
+            isolation_file=server.isolation_file,
+            memory_bytes=server.memory_bytes,
+            ready=ready,
+        )
+    )
+
+
+def _scheduler(server: Server, ready: Ready) -> None:
+    from service.scheduler.process import SchedulerSettings
+    from service.scheduler.process import run as serve
+
+    serve(
+        SchedulerSettings(
+            database_url=server.database_url,
+            blob_dir=server.blobs,
+            broker_url=server.broker_url or None,
+            signer_socket=server.signer_socket,
+            lease_s=server.lease_s,
+            ready=ready,
+        )
+    )
+
+
+def _signer(server: Server, ready: Ready) -> None:
+    from service.signer.process import SignerSettings
+    from service.signer.process import run as serve
+
+    serve(
+        SignerSettings(
+            database_url=server.database_url,
+            blob_dir=server.blobs,
+            home=server.signer_home,
+            socket=server.signer_socket,
+            allowed_uid=server.signer_uid,
+            key_file=server.signing_key,
+            profile=server.profile,
+            ready=ready,
+        )
+    )
+
+
+ROLES: Mapping[str, Callable[[Server, Ready], None]] = {
+    "api": _api,
+    "worker": _worker,
+    "scheduler": _scheduler,
+    "signer": _signer,
+}
+"""The four processes of a server. Redis is a fifth, and not ours."""
+
+
+def package_folder(name: str) -> Path:
+    """Return where a top-level package lies, without importing it.
+
+    Raises:
+        ConfigError: the package is not installed here.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"package {name!r} is not installed here; install the worker's dependencies: `make setup`")
+    return Path(next(iter(spec.submodule_search_locations))).resolve()

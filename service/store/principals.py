@@ -1,0 +1,48 @@
+"""Who may act: local administration of the principal table. There is no remote way to change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select, update
+
+from service.store.engine import open_store
+from service.store.tables import principal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """One credential's owner."""
+
+    id: str
+    """What the client certificate says: `assay:principal:{id}`."""
+    tenant: str
+    role: str
+    disabled: bool
+
+
+def put_principal(url: str, identifier: str, *, tenant: str, role: str) -> None:
+    """Add a principal, or give it this tenant and role and enable it."""
+    store = open_store(url)
+    with store.begin() as connection:
+        connection.execute(delete(principal).where(principal.c.id == identifier))
+        connection.execute(insert(principal).values(id=identifier, tenant=tenant, role=role, disabled=False))
+    store.close()
+
+
+def disable_principal(url: str, identifier: str) -> bool:
+    """Refuse all further calls of a principal; False if there is none of that id."""
+    store = open_store(url)
+    with store.begin() as connection:
+        done = connection.execute(update(principal).where(principal.c.id == identifier).values(disabled=True))
+    store.close()
+    return bool(done.rowcount)
+
+
+def list_principals(url: str) -> tuple[Principal, ...]:
+    """Return every principal, by id."""
+    store = open_store(url)
+    with store.read() as connection:
+        rows = connection.execute(select(principal).order_by(principal.c.id)).mappings().all()
+    store.close()
+    return tuple(Principal(**row) for row in rows)
