@@ -1,0 +1,149 @@
+"""The catalogue: which checks exist, as data. The file is generated from the checks and travels with this package.
+
+A service validates requests against it, a signer demands that what ran is what it names, and a reader of a report
+sees which controls and metrics were promised. The reader needs no check installed for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from assay import canonical, strict_json
+from assay.errors import MachineFailed, Malformed
+
+SCHEMA = "assay-catalogue/v1"
+FILE = Path(__file__).with_name("catalogue.json")
+
+BYTES_MAX = 4 * 1024 * 1024
+"""A check's entry has about 5 KB."""
+
+_TEXTS = ("name", "version", "summary", "source", "code_sha256", "capability")
+_LISTS = ("access", "data_roles", "metrics", "controls", "words", "reasons")
+
+
+@dataclass(frozen=True)
+class CheckEntry:
+    """What one check promises."""
+
+    raw: Mapping[str, Any]
+    """The entry as plain JSON; `protos/report/v1.md` names its fields."""
+
+    @property
+    def name(self) -> str:
+        """Name of the check."""
+        return str(self.raw["name"])
+
+    @property
+    def version(self) -> str:
+        """Version of the check; its numbers are comparable within one version."""
+        return str(self.raw["version"])
+
+    @property
+    def summary(self) -> str:
+        """One sentence for a person."""
+        return str(self.raw["summary"])
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """JSON Schema of the parameters."""
+        schema: Mapping[str, Any] = self.raw["params"]
+        return schema
+
+    @property
+    def access(self) -> tuple[str, ...]:
+        """Access levels that the check needs: weights, activations, gradients, training_data."""
+        return tuple(self.raw["access"])
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the controls; a measured answer carries all of them."""
+        return tuple(control["name"] for control in self.raw["controls"])
+
+    @property
+    def code_sha256(self) -> str:
+        """Digest of the code that answers under this name and version."""
+        return str(self.raw["code_sha256"])
+
+    @cached_property
+    def data(self) -> bytes:
+        """Canonical bytes of the entry: the artefact that a report carries."""
+        return canonical.dumps(dict(self.raw))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of `data`: `catalogue_sha256` of an answer."""
+        return canonical.sha256(dict(self.raw))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All checks of one release, in the catalogue's order."""
+
+    checks: tuple[CheckEntry, ...]
+    sha256: str
+    """Hex SHA-256 of the file's canonical bytes."""
+
+    def entry(self, name: str) -> CheckEntry | None:
+        """Return the check of this name, or None."""
+        return next((check for check in self.checks if check.name == name), None)
+
+
+def load(path: Path = FILE) -> Catalogue:
+    """Read a catalogue, by default the one shipped with this package.
+
+    Raises:
+        MachineFailed: the file is absent, unreadable or broken: the installation is incomplete.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MachineFailed(f"no catalogue at {path}; run `make catalogue`, or install assay-client again") from None
+    except OSError as error:
+        raise MachineFailed(f"cannot read the catalogue {path}: {error.strerror}") from error
+    try:
+        return parse(data)
+    except Malformed as error:
+        raise MachineFailed(f"the catalogue {path} is broken ({error}); run `make catalogue`") from error
+
+
+def parse(data: bytes) -> Catalogue:
+    """Read a catalogue from bytes.
+
+    Raises:
+        Malformed: it has another form, or a name twice.
+    """
+    value = strict_json.loads(data, BYTES_MAX)
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA or not isinstance(value.get("checks"), list):
+        raise Malformed("catalogue_form", "/schema", f'a catalogue is {{"schema":"{SCHEMA}","checks":[…]}}')
+    checks = tuple(parse_entry(item, f"/checks/{index}") for index, item in enumerate(value["checks"]))
+    names = [check.name for check in checks]
+    if len(set(names)) != len(names):
+        raise Malformed("catalogue_form", "/checks", "a check appears twice")
+    return Catalogue(checks, canonical.sha256(value))
+
+
+def parse_entry(value: Any, at: str = "") -> CheckEntry:
+    """Read one entry, e.g. from a report's artefact.
+
+    Raises:
+        Malformed: a field is absent or has another type.
+    """
+    if not isinstance(value, dict):
+        raise Malformed("catalogue_form", at, "an entry is an object")
+    for field in _TEXTS:
+        if not isinstance(value.get(field), str):
+            raise Malformed("catalogue_form", f"{at}/{field}", "a text is missing")
+    for field in _LISTS:
+        if not isinstance(value.get(field), list):
+            raise Malformed("catalogue_form", f"{at}/{field}", "a list is missing")
+    if not isinstance(value.get("params"), dict):
+        raise Malformed("catalogue_form", f"{at}/params", "a JSON Schema is missing")
+    for field in ("controls", "metrics"):
+        for index, item in enumerate(value[field]):
+            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+                raise Malformed("catalogue_form", f"{at}/{field}/{index}", "an object with a name is missing")
+    return CheckEntry(value)
