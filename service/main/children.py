@@ -78,9 +78,9 @@ class Children:
         os.close(write_end)
         self._running[recipe.name] = _Running(process, read_end, time.monotonic())
 
-    def pid(self, name: str) -> int:
-        """Return the process id of a running child."""
-        return self._running[name].process.pid
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of what runs, by name."""
+        return {name: running.process.pid for name, running in self._running.items()}
 
     def await_ready(self, names: Sequence[str]) -> None:
         """Wait until every named process serves.

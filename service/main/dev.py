@@ -23,7 +23,8 @@ PRINCIPAL = "dev-auditor"
 """The one client of a development server."""
 
 CELL_UID = 64777
-"""Unprivileged user of cells when the server is root: an id that no Debian package allocates (policy 9.2: 60000-64999 on request)."""
+"""Unprivileged user of cells when the server is root. Debian leaves 60000-64999 to packages that ask for one by
+name (policy 9.2); an account that nothing else uses cannot be signalled or read by anything else either."""
 
 PATIENCE_S = 20.0
 """What a child gets to drain: dev kills running cells at once, which takes the sandbox's 5 s at most."""
@@ -58,9 +59,11 @@ def run(options: DevOptions) -> int:
         try:
             names = _start(children, layout, server)
             children.await_ready(names)
+            _publish(children, layout)
             print(json.dumps(_ready_line(layout, server)), flush=True)
             _note("development server: generated keys, loopback only; not for production")
             while not stop.wait(0.2):
+                _publish(children, layout)
                 children.tend()
         finally:
             children.stop(PATIENCE_S)
@@ -139,6 +142,16 @@ def _start(children: Children, layout: Layout, server: config.Server) -> tuple[s
     return roles
 
 
+def _publish(children: Children, layout: Layout) -> None:
+    """Keep run/children.json, the processes by role, for whoever looks after the server."""
+    text = json.dumps(children.pids())
+    target = layout.run / "children.json"
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        fresh = target.with_suffix(".new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(target)
+
+
 def _redis(layout: Layout, logs: Path) -> Recipe:
     path = layout.sockets / "redis.sock"
     folder = layout.root / "redis"
@@ -192,7 +205,8 @@ class _lock:  # noqa: N801 - reads as a verb in the with statement
             holder = self._file.read().strip() or "unknown"
             self._file.close()
             raise AlreadyRunning(
-                f"{self._path.parent.parent} is in use by the server with process id {holder}; stop it, or give --data another folder"
+                f"{self._path.parent.parent} is in use by the server with process id {holder}; "
+                "stop it, or give --data another folder"
             ) from error
         self._file.truncate(0)
         self._file.write(str(os.getpid()))

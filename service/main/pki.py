@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,18 +22,29 @@ def ensure(folder: Path, principals: tuple[str, ...], hosts: tuple[str, ...] = (
 
     The server's certificate is for loopback and for `hosts` (names or addresses).
     """
-    names = ("ca", "server", *principals)
-    if all(_is_fresh(folder / f"{name}.pem") and (folder / f"{name}.key").exists() for name in names):
-        return
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _certificate("Assay development CA", authority_key, None, None)
-    _write(folder, "ca", authority, authority_key)
-    issuer = (authority, authority_key)
+    authority, authority_key = _authority(folder)
     places = x509.SubjectAlternativeName([_general_name(host) for host in ("localhost", "127.0.0.1", *hosts)])
-    for name in names[1:]:
+    for name in ("server", *principals):
+        if _is_fresh(folder / f"{name}.pem", authority):
+            continue
         key = ec.generate_private_key(ec.SECP256R1())
         uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"assay:principal:{name}")])
-        _write(folder, name, _certificate(name, key, places if name == "server" else uri, issuer), key)
+        alternative = places if name == "server" else uri
+        _write(folder, name, _certificate(name, key, alternative, (authority, authority_key)), key)
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Read the authority, or make it anew: then every certificate it issued is made anew too."""
+    certificate, private = folder / "ca.pem", folder / "ca.key"
+    if certificate.exists() and private.exists():
+        authority = x509.load_pem_x509_certificate(certificate.read_bytes())
+        key = serialization.load_pem_private_key(private.read_bytes(), password=None)
+        if _lasts(authority) and isinstance(key, ec.EllipticCurvePrivateKey):
+            return authority, key
+    fresh = ec.generate_private_key(ec.SECP256R1())
+    authority = _certificate("Assay private CA", fresh, None, None)
+    _write(folder, "ca", authority, fresh)
+    return authority, fresh
 
 
 def _general_name(host: str) -> x509.GeneralName:
@@ -42,11 +54,19 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _is_fresh(path: Path) -> bool:
-    if not path.exists():
+def _is_fresh(path: Path, authority: x509.Certificate) -> bool:
+    if not path.exists() or not path.with_suffix(".key").exists():
         return False
-    ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    return ends - datetime.datetime.now(datetime.UTC) > LIFETIME / 10
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, InvalidSignature):  # issued by an earlier authority
+        return False
+    return _lasts(certificate)
+
+
+def _lasts(certificate: x509.Certificate) -> bool:
+    return certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC) > LIFETIME / 10
 
 
 def _certificate(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import sys
-import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.main import config
+
+
+def server(tmp_path: Path, **changes: object) -> config.Server:
+    fields: dict[str, object] = {
+        "profile": "development",
+        "database_url": "sqlite:////tmp/x.sqlite",
+        "address": "127.0.0.1:1",
+        "tls": {"ca": tmp_path / "ca", "certificate": tmp_path / "c", "key": tmp_path / "k"},
+        "signer_uid": 0,
+    }
+    for name in (
+        "blobs",
+        "uploads",
+        "work",
+        "isolation_file",
+        "page_key",
+        "signer_socket",
+        "signer_home",
+        "signing_key",
+    ):
+        fields[name] = tmp_path / name
+    return config.Server.model_validate(fields | changes)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    before = server(tmp_path, broker_url='redis+socket:///a"b', memory_bytes=2**30, cell_uid=64777)
+    config.dump(before, tmp_path / "server.toml")
+    assert config.load(tmp_path / "server.toml") == before
+    assert (tmp_path / "server.toml").stat().st_mode & 0o077 == 0
+
+
+def test_unknown_key_stops_the_start_and_is_named(tmp_path: Path) -> None:
+    config.dump(server(tmp_path), tmp_path / "server.toml")
+    text = (tmp_path / "server.toml").read_text()
+    (tmp_path / "server.toml").write_text("slotz = 2\n" + text)
+    with pytest.raises(config.ConfigError, match="slotz"):
+        config.load(tmp_path / "server.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("profile = ", "server.toml"), ("slots = 0", "slots"), ("lease_s = 1.0", "lease_s")]
+)
+def test_bad_values_name_file_and_key(tmp_path: Path, text: str, named: str) -> None:
+    config.dump(server(tmp_path), tmp_path / "server.toml")
+    lines = [
+        line
+        for line in (tmp_path / "server.toml").read_text().splitlines()
+        if line.split(" ")[0] != text.split(" ", maxsplit=1)[0]
+    ]
+    (tmp_path / "server.toml").write_text("\n".join([text, *lines]))
+    with pytest.raises(config.ConfigError, match=named):
+        config.load(tmp_path / "server.toml")
+
+
+def test_absent_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigError, match=r"none\.toml"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_production_never_runs_a_rehearsal_program(tmp_path: Path) -> None:
+    config.dump(server(tmp_path, profile="production", guest_program=tmp_path / "g.py"), tmp_path / "server.toml")
+    with pytest.raises(config.ConfigError, match="guest_program"):
+        config.load(tmp_path / "server.toml")
