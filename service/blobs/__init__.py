@@ -1,0 +1,27 @@
+"""Bytes named by their SHA-256: one contract, a local folder, and an in-memory twin."""
+
+from __future__ import annotations
+
+from service.blobs.contract import (
+    EMPTY_SHA256,
+    BlobError,
+    BlobFault,
+    BlobMismatch,
+    BlobMissing,
+    BlobStore,
+    NoSpace,
+)
+from service.blobs.local import LocalBlobs
+from service.blobs.memory import MemoryBlobs
+
+__all__ = [
+    "EMPTY_SHA256",
+    "BlobError",
+    "BlobFault",
+    "BlobMismatch",
+    "BlobMissing",
+    "BlobStore",
+    "LocalBlobs",
+    "MemoryBlobs",
+    "NoSpace",
+]
