@@ -1,0 +1,91 @@
+"""Processes are SIGKILLed at named moments; the work still ends exactly once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Server, wait_for
+from tests.e2e.test_one_audit import statement
+
+pytestmark = pytest.mark.e2e
+
+
+def phases(server: Server, audit: str) -> str:
+    return server.assay("show", audit, "--json").out
+
+
+def test_worker_killed_in_mid_audit_ends_once_with_both_attempts(server: Server, model: Path, tmp_path: Path) -> None:
+    audit = server.assay("submit", model, "--check", "clusterability", "--json").json()["audit"]
+    wait_for(lambda: "RUNNING" in phases(server, audit), "the audit starts")
+    killed = server.kill("worker")
+    ran = server.assay("watch", audit)
+    assert ran.status == 0, ran.text + server.logs()
+    shown = server.assay("report", audit, "--out", tmp_path / "report")
+    assert shown.status == 0, shown.text
+    predicate = statement(tmp_path / "report")["predicate"]
+    assert isinstance(predicate, dict)
+    classes = [attempt["exit_class"] for attempt in predicate["attempts"]]
+    assert classes == ["WORKER_LOST", "OK"]
+    assert server.pid("worker") != killed
+    assert server.assay("verify", tmp_path / "report", "--key", server.public_key).status == 0
+
+
+def test_server_killed_in_mid_upload_resumes_from_the_committed_offset(server: Server, tmp_path: Path) -> None:
+    """The API is killed while 256 MiB travel; the same client goes on, and less than all is sent again."""
+    from assay.client import AuditClient
+
+    big = tmp_path / "big"
+    big.mkdir()
+    (big / "config.json").write_text('{"model_type":"gpt2"}\n')
+    size = 256 * 2**20
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    with (big / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for _ in range(256):
+            file.write(os.urandom(2**20))
+    sent = 0
+    killed: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        nonlocal sent
+        sent = done
+        if not killed and done > total * 0.6:
+            killed.append(server.kill("api"))
+
+    with AuditClient.from_config(server.config) as client:
+        uploaded = client.upload_model(big, progress=progress)
+        assert killed, "the upload was over before the server could be killed"
+        assert client.create_model(uploaded.manifest_sha256).name == f"models/{uploaded.manifest_sha256}"
+    blob = hashlib.sha256((big / "model.safetensors").read_bytes()).hexdigest()
+    assert (server.data / "blobs" / "sha256" / blob[:2] / blob[2:4] / blob).stat().st_size == (
+        big / "model.safetensors"
+    ).stat().st_size
+    assert uploaded.bytes_sent < size * 1.9  # began again at the committed offset, not at zero
+    assert uploaded.bytes_sent >= size
+
+
+def test_the_whole_tree_killed_and_started_again_finishes_the_audit(
+    start_server: object, model: Path, tmp_path: Path
+) -> None:
+    from tests.e2e.conftest import start, stop
+
+    data = tmp_path / "data"
+    data.mkdir()
+    first = start(data, "--lease-s", "6")
+    audit = first.assay("submit", model, "--check", "clusterability", "--json").json()["audit"]
+    wait_for(lambda: "RUNNING" in phases(first, audit), "the audit starts")
+    first.process.kill()
+    first.process.wait()
+    assert first.process.stdout is not None
+    first.process.stdout.close()
+    second = start(data, "--lease-s", "6")
+    try:
+        ran = second.assay("watch", audit)
+        assert ran.status == 0, ran.text + second.logs()
+    finally:
+        stop(second)
