@@ -3,6 +3,7 @@
 StoreError                 the root of this package
  |- StoreBusy              another writer held the lock for longer than `busy_ms`; call again
  |- StoreConflict          a unique or foreign key refused the row
+ |- StoreFenced            the caller's lease is over or its audit is being cancelled; its transaction is undone
  |- StoreUnavailable       the database cannot be reached or written
  `- StoreNotUsable         wrong address, network file system or revision: an operator must act
 """
@@ -42,6 +43,10 @@ class StoreBusy(StoreError):
 
 class StoreConflict(StoreError):
     """A unique or foreign key refused the row."""
+
+
+class StoreFenced(StoreError):
+    """The caller's lease is over, or its audit is being cancelled; its transaction is undone."""
 
 
 class StoreUnavailable(StoreError):

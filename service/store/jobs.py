@@ -1,0 +1,255 @@
+"""Jobs: lease, beat, finalise, end. Every write of a worker carries its fencing token (specs: service, section 8).
+
+Every transaction here locks the audit's row first, so that on PostgreSQL two of them queue up instead of
+deadlocking; SQLite has one writer anyway and ignores the clause.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
+
+from service.rules.states import AUDIT_STEPS, AuditState, ExitClass, JobState, Outcome
+from service.store.engine import StoreFenced, now_ms
+from service.store.events import append_event
+from service.store.outbox import owe
+from service.store.tables import attempt, audit, job, result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A worker's right to one job, until its token or its beats end."""
+
+    job: str
+    audit: str
+    label: str
+    """How the report names the job: "whole"."""
+    token: int
+    """Fencing token: grows with every lease of the job."""
+    number: int
+    """The attempt's number within the audit, gapless from 1."""
+    tries: int
+    """Attempts of this job so far, this one included."""
+    attempts_max: int
+    strikes: int
+    """Infrastructure failures of the job before this attempt."""
+    crashes: int
+    """Earlier attempts of the job that ended as CELL_CRASHED."""
+    request_sha256: str
+    """Digest of request.json."""
+    seed: int
+    """The registered seed."""
+
+
+class Beat(StrEnum):
+    """What a worker hears when it renews its lease."""
+
+    GO = "go"
+    CANCEL = "cancel"
+    """Kill the cell, then end the attempt as CANCELLED."""
+    FENCED = "fenced"
+    """The lease is over: kill the cell and write nothing more."""
+
+
+def lease(connection: Connection, job_id: str, worker: str) -> Lease | None:
+    """Take a job, if it is queued and its audit is registered and not being cancelled.
+
+    Args:
+        connection: inside `Store.begin`.
+        job_id: what the queue delivered; unknown, duplicate and late ids are harmless.
+        worker: the worker's name, for operators.
+
+    Returns:
+        The lease, or None: drop the message.
+    """
+    owner = connection.execute(select(job.c.audit).where(job.c.id == job_id)).scalar_one_or_none()
+    if owner is None:
+        return None
+    parent = lock_audit(connection, owner)
+    taken = connection.execute(
+        update(job)
+        .where(
+            job.c.id == job_id,
+            job.c.state == JobState.QUEUED,
+            exists().where(
+                audit.c.id == job.c.audit,
+                audit.c.registered_at.is_not(None),
+                audit.c.state.in_((AuditState.QUEUED, AuditState.RUNNING)),
+            ),
+        )
+        .values(state=JobState.LEASED, attempt=job.c.attempt + 1, token=job.c.token + 1, beat=0, worker=worker)
+        .returning(job)
+    ).one_or_none()
+    if taken is None:
+        return None
+    started = max(now_ms(connection), parent.registered_at)
+    number = _insert_attempt(connection, taken, worker, started)
+    if parent.state == AuditState.QUEUED:
+        move_audit(connection, owner, AuditState.RUNNING, started_at=started)
+    append_event(connection, owner, "attempt_started", {"job": taken.kind, "number": number})
+    return Lease(
+        job=job_id,
+        audit=owner,
+        label=taken.kind,
+        token=taken.token,
+        number=number,
+        tries=taken.attempt,
+        attempts_max=parent.attempts_max,
+        strikes=taken.strikes,
+        crashes=ended_as(connection, job_id, ExitClass.CELL_CRASHED),
+        request_sha256=parent.request_sha256,
+        seed=int(json.loads(parent.registration_json)["seed"]),
+    )
+
+
+def beat(connection: Connection, held: Lease) -> Beat:
+    """Renew a lease and hear whether to go on."""
+    renewed = connection.execute(
+        update(job)
+        .where(job.c.id == held.job, job.c.token == held.token, job.c.state == JobState.LEASED)
+        .values(beat=job.c.beat + 1)
+    ).rowcount
+    if not renewed:
+        return Beat.FENCED
+    asked = connection.execute(select(audit.c.cancel_requested).where(audit.c.id == held.audit)).scalar_one()
+    return Beat.CANCEL if asked else Beat.GO
+
+
+def reach_phase(connection: Connection, held: Lease, phase: str, done: int, owed: int) -> bool:
+    """Write a progress event; False if the lease is over."""
+    lock_audit(connection, held.audit)
+    if not _holds(connection, held):
+        return False
+    append_event(connection, held.audit, "phase_reached", {"phase": phase, "done": done, "owed": owed})
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What the host knows of an attempt that is over."""
+
+    exit_class: ExitClass
+    cells: tuple[dict[str, Any], ...] = ()
+    """Seals and usage, measured by the host."""
+    note: str = ""
+    """Last signal and standard error, for operators only; control characters escaped."""
+
+
+def finalise(connection: Connection, held: Lease, ending: Ending, *, record_sha256: str, outcome: Outcome) -> None:
+    """Store the result of a job under its lease; once, or not at all.
+
+    The record's blob is stored before. A cancel that came first wins.
+
+    Raises:
+        StoreFenced: the lease is over or the audit is no longer RUNNING; the transaction must be undone.
+    """
+    lock_audit(connection, held.audit)
+    finished = connection.execute(
+        update(job)
+        .where(job.c.id == held.job, job.c.token == held.token, job.c.state == JobState.LEASED)
+        .values(state=JobState.DONE)
+    ).rowcount
+    if not finished:
+        raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
+    ended = close_attempt(connection, held.job, held.token, ending, result_sha256=record_sha256)
+    if not move_audit(connection, held.audit, AuditState.SIGNING, outcome=outcome, state_reason=""):
+        raise StoreFenced(f"audit {held.audit} is no longer running")
+    connection.execute(
+        insert(result).values(audit=held.audit, token=held.token, sha256=record_sha256, finalised_at=ended)
+    )
+    owe(connection, "sign", held.audit, job=held.job, token=held.token)
+
+
+def lock_audit(connection: Connection, audit_id: str) -> Row[Any]:
+    """Return an audit's row, locked until the transaction ends.
+
+    Raises:
+        LookupError: no such audit.
+    """
+    row = connection.execute(select(audit).where(audit.c.id == audit_id).with_for_update()).one_or_none()
+    if row is None:
+        raise LookupError(f"no audit {audit_id}")
+    return row
+
+
+def move_audit(connection: Connection, audit_id: str, to: AuditState, **values: Any) -> bool:
+    """Move an audit by a legal step and write the event; False if it is not where the step begins."""
+    moved = connection.execute(
+        update(audit)
+        .where(audit.c.id == audit_id, audit.c.state.in_(sources_of(to)))
+        .values(state=to, **values)
+        .returning(audit.c.state_reason)
+    ).one_or_none()
+    if moved is None:
+        return False
+    append_event(connection, audit_id, "state_changed", {"state": to.value, "reason": moved.state_reason})
+    return True
+
+
+def sources_of(to: AuditState) -> tuple[AuditState, ...]:
+    """Return the states from which a step leads to `to`."""
+    return tuple(state for state, steps in AUDIT_STEPS.items() if to in steps)
+
+
+def close_attempt(
+    connection: Connection, job_id: str, token: int, ending: Ending, *, result_sha256: str | None = None
+) -> int:
+    """Write the end of an attempt and its event; return the time of the end.
+
+    Raises:
+        StoreFenced: the attempt has an end already.
+    """
+    row = connection.execute(
+        select(attempt).where(attempt.c.job == job_id, attempt.c.token == token, attempt.c.ended_at.is_(None))
+    ).one_or_none()
+    if row is None:
+        raise StoreFenced(f"job {job_id}: the attempt with token {token} has ended")
+    ended = max(now_ms(connection), row.started_at)
+    connection.execute(
+        update(attempt)
+        .where(attempt.c.audit == row.audit, attempt.c.n == row.n)
+        .values(
+            ended_at=ended,
+            exit_class=ending.exit_class,
+            cells_json=json.dumps(ending.cells, sort_keys=True, separators=(",", ":")),
+            operator_note=ending.note,
+            result_sha256=result_sha256,
+        )
+    )
+    detail = {"job": row.job_label, "number": row.n, "exit_class": ending.exit_class.value}
+    append_event(connection, row.audit, "attempt_ended", detail)
+    return int(ended)
+
+
+def ended_as(connection: Connection, job_id: str, exit_class: ExitClass) -> int:
+    """Count a job's attempts that ended in a class."""
+    return connection.execute(
+        select(func.count()).where(attempt.c.job == job_id, attempt.c.exit_class == exit_class)
+    ).scalar_one()
+
+
+def _insert_attempt(connection: Connection, taken: Row[Any], worker: str, started: int) -> int:
+    number = connection.execute(
+        select(func.coalesce(func.max(attempt.c.n), 0) + 1).where(attempt.c.audit == taken.audit)
+    ).scalar_one()
+    connection.execute(
+        insert(attempt).values(
+            audit=taken.audit,
+            n=number,
+            job=taken.id,
+            job_label=taken.kind,
+            token=taken.token,
+            worker=worker,
+            started_at=started,
+        )
+    )
+    return int(number)
+
+
+def _holds(connection: Connection, held: Lease) -> bool:
+    found = select(job.c.id).where(job.c.id == held.job, job.c.token == held.token, job.c.state == JobState.LEASED)
+    return connection.execute(found).one_or_none() is not None

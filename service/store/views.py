@@ -1,0 +1,193 @@
+"""Audits as a caller sees them: one frozen value from a few reads, and what loops need to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select, update
+
+from service.rules.states import AuditState, JobState
+from service.store.engine import now_ms
+from service.store.tables import attempt, audit, job, report
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptView:
+    """One attempt, without the operator's note."""
+
+    job: str
+    """whole, shard:k or combine"""
+    number: int
+    started_at: int
+    ended_at: int | None
+    exit_class: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditView:
+    """One audit in its current state. Times are milliseconds since 1970; None means not yet."""
+
+    id: str
+    tenant: str
+    principal: str
+    submission: bytes
+    """The accepted request, a serialised assay.api.v1.Audit."""
+    request_sha256: str
+    state: AuditState
+    state_reason: str
+    retryable: bool
+    outcome: str
+    """MEASURED, INCONCLUSIVE, REFUSED or FAILED; empty before the result is stored."""
+    cancel_confirmation: str
+    last_sequence: int
+    submitted_at: int
+    registered_at: int | None
+    started_at: int | None
+    ended_at: int | None
+    attempts: tuple[AttemptView, ...]
+    reports: tuple[int, ...]
+    """Numbers of the signed reports."""
+
+
+def view(connection: Connection, audit_id: str) -> AuditView | None:
+    """Return one audit, or None."""
+    return next(iter(views(connection, (audit_id,))), None)
+
+
+def views(connection: Connection, ids: Sequence[str]) -> tuple[AuditView, ...]:
+    """Return audits in the order of `ids`, without those that do not exist; three reads, whatever their number."""
+    rows = {row.id: row for row in connection.execute(select(audit).where(audit.c.id.in_(ids)))}
+    tries: dict[str, list[AttemptView]] = {}
+    for row in connection.execute(select(attempt).where(attempt.c.audit.in_(ids)).order_by(attempt.c.n)):
+        tries.setdefault(row.audit, []).append(_attempt(row))
+    numbers: dict[str, list[int]] = {}
+    for row in connection.execute(
+        select(report.c.audit, report.c.n).where(report.c.audit.in_(ids)).order_by(report.c.n)
+    ):
+        numbers.setdefault(row.audit, []).append(row.n)
+    return tuple(_view(rows[key], tuple(tries.get(key, ())), tuple(numbers.get(key, ()))) for key in ids if key in rows)
+
+
+def _attempt(row: Row[Any]) -> AttemptView:
+    return AttemptView(
+        job=row.job_label,
+        number=row.n,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        exit_class=row.exit_class,
+    )
+
+
+def _view(row: Row[Any], attempts: tuple[AttemptView, ...], reports: tuple[int, ...]) -> AuditView:
+    return AuditView(
+        id=row.id,
+        tenant=row.tenant,
+        principal=row.principal,
+        submission=row.submission,
+        request_sha256=row.request_sha256,
+        state=AuditState(row.state),
+        state_reason=row.state_reason,
+        retryable=row.retryable,
+        outcome=row.outcome,
+        cancel_confirmation=row.cancel_confirmation,
+        last_sequence=row.last_sequence,
+        submitted_at=row.submitted_at,
+        registered_at=row.registered_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        attempts=attempts,
+        reports=reports,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulse:
+    """A leased job as the reaper sees it; a job that lives changes `beat`, one that was leased again `token`."""
+
+    job: str
+    token: int
+    beat: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A job that backs off."""
+
+    job: str
+    token: int
+    backoff_ms: int
+
+
+def leased_jobs(connection: Connection) -> tuple[Pulse, ...]:
+    """Return every leased job."""
+    rows = connection.execute(select(job.c.id, job.c.token, job.c.beat).where(job.c.state == JobState.LEASED))
+    return tuple(Pulse(job=row.id, token=row.token, beat=row.beat) for row in rows)
+
+
+def waiting_jobs(connection: Connection) -> tuple[Waiting, ...]:
+    """Return every job that backs off."""
+    rows = connection.execute(select(job.c.id, job.c.token, job.c.backoff_ms).where(job.c.state == JobState.WAITING))
+    return tuple(Waiting(job=row.id, token=row.token, backoff_ms=row.backoff_ms) for row in rows)
+
+
+def queued_by_capability(connection: Connection) -> dict[str, int]:
+    """Count the jobs that could be leased now, by capability."""
+    rows = connection.execute(
+        select(job.c.capability, func.count())
+        .join(audit, audit.c.id == job.c.audit)
+        .where(job.c.state == JobState.QUEUED, audit.c.registered_at.is_not(None))
+        .group_by(job.c.capability)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def oldest_queued(connection: Connection, capability: str, *, limit: int = 1) -> tuple[str, ...]:
+    """Return the jobs that were submitted first among those that could be leased now.
+
+    On PostgreSQL jobs that another poller is looking at are passed over; SQLite has no such clause, and there the
+    lease itself decides.
+    """
+    found = (
+        select(job.c.id)
+        .join(audit, audit.c.id == job.c.audit)
+        .where(job.c.state == JobState.QUEUED, job.c.capability == capability, audit.c.registered_at.is_not(None))
+        .order_by(audit.c.submitted_at, job.c.id)
+        .limit(limit)
+    )
+    return tuple(connection.execute(found.with_for_update(skip_locked=True, of=job)).scalars())
+
+
+def unpublished(connection: Connection, capability: str, *, older_ms: int, limit: int) -> tuple[str, ...]:
+    """Return queued jobs that nobody knocked for within `older_ms`, oldest first."""
+    now = now_ms(connection)
+    found = (
+        select(job.c.id)
+        .join(audit, audit.c.id == job.c.audit)
+        .where(
+            job.c.state == JobState.QUEUED,
+            job.c.capability == capability,
+            audit.c.registered_at.is_not(None),
+            or_(
+                job.c.published_at.is_(None),
+                job.c.published_at <= now - older_ms,
+                job.c.published_at > now + older_ms,  # the clock was set back since
+            ),
+        )
+        .order_by(audit.c.submitted_at, job.c.id)
+        .limit(limit)
+    )
+    return tuple(connection.execute(found).scalars())
+
+
+def mark_published(connection: Connection, job_id: str) -> None:
+    """Remember that the queue was knocked at for a job."""
+    connection.execute(update(job).where(job.c.id == job_id).values(published_at=now_ms(connection)))
+
+
+def capability_of(connection: Connection, job_id: str) -> str | None:
+    """Return the capability of a job that still is queued, else None: nobody needs to be told."""
+    return connection.execute(
+        select(job.c.capability).where(job.c.id == job_id, job.c.state == JobState.QUEUED)
+    ).scalar_one_or_none()
