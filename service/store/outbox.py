@@ -5,7 +5,7 @@ The relay performs an effect and only then deletes its row, so an effect may hap
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +38,7 @@ def owe(connection: Connection, kind: Kind, audit_id: str, *, job: str = "", tok
     )
 
 
-def owed(connection: Connection, kinds: Collection[Kind], *, limit: int = 100) -> tuple[Owed, ...]:
+def owed(connection: Connection, kinds: Sequence[Kind], *, limit: int = 100) -> tuple[Owed, ...]:
     """Return the oldest effects of these kinds."""
     rows = connection.execute(select(outbox).where(outbox.c.kind.in_(kinds)).order_by(outbox.c.id).limit(limit))
     return tuple(Owed(id=row.id, kind=row.kind, audit=row.audit, job=row.job, token=row.token) for row in rows)

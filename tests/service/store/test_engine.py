@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, text, update
+
+from service.store.engine import Store, StoreBusy, StoreConflict, StoreNotUsable, StoreUnavailable, now_ms, open_store
+from service.store.location import NETWORK_FILE_SYSTEMS, file_system_of
+from service.store.migrations import migrate
+from service.store.tables import event, principal
+from tests.service.store.planting import new_store, registered
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 10_000)]
+)
+def test_every_connection_is_durable_and_waits(store: Store, pragma: str, value: object) -> None:
+    with store.begin() as writer, store.read() as reader:
+        for connection in (writer, reader):
+            assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
+
+
+def test_reader_turned_writer_does_not_fail_at_once(store: Store) -> None:
+    """A deferred transaction that read and then writes gets "database is locked" without any wait."""
+    registered(store)
+    failures: list[BaseException] = []
+
+    def read_then_write() -> None:
+        try:
+            for _ in range(20):
+                with store.begin() as connection:
+                    before = connection.execute(text("SELECT beat FROM job")).scalar_one()
+                    connection.execute(text("UPDATE job SET beat = :next"), {"next": before + 1})
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read_then_write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with store.read() as connection:
+        assert connection.execute(text("SELECT beat FROM job")).scalar_one() == 80  # no update was lost
+
+
+def test_a_held_lock_is_busy_and_not_a_driver_error(tmp_path: Path) -> None:
+    impatient = new_store(tmp_path, busy_ms=50)
+    with impatient.begin(), pytest.raises(StoreBusy), impatient.begin():
+        pytest.fail("two writers at once")
+
+
+def test_no_driver_exception_leaks(store: Store, tmp_path: Path) -> None:
+    twice = [{"id": "p", "tenant": "t", "role": "auditor"}] * 2
+    with pytest.raises(StoreConflict), store.begin() as connection:
+        connection.execute(insert(principal), twice)
+    with pytest.raises(StoreConflict), store.begin() as connection:
+        connection.execute(
+            insert(event).values(audit="f" * 32, sequence=1, kind="registered", detail_json="{}", occurred_at=1)
+        )
+    with pytest.raises(StoreUnavailable), store.read() as connection:
+        connection.execute(text("SELECT * FROM no_such_table"))
+    with pytest.raises(StoreUnavailable), open_store(f"sqlite:///{tmp_path}/absent/a.db").read() as connection:
+        now_ms(connection)
+    (tmp_path / "broken.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(StoreUnavailable), open_store(f"sqlite:///{tmp_path}/broken.db").read() as connection:
+        now_ms(connection)
+
+
+def test_an_exception_undoes_the_block(store: Store) -> None:
+    def write_then_fail() -> None:
+        with store.begin() as connection:
+            connection.execute(insert(principal).values(id="p", tenant="t", role="auditor"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_then_fail()
+    with store.read() as connection:
+        assert connection.execute(principal.select()).all() == []
+
+
+@pytest.mark.parametrize(
+    "url", ["", "assay.db", "sqlite://", "sqlite:///relative.db", "mysql://host/name", "sqlite:///:memory:"]
+)
+def test_an_address_that_cannot_be_shared_is_refused(url: str) -> None:
+    with pytest.raises(StoreNotUsable, match="database_url"):
+        open_store(url)
+
+
+def test_clock_is_the_databases_and_in_milliseconds(store: Store) -> None:
+    with store.read() as connection:
+        first, other = now_ms(connection), connection.execute(text("SELECT strftime('%s','now')")).scalar_one()
+    assert abs(first / 1000 - int(other)) <= 2
+
+
+def test_a_network_file_system_is_found_by_the_deepest_mount() -> None:
+    table = (
+        "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "40 21 0:50 / /srv/shared rw - nfs4 server:/x rw\n"
+        "41 40 8:2 / /srv/shared/local rw - ext4 /dev/sdb rw\n"
+    )
+    assert file_system_of(Path("/srv/shared/deep"), table) == ("nfs4", "/srv/shared")
+    assert file_system_of(Path("/srv/shared/local/deep"), table) == ("ext4", "/srv/shared/local")
+    assert file_system_of(Path("/srv/other"), table) == ("ext4", "/")
+    assert "nfs4" in NETWORK_FILE_SYSTEMS
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.location.file_system_of", lambda folder, table: ("fuse.sshfs", "/mnt"))
+    with pytest.raises(StoreNotUsable, match=r"/mnt \(fuse.sshfs\)"):
+        open_store(f"sqlite:///{tmp_path}/a.db")
+
+
+def test_leases_of_processes_are_unique(tmp_path: Path) -> None:
+    """Four processes race for 200 jobs: each job is leased exactly once and nobody sees a locked database."""
+    store = new_store(tmp_path)
+    keys = [registered(store, n) for n in range(200)]
+    program = (
+        "import sys; from service.store.engine import open_store; from service.store.jobs import lease\n"
+        "store = open_store(sys.argv[1])\n"
+        "for key in sys.stdin.read().split():\n"
+        "    with store.begin() as connection:\n"
+        "        if lease(connection, key, 'w'): print(key)\n"
+    )
+    url = f"sqlite:///{tmp_path}/assay.db"
+    racers = [
+        subprocess.Popen([sys.executable, "-c", program, url], stdin=-1, stdout=-1, stderr=-1, text=True)
+        for _ in range(4)
+    ]
+    taken: list[str] = []
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write(" ".join(keys))
+        racer.stdin.close()
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stderr is not None
+        taken += racer.stdout.read().split()
+        assert racer.stderr.read() == ""
+        racer.stdout.close()
+        racer.stderr.close()
+        assert racer.wait() == 0
+    assert sorted(taken) == sorted(keys)
+    with store.read() as connection:
+        assert set(connection.execute(text("SELECT token FROM job")).scalars()) == {1}
+
+
+def test_a_database_can_be_migrated_by_two_servers_at_once(tmp_path: Path) -> None:
+    url, failures = f"sqlite:///{tmp_path}/both.db", []
+
+    def start() -> None:
+        try:
+            migrate(url)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_readers_do_not_wait_for_a_writer(store: Store) -> None:
+    with store.begin() as writer:
+        writer.execute(insert(principal).values(id="p", tenant="t", role="auditor"))
+        writer.execute(update(principal).values(disabled=True))
+        with store.read() as reader:
+            assert reader.execute(principal.select()).all() == []  # the last committed state, at once
+
+
+def test_sqlite_is_as_new_as_the_clock_and_returning_need() -> None:
+    assert sqlite3.sqlite_version_info >= (3, 35)
