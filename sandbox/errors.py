@@ -1,0 +1,93 @@
+"""What can go wrong around a cell, as three kinds that are never mixed.
+
+SandboxError
+├── CellRefused(code, item)     isolation could not be armed; nothing untrusted ran
+├── CellFailed(code)            the machine failed; the run may be retried
+└── ResultRejected(code, at)    what came out of the cell is not acceptable
+"""
+
+from __future__ import annotations
+
+REFUSED = {
+    "bwrap_missing": "bubblewrap was not found at the configured path; install it or set its absolute path",
+    "bwrap_setuid": "bubblewrap is setuid or carries file capabilities; install a plain copy and configure that one",
+    "bwrap_option_missing": "this bubblewrap lacks an option that the profile needs; install a newer one",
+    "userns_disabled": "user namespaces are off; set user.max_user_namespaces above 0",
+    "userns_apparmor": "AppArmor forbids user namespaces to this program; give bubblewrap a profile with `userns`",
+    "proc_mount_denied": "a fresh /proc cannot be mounted here; run the worker outside of a masked container",
+    "seccomp_unsupported": "the kernel has no seccomp filters",
+    "landlock_partial": "a Landlock rule could not be applied in full",
+    "cgroup_unusable": "the configured cgroup parent cannot carry this controller",
+    "cgroup_required_for_gpu": "GPU cells need a memory cgroup; configure a cgroup parent",
+    "host_uid_root": "the worker is root and no cell uid is configured; set cell_uid to an account nothing else uses",
+    "prefix_unreadable": "the cell's user cannot reach this path; move it to where it is readable, or run as root",
+    "arch_unsupported": "this machine's architecture has no filter table",
+    "profile_invalid": "the order or the profile is malformed; correct the named item",
+    "limit_invalid": "unknown limit, or value out of range; see the table of limits",
+    "mount_beneath_untrusted": "a mount point lies beneath one that untrusted code may write",
+    "mount_shadowed": "a later mount would cover an earlier one",
+    "mount_forbidden_source": "a root, home, runtime or temporary directory, or a socket, is never mounted",
+    "input_digest": "the input is not the file that the order names; send it again",
+    "not_armed": "a layer was not seen armed from outside, so nothing untrusted was started",
+    "selfcheck_open": "a probe got through the wall on this host; no cell will be started",
+    "selfcheck_void": "a control of the self-check failed, so its probe proves nothing on this host",
+    "gpu_nodes_missing": "the GPU's device nodes do not exist",
+    "modprobe_present": "a setuid nvidia-modprobe is in view",
+    "driver_below_minimum": "the GPU driver is older than the minimum",
+}
+"""Closed list of refusal codes, each with what to do next."""
+
+FAILED = {
+    "spawn_failed": "the cell's process could not be started",
+    "no_space": "the work directory is full; free space and retry",
+    "cell_unkillable": "processes of the cell were still there 5 s after the kill; look at the host",
+    "cgroup_busy": "the cell's group could not be removed",
+    "host_lost": "the host lost the cell",
+}
+"""Closed list of machine failures."""
+
+
+class SandboxError(Exception):
+    """Root of everything this package raises."""
+
+
+class CellRefused(SandboxError):
+    """Isolation could not be armed; nothing untrusted ran.
+
+    Attributes:
+        code: one of `REFUSED`.
+        item: what it was about (a path, a limit, a layer), for the operator.
+    """
+
+    def __init__(self, code: str, item: str = "") -> None:
+        super().__init__(f"{code}{f' ({item})' if item else ''}: {REFUSED[code]}")
+        self.code = code
+        self.item = item
+
+
+class CellFailed(SandboxError):
+    """The machine failed; the same order may be tried again.
+
+    Attributes:
+        code: one of `FAILED`.
+        item: detail for the operator.
+    """
+
+    def __init__(self, code: str, item: str = "") -> None:
+        super().__init__(f"{code}{f' ({item})' if item else ''}: {FAILED[code]}")
+        self.code = code
+        self.item = item
+
+
+class ResultRejected(SandboxError):
+    """What came out of a cell is not acceptable as a result.
+
+    Attributes:
+        code: a code of the result channel, e.g. "result_missing".
+        at: where, in the name alphabet.
+    """
+
+    def __init__(self, code: str, at: str = "") -> None:
+        super().__init__(f"{code}{f' at {at}' if at else ''}")
+        self.code = code
+        self.at = at
