@@ -25,11 +25,15 @@ def pae(payload_type: str, body: bytes) -> bytes:
 
 
 def sign(key: EllipticCurvePrivateKey, payload_type: str, body: bytes) -> bytes:
-    """Return the DER signature over the pre-authentication encoding."""
+    """Return the DER signature over the pre-authentication encoding.
+
+    The nonce is derived from key and message (RFC 6979): no random source can leak the key, and signing the same
+    statement again gives the same report.
+    """
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    return key.sign(pae(payload_type, body), ec.ECDSA(hashes.SHA256()))
+    return key.sign(pae(payload_type, body), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 
 
 def verify(key: EllipticCurvePublicKey, payload_type: str, body: bytes, signature: bytes) -> bool:

@@ -43,6 +43,10 @@ class CouldNotTell(VerifyError):
     """Something needed is absent or unknown: verification answers neither yes nor no."""
 
 
+class Misused(AssayError):
+    """The caller asked for something impossible; nothing was looked at."""
+
+
 class MachineFailed(AssayError):
     """The host failed, not the report: unreadable disk, broken installation."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 from typing import Any, NoReturn
 
 from assay.errors import Malformed
@@ -23,17 +24,18 @@ INTEGER_DIGITS = 16
 DEPTH = 32
 """Nesting that every reader survives; our own documents stay under 12."""
 
-_UNFIT = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = " \t\n\r"
 
 
-def loads(data: bytes, cap: int, *, depth: int = DEPTH) -> Any:
+def loads(data: bytes, cap: int, *, depth: int = DEPTH, fractions: bool = False) -> Any:
     """Parse one strict JSON document.
 
     Args:
         data: the bytes of the document.
         cap: most bytes to accept; checked before anything is parsed.
         depth: most arrays and objects inside one another.
+        fractions: also accept finite fractions and exponents, as model configurations and data files hold them.
 
     Raises:
         Malformed: codes `size_cap`, `json_bom`, `json_invalid`, `json_number`, `json_duplicate_key`,
@@ -47,7 +49,7 @@ def loads(data: bytes, cap: int, *, depth: int = DEPTH) -> Any:
             text,
             object_pairs_hook=_object,
             parse_int=_integer,
-            parse_float=_no_fraction,
+            parse_float=_fraction if fractions else _no_fraction,
             parse_constant=_no_fraction,
         )
     except json.JSONDecodeError as error:
@@ -59,7 +61,7 @@ def loads(data: bytes, cap: int, *, depth: int = DEPTH) -> Any:
 
 
 def _decode(data: bytes) -> str:
-    if data.startswith(b"\xef\xbb\xbf"):
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise Malformed("json_bom", "offset:0", "the document starts with a byte order mark; save it without one")
     try:
         text = data.decode("utf-8", "strict")
@@ -88,6 +90,13 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise Malformed("json_number", _printable(text), "a number is too large for a 64-bit float")
+    return value
+
+
 def _no_fraction(text: str) -> NoReturn:
     raise Malformed("json_number", _printable(text), "only integers are numbers here; write fractions as strings")
 
@@ -110,9 +119,10 @@ def _walk(root: Any, depth: int) -> None:
 
 def _check_text(text: str) -> None:
     if not text.isascii() or "\x00" in text:
-        found = _UNFIT.search(text)
-        if found:
-            raise Malformed("json_surrogate", _printable(text), "a string holds a lone surrogate or NUL")
+        if "\x00" in text:
+            raise Malformed("json_invalid", _printable(text), "a string holds NUL")
+        if _SURROGATE.search(text):
+            raise Malformed("json_surrogate", _printable(text), "a string holds a lone surrogate")
 
 
 def _printable(text: str) -> str:

@@ -1,0 +1,234 @@
+"""The predicate's full schema: what a signer may sign. `protos/report/v1.md` explains every field to a stranger.
+
+Unknown fields are forbidden here and ignored by readers, who prune them before they validate (`assay.verify`).
+A field that does not apply to a report is null; what this version of the service does not build is not here at all.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from assay import moments
+from assay.errors import Malformed
+from assay.manifest import check_path, is_sha256
+from assay.result import Answer, Count, Name, Text, Value
+
+
+def _sha256(text: str) -> str:
+    if not is_sha256(text):
+        raise ValueError("a digest is 64 lower-case hexadecimal digits")
+    return text
+
+
+def _moment(text: str) -> str:
+    try:
+        moments.parse(text)
+    except Malformed as error:
+        raise ValueError(error.message) from None
+    return text
+
+
+def _path(text: str) -> str:
+    if check_path(text):
+        raise ValueError("a path is one or two segments of [A-Za-z0-9._-] without a leading dot")
+    return text
+
+
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+Moment = Annotated[str, AfterValidator(_moment)]
+Path = Annotated[str, AfterValidator(_path)]
+Plain = bool | int | str | None
+"""A value of a free-form map: flags, counts, short texts."""
+
+
+class Audit(Value):
+    """Which audit, and when it passed which point."""
+
+    name: Annotated[str, Field(pattern=r"^audits/[0-9a-f]{32}$")]
+    nonce: Sha256
+    """32 random bytes of the client: they hide the request from whoever sees only its digest."""
+    submitted_at: Moment
+    registered_at: Moment
+    started_at: Moment
+    """Start of the first attempt."""
+    ended_at: Moment
+    """End of the last attempt."""
+    composed_at: Moment
+
+
+class Registration(Value):
+    """What was fixed before the run, and the seed that was drawn after."""
+
+    request_sha256: Sha256
+    seed_mode: Literal["derived"]
+    seed: Count
+    entropy: Sha256
+    """32 random bytes of the signer."""
+
+
+class Decision(Value):
+    """What ingest decided about one file of the model."""
+
+    path: Path | None
+    decision: Literal["accepted", "dropped", "refused"]
+    reason: Name | None
+    at: dict[Name, Text | Count] | None
+
+
+class Ingest(Value):
+    """How the model's files were read."""
+
+    decisions: tuple[Decision, ...]
+
+
+class Model(Value):
+    """The model that was measured."""
+
+    manifest_sha256: Sha256
+    ingest: Ingest | None
+    """Null when the cell died before it could say."""
+
+
+class AccessLevels(Value):
+    """How deep the audit looked; follows from the checks' catalogue entries."""
+
+    derived: tuple[Literal["weights", "activations", "gradients", "training_data"], ...]
+
+
+class Data(Value):
+    """One data set that the audit read."""
+
+    role: Name
+    sha256: Sha256
+    rows: Count | None
+    """Lines that hold something; null where the role is no JSON Lines."""
+
+
+class ReportAnswer(Answer):
+    """One check's answer, with the code that gave it and the promise it is held to."""
+
+    code_sha256: Sha256
+    catalogue_sha256: Sha256
+    """The check's catalogue entry, which travels as `artefacts/<catalogue_sha256>`."""
+
+
+class Facts(Value):
+    """What the cell said about model and run; for reading, not for deciding."""
+
+    architecture: Name
+    layers: Count
+    width: Count
+    parameters: Count
+    texts: Count
+    tokens: Count
+    dtype: Name
+    batch_size: Count
+    threads: Count
+    torch: Text
+
+
+class Attempt(Value):
+    """One leased try at a job. All of them are here, the failed ones too."""
+
+    job: Name
+    n: Annotated[int, Field(ge=1)]
+    started_at: Moment
+    ended_at: Moment
+    exit_class: Name
+    result_sha256: Sha256 | None
+
+
+class Environment(Value):
+    """Where the deciding attempt ran."""
+
+    python: Text
+    packages: dict[Text, Text]
+    lock_sha256: Sha256
+    """SHA-256 of the canonical JSON of `packages`."""
+    cpu: Text
+    kernel: Text
+    dtype: Name | None
+    batch_size: Count | None
+    deterministic_flags: dict[Name, Plain]
+
+
+class Limit(Value):
+    """One limit of a cell, and what enforced it."""
+
+    name: Name
+    value: Count
+    by: Name
+    aggregate: bool
+    """True when it held for the cell as a whole, False when for each process."""
+
+
+class Output(Value):
+    """Bytes that left the cell, and the most that could have."""
+
+    bytes: Count
+    cap: Count
+
+
+class Cell(Value):
+    """The seal of one isolated run, as the host armed and measured it."""
+
+    stage: Name
+    backend: Name
+    """"bubblewrap", or "process": a development twin that isolates nothing."""
+    version: Text
+    policy_sha256: Sha256
+    layers: dict[Name, Plain | tuple[Text, ...]]
+    limits: tuple[Limit, ...]
+    statements: tuple[Name, ...]
+    """What is weaker than it should be, e.g. "nothing_isolated"."""
+    selfcheck_sha256: Sha256 | None
+    network: Name
+    output: Output
+
+
+class Sandbox(Value):
+    """The cells of the deciding attempt."""
+
+    cells: tuple[Cell, ...]
+
+
+class Signer(Value):
+    """Under which profile the report was signed."""
+
+    profile: Literal["development", "production"]
+
+
+class Predicate(Value):
+    """A report, whole."""
+
+    schema_version: Annotated[str, Field(pattern=r"^1\.[0-9]+$")]
+    audit: Audit
+    registration: Registration
+    model: Model
+    access: AccessLevels
+    data: tuple[Data, ...]
+    answers: tuple[ReportAnswer, ...]
+    facts: Facts | None
+    attempts: Annotated[tuple[Attempt, ...], Field(min_length=1)]
+    environment: Environment
+    sandbox: Sandbox
+    signer: Signer
+
+
+def field_names() -> set[str]:
+    """Return the name of every field of the schema, for the page that must explain each."""
+    names: set[str] = set()
+
+    def visit(node: Any) -> None:
+        if isinstance(node, dict):
+            names.update(node.get("properties", {}))
+            for child in node.values():
+                visit(child)
+        elif isinstance(node, list):
+            for child in node:
+                visit(child)
+
+    visit(Predicate.model_json_schema())
+    return names

@@ -1,0 +1,52 @@
+"""What was asked for, fixed before the run: `request.json`, whose SHA-256 the signer registers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from assay import strict_json
+from assay.shape import AUDIT, COUNT, MOMENT, OBJECT, SHA256, TEXT, check, exactly
+
+SCHEMA = "assay-request/v1"
+FILE_NAME = "request.json"
+
+BYTES_MAX = 1024 * 1024
+"""A request of 64 checks has about 30 KB."""
+
+SHAPE = {
+    "schema": exactly(SCHEMA),
+    "audit": AUDIT,
+    "nonce": SHA256,
+    "model": {"manifest_sha256": SHA256},
+    "checks": [{"name": TEXT, "version": TEXT, "params": OBJECT}],
+    "data": [{"role": TEXT, "sha256": SHA256}],
+    "limits": {"attempts_max": COUNT, "output_bytes": COUNT, "wall_s": COUNT},
+    "seed_mode": exactly("derived"),
+    "submitted_at": MOMENT,
+}
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """Read a request.
+
+    Raises:
+        Malformed: it is not strict JSON, or a field is missing or of another kind.
+    """
+    value = strict_json.loads(data, BYTES_MAX)
+    check(value, SHAPE)
+    request: dict[str, Any] = value
+    return request
+
+
+def derive_seed(request_sha256: str, entropy: str) -> int:
+    """Return the audit's seed: 53 bits that the auditor could not choose.
+
+    The signer draws `entropy` after the request is fixed, and the request's digest cannot be changed afterwards.
+
+    Args:
+        request_sha256: hex digest of the bytes of `request.json`.
+        entropy: 32 bytes, hex.
+    """
+    digest = hashlib.sha256(b"assay-seed/v1\n" + bytes.fromhex(request_sha256) + bytes.fromhex(entropy)).digest()
+    return int.from_bytes(digest[:8], "big") >> 11

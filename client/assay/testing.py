@@ -1,0 +1,291 @@
+"""A forge: honest reports and skilfully dishonest ones, for tests of readers, gates and pipelines.
+
+    forge = Forge(tmp_path, seed=1)
+    honest = forge.report()
+    statement = forge.statement(honest)
+    statement["predicate"]["answers"][0]["controls"].pop()
+    forged = forge.reseal(honest, statement)      # honestly signed, so that the later steps are reached
+
+Keys are derived from the seed and are worth nothing outside a test; the same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from assay import bundle, canonical, dsse, keys, manifest, request, statement
+from assay.bundle import Bundle
+from assay.catalogue import CheckEntry, parse_entry
+
+_MODEL = {
+    "config.json": b'{"model_type":"gpt2"}\n',
+    "model.safetensors": bytes(8),
+    "tokenizer.json": b"{}\n",
+}
+
+_TIMES = {
+    "submitted_at": "2026-01-02T03:04:00Z",
+    "registered_at": "2026-01-02T03:04:01Z",
+    "started_at": "2026-01-02T03:04:02Z",
+    "ended_at": "2026-01-02T03:04:30Z",
+    "composed_at": "2026-01-02T03:04:31Z",
+}
+
+
+class Forge:
+    """Makes reports under one key.
+
+    Args:
+        directory: where model, key and reports are put.
+        seed: chooses the key and the random-looking bytes.
+    """
+
+    def __init__(self, directory: Path, seed: int = 0) -> None:
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        self._directory = directory
+        self._seed = seed
+        self._private = ec.derive_private_key(int(self._hex("key")[:62], 16) + 1, ec.SECP256R1())
+        self._count = 0
+        self.key_id = keys.key_id(self._private.public_key())
+        self.key_file = directory / f"forge-{seed}.pem"
+        self.model_dir = directory / "model"
+        self.model_dir.mkdir(parents=True, exist_ok=True)
+        for name, content in _MODEL.items():
+            (self.model_dir / name).write_bytes(content)
+        self.key_file.write_bytes(keys.public_pem(self._private.public_key()))
+        self.manifest = manifest.build(self.model_dir)
+        self.entry = forged_entry()
+
+    def report(self, *, checks: int = 1, ask: dict[str, Any] | None = None, **overrides: Any) -> Path:
+        """Write a report directory and return its path.
+
+        Args:
+            checks: how many checks were asked, with different parameters.
+            ask: fields of request.json to replace; what follows from them follows.
+            overrides: fields of the predicate to replace, honest or not.
+        """
+        asked = canonical.dumps({**self._request(checks), **(ask or {})})
+        self._count += 1
+        place = self._directory / f"report-{self._count}"
+        (place / "artefacts").mkdir(parents=True)
+        (place / request.FILE_NAME).write_bytes(asked)
+        (place / manifest.FILE_NAME).write_bytes(self.manifest.data)
+        (place / "artefacts" / self.entry.sha256).write_bytes(self.entry.data)
+        predicate = {**self._predicate(asked), **overrides}
+        return self.reseal(place, statement.build(self.manifest, predicate))
+
+    def statement(self, report: Path) -> dict[str, Any]:
+        """Return a report's statement, to be altered."""
+        value: dict[str, Any] = json.loads(bundle.read((report / bundle.FILE_NAME).read_bytes()).payload)
+        return value
+
+    def reseal(self, report: Path, altered: dict[str, Any] | bytes) -> Path:
+        """Sign altered bytes with the forge's key, as a dishonest operator could."""
+        payload = altered if isinstance(altered, bytes) else canonical.dumps(altered)
+        signature = dsse.sign(self._private, dsse.PAYLOAD_TYPE, payload)
+        sealed = Bundle(payload=payload, signature=signature, key_id=self.key_id)
+        (report / bundle.FILE_NAME).write_bytes(bundle.write(sealed))
+        return report
+
+    def _hex(self, label: str) -> str:
+        return hashlib.sha256(f"assay-forge/{self._seed}/{label}".encode()).hexdigest()
+
+    def _request(self, checks: int) -> dict[str, Any]:
+        return {
+            "schema": request.SCHEMA,
+            "audit": self._hex("audit")[:32],
+            "nonce": self._hex("nonce"),
+            "model": {"manifest_sha256": self.manifest.digest},
+            "checks": [
+                {"name": self.entry.name, "version": self.entry.version, "params": {"layers": 2, "part": index}}
+                for index in range(checks)
+            ],
+            "data": [{"role": "pairs", "sha256": self._hex("pairs")}],
+            "limits": {"attempts_max": 3, "output_bytes": 1 << 20, "wall_s": 600},
+            "seed_mode": "derived",
+            "submitted_at": _TIMES["submitted_at"],
+        }
+
+    def _predicate(self, asked: bytes) -> dict[str, Any]:
+        wanted = json.loads(asked)
+        digest = hashlib.sha256(asked).hexdigest()
+        return {
+            "schema_version": statement.SCHEMA_VERSION,
+            "audit": {
+                "name": f"audits/{wanted['audit']}",
+                "nonce": wanted["nonce"],
+                **_TIMES,
+                "submitted_at": wanted["submitted_at"],
+            },
+            "registration": {
+                "request_sha256": digest,
+                "seed_mode": "derived",
+                "seed": request.derive_seed(digest, self._hex("entropy")),
+                "entropy": self._hex("entropy"),
+            },
+            "model": {
+                "manifest_sha256": wanted["model"]["manifest_sha256"],
+                "ingest": {
+                    "decisions": [
+                        {"path": file.path, "decision": "accepted", "reason": None, "at": None}
+                        for file in self.manifest.files
+                    ]
+                },
+            },
+            "access": {"derived": list(self.entry.access)},
+            "data": [{**item, "rows": 400} for item in wanted["data"]],
+            "answers": [self.answer(question["params"]) for question in wanted["checks"]],
+            "facts": None,
+            "attempts": [self.attempt(1, "CELL_CRASHED", result=False), self.attempt(2, "OK")],
+            "environment": _environment(),
+            "sandbox": {"cells": [_cell()]},
+            "signer": {"profile": "development"},
+        }
+
+    def attempt(self, n: int, exit_class: str, *, result: bool = True) -> dict[str, Any]:
+        """Return one attempt at the job "whole"."""
+        return {
+            "job": "whole",
+            "n": n,
+            "started_at": _TIMES["started_at"],
+            "ended_at": _TIMES["ended_at"],
+            "exit_class": exit_class,
+            "result_sha256": self._hex("result") if result else None,
+        }
+
+    def answer(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return a measured answer over two layers, with both controls held."""
+        return {
+            "check": self.entry.name,
+            "version": self.entry.version,
+            "code_sha256": self.entry.code_sha256,
+            "catalogue_sha256": self.entry.sha256,
+            "params": params,
+            "outcome": "measured",
+            "valid": True,
+            "reason": None,
+            "step": None,
+            "measured": {
+                "coverage": {"layer": ["0", "1"]},
+                "metrics": [_metric("0", "0.512", "0.477", "0.547"), _metric("1", "0.861", "0.835", "0.883")],
+                "plots": [],
+                "skipped": [],
+            },
+            "controls": [
+                _control("ShuffledLabels", "null", "0.503", "0.45", "0.55"),
+                _control("PlantedTruth", "positive", "0.97", "0.9", "1"),
+            ],
+            "findings": [
+                {
+                    "code": "readable",
+                    "word": "detected",
+                    "severity": "concern",
+                    "claim": "A planted direction is readable at layer 1.",
+                    "labels": {"layer": "1"},
+                    "rests_on": [{"name": "accuracy", "labels": {"layer": "1"}}],
+                }
+            ],
+            "skipped": [],
+            "power": [],
+        }
+
+
+def forged_entry(**overrides: Any) -> CheckEntry:
+    """Return the catalogue entry of a check that exists only in forged reports."""
+    return parse_entry(
+        {
+            "name": "forged_probe",
+            "version": "1.0",
+            "summary": "A check that exists only in tests.",
+            "source": "assay.testing",
+            "access": ["weights", "activations"],
+            "params": {"type": "object", "additionalProperties": True},
+            "data_roles": [
+                {"name": "pairs", "required": True, "media_type": "application/jsonl", "summary": "Pairs of texts."}
+            ],
+            "metrics": [
+                {
+                    "name": "accuracy",
+                    "unit": "fraction",
+                    "labels": ["layer"],
+                    "better": "none",
+                    "determinism": "statistical",
+                    "summary": "Share of held-out pairs told apart.",
+                }
+            ],
+            "controls": [{"name": "ShuffledLabels", "kind": "null"}, {"name": "PlantedTruth", "kind": "positive"}],
+            "words": ["detected", "not_detected"],
+            "reasons": ["too_few_items"],
+            "code_sha256": hashlib.sha256(b"forged_probe 1.0").hexdigest(),
+            "capability": "cpu",
+            "time_limit_s": 3600,
+            "power": None,
+            "false_positive_rate": None,
+            **overrides,
+        }
+    )
+
+
+def _metric(layer: str, value: str, low: str, high: str) -> dict[str, Any]:
+    return {
+        "name": "accuracy",
+        "labels": {"layer": layer},
+        "value": value,
+        "step": "0.001",
+        "unit": "fraction",
+        "n": 800,
+        "interval": {"low": low, "high": high, "level": "0.95", "method": "wilson"},
+        "null": None,
+        "p": None,
+        "multiplicity": {"family": "layers", "m": 2, "corrected": "none"},
+        "better": "none",
+        "determinism": "statistical",
+        "tolerance": None,
+        "margin": "0.03",
+        "items_sha256": None,
+    }
+
+
+def _control(name: str, kind: str, value: str, low: str, high: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "metric": "accuracy",
+        "labels": {"layer": "1"},
+        "value": value,
+        "band": {"low": low, "high": high},
+        "held": True,
+    }
+
+
+def _environment() -> dict[str, Any]:
+    packages = {"numpy": "2.4.6", "torch": "2.13.0"}
+    return {
+        "python": "3.11.9",
+        "packages": packages,
+        "lock_sha256": canonical.sha256(packages),
+        "cpu": "forged",
+        "kernel": "forged",
+        "dtype": "float32",
+        "batch_size": 8,
+        "deterministic_flags": {"use_deterministic_algorithms": True},
+    }
+
+
+def _cell() -> dict[str, Any]:
+    return {
+        "stage": "check",
+        "backend": "process",
+        "version": "1",
+        "policy_sha256": hashlib.sha256(b"no policy").hexdigest(),
+        "layers": {"namespaces": [], "seccomp": "absent"},
+        "limits": [{"name": "wall_s", "value": 600, "by": "watchdog", "aggregate": True}],
+        "statements": ["nothing_isolated"],
+        "selfcheck_sha256": None,
+        "network": "host",
+        "output": {"bytes": 4096, "cap": 262144},
+    }

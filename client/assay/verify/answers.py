@@ -1,0 +1,152 @@
+"""V10 to V12: nothing owed is missing, artefacts are what they are called, and the numbers say what is claimed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from assay import catalogue, strict_json
+from assay.catalogue import CheckEntry
+from assay.errors import CouldNotTell, Malformed, Wrong, shown
+from assay.verify.case import Case
+from assay.verify.directory import ARTEFACT_MAX, ARTEFACTS
+
+_PROMISES = ("access", "params", "data_roles", "metrics", "controls", "words", "reasons")
+"""Fields of a catalogue entry that a report is held to. The code's digest is compared apart: it changes with every
+repaired comment, while these change what an answer means."""
+
+
+def check_completeness(case: Case) -> str:
+    """V10: one answer a question, attempts without a gap, every control and every instance owed."""
+    asked, answers = case.request["checks"], case.predicate["answers"]
+    if len(asked) != len(answers):
+        raise Wrong(f"{len(asked)} checks were requested, {len(answers)} are answered")
+    _check_attempts(case.predicate)
+    unknown: list[str] = []
+    for index, answer in enumerate(answers):
+        at = f"/predicate/answers/{index}"
+        _check_coverage(answer, at)
+        _check_references(answer, at)
+        entry = _find_entry(case, answer["catalogue_sha256"])
+        if entry is None:
+            unknown.append(f"{shown(answer['check'])} {shown(answer['version'])}")
+        else:
+            _check_against(case, answer, entry, at)
+    if unknown:
+        raise CouldNotTell(f"no catalogue entry of {', '.join(unknown)}, neither in {ARTEFACTS}/ nor in this client")
+    return (
+        f"{len(answers)} answers, {len(case.predicate['attempts'])} attempts, every control and instance owed is there"
+    )
+
+
+def _check_attempts(predicate: Mapping[str, Any]) -> None:
+    by_job: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for attempt in predicate["attempts"]:
+        by_job[attempt["job"]].append(attempt)
+    if not by_job:
+        raise Wrong("the report lists no attempt")
+    for job, attempts in by_job.items():
+        numbers = [attempt["n"] for attempt in attempts]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise Wrong(f"attempts of job {shown(job)} are numbered {shown(numbers)}, expected 1 to {len(numbers)}")
+    if any(answer["outcome"] == "measured" for answer in predicate["answers"]):
+        last = predicate["attempts"][-1]
+        if last["result_sha256"] is None:
+            raise Wrong(
+                f"something was measured, but the last attempt ended {shown(last['exit_class'])} without a result"
+            )
+
+
+def _check_coverage(answer: Mapping[str, Any], at: str) -> None:
+    measured = answer.get("measured")
+    if not measured:
+        return
+    skipped = {item["item"] for item in (*answer["skipped"], *measured["skipped"])}
+    for label, owed in measured["coverage"].items():
+        seen = {metric["labels"][label] for metric in measured["metrics"] if label in metric["labels"]}
+        for value in owed:
+            if value not in seen and f"{label}:{value}" not in skipped:
+                raise Wrong(
+                    f"{at}: {shown(label)} {shown(value)} is owed, but neither measured nor skipped with a reason"
+                )
+        if stray := sorted(seen - set(owed)):
+            raise Wrong(f"{at}: {shown(label)} {shown(stray[0])} is measured, but coverage does not list it")
+
+
+def _check_references(answer: Mapping[str, Any], at: str) -> None:
+    present = [(metric["name"], metric["labels"]) for metric in (answer.get("measured") or {}).get("metrics", ())]
+    for finding in answer["findings"]:
+        if not finding["rests_on"]:
+            raise Wrong(f"{at}: finding {shown(finding['code'])} rests on no metric")
+        for ref in finding["rests_on"]:
+            if (ref["name"], ref["labels"]) not in present:
+                raise Wrong(f"{at}: finding {shown(finding['code'])} rests on {shown(ref['name'])}, which is not there")
+
+
+def _find_entry(case: Case, digest: str) -> CheckEntry | None:
+    """Return the entry that an answer names: the report's artefact if it is what it is called, else this client's."""
+    if digest in case.entries:
+        return case.entries[digest]
+    try:
+        data = case.files.read(f"{ARTEFACTS}/{digest}", ARTEFACT_MAX)
+    except (CouldNotTell, Malformed):
+        data = b""
+    if hashlib.sha256(data).hexdigest() == digest:
+        try:
+            entry = catalogue.parse_entry(strict_json.loads(data, ARTEFACT_MAX))
+        except Malformed as error:
+            raise Wrong(f"{ARTEFACTS}/{digest[:16]}… is no catalogue entry: {error}") from None
+        case.entries[digest] = entry
+        return entry
+    for shipped in case.shipped.checks if case.shipped else ():
+        if shipped.sha256 == digest:
+            case.entries[digest] = shipped
+            return shipped
+    return None
+
+
+def _check_against(case: Case, answer: Mapping[str, Any], entry: CheckEntry, at: str) -> None:
+    if (entry.name, entry.version) != (answer["check"], answer["version"]):
+        raise Wrong(f"{at}: its catalogue entry is that of {shown(entry.name)} {shown(entry.version)}")
+    if entry.code_sha256 != answer["code_sha256"]:
+        raise Wrong(f"{at}/code_sha256 is not the digest in its catalogue entry")
+    _check_shipped(case, entry, at)
+    if answer["outcome"] == "measured":
+        present = {control["name"] for control in answer["controls"]}
+        if absent := [name for name in entry.controls if name not in present]:
+            raise Wrong(f"{at}: control {shown(absent[0])} is promised by the catalogue and absent")
+        promised = {label for metric in entry.raw["metrics"] for label in metric.get("labels", ())}
+        used = {label for metric in answer["measured"]["metrics"] for label in metric["labels"]}
+        if promised & used and not answer["measured"]["coverage"]:
+            raise Wrong(f"{at}: metrics have instances, but coverage does not say which were owed")
+
+
+def _check_shipped(case: Case, entry: CheckEntry, at: str) -> None:
+    named = f"{shown(entry.name)} {shown(entry.version)}"
+    shipped = case.shipped.entry(entry.name) if case.shipped else None
+    if shipped is None or shipped.version != entry.version:
+        case.open_questions.append(f"this client ships no catalogue entry of {named}: the report's own was used")
+        return
+    for field in _PROMISES:
+        if entry.raw[field] != shipped.raw[field]:
+            raise Wrong(f"{at}: the catalogue entry of {named} differs in {field} from the one this client ships")
+    if entry.code_sha256 != shipped.code_sha256:
+        case.open_questions.append(f"{named} was answered by other code than this client's release names")
+
+
+def check_artefacts(case: Case) -> str:
+    """V11: every artefact present is what its name says; absent ones are listed."""
+    present = set()
+    for name in case.files.artefacts():
+        try:
+            data = case.files.read(f"{ARTEFACTS}/{name}", ARTEFACT_MAX)
+        except Malformed as error:
+            raise Wrong(str(error)) from None
+        if hashlib.sha256(data).hexdigest() != name:
+            raise Wrong(f"{ARTEFACTS}/{name[:16]}… does not have the digest in its name")
+        present.add(name)
+    absent = sorted({answer["catalogue_sha256"] for answer in case.predicate["answers"]} - present)
+    case.open_questions.extend(f"artefact {name[:16]}… (catalogue entry) is absent" for name in absent)
+    return f"{len(present)} artefacts match their digests" + (f", {len(absent)} absent" if absent else "")

@@ -1,0 +1,49 @@
+"""The case under verification: what was asked, and what the steps have established so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from assay.bundle import Bundle
+from assay.catalogue import Catalogue, CheckEntry
+from assay.errors import VerifyError
+from assay.keys import TrustedKey
+from assay.manifest import Manifest
+from assay.verify.directory import ReportFiles
+
+
+class NotAsked(VerifyError):
+    """The caller did not ask for this step, or reports of this schema have nothing to check in it."""
+
+
+@dataclass(kw_only=True)
+class Case:
+    """One report; each step reads what earlier steps wrote, and a step whose input is missing is not run."""
+
+    files: ReportFiles
+    keys: tuple[TrustedKey, ...]
+    model_dir: Path | None
+    now: datetime
+    shipped: Catalogue | None
+    """The catalogue of this client; None if the installation has none."""
+
+    bundle: Bundle | None = None
+    signed_by: str | None = None
+    statement: Mapping[str, Any] = field(default_factory=dict)
+    """The parsed statement, from the verified bytes only."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    entries: dict[str, CheckEntry] = field(default_factory=dict)
+    """Catalogue entries by digest, where the report carries them or this client ships them."""
+    open_questions: list[str] = field(default_factory=list)
+    """What stays unchecked although its step is ok."""
+
+    @property
+    def predicate(self) -> Mapping[str, Any]:
+        """The report itself."""
+        predicate: Mapping[str, Any] = self.statement["predicate"]
+        return predicate

@@ -1,0 +1,123 @@
+"""V06 to V09: what was registered before the run, and the bytes it is about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+from assay import canonical, manifest, moments, request
+from assay.errors import Malformed, Wrong, shown
+from assay.verify.case import Case, NotAsked
+
+SKEW = timedelta(minutes=5)
+"""How far the signer's clock may be ahead of the reader's."""
+
+_ORDER = ("registered_at", "started_at", "ended_at", "composed_at")
+
+
+def check_registration(case: Case) -> str:
+    """V06: the request's digest, the seed that follows from it, and the order of the moments."""
+    data = case.files.read(request.FILE_NAME, request.BYTES_MAX)
+    registered = case.predicate["registration"]
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != registered["request_sha256"]:
+        raise Wrong(
+            f"{request.FILE_NAME} has digest {digest[:16]}…, registered was {registered['request_sha256'][:16]}…"
+        )
+    try:
+        case.request = request.parse(data)
+    except Malformed as error:
+        raise Wrong(f"{request.FILE_NAME} is malformed: {error}") from None
+    seed = request.derive_seed(digest, registered["entropy"])
+    if seed != registered["seed"]:
+        raise Wrong(f"the seed is {registered['seed']}, but request and entropy give {seed}")
+    _check_moments(case)
+    return f"request {digest[:8]}… and seed {seed} fit (order in a log: not asked, reports of this schema have none)"
+
+
+def _check_moments(case: Case) -> None:
+    said = case.predicate["audit"]
+    times = [moments.parse(said[name]) for name in _ORDER]
+    for earlier, later in pairwise(_ORDER):
+        if moments.parse(said[earlier]) > moments.parse(said[later]):
+            raise Wrong(f"{earlier} {said[earlier]} is later than {later} {said[later]}")
+    if times[-1] > case.now + SKEW:
+        raise Wrong(f"composed_at {said['composed_at']} lies in the future; check this machine's clock")
+    for attempt in case.predicate["attempts"]:
+        started, ended = moments.parse(attempt["started_at"]), moments.parse(attempt["ended_at"])
+        if not times[1] <= started <= ended <= times[2]:
+            raise Wrong(f"attempt {attempt['n']} of {shown(attempt['job'])} lies outside started_at to ended_at")
+
+
+def check_request(case: Case) -> str:
+    """V07: the statement answers what was asked, no more and no less."""
+    asked, told = case.request, case.predicate
+    pairs: list[tuple[str, Any, Any]] = [
+        ("audit", f"audits/{asked['audit']}", told["audit"]["name"]),
+        ("nonce", asked["nonce"], told["audit"]["nonce"]),
+        ("submitted_at", asked["submitted_at"], told["audit"]["submitted_at"]),
+        ("model", asked["model"]["manifest_sha256"], told["model"]["manifest_sha256"]),
+        ("data", [[d["role"], d["sha256"]] for d in asked["data"]], [[d["role"], d["sha256"]] for d in told["data"]]),
+    ]
+    # The number of answers is V10's business; here each answer is held against the question in its place.
+    for index, (question, answer) in enumerate(zip(asked["checks"], told["answers"], strict=False)):
+        pairs.append((f"checks/{index}/name", question["name"], answer["check"]))
+        pairs.append((f"checks/{index}/version", question["version"], answer["version"]))
+        pairs.append((f"checks/{index}/params", question["params"], answer["params"]))
+    for what, wanted, found in pairs:
+        if canonical.dumps(wanted) != canonical.dumps(found):
+            raise Wrong(f"{what}: asked was {shown(wanted)}, the report has {shown(found)}")
+    most = asked["limits"]["attempts_max"]
+    for job, count in Counter(attempt["job"] for attempt in told["attempts"]).items():
+        if count > most:
+            raise Wrong(f"job {shown(job)} took {count} attempts, the request allows {most}")
+    return f"the report answers the request: {len(asked['checks'])} checks, at most {most} attempts a job"
+
+
+def check_subjects(case: Case) -> str:
+    """V08: the manifest is the first subject, its files are the others, and nothing else is."""
+    data = case.files.read(manifest.FILE_NAME, manifest.BYTES_MAX)
+    subjects = [(subject["name"], subject["digest"]["sha256"]) for subject in case.statement["subject"]]
+    digest = hashlib.sha256(data).hexdigest()
+    if not subjects or subjects[0] != (manifest.FILE_NAME, digest):
+        raise Wrong(f"{manifest.FILE_NAME} has digest {digest[:16]}…, which is not the statement's first subject")
+    if case.predicate["model"]["manifest_sha256"] != digest:
+        raise Wrong(f"/predicate/model/manifest_sha256 is not the digest {digest[:16]}… of {manifest.FILE_NAME}")
+    try:
+        listed = manifest.parse(data)
+    except Malformed as error:
+        raise Wrong(f"{manifest.FILE_NAME} is malformed: {error}") from None
+    owed = [(file.path, file.sha256) for file in listed.files]
+    if sorted(owed) != sorted(subjects[1:]):
+        stray = sorted(set(owed) ^ set(subjects[1:])) or subjects[1:]
+        raise Wrong(f"manifest and subjects differ at {shown(stray[0][0])}")
+    case.manifest = listed
+    return f"model {digest[:8]}… of {len(owed)} files is the subject"
+
+
+def check_model_files(case: Case) -> str:
+    """V09: hash every file of the reader's own copy of the model, compare both ways."""
+    if case.model_dir is None:
+        raise NotAsked("model files not checked (pass --model DIR)")
+    assert case.manifest is not None
+    owed = {file.path: file for file in case.manifest.files}
+    try:
+        present = set(manifest.list_files(case.model_dir))
+        _compare_names(set(owed), present)
+        found = manifest.build(case.model_dir)
+    except Malformed as error:
+        raise Wrong(f"the model directory is not the audited model: {error}") from None
+    for file in found.files:
+        if owed.get(file.path) != file:
+            raise Wrong(f"{shown(file.path)} differs: {file.sha256[:16]}…, audited was {owed[file.path].sha256[:16]}…")
+    return f"{len(found.files)} model files hashed, {found.size} bytes, all equal"
+
+
+def _compare_names(owed: set[str], present: set[str]) -> None:
+    if missing := sorted(owed - present):
+        raise Wrong(f"{len(missing)} model files are missing, the first is {shown(missing[0])}")
+    if extra := sorted(present - owed):
+        raise Wrong(f"{len(extra)} files are no part of the audited model, the first is {shown(extra[0])}")

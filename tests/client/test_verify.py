@@ -1,0 +1,336 @@
+"""Verification: honest reports pass, and each dishonest one fails at the step that is there for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from assay import bundle, canonical, manifest, request
+from assay.catalogue import Catalogue
+from assay.errors import CouldNotTell, MachineFailed, Misused, Wrong
+from assay.testing import Forge, forged_entry
+from assay.verify import Verification, exit_code, verify
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Forge:
+    return Forge(tmp_path, seed=3)
+
+
+def look(forge: Forge, report: Path, **arguments: Any) -> Verification:
+    return verify(report, **{"keys": [forge.key_file], "model_dir": forge.model_dir, **arguments})
+
+
+def failing(seen: Verification) -> list[tuple[str, str]]:
+    """Return the steps that failed by themselves."""
+    return [
+        (step.id, step.status)
+        for step in seen.steps
+        if step.status in ("wrong", "unknown") and not step.detail.startswith("depends on")
+    ]
+
+
+@pytest.mark.parametrize("checks", [1, 64])
+def test_an_honest_report_is_verified(forge: Forge, checks: int) -> None:
+    seen = look(forge, forge.report(checks=checks))
+    assert (seen.outcome, exit_code(seen)) == ("verified", 0)
+    assert [step.id for step in seen.steps] == [f"V{n:02d}" for n in range(1, 16)]
+    assert [step.id for step in seen.steps if step.status == "not_asked"] == ["V05", "V13", "V14", "V15"]
+    assert seen.signed_by == forge.key_id
+    assert "development key" in seen.render_text()
+
+
+def test_refused_and_failed_answers_are_honest(forge: Forge) -> None:
+    answer = forge.answer({"layers": 2, "part": 0})
+    empty: dict[str, Any] = {"valid": False, "measured": None, "controls": [], "findings": []}
+    for change in (
+        {"outcome": "refused", "reason": "too_few_items", "skipped": [{"item": "line:3", "reason": "bad_json"}]},
+        {"outcome": "failed", "reason": "TIME_LIMIT", "step": None},
+    ):
+        assert look(forge, forge.report(answers=[{**answer, **empty, **change}])).outcome == "verified"
+
+
+def test_a_control_that_missed_its_band_is_honest_when_not_valid(forge: Forge) -> None:
+    answer = forge.answer({"layers": 2, "part": 0})
+    answer["controls"][0].update(value="0.6", held=False)
+    assert look(forge, forge.report(answers=[{**answer, "valid": False}])).outcome == "verified"
+    assert failing(look(forge, forge.report(answers=[answer]))) == [("V12", "wrong")]
+
+
+def _answer(change: Callable[[dict[str, Any]], object]) -> Change:
+    return lambda s: change(s["predicate"]["answers"][0])
+
+
+def _audit(field: str, value: str) -> Change:
+    return lambda s: s["predicate"]["audit"].update({field: value})
+
+
+FORGERIES: dict[str, tuple[str, Change]] = {
+    "other_predicate_type": ("V04", lambda s: s.update(predicateType="https://assay.example/replication/v1")),
+    "other_statement_type": ("V04", lambda s: s.update(_type="https://in-toto.io/Statement/v0.1")),
+    "field_missing": ("V04", lambda s: s["predicate"].pop("attempts")),
+    "digest_is_upper_case": ("V04", lambda s: s["subject"][1]["digest"].update(sha256="A" * 64)),
+    "version_is_no_version": ("V04", lambda s: s["predicate"].update(schema_version="1")),
+    "seed_altered": ("V06", lambda s: s["predicate"]["registration"].update(seed=7)),
+    "entropy_altered": ("V06", lambda s: s["predicate"]["registration"].update(entropy="0" * 64)),
+    "registered_after_start": ("V06", _audit("registered_at", "2026-01-02T03:04:03Z")),
+    "composed_before_end": ("V06", _audit("composed_at", "2026-01-02T03:04:29Z")),
+    "composed_in_the_future": ("V06", _audit("composed_at", "2999-01-01T00:00:00Z")),
+    "attempt_outside_the_run": (
+        "V06",
+        lambda s: s["predicate"]["attempts"][0].update(started_at="2026-01-02T03:04:01Z"),
+    ),
+    "params_differ": ("V07", _answer(lambda a: a["params"].update(layers=1))),
+    "params_true_for_one": ("V07", _answer(lambda a: a["params"].update(part=False))),
+    "data_dropped": ("V07", lambda s: s["predicate"]["data"].clear()),
+    "nonce_differs": ("V07", _audit("nonce", "0" * 64)),
+    "other_audit": ("V07", _audit("name", f"audits/{'0' * 32}")),
+    "submitted_earlier": ("V07", _audit("submitted_at", "2025-01-02T03:04:00Z")),
+    "model_file_renamed": ("V08", lambda s: s["subject"][1].update(name="other.json")),
+    "subject_dropped": ("V08", lambda s: s["subject"].pop()),
+    "extra_subject": ("V08", lambda s: s["subject"].append({"name": "x", "digest": {"sha256": "0" * 64}})),
+    "subject_twice": ("V08", lambda s: s["subject"].append(s["subject"][1])),
+    "manifest_not_first": ("V08", lambda s: s["subject"].reverse()),
+    "no_subject": ("V08", lambda s: s["subject"].clear()),
+    "answer_removed": ("V10", lambda s: s["predicate"]["answers"].clear()),
+    "answer_added": ("V10", lambda s: s["predicate"]["answers"].append(s["predicate"]["answers"][0])),
+    "failed_run_dropped": ("V10", lambda s: s["predicate"]["attempts"].pop(0)),
+    "all_attempts_dropped": ("V10", lambda s: s["predicate"]["attempts"].clear()),
+    "deciding_attempt_dropped": ("V10", lambda s: s["predicate"]["attempts"].pop()),
+    "control_removed": ("V10", _answer(lambda a: a["controls"].pop())),
+    "layer_removed_in_silence": ("V10", _answer(lambda a: a["measured"]["metrics"].pop(0))),
+    "coverage_shrunk": ("V10", _answer(lambda a: a["measured"]["coverage"]["layer"].pop())),
+    "coverage_missing": ("V10", _answer(lambda a: a["measured"]["coverage"].clear())),
+    "finding_rests_on_nothing": ("V10", _answer(lambda a: a["findings"][0]["rests_on"].clear())),
+    "finding_rests_on_absent_metric": ("V10", _answer(lambda a: a["findings"][0]["rests_on"][0].update(labels={}))),
+    "code_differs_from_catalogue": ("V10", _answer(lambda a: a.update(code_sha256="0" * 64))),
+    "held_flipped": ("V12", _answer(lambda a: a["controls"][0].update(held=False))),
+    "control_value_outside_band": ("V12", _answer(lambda a: a["controls"][0].update(value="0.7"))),
+    "valid_flipped": ("V12", _answer(lambda a: a.update(valid=False))),
+    "false_precision": ("V12", _answer(lambda a: a["measured"]["metrics"][0].update(step="0.00001"))),
+    "not_a_decimal": ("V12", _answer(lambda a: a["measured"]["metrics"][0].update(value="1e3"))),
+    "measured_with_a_reason": ("V12", _answer(lambda a: a.update(reason="too_few_items"))),
+    "unknown_outcome": ("V12", _answer(lambda a: a.update(outcome="passed"))),
+    "claim_with_control_characters": ("V12", _answer(lambda a: a["findings"][0].update(claim="ok\x1b[2K"))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_resealed_forgery_fails_at_its_step(forge: Forge, name: str) -> None:
+    step, change = FORGERIES[name]
+    report = forge.report()
+    statement = forge.statement(report)
+    change(statement)
+    seen = look(forge, forge.reseal(report, statement))
+    assert failing(seen) == [(step, "wrong")]
+    assert exit_code(seen) == 1
+    assert f"{step} WRONG" in seen.render_text()
+    assert seen.render_text().replace("\n", "").isprintable()
+
+
+def test_an_answer_of_another_version_fits_neither_request_nor_catalogue(forge: Forge) -> None:
+    answer = {**forge.answer({"layers": 2, "part": 0}), "version": "0.9"}
+    assert failing(look(forge, forge.report(answers=[answer]))) == [("V07", "wrong"), ("V10", "wrong")]
+
+
+def test_more_attempts_than_asked_for(forge: Forge) -> None:
+    attempts = [forge.attempt(n, "CELL_CRASHED", result=False) for n in (1, 2, 3)] + [forge.attempt(4, "OK")]
+    assert failing(look(forge, forge.report(attempts=attempts))) == [("V07", "wrong")]
+
+
+def test_a_skipped_layer_with_its_reason_is_honest(forge: Forge) -> None:
+    answer = forge.answer({"layers": 2, "part": 0})
+    answer["measured"]["metrics"].pop(0)
+    answer["skipped"] = [{"item": "layer:0", "reason": "not_finite"}]
+    assert look(forge, forge.report(answers=[answer])).outcome == "verified"
+
+
+def test_a_request_swapped_for_another(forge: Forge) -> None:
+    one, two = forge.report(), forge.report(checks=2)
+    shutil.copy(two / request.FILE_NAME, one / request.FILE_NAME)
+    assert failing(look(forge, one)) == [("V06", "wrong")]
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b"\xef\xbb\xbf{}", b'{"a":1,"a":1}', b"\xff", b"[" * 5000])
+def test_signed_bytes_that_are_no_statement(forge: Forge, payload: bytes) -> None:
+    assert failing(look(forge, forge.reseal(forge.report(), payload))) == [("V04", "wrong")]
+
+
+def test_a_newer_major_version_cannot_be_told(forge: Forge) -> None:
+    seen = look(forge, forge.report(schema_version="2.0"))
+    assert failing(seen) == [("V04", "unknown")]
+    assert exit_code(seen) == 2
+
+
+def test_a_newer_minor_version_may_add_fields_and_words(forge: Forge) -> None:
+    report = forge.report(schema_version="1.7", policy={"sha256": "0" * 64})
+    statement = forge.statement(report)
+    statement["predicate"]["answers"][0]["measured"]["metrics"][0]["trend"] = {"slope": "1"}
+    assert look(forge, forge.reseal(report, statement)).outcome == "verified"
+    statement["predicate"]["answers"][0]["findings"][0]["severity"] = "catastrophe"
+    assert failing(look(forge, forge.reseal(report, statement))) == [("V12", "unknown")]
+
+
+def test_an_unknown_profile_is_never_read_as_production(forge: Forge) -> None:
+    assert failing(look(forge, forge.report(signer={"profile": "staging"}))) == [("V04", "unknown")]
+
+
+def test_another_key_does_not_verify(forge: Forge, tmp_path: Path) -> None:
+    other = Forge(tmp_path / "other", seed=4)
+    report = forge.report()
+    seen = verify(report, keys=[other.key_file])
+    assert failing(seen) == [("V03", "wrong")]
+    assert seen.statement_sha256 is None
+    assert verify(report, keys=[other.key_file, forge.key_file]).outcome == "verified"
+    assert failing(verify(report)) == [("V02", "unknown")]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (bundle.FILE_NAME, [("V01", "unknown")]),
+        (request.FILE_NAME, [("V06", "unknown")]),
+        (manifest.FILE_NAME, [("V08", "unknown")]),
+    ],
+)
+@pytest.mark.parametrize("instead", ["absent", "directory", "pipe", "link to nowhere"])
+def test_a_file_that_cannot_be_read_is_unknown_and_never_blocks(
+    forge: Forge, name: str, expected: list[tuple[str, str]], instead: str
+) -> None:
+    report = forge.report()
+    (report / name).unlink()
+    if instead == "directory":
+        (report / name).mkdir()
+    elif instead == "pipe":
+        os.mkfifo(report / name)
+    elif instead == "link to nowhere":
+        (report / name).symlink_to(report / "nowhere")
+    assert failing(look(forge, report)) == expected
+
+
+def test_a_bundle_alone_proves_the_signature_and_nothing_beside_it(forge: Forge) -> None:
+    seen = look(forge, forge.report() / bundle.FILE_NAME)
+    assert failing(seen) == [("V06", "unknown"), ("V08", "unknown")]
+    assert seen.step("V03").status == "ok"
+
+
+def test_model_files_are_compared_both_ways(forge: Forge) -> None:
+    report, model = forge.report(), forge.model_dir
+    assert "model files not checked (pass --model DIR)" in verify(report, keys=[forge.key_file]).not_checked
+    (model / "extra.json").write_bytes(b"{}")
+    assert failing(look(forge, report)) == [("V09", "wrong")]
+    (model / "extra.json").unlink()
+    (model / "tokenizer.json").rename(model / "tokeniser.json")
+    assert failing(look(forge, report)) == [("V09", "wrong")]
+    (model / "tokeniser.json").rename(model / "tokenizer.json")
+    (model / "model.safetensors").write_bytes(bytes(7) + b"\x01")
+    assert "model.safetensors differs" in look(forge, report).step("V09").detail
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors").symlink_to("/dev/zero")
+    assert failing(look(forge, report)) == [("V09", "wrong")]
+    assert failing(look(forge, report, model_dir=model / "nowhere")) == [("V09", "unknown")]
+
+
+def test_a_weaker_catalogue_entry_than_the_shipped_one(forge: Forge) -> None:
+    strict = forged_entry(controls=[*forge.entry.raw["controls"], {"name": "RandomWeights", "kind": "null"}])
+    report = forge.report()
+    assert failing(look(forge, report, catalogue=Catalogue((strict,), "0" * 64))) == [("V10", "wrong")]
+    same = look(forge, report, catalogue=Catalogue((forge.entry,), "0" * 64))
+    assert same.outcome == "verified"
+    assert not any("ships no catalogue entry" in item for item in same.not_checked)
+    patched = look(forge, report, catalogue=Catalogue((forged_entry(code_sha256="1" * 64),), "0" * 64))
+    assert patched.outcome == "verified"
+    assert any("other code" in item for item in patched.not_checked)
+
+
+def test_an_absent_entry_is_taken_from_the_client_or_cannot_be_told(forge: Forge) -> None:
+    report = forge.report()
+    (report / "artefacts" / forge.entry.sha256).unlink()
+    assert failing(look(forge, report)) == [("V10", "unknown")]
+    seen = look(forge, report, catalogue=Catalogue((forge.entry,), "0" * 64))
+    assert seen.outcome == "verified"
+    assert any("is absent" in item for item in seen.not_checked)
+
+
+def test_a_signed_artefact_that_is_no_entry(forge: Forge) -> None:
+    report, junk = forge.report(), b'{"name":"forged_probe"}'
+    digest = hashlib.sha256(junk).hexdigest()
+    (report / "artefacts" / digest).write_bytes(junk)
+    statement = forge.statement(report)
+    statement["predicate"]["answers"][0]["catalogue_sha256"] = digest
+    assert failing(look(forge, forge.reseal(report, statement))) == [("V10", "wrong")]
+
+
+@pytest.mark.parametrize("name", ["x", "A" * 64, "\x1b[31m"])
+def test_an_artefact_that_is_not_named_by_its_digest(forge: Forge, name: str) -> None:
+    report = forge.report()
+    (report / "artefacts" / name).write_bytes(b"{}")
+    assert failing(look(forge, report)) == [("V11", "wrong")]
+
+
+def test_the_moment_of_judging_can_be_given(forge: Forge) -> None:
+    early = datetime(2026, 1, 2, 2, 59, tzinfo=UTC)
+    assert failing(look(forge, forge.report(), now=early)) == [("V06", "wrong")]
+
+
+def test_exit_codes_of_what_can_end_a_verification() -> None:
+    assert exit_code(Wrong("x")) == 1
+    assert exit_code(Misused("x")) == 3
+    for other in (CouldNotTell("x"), MachineFailed("x"), RuntimeError("x"), MemoryError()):
+        assert exit_code(other) == 2
+
+
+def test_the_json_form_has_the_documented_keys(forge: Forge) -> None:
+    told = look(forge, forge.report()).to_json()
+    assert json.loads(json.dumps(told)) == told
+    assert told["schema"] == "assay-verify/v1"
+    assert {"outcome", "steps", "not_checked", "statement_sha256", "model_sha256", "audit", "signed_by", "trusted_by",
+            "verdict"} <= set(told)  # fmt: skip
+    assert set(told["steps"][0]) == {"step", "status", "detail"}
+
+
+def test_the_same_seed_forges_the_same_bytes(tmp_path: Path) -> None:
+    one, two = Forge(tmp_path / "a", seed=9).report(), Forge(tmp_path / "b", seed=9).report()
+    assert (one / bundle.FILE_NAME).read_bytes() == (two / bundle.FILE_NAME).read_bytes()
+
+
+def test_verification_before_v12_imports_nothing_heavy(forge: Forge) -> None:
+    report = forge.report()
+    statement = forge.statement(report)
+    statement["predicate"]["answers"].clear()
+    forge.reseal(report, statement)
+    code = (
+        "import sys, pathlib; from assay.verify import verify;"
+        f"seen = verify(pathlib.Path({str(report)!r}), keys=[pathlib.Path({str(forge.key_file)!r})]);"
+        "assert seen.step('V10').status == 'wrong', seen.render_text();"
+        "bad = {'pydantic', 'grpc', 'typer', 'rich', 'socket'} & set(sys.modules); assert not bad, bad"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_messages_shorten_what_a_report_says(forge: Forge) -> None:
+    report = forge.report()
+    statement = forge.statement(report)
+    statement["predicate"]["answers"][0]["check"] = "\x1b]0;pwned\x07" * 400
+    seen = look(forge, forge.reseal(report, statement))
+    assert failing(seen)[0] == ("V07", "wrong")
+    assert all(len(step.detail) < 400 and step.detail.isprintable() for step in seen.steps)
+
+
+def test_canonical_reader_is_not_needed_for_the_statement(forge: Forge) -> None:
+    report = forge.report()
+    spaced = json.dumps(forge.statement(report), indent=1).encode()
+    assert spaced != canonical.dumps(forge.statement(report))
+    assert look(forge, forge.reseal(report, spaced)).outcome == "verified"
