@@ -1,0 +1,176 @@
+"""The queue on Celery and Redis. Early acknowledgement, no result backend, no time limits: the broker only knocks.
+
+Why these settings, with measurements: specs, service, section 9. Late acknowledgement ran a task up to three times,
+reject-on-lost ran a poisonous one without end, and Celery's time limits do nothing in a thread pool.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import redis.exceptions
+from celery import Celery
+from celery.exceptions import CeleryError
+from celery.signals import setup_logging, worker_shutting_down
+from celery.worker import state as worker_state
+from kombu.exceptions import KombuError, OperationalError
+
+from service.queue.contract import Handler, QueueUnavailable, is_job_id
+
+TASK = "assay.attempt"
+
+PUBLISH_S = 1.0
+"""Longest wait for the broker when publishing; the reconciler heals what was not published."""
+
+SETTINGS: dict[str, Any] = {
+    "task_acks_late": False,
+    "worker_disable_prefetch": True,
+    "worker_prefetch_multiplier": 1,
+    "task_reject_on_worker_lost": False,
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "task_publish_retry": False,
+    "worker_enable_remote_control": False,
+    "worker_send_task_events": False,
+    "worker_hijack_root_logger": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,  # the default gives up after 100
+    "task_create_missing_queues": True,
+}
+
+TRANSPORT: dict[str, Any] = {
+    "global_keyprefix": "assay:",
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+}
+
+_BROKER_ERRORS = (OperationalError, KombuError, CeleryError, redis.exceptions.RedisError, OSError)
+
+
+def make_app(broker_url: str, **transport: Any) -> Celery:
+    """Return a Celery application of ours; it connects on first use.
+
+    Args:
+        broker_url: Redis, e.g. "redis+socket:///run/assay/redis.sock" or "rediss://host/1".
+        **transport: transport options besides ours.
+    """
+    app = Celery("assay", broker=broker_url, set_as_current=False)
+    options = {**TRANSPORT, **transport}
+    if "+socket" in broker_url:
+        options.pop("socket_keepalive")  # a TCP option; the Unix connection does not know it
+    app.conf.update(SETTINGS, broker_transport_options=options)
+    return app
+
+
+class CeleryKnocker:
+    """The scheduler's side.
+
+    Args:
+        broker_url: Redis.
+    """
+
+    def __init__(self, broker_url: str) -> None:
+        self._app = make_app(
+            broker_url,
+            socket_timeout=PUBLISH_S,
+            socket_connect_timeout=PUBLISH_S,
+            max_retries=1,
+            interval_start=0,
+            interval_max=0.1,
+        )
+
+    def publish(self, job_id: str, capability: str) -> None:
+        """See `Knocker.publish`."""
+        try:
+            self._app.send_task(TASK, args=[job_id], queue=capability, ignore_result=True, retry=False)
+        except _BROKER_ERRORS as error:
+            raise QueueUnavailable(f"the broker did not take a message: {type(error).__name__}") from error
+
+    def depth(self, capability: str) -> int | None:
+        """See `Knocker.depth`."""
+        try:
+            with self._app.connection_for_write() as connection:
+                # Not a passive declare: kombu 5.7 forgets the key prefix there and finds no queue at all. Without
+                # priorities a queue is one list.
+                return int(connection.default_channel.client.llen(capability))
+        except _BROKER_ERRORS as error:
+            raise QueueUnavailable(f"the broker did not answer: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+
+
+class CelerySource:
+    """The worker's side: a Celery worker with a thread pool, inside this process and its main thread.
+
+    Args:
+        broker_url: Redis.
+        capability: the queue to serve.
+        slots: threads, each of which minds one cell.
+    """
+
+    def __init__(self, broker_url: str, capability: str = "cpu", *, slots: int = 1) -> None:
+        self._app = make_app(broker_url)
+        self._capability = capability
+        self._slots = slots
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self.dropped = 0
+        """Messages whose body could not be a job's id."""
+
+    def run(self, handler: Handler) -> None:
+        """See `Source.run`. SIGTERM and SIGINT stop it as `stop` does."""
+
+        @self._app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+        def attempt(*body: object) -> None:
+            self._handle(handler, body)
+
+        setup_logging.connect(_keep_logging, weak=False)
+        worker_shutting_down.connect(self._note_stop, weak=False)
+        try:
+            worker_state.should_stop = None
+            self._app.Worker(
+                pool="threads",
+                concurrency=self._slots,
+                queues=[self._capability],
+                without_gossip=True,
+                without_mingle=True,
+                without_heartbeat=True,
+                quiet=True,
+                optimization="fair",
+            ).start()
+        finally:
+            worker_shutting_down.disconnect(self._note_stop)
+            worker_state.should_stop = None
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """See `Source.stop`."""
+        self._stop.set()
+        worker_state.should_stop = 0
+
+    def _note_stop(self, **_signal: object) -> None:
+        self._stop.set()
+
+    def _handle(self, handler: Handler, body: tuple[object, ...]) -> None:
+        if len(body) != 1 or not is_job_id(body[0]):
+            self.dropped += 1
+            return
+        if self._stop.is_set():
+            return  # taken from the broker while stopping: the reconciler knocks again for another worker
+        try:
+            handler(str(body[0]))
+        except BaseException as failure:
+            self._failure = self._failure or failure
+            self.stop()
+            raise
+
+
+def _keep_logging(**_signal: object) -> None:
+    """Tell Celery that logging is set up already, in our own form."""
