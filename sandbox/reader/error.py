@@ -21,7 +21,7 @@ class ReaderError(Exception):
 
 
 def shown(text: str) -> str:
-    """Return untrusted text as at most 128 characters of the name alphabet, everything else as `\\xNN`."""
+    r"""Return untrusted text as at most 128 characters of the name alphabet, everything else as `\xNN`."""
     out: list[str] = []
     length = 0
     for character in text[:SHOWN_MAX]:

@@ -20,7 +20,7 @@ def rows(path: Path, *, line_cap: int = LINE_CAP) -> Iterator[tuple[int, dict[st
         line_cap: most bytes of one line, newline included.
 
     Raises:
-        ReaderError: a json_* code, `line_cap` or `row_not_object`, at `line:<number>`; `not_regular` or `file_unreadable`
+        ReaderError: a json_* code, `line_cap` or `row_not_object`, at `line:<number>`; `file_unreadable`
             for the file.
     """
     try:
