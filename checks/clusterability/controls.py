@@ -1,0 +1,162 @@
+"""In-run controls: planted blocks must be found at every audited shape, noise must not be.
+
+Specification: section 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from assay.result import Measured
+
+from checks.check import Evidence, Expected
+from checks.clusterability.cocluster import Partition
+from checks.clusterability.findings import matrices_of, word_of
+from checks.clusterability.matrices import Plant, PlantedFacts, Usable, examine, owed
+from checks.memory import InMemoryEvidence
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from checks.clusterability.check import Clusterability
+
+SHAPES_MAX = 3
+"""Audited shapes that are planted in one run (section 8)."""
+
+NOISE_DRAWS = 10
+"""Noise matrices for each shape (section 8)."""
+
+FLAGGED_MAX = 2
+"""Noise matrices of ten that may be called clustered (section 8)."""
+
+ARI_MIN, C_TOLERANCE = 0.9, 0.04
+"""Bands of the plant (section 8)."""
+
+
+@dataclass(frozen=True)
+class PlantedBlocks:
+    """A block matrix at each audited shape: noise inside k hidden blocks, weaker noise outside."""
+
+    name: ClassVar[str] = "planted-blocks"
+    kind: ClassVar[Literal["positive"]] = "positive"
+
+    def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
+        """Return evidence of a model whose matrices are planted, one for each audited shape."""
+        weights, plants = {}, {}
+        for shape in audited_shapes(check, seen):
+            name = f"planted.{shape[0]}x{shape[1]}"
+            rng = seen.rng(name)
+            k, rho = plant_recipe(shape, check.candidates(shape))
+            weights[name], truth = planted(shape, k, rho, rng)
+            plants[name] = Plant(k, truth)
+        return _evidence(seen, check.name, weights, plants)
+
+    def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
+        """Return the bands of p, k, the agreement with the plant and the planted C, for every shape."""
+        expected = []
+        for matrix in measured.coverage.get("matrix", ()):
+            shape = _shape_of(matrix)
+            k, rho = plant_recipe(shape, check.candidates(shape))
+            ari, c = measured.find("planted_ari", matrix=matrix), measured.find("planted_c", matrix=matrix)
+            p, found = measured.find("p", matrix=matrix), measured.find("k", matrix=matrix)
+            if ari is None or c is None or p is None or found is None:
+                continue
+            at = {"matrix": matrix}
+            least, predicted = 1.0 / (p.n + 1), c_of_plant(k, rho)
+            expected += [
+                Expected(metric="p", value=float(p.value), low=0.0, high=1.1 * least, labels=at),
+                Expected(metric="k", value=float(found.value), low=k - 1, high=k + 1, labels=at),
+                Expected(metric="planted_ari", value=float(ari.value), low=ARI_MIN, high=1.0, labels=at),
+                Expected(
+                    metric="planted_c",
+                    value=float(c.value),
+                    low=predicted - C_TOLERANCE,
+                    high=predicted + C_TOLERANCE,
+                    labels=at,
+                ),
+            ]
+        return expected
+
+
+@dataclass(frozen=True)
+class IidNoise:
+    """Gaussian matrices of each audited shape: there is nothing to find."""
+
+    name: ClassVar[str] = "iid-noise"
+    kind: ClassVar[Literal["negative"]] = "negative"
+
+    def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
+        """Return evidence of a model whose matrices are noise, ten for each audited shape."""
+        weights = {}
+        for shape in audited_shapes(check, seen):
+            rng = seen.rng(f"noise.{shape[0]}x{shape[1]}")
+            for draw in range(NOISE_DRAWS):
+                weights[f"noise.{shape[0]}x{shape[1]}.{draw}"] = rng.standard_normal(shape)
+        return _evidence(seen, check.name, weights, {})
+
+    def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
+        """Return the band of the count of noise matrices that the whole rule flags, for every shape."""
+        flagged: dict[str, int] = {}
+        for numbers in matrices_of(measured):
+            shape = numbers.matrix.split(".")[1]
+            flagged[shape] = flagged.get(shape, 0) + (word_of(numbers, check.limits())[0] == "detected")
+        return [
+            Expected(metric="flagged", value=float(count), low=0.0, high=FLAGGED_MAX, labels={"shape": shape})
+            for shape, count in flagged.items()
+        ]
+
+
+def audited_shapes(check: Clusterability, seen: Evidence) -> tuple[tuple[int, int], ...]:
+    """Return the sorted shapes of the matrices that can be tested, most frequent first, at most three."""
+    counts: dict[tuple[int, int], int] = {}
+    for name in owed(check.layers, seen.facts):
+        found = examine(name, seen.weights(name), float(check.zero_share_dense))
+        if isinstance(found, Usable):
+            shape = (min(found.values.shape), max(found.values.shape))
+            counts[shape] = counts.get(shape, 0) + 1
+    return tuple(sorted(counts, key=lambda shape: (-counts[shape], shape))[:SHAPES_MAX])
+
+
+def plant_recipe(shape: tuple[int, int], candidates: Sequence[int]) -> tuple[int, float]:
+    """Return (k, rho) of the plant at a shape: what section 8 says for its smaller side, at the nearest candidate."""
+    side = min(shape)
+    wanted = 2 if side < 32 else 3 if side < 64 else 4
+    k = min(candidates, key=lambda candidate: (abs(candidate - wanted), candidate))
+    return k, 0.3 if side < 96 else 0.5
+
+
+def planted(
+    shape: tuple[int, int], k: int, rho: float, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "n m"], Partition]:
+    """Return N(0, 1) noise times 1 inside k blocks and rho outside, with hidden, equally large clusters."""
+    rows, columns = (rng.permutation(np.arange(side) % k) for side in shape)
+    inside = rows[:, None] == columns
+    return rng.standard_normal(shape) * np.where(inside, 1.0, rho), Partition(rows, columns)
+
+
+def c_of_plant(k: int, rho: float) -> float:
+    """Return the expected raw C of the planted partition: f / (f + (1 - f) rho^2) with f = 1/k of cells inside."""
+    inside = 1.0 / k
+    return inside / (inside + (1.0 - inside) * rho**2)
+
+
+def _shape_of(matrix: str) -> tuple[int, int]:
+    n, m = matrix.split(".")[1].split("x")
+    return int(n), int(m)
+
+
+def _evidence(seen: Evidence, check: str, weights: Mapping[str, np.ndarray], plants: Mapping[str, Plant]) -> Evidence:
+    known = {name: getattr(seen.facts, name) for name in type(seen.facts).__dataclass_fields__}
+    facts = PlantedFacts(**known, plants=plants)
+    own = replace(
+        facts,
+        layers=len(weights),
+        mlp_in=tuple(weights),
+        mlp_out=(),
+        tensors={name: array.shape for name, array in weights.items()},
+    )
+    seed = int(seen.rng("controls").integers(2**63))
+    return InMemoryEvidence(facts=own, check=check, seed=seed, weights=weights)

@@ -1,0 +1,161 @@
+"""From numbers to words: the rule of section 7, on nothing but the metrics of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from assay.result import Finding, Measured, MetricRef
+
+DETECTED, NOT_DETECTED, INCONCLUSIVE = "detected", "not-detected", "inconclusive"
+WORDS = (DETECTED, NOT_DETECTED, INCONCLUSIVE)
+
+CLOSING = "Structure is not function; a high C can be trained in and no claim rests on it; access used: weights."
+"""Fixed closing line (section 7)."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The thresholds of the rule: the check's parameters as numbers."""
+
+    alpha: float
+    min_excess_q: float
+    min_stability: float
+    min_cluster_share: float
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the rule reads of one matrix."""
+
+    matrix: str
+    p_holm: float
+    p_holm_least: float
+    """Smallest corrected p that this many replicates can show."""
+    excess_q: float
+    k: int
+    smallest_share: float
+    stability: float | None
+    """Measured only where p and excess pass, like the next."""
+    confirm_excess_q: float | None
+    null_n: int
+    power: tuple[float, float, float] | None
+    """Share of planted matrices found at this shape, with its interval."""
+
+
+def matrices_of(measured: Measured) -> tuple[Numbers, ...]:
+    """Return what the rule reads of every tested matrix."""
+    return tuple(_numbers(measured, metric.labels["matrix"]) for metric in measured.named("p_holm"))
+
+
+def _numbers(measured: Measured, matrix: str) -> Numbers:
+    def value(name: str) -> float | None:
+        metric = measured.find(name, matrix=matrix)
+        return None if metric is None else float(metric.value)
+
+    def known(name: str) -> float:
+        found = value(name)
+        if found is None:
+            raise ValueError(f"{matrix} has no {name}")
+        return found
+
+    p_holm, power = measured.find("p_holm", matrix=matrix), measured.find("power", matrix=matrix)
+    assert p_holm is not None
+    assert p_holm.multiplicity is not None
+    bounds = power.interval if power else None
+    return Numbers(
+        matrix=matrix,
+        p_holm=float(p_holm.value),
+        p_holm_least=p_holm.multiplicity.m / (p_holm.n + 1),
+        excess_q=known("excess_q"),
+        k=int(known("k")),
+        smallest_share=known("min_cluster_share"),
+        stability=value("stability"),
+        confirm_excess_q=value("confirm_excess_q"),
+        null_n=p_holm.n,
+        power=(float(power.value), float(bounds.low), float(bounds.high)) if power and bounds else None,
+    )
+
+
+def word_of(numbers: Numbers, limits: Limits, *, missed: Sequence[str] = ()) -> tuple[str, str]:
+    """Return the word of one matrix and the reason for it.
+
+    Args:
+        numbers: of the matrix.
+        limits: thresholds.
+        missed: controls that missed a band; any makes the word inconclusive.
+    """
+    if missed:
+        return INCONCLUSIVE, "control_missed"
+    if numbers.p_holm_least > limits.alpha:
+        return INCONCLUSIVE, "p_resolution"
+    if numbers.p_holm > limits.alpha:
+        return NOT_DETECTED, "p_above_alpha"
+    if numbers.excess_q < limits.min_excess_q:
+        return NOT_DETECTED, "excess_below_floor"
+    if numbers.confirm_excess_q is None or numbers.confirm_excess_q < limits.min_excess_q:
+        return INCONCLUSIVE, "low_rank_driven"
+    if numbers.stability is None or numbers.stability < limits.min_stability:
+        return INCONCLUSIVE, "unstable_partition"
+    if numbers.smallest_share < limits.min_cluster_share:
+        return INCONCLUSIVE, "small_cluster"
+    return DETECTED, "all_hold"
+
+
+def findings(real: Measured, limits: Limits, missed: Sequence[str]) -> tuple[Finding, ...]:
+    """Return one finding for each tested matrix and one for the model."""
+    tested = matrices_of(real)
+    told = [(numbers, *word_of(numbers, limits, missed=missed)) for numbers in tested]
+    each = tuple(_of_matrix(numbers, word, reason) for numbers, word, reason in told)
+    return (*each, _of_model(real, [word for _, word, _ in told]))
+
+
+def _of_matrix(numbers: Numbers, word: str, reason: str) -> Finding:
+    names = ["p_holm", "excess_q", "k", "min_cluster_share"]
+    names += ["stability"] if numbers.stability is not None else []
+    names += ["confirm_excess_q"] if numbers.confirm_excess_q is not None else []
+    if word == DETECTED:
+        said = f"structurally clustered into {numbers.k} groups: detected"
+    elif word == NOT_DETECTED:
+        said = f"structurally clustered: not detected ({reason}); {_power(numbers)}"
+        names += ["power"] if numbers.power else []
+    else:
+        said = f"structurally clustered: inconclusive ({reason})"
+    numbers_said = f"excess Q {numbers.excess_q:.4f}, p {numbers.p_holm:.4g} after Holm, {numbers.null_n} null draws"
+    return Finding(
+        code="structure",
+        word=word,
+        severity="note",
+        claim=f"{said}; {numbers_said}. Basis: residual. Structure is not function.",
+        labels={"matrix": numbers.matrix, "reason": reason},
+        rests_on=tuple(MetricRef(name=name, labels={"matrix": numbers.matrix}) for name in names),
+    )
+
+
+def _power(numbers: Numbers) -> str:
+    if numbers.power is None:
+        return "power not measured at this shape"
+    share, low, high = numbers.power
+    return f"power {share:.2f} [{low:.2f}, {high:.2f}] for a planted off/in ratio of 0.7 at this shape"
+
+
+def _of_model(real: Measured, words: Sequence[str]) -> Finding:
+    counts: Mapping[str, int] = {word: sum(told == word for told in words) for word in WORDS}
+    refused = len(real.coverage.get("matrix", ())) - len(words)
+    if counts[DETECTED]:
+        word = DETECTED
+    elif counts[INCONCLUSIVE] or refused or not words:
+        # What was left out or could not be told never adds up to an answer.
+        word = INCONCLUSIVE
+    else:
+        word = NOT_DETECTED
+    return Finding(
+        code="structure_of_model",
+        word=word,
+        severity="note",
+        claim=(
+            f"structurally clustered: detected in {counts[DETECTED]} of {len(words)} tested, "
+            f"{counts[INCONCLUSIVE]} inconclusive, {refused} refused. {CLOSING}"
+        ),
+        rests_on=tuple(MetricRef(name="p_holm", labels=dict(m.labels)) for m in real.named("p_holm")),
+    )

@@ -1,0 +1,149 @@
+"""Views of a weight matrix: masses that add up to one, free of the scales that a model's symmetries leave open.
+
+Specification: clusterability, section 4.2. Everything is float64; `n` rows are outputs, `m` columns are inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.special import ndtri
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+RIDGE = 1e-9
+"""Share of the mean that is added inside each component, so that a thin support still has a balanced form (4.2)."""
+
+TOLERANCE = 1e-8
+"""Relative marginal error at which Sinkhorn stops (4.2)."""
+
+SWEEPS_MAX = 500
+"""Sinkhorn sweeps at most (4.2); noise takes 4-10."""
+
+LARGE, SMALL = 1e150, 1e-150
+"""Beyond these, squares leave the range of float64: the matrix is divided by its maximum first (section 3)."""
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A matrix scaled so that all rows weigh the same, and all columns."""
+
+    mass: Float[np.ndarray, "n m"]
+    """Total 1; with one component, rows sum to 1/n and columns to 1/m."""
+    residual: float
+    """Largest relative error of a row sum that was left when scaling stopped."""
+
+
+def live(weights: Float[np.ndarray, "n m"]) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
+    """Return which rows and columns hold any weight; the others are dead and are left out of every view."""
+    return np.any(weights != 0, axis=1), np.any(weights != 0, axis=0)
+
+
+def in_range(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    """Return the weights as float64, divided by their largest magnitude where squares would over- or underflow."""
+    values = np.asarray(weights, dtype=np.float64)
+    top = float(np.abs(values).max(initial=0.0))
+    return values / top if top > LARGE or 0 < top < SMALL else values
+
+
+def balance(matrix: Float[np.ndarray, "n m"]) -> Balanced:
+    """Scale a non-negative matrix without empty rows or columns to uniform marginals (Sinkhorn).
+
+    Connected components of the support are balanced alone, since no scaling can move mass between them; each gets
+    the mean of its share of rows and its share of columns.
+    """
+    n, m = matrix.shape
+    if matrix.all():
+        return _sinkhorn(matrix)
+    rows, columns, count = _components(matrix)
+    if count == 1:
+        return _sinkhorn(matrix)
+    mass = np.zeros((n, m))
+    residual = 0.0
+    for label in range(count):
+        i, j = np.flatnonzero(rows == label), np.flatnonzero(columns == label)
+        part = _sinkhorn(matrix[np.ix_(i, j)])
+        mass[np.ix_(i, j)] = part.mass * (len(i) / n + len(j) / m) / 2
+        residual = max(residual, part.residual)
+    return Balanced(mass, residual)
+
+
+def _components(matrix: Float[np.ndarray, "n m"]) -> tuple[np.ndarray, np.ndarray, int]:
+    n, m = matrix.shape
+    i, j = np.nonzero(matrix)
+    graph = csr_matrix((np.ones(len(i)), (i, j + n)), shape=(n + m, n + m))
+    count, labels = connected_components(graph, directed=False)
+    return labels[:n], labels[n:], int(count)
+
+
+def _sinkhorn(matrix: Float[np.ndarray, "n m"]) -> Balanced:
+    n, m = matrix.shape
+    ridged = matrix + RIDGE * matrix.mean()
+    b = np.full(m, 1.0 / m)
+    row_sums = ridged @ b
+    residual = np.inf
+    for _ in range(SWEEPS_MAX):
+        a = 1.0 / (n * row_sums)
+        b = 1.0 / (m * (a @ ridged))
+        row_sums = ridged @ b
+        residual = float(np.max(np.abs(n * a * row_sums - 1.0)))
+        if residual <= TOLERANCE:
+            break
+    ridged *= a[:, None]
+    ridged *= b
+    return Balanced(ridged, residual)
+
+
+def balanced_squares(weights: Float[np.ndarray, "n m"]) -> Balanced:
+    """Return the `balanced` view: squared weights at uniform marginals, unchanged by any positive rescaling."""
+    return balance(np.square(weights))
+
+
+def raw(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    """Return the `raw` view: squared weights as shares of their sum (Golechha et al.)."""
+    squares = np.square(weights)
+    return np.asarray(squares / squares.sum())
+
+
+def normal_scores(weights: Float[np.ndarray, "n m"]) -> Balanced:
+    """Return the `normal_scores` view, in which clusters are sought and tested.
+
+    Balanced magnitudes are ranked over the whole matrix and replaced by squared half-normal quantiles, so that
+    every continuous law of the weights gives the same scores and the null depends on the shape alone.
+    """
+    return balance(rank_scores(weights))
+
+
+def rank_scores(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    """Return the scores before their own balancing: on continuous weights their mean is 1."""
+    return _quantiles_of_ranks(balance(np.abs(weights)).mass)
+
+
+def _quantiles_of_ranks(values: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    flat = values.ravel()
+    order = np.argsort(flat)
+    ordered = flat[order]
+    table = _half_normal(flat.size)
+    scores = np.empty(flat.size)
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    if len(starts) == flat.size:
+        scores[order] = table[1::2]
+    else:
+        # A run of ties from position s to e (0-based, e exclusive) has mid-rank (s + e + 1) / 2.
+        ends = np.append(starts[1:], flat.size)
+        scores[order] = np.repeat(table[starts + ends], ends - starts)
+    return scores.reshape(values.shape)
+
+
+@lru_cache(maxsize=3)
+def _half_normal(size: int) -> Float[np.ndarray, " twice"]:
+    """Return Phi^-1(1/2 + q/2)^2 at q = j / (2 size); entry j = 2 rank - 1 is the score of a (mid-)rank."""
+    table = np.square(ndtri(0.5 + np.arange(2 * size) / (4.0 * size)))
+    table.flags.writeable = False
+    return np.asarray(table)
