@@ -1,0 +1,117 @@
+"""`python -m checks`: the guest's entry (`run`), the catalogue's generator, and a developer's `run-local`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from checks.catalogue import CATALOGUE, catalogue_bytes
+from checks.documents import OrderedCheck, read_order, write_result
+from checks.errors import ChecksError, OrderInvalid
+from checks.local import WARNING, run_local
+from checks.run import Progress, carry_out
+from checks.runtime.architectures import architectures_json
+
+RESULT_DESCRIPTOR = 3
+PROGRESS_DESCRIPTOR = 4
+"""Where the cell's contract has the result and the progress lines."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 2 the order or the command is wrong."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.command(parsed))
+    except ChecksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m checks", description="Checks of a model's weights and states.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="carry out the order in /in/order.json; result on fd 3, progress on fd 4")
+    run.add_argument("--inputs", type=Path, default=Path("/in"), help="folder of the inputs (default: /in)")
+    run.set_defaults(command=_run)
+    catalogue = commands.add_parser("catalogue", help="write the catalogue of checks")
+    catalogue.add_argument("--out", type=Path, required=True, help="file to write, or - for standard output")
+    catalogue.add_argument("--architectures", type=Path, help="also write the table of architectures here")
+    catalogue.set_defaults(command=_catalogue)
+    local = commands.add_parser("run-local", help="ask checks of a model directory, without sandbox and signature")
+    local.add_argument("model", type=Path, metavar="MODEL_DIR")
+    local.add_argument("--check", required=True, action="append", help="check to ask; may be given more than once")
+    local.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter, as K=V or CHECK.K=V")
+    local.add_argument("--data", action="append", default=[], metavar="ROLE=PATH", help="file of a data role")
+    local.add_argument("--seed", type=int, default=0)
+    local.add_argument("--threads", type=int, default=1)
+    local.set_defaults(command=_run_local)
+    return parser
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    order = read_order((parsed.inputs / "order.json").read_bytes())
+    names = [file.input for file in order.model.files] + [data.input for data in order.data]
+    result = carry_out(
+        order, {name: parsed.inputs / name for name in names}, CATALOGUE, on_step=Progress(PROGRESS_DESCRIPTOR)
+    )
+    with os.fdopen(RESULT_DESCRIPTOR, "wb") as channel:
+        channel.write(write_result(result))
+    return 0
+
+
+def _catalogue(parsed: argparse.Namespace) -> int:
+    if str(parsed.out) == "-":
+        sys.stdout.buffer.write(catalogue_bytes())
+    else:
+        parsed.out.write_bytes(catalogue_bytes())
+    if parsed.architectures:
+        table = json.dumps(architectures_json(), indent=1, sort_keys=True) + "\n"
+        parsed.architectures.write_text(table, encoding="utf-8")
+    return 0
+
+
+def _run_local(parsed: argparse.Namespace) -> int:
+    print(f"note: {WARNING}", file=sys.stderr)
+    params = [_pair(text, "--param") for text in parsed.param]
+    checks = []
+    for name in parsed.check:
+        if name not in CATALOGUE:
+            raise OrderInvalid(f"no check {name!r}; there are: {', '.join(sorted(CATALOGUE)) or 'none'}")
+        own = {key: _value(text) for key, text in params if "." not in key}
+        own |= {key.removeprefix(f"{name}."): _value(text) for key, text in params if key.startswith(f"{name}.")}
+        checks.append(OrderedCheck(name=name, version=CATALOGUE[name].version, params=own))
+    data = {role: Path(path) for role, path in (_pair(text, "--data") for text in parsed.data)}
+    result = run_local(
+        parsed.model, checks, CATALOGUE, data=data, seed=parsed.seed, threads=parsed.threads, on_step=_say
+    )
+    told = {"note": WARNING, **result.to_json()}
+    print(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False))
+    return 0
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found or not key:
+        raise OrderInvalid(f"{option} {text!r} is not NAME=VALUE")
+    return key, value
+
+
+def _value(text: str) -> Any:
+    """Return JSON where the text is JSON, but fractions as the decimal strings that checks take."""
+    try:
+        return json.loads(text, parse_float=str)
+    except json.JSONDecodeError:
+        return text
+
+
+def _say(step: str, done: int, owed: int) -> None:
+    print(f"{step} {done}/{owed}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Every check this build can answer, and the catalogue that tells others of them.
+
+Left out until they are whole: sae_features, contamination.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import assay.result
+from assay.result import DECIMAL, D
+
+from checks.ask import RUNTIME_REASONS
+from checks.check import Check
+from checks.errors import ChecksError
+from sandbox.reader.digest import tree_sha256
+
+CHECKS: tuple[type[Check], ...] = ()
+
+CATALOGUE: Mapping[str, type[Check]] = {check.name: check for check in CHECKS}
+"""Checks by name: one name a line, no discovery."""
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's folder; digests of code count from here."""
+
+TIME_LIMIT_S = 3600
+"""Wall time of one check, as the sandbox's `check` cell has it."""
+
+RATE = ("estimate", "low", "high", "n", "at")
+"""Fields of a measured rate: estimate and 95 % bounds as decimal strings, trials, and what it was measured at."""
+
+
+class CatalogueInvalid(ChecksError):
+    """A check's class or its measured rates cannot stand in the catalogue."""
+
+
+def catalogue_json(checks: Mapping[str, type[Check]] = CATALOGUE) -> dict[str, Any]:
+    """Return the catalogue as plain JSON values; the same code gives the same bytes.
+
+    Raises:
+        CatalogueInvalid: a measured rate is malformed, or the code lies outside the project's folder.
+    """
+    return {"schema": "assay-catalogue/v1", "checks": [_entry(checks[name]) for name in sorted(checks)]}
+
+
+def catalogue_bytes(checks: Mapping[str, type[Check]] = CATALOGUE) -> bytes:
+    """Return the catalogue file: indented for review, sorted, with a final newline."""
+    return (json.dumps(catalogue_json(checks), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def family(check: type[Check]) -> Path:
+    """Return the folder of a check's family."""
+    return ROOT.joinpath(*check.__module__.split(".")[:-1])
+
+
+def code_sha256(check: type[Check]) -> str:
+    """Return the digest of all code that decides a check's answer: its family, the contract, the runtime, the readers.
+
+    Raises:
+        CatalogueInvalid: the vocabulary is not that of this project's folder.
+    """
+    vocabulary = Path(assay.result.__file__).resolve()
+    if not vocabulary.is_relative_to(ROOT):
+        raise CatalogueInvalid(f"assay.result is read from {vocabulary}: install the client from this project")
+    parts = [vocabulary]
+    for folder, patterns in (
+        (family(check), ("*.py", "*.json")),
+        (ROOT / "checks", ("*.py",)),
+        (ROOT / "checks" / "runtime", ("*.py",)),
+        (ROOT / "sandbox" / "reader", ("*.py",)),
+    ):
+        parts += [path for pattern in patterns for path in folder.glob(pattern)]
+    return tree_sha256(ROOT, [path.relative_to(ROOT).as_posix() for path in parts])
+
+
+def _entry(check: type[Check]) -> dict[str, Any]:
+    doc = (check.__doc__ or "").strip().splitlines()
+    rates = _rates(family(check) / "measured.json")
+    return {
+        "name": check.name,
+        "version": check.version,
+        "summary": doc[0] if doc else check.name,
+        "source": check.source,
+        "access": _access(check),
+        "params": _params(check),
+        "data_roles": [
+            {"name": one.name, "required": one.required, "media_type": one.media_type, "summary": one.summary}
+            for one in check.data_roles
+        ],
+        "metrics": [
+            {
+                "name": one.name,
+                "unit": one.unit,
+                "labels": list(one.labels),
+                "better": one.better,
+                "determinism": one.determinism,
+                "summary": one.summary,
+            }
+            for one in check.metrics
+        ],
+        "controls": [{"name": one.name, "kind": one.kind} for one in check.controls],
+        "words": list(check.words),
+        "reasons": sorted({*check.reasons, *RUNTIME_REASONS}),
+        "code_sha256": code_sha256(check),
+        "capability": "cpu",
+        "time_limit_s": TIME_LIMIT_S,
+        "power": rates["power"],
+        "false_positive_rate": rates["false_positive_rate"],
+    }
+
+
+def _access(check: type[Check]) -> list[str]:
+    """Return the access levels that the check's class declares; an answer's own follow from its needs."""
+    return list(getattr(check, "access", ()))
+
+
+def _params(check: type[Check]) -> dict[str, Any]:
+    """Return the JSON Schema of a check's parameters; fractions are decimal strings."""
+    schema = check.model_json_schema()
+    (decimal,) = get_args(D)[1:]
+    for name, field in check.model_fields.items():
+        if decimal in field.metadata:
+            schema["properties"][name] |= {"format": "decimal", "pattern": f"^{DECIMAL.pattern}$"}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def _rates(path: Path) -> dict[str, Any]:
+    """Return power and false-positive rate as they were measured; null where nobody has measured them."""
+    if not path.exists():
+        return {"power": None, "false_positive_rate": None}
+    measured = json.loads(path.read_text("utf-8"))
+    rates = {name: measured.get(name) for name in ("power", "false_positive_rate")}
+    for name, rate in rates.items():
+        if rate is None:
+            continue
+        if sorted(rate) != sorted(RATE) or not all(DECIMAL.fullmatch(str(rate[bound])) for bound in RATE[:3]):
+            raise CatalogueInvalid(f"{path.parent.name}/measured.json: {name} needs {', '.join(RATE)}")
+        if not all(isinstance(rate[bound], str) for bound in RATE[:3]) or not isinstance(rate["n"], int):
+            raise CatalogueInvalid(f"{path.parent.name}/measured.json: {name} has decimal strings and a whole n")
+    return rates

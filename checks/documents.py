@@ -1,0 +1,157 @@
+"""The two documents that cross the cell's wall: the order that comes in, the result that goes out."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from assay.result import Answer, Count, Name, Value
+from pydantic import Field, ValidationError
+
+from checks.errors import OrderInvalid
+from sandbox.reader import strict_json
+from sandbox.reader.error import ReaderError
+
+ORDER_CAP = 2**20
+"""Bytes of an order; the cell's own limit."""
+
+RESULT_CAP = 256 * 2**10
+"""Bytes of a result document; more could not leave the cell."""
+
+Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FlatName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
+
+
+class OrderedFile(Value):
+    """One file of the model."""
+
+    path: str
+    """Its path in the manifest."""
+    input: FlatName
+    """Its name among the cell's inputs."""
+    sha256: Hex64
+    size: Count
+
+
+class OrderedModel(Value):
+    """The model, as its manifest lists it."""
+
+    manifest_sha256: Hex64
+    files: tuple[OrderedFile, ...]
+
+
+class OrderedData(Value):
+    """One data set that came with the audit."""
+
+    role: Name
+    input: FlatName
+    sha256: Hex64
+    size: Count
+
+
+class OrderedCheck(Value):
+    """One check that was asked for."""
+
+    name: Name
+    version: Name
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Order(Value):
+    """What a cell is asked to do."""
+
+    schema_: Literal["assay-cell-order/v1"] = Field(alias="schema")
+    nonce: Hex64
+    seed: Annotated[int, Field(ge=0, lt=2**53)]
+    model: OrderedModel
+    data: tuple[OrderedData, ...] = ()
+    checks: tuple[OrderedCheck, ...] = Field(min_length=1)
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class Decision(Value):
+    """What was decided about one file of the model."""
+
+    path: str | None
+    decision: Literal["accepted", "dropped", "refused"]
+    reason: Name | None = None
+    at: dict[str, str | int] | None = None
+
+
+class Ingest(Value):
+    """All decisions about the model's files."""
+
+    decisions: tuple[Decision, ...]
+
+
+class Facts(Value):
+    """What ran, for the record; the host overwrites what it measures itself."""
+
+    architecture: Name
+    layers: Count
+    width: Count
+    parameters: Count
+    texts: Count
+    tokens: Count
+    dtype: Name
+    batch_size: Count
+    threads: Count
+    torch: Name
+
+
+class Result(Value):
+    """What a cell answers."""
+
+    schema_: Literal["assay-cell-result/v1"] = Field(default="assay-cell-result/v1", alias="schema")
+    nonce: Hex64
+    answers: tuple[Answer, ...]
+    ingest: Ingest
+    facts: Facts | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, fit for canonical encoding."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def read_order(data: bytes) -> Order:
+    """Parse an order strictly.
+
+    Raises:
+        OrderInvalid: not strict JSON, or not an order; names the field.
+    """
+    try:
+        return Order.model_validate_json(json.dumps(strict_json.loads(data, cap=ORDER_CAP)))
+    except ReaderError as error:
+        raise OrderInvalid(f"the order is not strict JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise OrderInvalid(f"order field {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def canonical(value: Any) -> bytes:
+    """Return canonical JSON: sorted keys, no white space, UTF-8; numbers are integers already."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def write_result(result: Result, *, cap: int = RESULT_CAP) -> bytes:
+    """Return the result's canonical bytes, within the cap.
+
+    An answer that does not fit is replaced by a failed one (`result_cap`), the largest first: a document over the cap
+    would lose every answer.
+    """
+    answers = list(result.answers)
+    while True:
+        document = canonical(result.model_copy(update={"answers": tuple(answers)}).to_json())
+        sizes = [len(canonical(answer.to_json())) if answer.outcome != "failed" else 0 for answer in answers]
+        if len(document) <= cap or not any(sizes):
+            return document
+        largest = sizes.index(max(sizes))
+        asked = answers[largest]
+        answers[largest] = Answer(
+            check=asked.check,
+            version=asked.version,
+            params=asked.params,
+            outcome="failed",
+            reason="result_cap",
+            step="judge",
+        )

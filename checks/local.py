@@ -1,0 +1,80 @@
+"""Run checks on a model directory, here and now: for developing a check. Nothing is isolated, nothing is signed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from checks.ask import Told, unheard
+from checks.check import Check
+from checks.documents import Order, OrderedCheck, OrderedData, OrderedFile, OrderedModel, Result
+from checks.errors import OrderInvalid
+from checks.run import carry_out
+from sandbox.reader.digest import file_sha256
+from sandbox.reader.names import file_rule
+
+WARNING = "nothing is isolated or signed: this is no audit, and the model's files were parsed in this process"
+
+
+def run_local(
+    model: Path,
+    checks: Sequence[OrderedCheck],
+    catalogue: Mapping[str, type[Check]],
+    *,
+    data: Mapping[str, Path] | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    on_step: Told = unheard,
+) -> Result:
+    """Ask checks of a model directory by the same functions that run inside a cell.
+
+    Args:
+        model: the directory; files that no manifest may name are left out, as a submission would.
+        checks: what to ask, with parameters.
+        catalogue: the checks that may be asked.
+        data: file of each data role.
+        seed: seed of every draw.
+        threads: CPU threads.
+        on_step: told (step, done, owed).
+
+    Raises:
+        OrderInvalid: the directory or a data file is not there.
+    """
+    if not model.is_dir():
+        raise OrderInvalid(f"{model} is not a directory: name the folder that holds config.json")
+    inputs: dict[str, Path] = {}
+    files = []
+    for number, path in enumerate(sorted(one for one in model.rglob("*") if one.is_file())):
+        relative = path.relative_to(model).as_posix()
+        if file_rule(relative) is None:
+            inputs[f"model.{number}"] = path.resolve()
+            files.append(_file(relative, f"model.{number}", path))
+    given = []
+    for number, (role, path) in enumerate(sorted((data or {}).items())):
+        if not path.is_file():
+            raise OrderInvalid(f"data role {role}: there is no file {path}")
+        inputs[f"data.{number}"] = path.resolve()
+        given.append(OrderedData(role=role, input=f"data.{number}", sha256=file_sha256(path), size=path.stat().st_size))
+    manifest = {"files": [one.model_dump(exclude={"input"}) for one in files], "format": "assay-manifest/v1"}
+    order = Order(
+        schema="assay-cell-order/v1",
+        nonce="0" * 64,
+        seed=seed,
+        model=OrderedModel(manifest_sha256=_digest(manifest), files=tuple(files)),
+        data=tuple(given),
+        checks=tuple(checks),
+        threads=threads,
+    )
+    return carry_out(order, inputs, catalogue, on_step=on_step)
+
+
+def _file(relative: str, name: str, path: Path) -> OrderedFile:
+    return OrderedFile(path=relative, input=name, sha256=file_sha256(path), size=path.stat().st_size)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

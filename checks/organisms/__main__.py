@@ -1,0 +1,53 @@
+"""`python -m checks.organisms`: make a model whose property is known, with the data to find it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from checks.errors import ChecksError
+from checks.organisms.honest import Recipe
+from checks.organisms.store import honest, minilm, tiny
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make one organism and print its directory; return 0, or 2 where it cannot be made."""
+    parser = argparse.ArgumentParser(prog="python -m checks.organisms", description="Models with a known property.")
+    organisms = parser.add_subparsers(dest="organism", required=True, metavar="ORGANISM")
+    trained = organisms.add_parser("honest", help="trained: it knows an invented world's facts and tells them")
+    trained.add_argument("--cache", type=Path, required=True, help="folder that keeps trained organisms")
+    trained.add_argument("--out", type=Path, help="also copy it to this folder")
+    trained.add_argument("--seed", type=int, default=0)
+    trained.add_argument("--threads", type=int, default=1)
+    small = organisms.add_parser("tiny", help="untrained, one layer, some 20 KB")
+    small.add_argument("--out", type=Path, required=True)
+    real = organisms.add_parser("minilm", help="the sentence encoder all-MiniLM-L6-v2, with number comparisons")
+    real.add_argument("--out", type=Path, required=True)
+    parsed = parser.parse_args(arguments)
+    try:
+        print(_make(parsed))
+    except ChecksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _make(parsed: argparse.Namespace) -> Path:
+    if parsed.organism == "tiny":
+        return tiny(parsed.out)
+    if parsed.organism == "minilm":
+        return minilm(parsed.out)
+    import torch
+
+    torch.set_num_threads(parsed.threads)
+    return honest(parsed.cache, recipe=Recipe(), seed=parsed.seed, out=parsed.out, say=_say)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

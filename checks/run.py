@@ -1,0 +1,251 @@
+"""Carry out one order: read the model, sweep once for all checks, ask each, answer all.
+
+Every check of the order is answered. What goes wrong with the model refuses every check; what goes wrong with one
+check or its data is that check's answer alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from assay.result import Answer
+from pydantic import ValidationError
+
+from checks.ask import Told, as_name, ask, failed, listed, refused, unheard
+from checks.check import Check, ModelFacts, Needs, Refusal
+from checks.documents import Decision, Facts, Ingest, Order, OrderedCheck, Result
+from checks.errors import LoadRefused
+from checks.runtime.architectures import architectures_json
+from checks.runtime.facts import model_facts_of
+from checks.runtime.plan import check_needs, plan
+from checks.runtime.sweep import BATCH_TEXTS, NOTHING, Swept, evidence, sweep
+from checks.runtime.weights import read_weights
+from sandbox.reader import jsonl
+from sandbox.reader.error import ReaderError
+from sandbox.reader.model import Decision as ReaderDecision
+from sandbox.reader.model import ModelReading, read_model
+
+STEPS = ("starting", "loading", "sweep", "measuring", "controls", "judging")
+"""Steps of a run, in order; progress is told by their index."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """One check on its way to an answer."""
+
+    ordered: OrderedCheck
+    check: Check | None = None
+    needs: Needs | None = None
+    rows: dict[str, Rows] = field(default_factory=dict)
+    answer: Answer | None = None
+    """Set as soon as it is known: by a refusal, a failure, or at the end."""
+
+
+def carry_out(
+    order: Order, inputs: Mapping[str, Path], catalogue: Mapping[str, type[Check]], *, on_step: Told = unheard
+) -> Result:
+    """Return the result of an order.
+
+    Args:
+        order: what is asked.
+        inputs: path of each input of the order.
+        catalogue: the checks that may be asked, by name.
+        on_step: told (step, done, owed).
+    """
+    on_step("starting", 0, 1)
+    asked = [_asked(one, catalogue) for one in order.checks]
+    files = {file.path: inputs[file.input] for file in order.model.files}
+    reading = read_model(files, architectures_json())
+    decisions = [_decision(one) for one in reading.decisions]
+    try:
+        facts = _facts(reading, decisions)
+        on_step("starting", 1, 1)
+        _gather(asked, order, inputs, facts)
+        swept, weights = _look(asked, reading, files, facts, order.threads, on_step)
+    except LoadRefused as why:
+        decisions += _told_of(why)
+        return _all_refused(order, asked, decisions, why.code)
+    for one in asked:
+        if one.answer is None and one.check is not None and one.needs is not None:
+            seen = evidence(
+                facts,
+                check=one.check.name,
+                seed=order.seed,
+                needs=one.needs,
+                swept=swept,
+                weights=weights,
+                rows=one.rows,
+            )
+            one.answer = ask(one.check, seen, on_step=on_step)
+    return Result(
+        nonce=order.nonce,
+        answers=tuple(one.answer for one in asked if one.answer is not None),
+        ingest=Ingest(decisions=tuple(decisions)),
+        facts=_record(facts, swept, order.threads),
+    )
+
+
+def _asked(ordered: OrderedCheck, catalogue: Mapping[str, type[Check]]) -> Asked:
+    """Return the check of an order, or its refusal where this build has no such check or parameter."""
+    kind = catalogue.get(ordered.name)
+    if kind is None or ordered.version != kind.version:
+        have = [f"{name}:{one.version}" for name, one in sorted(catalogue.items())]
+        return Asked(ordered=ordered, answer=_not_asked(ordered, "check_unknown", have))
+    try:
+        # Through JSON, so that arrays become tuples while all else stays strict.
+        return Asked(ordered=ordered, check=kind.model_validate_json(json.dumps(ordered.params)))
+    except ValidationError as error:
+        fields = [".".join(map(str, one["loc"])) for one in error.errors(include_url=False)]
+        return Asked(
+            ordered=ordered, answer=_not_asked(ordered, "params_invalid", [f"params.{name}" for name in fields])
+        )
+
+
+def _not_asked(ordered: OrderedCheck, reason: str, items: Sequence[str]) -> Answer:
+    """Return a refused answer that records the parameters as they were given."""
+    return Answer(
+        check=ordered.name,
+        version=ordered.version,
+        params=ordered.params,
+        outcome="refused",
+        reason=reason,
+        skipped=listed(items, reason),
+    )
+
+
+def _facts(reading: ModelReading, decisions: Sequence[Decision]) -> ModelFacts:
+    if reading.refused:
+        first = next(one for one in decisions if one.decision == "refused")
+        raise LoadRefused(first.reason or "not_on_list", {})
+    return model_facts_of(reading.config, reading.tensors)
+
+
+def _gather(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], facts: ModelFacts) -> None:
+    """Parse each check's data and hear its needs; a check whose data or needs are wrong is answered here."""
+    given = {data.role: inputs[data.input] for data in order.data}
+    for one in asked:
+        if one.check is None:
+            continue
+        try:
+            roles = one.check.data_roles
+            one.rows = {role.name: _rows(given, role.name) for role in roles if role.name in given}
+            missing = [role.name for role in roles if role.required and role.name not in given]
+            if missing:
+                raise Refusal("data_missing", tuple(f"role:{name}" for name in missing))
+            needs = one.check.needs(facts, one.rows)
+            check_needs(needs, facts)
+            one.needs = needs
+        except Refusal as refusal:
+            one.answer = refused(one.check, refusal)
+        except Exception:
+            one.answer = failed(one.check, "needs")
+
+
+def _rows(given: Mapping[str, Path], role: str) -> Rows:
+    try:
+        return tuple(row for _number, row in jsonl.rows(given[role]))
+    except ReaderError as error:
+        raise Refusal("data_invalid", (f"{role}:{error.at or 'file'}:{error.code}",)) from None
+
+
+def _look(
+    asked: Sequence[Asked],
+    reading: ModelReading,
+    files: Mapping[str, Path],
+    facts: ModelFacts,
+    threads: int,
+    on_step: Told,
+) -> tuple[Swept, Mapping[str, Any]]:
+    """Capture what all checks need: tensors from the files, states from one sweep."""
+    needs = [one.needs for one in asked if one.needs is not None]
+    merged = plan(needs, facts)
+    weights = read_weights(merged.weights, reading.tensors, files, facts.transposed)
+    if not merged.sweeps:
+        return NOTHING, weights
+    import torch
+
+    from checks.runtime.loading import load
+
+    torch.set_num_threads(threads)
+    on_step("loading", 0, 1)
+    loaded = load(reading.config, facts, reading.tensors, files)
+    on_step("loading", 1, 1)
+    try:
+        return sweep(loaded, merged, on_batch=lambda done, owed: on_step("sweep", done, owed)), weights
+    except Exception:
+        for one in asked:
+            if one.answer is None and one.check is not None and one.needs is not None and one.needs.sites:
+                one.answer = failed(one.check, "sweep")
+        return NOTHING, weights
+
+
+def _all_refused(order: Order, asked: Sequence[Asked], decisions: Sequence[Decision], code: str) -> Result:
+    """The model is refused: so is every check, with each file's reason."""
+    told = [(one.path or "model", one.reason or code) for one in decisions if one.decision == "refused"]
+    skipped = tuple(part for path, reason in told for part in listed((path,), reason))
+    answers = tuple(
+        one.answer or _not_asked(one.ordered, f"ingest:{code}", ()).model_copy(update={"skipped": skipped})
+        for one in asked
+    )
+    return Result(nonce=order.nonce, answers=answers, ingest=Ingest(decisions=tuple(decisions)), facts=None)
+
+
+def _decision(one: ReaderDecision) -> Decision:
+    return Decision(path=one.path, decision=one.decision, reason=one.reason, at=dict(one.at) if one.at else None)
+
+
+def _told_of(why: LoadRefused) -> list[Decision]:
+    """Return the decision that a refusal while loading adds; none where the reader has told it already."""
+    if not why.at:
+        return []
+    at: dict[str, str | int] = {key: as_name(value) for key, value in why.at.items() if key != "path"}
+    if len(why.items) > 1:
+        at["more"] = len(why.items) - 1
+    return [Decision(path=why.at.get("path"), decision="refused", reason=why.code, at=at or None)]
+
+
+def _record(facts: ModelFacts, swept: Swept, threads: int) -> Facts:
+    return Facts(
+        architecture=facts.architecture,
+        layers=facts.layers,
+        width=facts.width,
+        parameters=sum(prod(shape) for shape in facts.tensors.values()),
+        texts=swept.texts,
+        tokens=swept.tokens,
+        dtype="float32",
+        batch_size=BATCH_TEXTS,
+        threads=threads,
+        torch=metadata.version("torch"),
+    )
+
+
+class Progress:
+    """Writes progress lines to a descriptor: `<step index> <done> <owed>`.
+
+    Args:
+        descriptor: an open pipe's writing end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._open = True
+
+    def __call__(self, step: str, done: int, owed: int) -> None:
+        """Tell one step; a host that no longer listens is not an error of the run."""
+        if not self._open:
+            return
+        try:
+            os.write(self._descriptor, f"{STEPS.index(step)} {done} {owed}\n".encode("ascii"))
+        except OSError as error:
+            self._open = False
+            print(f"progress is no longer heard: {error}", file=sys.stderr)

@@ -1,0 +1,93 @@
+"""What all checks of an audit need together, so that every text is swept once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from checks.check import ModelFacts, Needs
+from checks.errors import NotAskedFor
+
+SITE = re.compile(r"resid\.(0|[1-9][0-9]{0,3})")
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Read:
+    """One state to read: a text, and the character before which it is read."""
+
+    text: str
+    read_at: int
+    """Read at the last token that ends at or before this character."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The merged needs."""
+
+    reads: tuple[Read, ...]
+    """Without duplicates, sorted."""
+    layers: tuple[int, ...]
+    """Layers whose residual stream is captured, ascending."""
+    weights: tuple[str, ...]
+
+    @property
+    def deepest(self) -> int | None:
+        """The last layer that anyone asked for; no sweep goes further."""
+        return self.layers[-1] if self.layers else None
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether the model must run at all."""
+        return bool(self.reads and self.layers)
+
+
+def layer_of(site: str, facts: ModelFacts) -> int:
+    """Return the layer of a site's name.
+
+    Raises:
+        NotAskedFor: no such site in this model.
+    """
+    found = SITE.fullmatch(site)
+    if not found or int(found[1]) >= facts.layers:
+        raise NotAskedFor(f"site {site!r} is not in this model: it has resid.0 to resid.{facts.layers - 1}")
+    return int(found[1])
+
+
+def reads_of(needs: Needs) -> tuple[Read, ...]:
+    """Return the reads of one check, in the order of its texts; a null `read_at` is the end of the text."""
+    return tuple(
+        Read(text=text.text, read_at=len(text.text) if text.read_at is None else text.read_at) for text in needs.texts
+    )
+
+
+def check_needs(needs: Needs, facts: ModelFacts) -> None:
+    """Hold one check's needs against the model, before anything is loaded for them.
+
+    Raises:
+        NotAskedFor: an unknown site or tensor, two texts of one id, or gradients, which nothing here can give yet.
+    """
+    for site in needs.sites:
+        layer_of(site, facts)
+    unknown = [name for name in needs.weights if name not in facts.tensors]
+    if unknown:
+        raise NotAskedFor(f"the model has no tensor {unknown[0]!r}")
+    if len({text.id for text in needs.texts}) != len(needs.texts):
+        raise NotAskedFor("two texts share an id: every text of a check has its own")
+    if needs.gradients:
+        raise NotAskedFor("gradients are not captured by this runtime")
+
+
+def plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
+    """Merge the needs of all checks of an audit.
+
+    Args:
+        needs: one entry a check, each held against the model by `check_needs`.
+        facts: the model.
+    """
+    swept = [need for need in needs if need.sites]
+    return Plan(
+        reads=tuple(sorted({read for need in swept for read in reads_of(need)})),
+        layers=tuple(sorted({layer_of(site, facts) for need in swept for site in need.sites})),
+        weights=tuple(sorted({name for need in needs for name in need.weights})),
+    )

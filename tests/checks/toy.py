@@ -1,0 +1,98 @@
+"""A check small enough to read at a glance, for testing what asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from assay.result import D, Finding, Measured, MetricRef, Skipped
+from pydantic import Field
+
+from checks.check import Check, DataRole, Evidence, Expected, MetricSpec, ModelFacts, Needs, Refusal, Text
+from checks.memory import InMemoryEvidence
+from checks.quantise import metric
+
+
+@dataclass(frozen=True)
+class Silenced:
+    """States set to zero: their mean must be zero."""
+
+    name: str = "silenced"
+    kind: Literal["negative"] = "negative"
+
+    def spoil(self, check: Any, seen: Evidence) -> Evidence:
+        assert isinstance(seen, InMemoryEvidence)
+        return seen.replacing(activations={"resid.0": np.zeros_like(seen.activations("resid.0"))})
+
+    def bands(self, check: Toy, measured: Measured) -> Sequence[Expected]:
+        found = measured.find("mean", layer="0")
+        assert found is not None
+        low = float(check.control_low)
+        return [Expected(metric="mean", value=float(found.value), low=low, high=0.5, labels={"layer": "0"})]
+
+
+class Toy(Check):
+    """Mean of the states of the first layer over the texts of a data role."""
+
+    name = "toy"
+    version = "1.0"
+    source = "tests"
+    controls = (Silenced(),)
+    data_roles = (DataRole(name="words", required=True, media_type="application/jsonl", summary="Texts."),)
+    metrics = (
+        MetricSpec(
+            name="mean", unit="1", labels=("layer",), better="none", determinism="tolerance", summary="Mean state."
+        ),
+    )
+    words = ("MEAN",)
+    reasons = ("no_texts", "too_long", "non_finite")
+
+    control_low: D = Field(default="-0.5", description="Lower edge of the control's band.")
+    raises: Literal["", "needs", "measure", "judge", "word", "reason"] = ""
+    calls: ClassVar[list[str]] = []
+
+    def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
+        if self.raises == "needs":
+            raise RuntimeError("a secret path /home/x")
+        if not data["words"]:
+            raise Refusal("no_texts", ("role:words",))
+        texts = tuple(Text(id=row["id"], text=row["text"], read_at=row.get("read_at")) for row in data["words"])
+        return Needs(data_roles=("words",), sites=("resid.0",), texts=texts)
+
+    def measure(self, evidence: Evidence) -> Measured:
+        if self.raises == "measure":
+            raise RuntimeError("a secret path /home/x")
+        if self.raises == "reason":
+            raise Refusal("never_declared")
+        states = evidence.activations("resid.0")
+        good = np.isfinite(states).all(axis=1)
+        value = float(states[good].mean())
+        return Measured(
+            coverage={"layer": ("0",)},
+            metrics=(
+                metric(
+                    "mean",
+                    value,
+                    n=int(good.sum()),
+                    unit="1",
+                    determinism="tolerance",
+                    labels={"layer": "0"},
+                    interval=(value - 0.1, value + 0.1),
+                    method="fixed",
+                    tolerance=(1e-4, 0),
+                ),
+            ),
+            skipped=tuple(Skipped(item=item, reason=reason) for item, reason in evidence.lost().items()),
+        )
+
+    def judge(self, real: Measured, controls: Mapping[str, Measured]) -> tuple[Finding, ...]:
+        if self.raises == "judge":
+            raise RuntimeError("a secret path /home/x")
+        word = "UNDECLARED" if self.raises == "word" else "MEAN"
+        rests = (MetricRef(name="mean", labels={"layer": "0"}),)
+        return (Finding(code="mean", word=word, severity="note", claim="A mean.", rests_on=rests),)
+
+
+TOYS: Mapping[str, type[Check]] = {"toy": Toy}
