@@ -1,0 +1,89 @@
+"""What every servicer of the API stands on, as one frozen value, and the settings it is made from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay.catalogue import Catalogue
+
+from service.blobs import BlobStore
+from service.store.engine import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsFiles:
+    """PEM files of the server's side of mutual TLS."""
+
+    ca: Path
+    """Issuer of every client's certificate; no other is accepted."""
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of the API; `GetCapabilities` publishes those that a caller plans with."""
+
+    message_bytes: int = 4 << 20
+    batch_bytes: int = 3 << 20
+    blob_bytes: int = 100 << 30
+    find_missing: int = 1000
+    uploads_per_tenant: int = 16
+    watchers_per_tenant: int = 200
+    unary_s: float = 30.0
+    """Deadline of a unary call that came without one."""
+    idle_upload_s: float = 60.0
+    """A stream that sends no byte for so long loses its claim."""
+    keepalive_s: float = 15.0
+    """Silence in a watch is broken after so long."""
+    poll_s: float = 1.0
+    """One look per watched audit and so many seconds, however many watch it."""
+    sync_bytes: int = 64 << 20
+    """Bytes of an upload between two fsyncs."""
+    part_idle_s: float = 24 * 3600.0
+    """Parts to which nothing was written for so long are deleted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiSettings:
+    """Everything an API process needs to know."""
+
+    database_url: str
+    blob_dir: Path
+    upload_dir: Path
+    """Part files of unfinished uploads; on the blobs' file system, so that finishing is a rename."""
+    address: str
+    """host:port; port 0 takes a free one."""
+    tls: TlsFiles
+    page_key: bytes
+    """Secret under which page tokens are made; at least 16 bytes, the same for all processes of one server."""
+    reflection: bool
+    isolation_file: Path
+    """Where a worker writes which isolation it could arm."""
+    signer_profile: str
+    """Which key signs reports: "development" or "production"."""
+    ready: Callable[[str], None]
+    """Called once with the address, when the server serves."""
+    disk_floor_bytes: int | None = None
+    """Free space that uploads never touch. None: the larger of 5 % and 10 GiB, in development 1 GiB."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backing:
+    """The store, the blobs, the catalogue, and the server's way to stop its streams."""
+
+    settings: ApiSettings
+    store: Store
+    blobs: BlobStore
+    catalogue: Catalogue
+    draining: asyncio.Event
+    """Set when the server goes down: watches end."""
+
+    @property
+    def limits(self) -> Limits:
+        """The API's limits."""
+        return self.settings.limits

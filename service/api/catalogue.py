@@ -1,0 +1,106 @@
+"""The Capabilities and Checks services: what this server can do, and which checks it can ask."""
+
+# ruff: noqa: N802 (method names are those of the protos)
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from assay import canonical
+from assay.api.v1 import capabilities_pb2, capabilities_pb2_grpc, checks_pb2, checks_pb2_grpc
+from assay.catalogue import CheckEntry
+
+from service.api.backing import Backing
+from service.rules import names
+from service.rules.errors import Refusal
+from service.rules.manifest import FILES_MAX
+
+API_VERSION = "1.0"
+
+
+class Capabilities(capabilities_pb2_grpc.CapabilitiesServicer):
+    """See `protos/assay/api/v1/capabilities.proto`."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+
+    async def GetCapabilities(
+        self, request: capabilities_pb2.GetCapabilitiesRequest, context: Any
+    ) -> capabilities_pb2.GetCapabilitiesResponse:
+        """Tell limits, digests and whether audits can run here."""
+        isolation, detail = await asyncio.to_thread(self._isolation)
+        limits = self._backing.limits
+        return capabilities_pb2.GetCapabilitiesResponse(
+            api_version=API_VERSION,
+            digest_function="sha256",
+            catalogue_sha256=self._backing.catalogue.sha256,
+            batch_bytes_max=limits.batch_bytes,
+            blob_bytes_max=limits.blob_bytes,
+            find_missing_max=limits.find_missing,
+            manifest_files_max=FILES_MAX,
+            isolation=isolation,
+            isolation_detail=detail,
+            signer_profile=self._backing.settings.signer_profile,
+        )
+
+    def _isolation(self) -> tuple[str, str]:
+        """Return what a worker said it could arm; before any worker said so, none."""
+        try:
+            said = json.loads(self._backing.settings.isolation_file.read_bytes())
+            return str(said["isolation"]), str(said["detail"])
+        except FileNotFoundError:
+            return "none", "no worker has proved its sandbox yet; start a worker"
+        except (ValueError, KeyError, TypeError):
+            return "none", "what the worker wrote about its sandbox is unreadable; restart the worker"
+
+
+class Checks(checks_pb2_grpc.ChecksServicer):
+    """See `protos/assay/api/v1/checks.proto`."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+
+    async def ListChecks(self, request: checks_pb2.ListChecksRequest, context: Any) -> checks_pb2.ListChecksResponse:
+        """List every check, in the catalogue's order."""
+        return checks_pb2.ListChecksResponse(checks=[_message(entry) for entry in self._backing.catalogue.checks])
+
+    async def GetCheck(self, request: checks_pb2.GetCheckRequest, context: Any) -> checks_pb2.Check:
+        """Read one check's catalogue entry."""
+        entry = self._backing.catalogue.entry(names.check(request.name))
+        if entry is None:
+            raise Refusal(
+                "UNKNOWN_CHECK",
+                f"There is no {names.shown(request.name)}.",
+                code="NOT_FOUND",
+                metadata={"name": names.shown(request.name)},
+            )
+        return _message(entry)
+
+
+def _message(entry: CheckEntry) -> checks_pb2.Check:
+    message = checks_pb2.Check(
+        name=f"checks/{entry.name}",
+        version=entry.version,
+        summary=entry.summary,
+        source=str(entry.raw["source"]),
+        access=entry.access,
+        params_schema_json=canonical.dumps(dict(entry.params)).decode(),
+        catalogue_json=entry.data.decode(),
+    )
+    for field in ("power", "false_positive_rate"):
+        rate = entry.raw.get(field)
+        if rate is not None:
+            getattr(message, field).CopyFrom(_measured(rate))
+    return message
+
+
+def _measured(rate: dict[str, Any]) -> checks_pb2.Measured:
+    """Turn a rate's decimal strings into numbers."""
+    return checks_pb2.Measured(
+        estimate=float(rate["estimate"]),
+        low=float(rate["low"]),
+        high=float(rate["high"]),
+        n=int(rate["n"]),
+        at=str(rate["at"]),
+    )

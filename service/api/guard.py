@@ -1,0 +1,222 @@
+"""The one door of the API: who is calling, may they call this, is the message readable, and how does it end.
+
+Every method runs behind it. A method without a row in `rules/access.py` is denied, and the caller's identity comes
+from the certificate and the database alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from sqlalchemy import select
+
+from service.api.failures import abort, refusal_of
+from service.rules.access import Caller, Reach, Role, authorise
+from service.rules.errors import Refusal
+from service.store.engine import Store
+from service.store.tables import principal
+
+CACHE_S = 5.0
+"""How long the database's word on a principal is believed."""
+
+RECHECK_S = 10.0
+"""An open stream asks again this often: with CACHE_S and a keepalive every 15 s, a disabled principal's streams end
+within 30 s (specs: service, section 14)."""
+
+_URI = re.compile(r"assay:principal:([a-z0-9][a-z0-9-]{0,62})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Who calls the running method, and how far they reach by it."""
+
+    caller: Caller
+    reach: Reach
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose objects the call may touch; None means everybody's."""
+        return self.caller.tenant if self.reach is Reach.OWN else None
+
+    def may_see(self, tenant: str | None) -> bool:
+        """Tell whether an object of this tenant (None: it does not exist) may be touched by this call."""
+        return tenant is not None and (self.reach is Reach.ANY or tenant == self.caller.tenant)
+
+
+_CALL: ContextVar[Call] = ContextVar("call")
+
+
+def current_call() -> Call:
+    """Return the call that is running. A LookupError means that a method was served past the guard."""
+    return _CALL.get()
+
+
+class Directory:
+    """Principals by their certificates' names, as the database has them."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[str, tuple[float, Caller | None]] = {}
+
+    async def caller(self, auth_context: Mapping[str, Any]) -> Caller:
+        """Return who presents this certificate.
+
+        Raises:
+            Refusal: NO_CREDENTIAL: no certificate of ours, or its principal is unknown or disabled.
+        """
+        identifier = _identity(auth_context)
+        until, caller = self._known.get(identifier, (0.0, None))
+        if until <= self._clock():
+            caller = await asyncio.to_thread(self._read, identifier)
+            self._known[identifier] = (self._clock() + CACHE_S, caller)
+        if caller is None:
+            raise _no_credential()
+        return caller
+
+    def _read(self, identifier: str) -> Caller | None:
+        with self._store.read() as connection:
+            row = connection.execute(select(principal).where(principal.c.id == identifier)).one_or_none()
+        if row is None or row.disabled or row.role not in set(map(str, Role)):
+            return None
+        return Caller(principal=row.id, tenant=row.tenant, role=Role(row.role))
+
+
+def _identity(auth_context: Mapping[str, Any]) -> str:
+    names = auth_context.get("x509_subject_alternative_name", ())
+    found = [match[1] for name in names if (match := _URI.fullmatch(name.decode("utf-8", "replace")))]
+    if len(found) != 1:
+        raise _no_credential()
+    return str(found[0])
+
+
+def _no_credential() -> Refusal:
+    return Refusal("NO_CREDENTIAL", "There is no valid credential.")
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Wraps each handler: authenticate, authorise, decode, run, and turn whatever is raised into one status.
+
+    Args:
+        directory: who principals are.
+        unary_s: deadline of a unary call that came without one, in seconds.
+    """
+
+    def __init__(self, directory: Directory, *, unary_s: float) -> None:
+        self._directory = directory
+        self._unary_s = unary_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the guarded handler of a method; None if there is no such method."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = str(handler_call_details.method)
+        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        decode = handler.request_deserializer
+        decode_all = _decode_each(decode) if handler.request_streaming else _decode_one(decode)
+        if not handler.response_streaming or not inspect.isasyncgenfunction(behaviour):
+            bounded = not handler.response_streaming and not handler.request_streaming
+            wrapped: Any = self._single(method, behaviour, decode_all, self._unary_s if bounded else None)
+        else:
+            wrapped = self._streaming(method, behaviour, decode_all)
+        make = _MAKERS[(handler.request_streaming, handler.response_streaming)]
+        # No deserializer: an unreadable message must end in our status, not in gRPC's own.
+        guarded: grpc.RpcMethodHandler[Any, Any] = make(
+            wrapped, request_deserializer=None, response_serializer=handler.response_serializer
+        )
+        return guarded
+
+    async def _enter(self, context: grpc.aio.ServicerContext[Any, Any], method: str) -> None:
+        caller = await self._directory.caller(context.auth_context())
+        _CALL.set(Call(caller=caller, reach=authorise(caller, method)))
+
+    def _single(
+        self, method: str, behaviour: Any, decode: Callable[[Any, _Recheck], Any], default_s: float | None
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def call(request: Any, context: Any) -> Any:
+            try:
+                async with asyncio.timeout(default_s if context.time_remaining() is None else None):
+                    await self._enter(context, method)
+                    recheck = _Recheck(lambda: self._enter(context, method))
+                    return await behaviour(decode(request, recheck), context)
+            except grpc.aio.AbortError:
+                raise
+            except TimeoutError:
+                return await abort(context, Refusal("DEADLINE_PASSED", "The call took too long."))
+            except Exception as error:
+                return await abort(context, refusal_of(error, method))
+
+        return call
+
+    def _streaming(
+        self, method: str, behaviour: Any, decode: Callable[[Any, _Recheck], Any]
+    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                await self._enter(context, method)
+                recheck = _Recheck(lambda: self._enter(context, method))
+                async for reply in behaviour(decode(request, recheck), context):
+                    await recheck()
+                    yield reply
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                await abort(context, refusal_of(error, method))
+
+        return call
+
+
+class _Recheck:
+    """Authenticates an open stream again, every RECHECK_S at most."""
+
+    def __init__(self, enter: Callable[[], Awaitable[None]]) -> None:
+        self._enter = enter
+        self._due = time.monotonic() + RECHECK_S
+
+    async def __call__(self) -> None:
+        if time.monotonic() >= self._due:
+            await self._enter()
+            self._due = time.monotonic() + RECHECK_S
+
+
+def _decode(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return decode(raw)
+    except DecodeError:
+        raise Refusal("MALFORMED_MESSAGE", "The message does not decode, e.g. a text is not UTF-8.") from None
+
+
+def _decode_one(decode: Callable[[bytes], Any]) -> Callable[[Any, _Recheck], Any]:
+    return lambda raw, _recheck: _decode(decode, raw)
+
+
+def _decode_each(decode: Callable[[bytes], Any]) -> Callable[[Any, _Recheck], Any]:
+    async def each(raws: AsyncIterator[bytes], recheck: _Recheck) -> AsyncIterator[Any]:
+        async for raw in raws:
+            await recheck()
+            yield _decode(decode, raw)
+
+    return each
+
+
+_MAKERS: Mapping[tuple[bool, bool], Any] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+"""(request streams, response streams) -> gRPC's own constructor."""

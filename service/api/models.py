@@ -1,0 +1,95 @@
+"""The Models service: manifests of files that the caller has sent."""
+
+# ruff: noqa: N802 (method names are those of the protos)
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from assay.api.v1 import models_pb2, models_pb2_grpc
+from assay.manifest import Manifest
+
+from service.api.backing import Backing
+from service.api.guard import current_call
+from service.api.render import model_message
+from service.rules import names, pages
+from service.rules.errors import Missing, Refusal, Violation, not_permitted, refuse_fields
+from service.rules.manifest import BYTES_MAX, read_manifest
+from service.rules.pages import Position
+from service.store import models, uploads
+from service.store.models import ModelView
+
+
+class Models(models_pb2_grpc.ModelsServicer):
+    """See `protos/assay/api/v1/models.proto` for every method's contract."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+
+    async def CreateModel(self, request: models_pb2.CreateModelRequest, context: Any) -> models_pb2.Model:
+        """Make the model of an uploaded manifest known."""
+        if not names.is_sha256(request.manifest_sha256):
+            raise refuse_fields([Violation("manifest_sha256", "is not 64 lower-case hex digits", "BAD_DIGEST")])
+        return await asyncio.to_thread(self._create, current_call().caller.tenant, request.manifest_sha256)
+
+    def _create(self, tenant: str, digest: str) -> models_pb2.Model:
+        manifest = sent_manifest(self._backing, tenant, digest)
+        if manifest is None:
+            raise uploads.missing_blobs([Missing(digest, None)])
+        with self._backing.store.read() as connection:
+            known = models.find_model(connection, tenant, digest)
+        if known is None:
+            with self._backing.store.begin() as connection:
+                models.put_model(connection, tenant, manifest)
+                known = models.find_model(connection, tenant, digest)
+        assert known is not None  # it was just put
+        return model_message(known, manifest)
+
+    async def GetModel(self, request: models_pb2.GetModelRequest, context: Any) -> models_pb2.Model:
+        """Read one model with its files."""
+        digest = names.model(request.name)
+        tenant = current_call().caller.tenant
+
+        def read() -> models_pb2.Model:
+            with self._backing.store.read() as connection:
+                known = models.find_model(connection, tenant, digest)
+            if known is None:
+                raise not_permitted()
+            return model_message(known, sent_manifest(self._backing, tenant, digest))
+
+        return await asyncio.to_thread(read)
+
+    async def ListModels(self, request: models_pb2.ListModelsRequest, context: Any) -> models_pb2.ListModelsResponse:
+        """List models without their files, newest first."""
+        caller = current_call().caller
+        size = pages.page_size(request.page_size)
+        question = (caller.principal, "ListModels")
+        key = self._backing.settings.page_key
+        after = pages.unseal(key, question, request.page_token)
+
+        def read() -> tuple[ModelView, ...]:
+            with self._backing.store.read() as connection:
+                return models.model_page(connection, caller.tenant, after, size + 1)
+
+        found = await asyncio.to_thread(read)
+        reply = models_pb2.ListModelsResponse(models=[model_message(one, None) for one in found[:size]])
+        if len(found) > size:
+            last = found[size - 1]
+            reply.next_page_token = pages.seal(key, question, Position(last.created_at, last.manifest_sha256))
+        return reply
+
+
+def sent_manifest(backing: Backing, tenant: str, digest: str) -> Manifest | None:
+    """Return the manifest that the tenant has sent under this digest, None if it has sent none.
+
+    Raises:
+        Refusal: BAD_MANIFEST: those bytes are no manifest that may become a model.
+    """
+    with backing.store.read() as connection:
+        size = uploads.size_granted(connection, tenant, digest)
+    if size is None:
+        return None
+    if size > BYTES_MAX:
+        raise Refusal("BAD_MANIFEST", f"The manifest has {size} bytes, the limit is {BYTES_MAX}.")
+    with backing.blobs.open(digest) as file:
+        return read_manifest(file.read())

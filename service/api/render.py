@@ -1,0 +1,116 @@
+"""Rows as messages of the API."""
+
+from __future__ import annotations
+
+import hashlib
+
+from assay.api.v1 import audits_pb2, models_pb2, reports_pb2
+from assay.manifest import Manifest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.store.events import Event
+from service.store.listings import ReportView
+from service.store.models import ModelView
+from service.store.views import AuditView
+
+
+def timestamp(milliseconds: int) -> Timestamp:
+    """Return a moment of the database as a protobuf timestamp."""
+    moment = Timestamp()
+    moment.FromMilliseconds(milliseconds)
+    return moment
+
+
+def audit_message(view: AuditView, *, results: bool) -> audits_pb2.Audit:
+    """Return an audit as its caller may see it.
+
+    Args:
+        view: the audit.
+        results: False leaves out what was asked and what came out, for those who only keep the service running.
+    """
+    message = audits_pb2.Audit()
+    if results:
+        message.ParseFromString(view.submission)
+        message.request_sha256 = view.request_sha256
+        message.reports.extend(f"audits/{view.id}/reports/r{n}" for n in view.reports)
+        if view.outcome:
+            message.outcome = audits_pb2.Audit.Outcome.Value(f"OUTCOME_{view.outcome}")
+    message.name = f"audits/{view.id}"
+    message.state = audits_pb2.Audit.State.Value(f"STATE_{view.state}")
+    message.state_reason = view.state_reason
+    message.retryable = view.retryable
+    message.cancel_confirmation = view.cancel_confirmation
+    message.last_sequence = view.last_sequence
+    message.etag = hashlib.sha256(f"{view.id}/{view.last_sequence}/{view.state}".encode()).hexdigest()[:16]
+    _add_times(message, view)
+    _add_attempts(message, view)
+    return message
+
+
+def _add_times(message: audits_pb2.Audit, view: AuditView) -> None:
+    message.submitted_at.CopyFrom(timestamp(view.submitted_at))
+    if view.registered_at is not None:
+        message.registered_at.CopyFrom(timestamp(view.registered_at))
+    if view.started_at is not None:
+        message.started_at.CopyFrom(timestamp(view.started_at))
+    if view.ended_at is not None:
+        message.ended_at.CopyFrom(timestamp(view.ended_at))
+
+
+def _add_attempts(message: audits_pb2.Audit, view: AuditView) -> None:
+    for one in view.attempts:
+        attempt = message.attempts.add(job=one.job, number=one.number, started_at=timestamp(one.started_at))
+        if one.ended_at is not None:
+            attempt.ended_at.CopyFrom(timestamp(one.ended_at))
+        if one.exit_class:
+            attempt.exit_class = exit_class(one.exit_class)
+
+
+def exit_class(name: str) -> audits_pb2.ExitClass.ValueType:
+    """Return the API's value of an exit class."""
+    return audits_pb2.ExitClass.Value(f"EXIT_CLASS_{name}")
+
+
+def event_message(event: Event) -> audits_pb2.AuditEvent:
+    """Return one event row as a message.
+
+    Raises:
+        KeyError: a kind without a message: the table of events and the API disagree.
+    """
+    message = audits_pb2.AuditEvent(sequence=event.sequence, occurred_at=timestamp(event.occurred_at))
+    detail = dict(event.detail)
+    if event.kind == "state_changed":
+        message.state_changed.state = audits_pb2.Audit.State.Value(f"STATE_{detail['state']}")
+        message.state_changed.reason = detail["reason"]
+    elif event.kind == "registered":
+        message.registered.request_sha256 = detail["request_sha256"]
+    elif event.kind == "attempt_started":
+        message.attempt_started.CopyFrom(audits_pb2.AttemptStarted(**detail))
+    elif event.kind == "attempt_ended":
+        detail["exit_class"] = exit_class(detail["exit_class"])
+        message.attempt_ended.CopyFrom(audits_pb2.AttemptEnded(**detail))
+    elif event.kind == "phase_reached":
+        message.phase_reached.CopyFrom(audits_pb2.PhaseReached(**detail))
+    else:
+        raise KeyError(event.kind)
+    return message
+
+
+def model_message(view: ModelView, manifest: Manifest | None) -> models_pb2.Model:
+    """Return a model; its files are named if its manifest is given."""
+    message = models_pb2.Model(
+        name=f"models/{view.manifest_sha256}", bytes=view.bytes, created_at=timestamp(view.created_at)
+    )
+    for file in manifest.files if manifest else ():
+        message.files.add(path=file.path, sha256=file.sha256, size=file.size)
+    return message
+
+
+def report_message(view: ReportView) -> reports_pb2.Report:
+    """Return the files of a signed report."""
+    message = reports_pb2.Report(
+        name=f"audits/{view.audit}/reports/r{view.n}", signed_at=timestamp(view.signed_at), key_id=view.key_id
+    )
+    for file in view.files:
+        message.files.add(path=file.path, sha256=file.sha256, size=file.size)
+    return message

@@ -1,0 +1,154 @@
+"""The gRPC server: the services, the guard before them, the limits of the transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from assay.api.v1 import (
+    audits_pb2,
+    audits_pb2_grpc,
+    blobs_pb2,
+    blobs_pb2_grpc,
+    capabilities_pb2,
+    capabilities_pb2_grpc,
+    checks_pb2,
+    checks_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    reports_pb2,
+    reports_pb2_grpc,
+)
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from service.api.audits import Audits
+from service.api.backing import Backing, TlsFiles
+from service.api.blobs import Blobs
+from service.api.catalogue import Capabilities, Checks
+from service.api.guard import Directory, Guard
+from service.api.health import Health
+from service.api.models import Models
+from service.api.reports import Reports
+from service.api.upload import Uploads, prepare_folder
+from service.rules.access import without_row
+
+SERVICES: tuple[ServiceDescriptor, ...] = (
+    audits_pb2.DESCRIPTOR.services_by_name["Audits"],
+    blobs_pb2.DESCRIPTOR.services_by_name["Blobs"],
+    capabilities_pb2.DESCRIPTOR.services_by_name["Capabilities"],
+    checks_pb2.DESCRIPTOR.services_by_name["Checks"],
+    models_pb2.DESCRIPTOR.services_by_name["Models"],
+    reports_pb2.DESCRIPTOR.services_by_name["Reports"],
+)
+"""What is served besides health and reflection."""
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.max_concurrent_streams", 32),
+    # Only "identity": a compressed message could be small on the wire and large here. Refused with UNIMPLEMENTED.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
+    ("grpc.so_reuseport", 1),
+)
+"""Limits of the transport (specs: service, section 15)."""
+
+CALLS_MAX = 1024
+"""Calls in flight."""
+
+
+class NotReady(Exception):
+    """The server must not start; the message says what to correct."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that is built and not yet started."""
+
+    server: grpc.aio.Server
+    health: Health
+    uploads: Uploads
+    audits: Audits
+    port: int
+    """The port it listens on."""
+
+
+def build(backing: Backing) -> Served:
+    """Build the server and bind its address; call it inside the running event loop.
+
+    Raises:
+        NotReady: a served method has no row in the access table, a file of TLS is unreadable, the page key is too
+            short, or the address is taken.
+    """
+    if len(backing.settings.page_key) < 16:
+        raise NotReady("page_key has fewer than 16 bytes; write 32 random bytes")
+    prepare_folder(backing.settings.upload_dir)
+    require_rows([*SERVICES, *_standard_services(backing.settings.reflection)])
+    guard = Guard(Directory(backing.store), unary_s=backing.limits.unary_s)
+    server = grpc.aio.server(interceptors=(guard,), options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+    health = Health(backing, [service.full_name for service in SERVICES])
+    uploads, audits = Uploads(backing), Audits(backing)
+    audits_pb2_grpc.add_AuditsServicer_to_server(audits, server)
+    blobs_pb2_grpc.add_BlobsServicer_to_server(Blobs(backing, uploads), server)
+    capabilities_pb2_grpc.add_CapabilitiesServicer_to_server(Capabilities(backing), server)
+    checks_pb2_grpc.add_ChecksServicer_to_server(Checks(backing), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(Models(backing), server)
+    reports_pb2_grpc.add_ReportsServicer_to_server(Reports(backing), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    if backing.settings.reflection:
+        names = [service.full_name for service in (*SERVICES, *_standard_services(True))]
+        reflection.enable_server_reflection(names, server)
+    return Served(server, health, uploads, audits, _bind(server, backing.settings.address, backing.settings.tls))
+
+
+def require_rows(services: Sequence[ServiceDescriptor]) -> None:
+    """Do nothing if the access table has a row for every method of these services.
+
+    Raises:
+        NotReady: it has not.
+    """
+    methods = [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
+    forgotten = without_row(methods)
+    if forgotten:
+        raise NotReady(f"no row in service/rules/access.py for {', '.join(forgotten)}; say who may call it")
+
+
+def _standard_services(with_reflection: bool) -> tuple[Any, ...]:
+    found: list[Any] = [health_pb2.DESCRIPTOR.services_by_name["Health"]]
+    if with_reflection:
+        found.append(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
+    return tuple(found)
+
+
+def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles) -> int:
+    try:
+        credentials = grpc.ssl_server_credentials(
+            [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+            root_certificates=tls.ca.read_bytes(),
+            require_client_auth=True,
+        )
+    except OSError as error:
+        raise NotReady(f"cannot read the server's certificate, key or CA: {error}") from error
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise NotReady(f"cannot listen on {address}: {error}") from error
+    if port == 0:
+        raise NotReady(f"cannot listen on {address}: is it taken?")
+    return int(port)
+
+
+async def drain(served: Served, backing: Backing, grace_s: float) -> None:
+    """Tell health, end the watches, let running calls finish for `grace_s` seconds, then stop."""
+    backing.draining.set()
+    await served.health.probe()
+    await served.server.stop(grace_s)
+    await asyncio.sleep(0)

@@ -1,0 +1,121 @@
+"""Accepting an audit: read the request, refuse it whole, or store it whole. Runs in a thread; it blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from assay import moments
+from assay.api.v1 import audits_pb2
+from assay.manifest import Manifest
+
+from service.api.backing import Backing
+from service.api.models import sent_manifest
+from service.rules import names
+from service.rules.access import Caller
+from service.rules.errors import Refusal
+from service.rules.names import BlobName
+from service.rules.submission import Submission, read_submission
+from service.store import models, submissions, uploads, views
+from service.store.engine import StoreConflict, now_ms
+from service.store.submissions import NewAudit, Ticket
+from service.store.views import AuditView
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """Turns a request into an accepted audit."""
+
+    backing: Backing
+
+    def validate(self, caller: Caller, request: audits_pb2.SubmitAuditRequest) -> audits_pb2.Audit:
+        """Check everything, write nothing; return the request as it would be accepted.
+
+        Raises:
+            Refusal: as `submit`.
+        """
+        names.request_id(request.request_id)
+        asked = read_submission(request.audit, self.backing.catalogue)
+        self._require_inputs(caller, asked)
+        return asked.to_proto()
+
+    def submit(self, caller: Caller, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]) -> AuditView:
+        """Store the audit, or find the one that this very call stored before; return its current state.
+
+        Raises:
+            Refusal: see `Audits.SubmitAudit` in the protos. Nothing was created.
+        """
+        ticket = _ticket(caller, request)
+        with self.backing.store.read() as connection:
+            audit_id = submissions.accepted_before(connection, ticket)
+        if audit_id is None:
+            audit_id = self._accept(caller, ticket, request, expired)
+        with self.backing.store.read() as connection:
+            found = views.view(connection, audit_id)
+        assert found is not None  # it was just accepted, and audits are never deleted
+        return found
+
+    def _accept(
+        self, caller: Caller, ticket: Ticket, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]
+    ) -> str:
+        asked = read_submission(request.audit, self.backing.catalogue)
+        new = self._prepare(caller, asked, self._require_inputs(caller, asked))
+        try:
+            with self.backing.store.begin() as connection:
+                return submissions.accept(connection, ticket, new, expired=expired)
+        except StoreConflict:
+            # Only where writers run side by side (PostgreSQL): the same call, repeated, was first.
+            with self.backing.store.read() as connection:
+                audit_id = submissions.accepted_before(connection, ticket)
+            if audit_id is None:
+                raise
+            return audit_id
+
+    def _require_inputs(self, caller: Caller, asked: Submission) -> Manifest | None:
+        """Return the manifest of a model that is not known yet; None if the model is known.
+
+        Raises:
+            Refusal: UNKNOWN_MODEL, BAD_MANIFEST, MISSING_BLOBS.
+        """
+        with self.backing.store.read() as connection:
+            known = models.find_model(connection, caller.tenant, asked.model_sha256)
+        manifest = None
+        if known is None:
+            manifest = sent_manifest(self.backing, caller.tenant, asked.model_sha256)
+            if manifest is None:
+                raise Refusal("UNKNOWN_MODEL", "The model is not known here.")
+        with self.backing.store.read() as connection:
+            if manifest is not None:
+                models.require_files(connection, caller.tenant, manifest)
+            uploads.require_granted(connection, caller.tenant, [one.blob for one in asked.data])
+        return manifest
+
+    def _prepare(self, caller: Caller, asked: Submission, manifest: Manifest | None) -> NewAudit:
+        """Fix the audit's id and moment and write `request.json`; without its rows nothing refers to that blob."""
+        with self.backing.store.read() as connection:
+            submitted_at = now_ms(connection)
+        audit_id = secrets.token_hex(16)
+        data = asked.request_json(audit_id, moments.from_ms(submitted_at))
+        digest = hashlib.sha256(data).hexdigest()
+        self.backing.blobs.put(data, digest)
+        return NewAudit(
+            id=audit_id,
+            tenant=caller.tenant,
+            submission=asked,
+            manifest=manifest,
+            request=BlobName(digest, len(data)),
+            submitted_at=submitted_at,
+        )
+
+
+def _ticket(caller: Caller, request: audits_pb2.SubmitAuditRequest) -> Ticket:
+    content = audits_pb2.SubmitAuditRequest()
+    content.CopyFrom(request)
+    content.ClearField("request_id")
+    return Ticket(
+        principal=caller.principal,
+        request_id=names.request_id(request.request_id),
+        content_sha256=hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest(),
+    )

@@ -1,0 +1,227 @@
+"""May this audit be accepted? A pure function from a request and the catalogue to a complete value, or to violations.
+
+All violations are found at once, so that a caller corrects a request in one round.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assay import canonical
+from assay.api.v1 import audits_pb2
+from assay.catalogue import Catalogue, CheckEntry
+
+from service.rules import names
+from service.rules.errors import Violation, refuse_fields
+from service.rules.names import BlobName, shown
+from service.rules.parameters import read_parameters
+
+CHECKS_MAX = 64
+"""Checks of one audit; the request must stay under the cap of `request.json`."""
+
+PARAMETERS_MAX = 512 * 1024
+"""Bytes of all checks' canonical parameters: half of what `request.json` may have."""
+
+ATTEMPTS_DEFAULT, ATTEMPTS_MAX = 8, 20
+OUTPUT_MAX = 65_536
+"""Bytes of output that one audit may be granted, and the default (specs: service, section 14)."""
+WALL_S_DEFAULT, WALL_S_MAX = 3_600, 86_400
+LABELS_MAX, LABEL_VALUE_MAX = 16, 256
+NONCE_BYTES = 32
+
+_LABEL = re.compile(r"[a-z0-9-]{1,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedCheck:
+    """One check with parameters that name every field."""
+
+    name: str
+    version: str
+    params: Mapping[str, Any]
+    """Plain canonical JSON values, defaults filled in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedData:
+    """One data input."""
+
+    role: str
+    blob: BlobName
+    media_type: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """An audit that is well formed; whether its blobs are there is the store's business."""
+
+    model_sha256: str
+    checks: tuple[AskedCheck, ...]
+    data: tuple[AskedData, ...]
+    attempts_max: int
+    output_bytes: int
+    wall_s: int
+    nonce: bytes
+    labels: Mapping[str, str]
+    capability: str
+    """What a worker must have: "cpu", or the first other word that a check's catalogue entry demands."""
+
+    def request_json(self, audit_id: str, submitted_at: str) -> bytes:
+        """Return the canonical bytes of `request.json`, what the signer registers."""
+        return canonical.dumps(
+            {
+                "schema": "assay-request/v1",
+                "audit": audit_id,
+                "nonce": self.nonce.hex(),
+                "model": {"manifest_sha256": self.model_sha256},
+                "checks": [
+                    {"name": one.name, "version": one.version, "params": dict(one.params)} for one in self.checks
+                ],
+                "data": [{"role": one.role, "sha256": one.blob.sha256} for one in self.data],
+                "limits": {
+                    "attempts_max": self.attempts_max,
+                    "output_bytes": self.output_bytes,
+                    "wall_s": self.wall_s,
+                },
+                "seed_mode": "derived",
+                "submitted_at": submitted_at,
+            }
+        )
+
+    def to_proto(self) -> audits_pb2.Audit:
+        """Return the input fields as accepted: versions, defaults and canonical parameters filled in."""
+        message = audits_pb2.Audit(model=f"models/{self.model_sha256}", nonce=self.nonce, labels=dict(self.labels))
+        for check in self.checks:
+            text = canonical.dumps(dict(check.params)).decode()
+            message.checks.add(check=f"checks/{check.name}", version=check.version, parameters_json=text)
+        for data in self.data:
+            added = message.data.add(role=data.role, media_type=data.media_type, rows=data.rows)
+            added.blob.sha256, added.blob.size = data.blob.sha256, data.blob.size
+        message.limits.attempts_max = self.attempts_max
+        message.limits.output_bytes = self.output_bytes
+        message.limits.wall_s = self.wall_s
+        return message
+
+
+def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission:
+    """Validate the input fields of an audit against the catalogue; output fields are ignored.
+
+    Raises:
+        Refusal: every violation at once, or BAD_RESOURCE_NAME.
+    """
+    model_sha256 = names.model(asked.model)
+    checks, wrong = _checks(asked, catalogue)
+    entries = [entry for check in checks if (entry := catalogue.entry(check.name)) is not None]
+    data, wrong_data = _data(asked, entries, complete=len(checks) == len(asked.checks))
+    wrong += [*wrong_data, *_limits(asked.limits), *_nonce(asked.nonce), *_labels(asked.labels)]
+    if wrong:
+        raise refuse_fields(wrong)
+    return Submission(
+        model_sha256=model_sha256,
+        checks=checks,
+        data=data,
+        attempts_max=asked.limits.attempts_max or ATTEMPTS_DEFAULT,
+        output_bytes=asked.limits.output_bytes or OUTPUT_MAX,
+        wall_s=asked.limits.wall_s or WALL_S_DEFAULT,
+        nonce=asked.nonce,
+        labels=dict(asked.labels),
+        capability=_capability(entries),
+    )
+
+
+def _checks(asked: audits_pb2.Audit, catalogue: Catalogue) -> tuple[tuple[AskedCheck, ...], list[Violation]]:
+    if not 1 <= len(asked.checks) <= CHECKS_MAX:
+        return (), [Violation("audit.checks", f"{len(asked.checks)} checks are asked", "BAD_CHECKS")]
+    checks, wrong = [], []
+    for position, one in enumerate(asked.checks):
+        field = f"audit.checks[{position}]"
+        bare = names.bare_check(one.check)
+        entry = catalogue.entry(bare) if bare else None
+        if entry is None:
+            wrong.append(Violation(f"{field}.check", f"no check {shown(one.check, 80)!r} here", "UNKNOWN_CHECK"))
+            continue
+        if one.version not in ("", entry.version):
+            text = f"{entry.name} has version {entry.version} here, not {shown(one.version, 32)!r}"
+            wrong.append(Violation(f"{field}.version", text, "UNKNOWN_CHECK"))
+        params, bad = read_parameters(one.parameters_json, entry.params)
+        wrong += [Violation(f"{field}.parameters_json{path}", text, "BAD_PARAMETERS") for path, text in bad]
+        checks.append(AskedCheck(name=entry.name, version=entry.version, params=params))
+    if not wrong and sum(len(canonical.dumps(dict(one.params))) for one in checks) > PARAMETERS_MAX:
+        text = f"the parameters of all checks have more than {PARAMETERS_MAX} bytes"
+        wrong.append(Violation("audit.checks", text, "BAD_PARAMETERS"))
+    return tuple(checks), wrong
+
+
+def _data(
+    asked: audits_pb2.Audit, entries: list[CheckEntry], *, complete: bool
+) -> tuple[tuple[AskedData, ...], list[Violation]]:
+    """Match the data sent with the roles that the checks declare.
+
+    A role that nobody needs is told only when all checks are known (`complete`): it may belong to a misspelt one.
+    """
+    roles = {role["name"]: role for entry in entries for role in entry.raw["data_roles"]}
+    sent, wrong = [], []
+    seen: set[str] = set()
+    for position, one in enumerate(asked.data):
+        field = f"audit.data[{position}]"
+        media_type = roles.get(one.role, {}).get("media_type", "")
+        if one.role in seen:
+            wrong.append(Violation(f"{field}.role", f"role {shown(one.role, 64)!r} is sent twice", "BAD_DATA_ROLE"))
+        elif one.role not in roles and complete:
+            text = f"no asked check needs data of role {shown(one.role, 64)!r}"
+            wrong.append(Violation(f"{field}.role", text, "BAD_DATA_ROLE"))
+        elif one.role in roles and one.media_type not in ("", media_type):
+            text = f"role {one.role!r} takes {media_type}, not {shown(one.media_type, 64)!r}"
+            wrong.append(Violation(f"{field}.media_type", text, "BAD_DATA_ROLE"))
+        if not names.is_digest(one.blob.sha256, one.blob.size):
+            wrong.append(Violation(f"{field}.blob", "is not 64 lower-case hex digits and a size", "BAD_DIGEST"))
+        if one.rows < 0:
+            wrong.append(Violation(f"{field}.rows", "is negative", "BAD_DATA_ROLE"))
+        seen.add(one.role)
+        sent.append(
+            AskedData(
+                role=one.role, blob=BlobName(one.blob.sha256, one.blob.size), media_type=media_type, rows=one.rows
+            )
+        )
+    return tuple(sent), wrong + list(_roles_not_sent(entries, seen))
+
+
+def _roles_not_sent(entries: list[CheckEntry], seen: set[str]) -> Iterator[Violation]:
+    for entry in {entry.name: entry for entry in entries}.values():
+        for role in entry.raw["data_roles"]:
+            if role["required"] and role["name"] not in seen:
+                yield Violation(
+                    "audit.data", f"check {entry.name!r} needs data of role {role['name']!r}", "BAD_DATA_ROLE"
+                )
+
+
+def _limits(limits: audits_pb2.Limits) -> Iterator[Violation]:
+    for field, highest in (("attempts_max", ATTEMPTS_MAX), ("output_bytes", OUTPUT_MAX), ("wall_s", WALL_S_MAX)):
+        value = getattr(limits, field)
+        if not 0 <= value <= highest:
+            yield Violation(f"audit.limits.{field}", f"{value} is outside 1 to {highest}", "BAD_LIMITS")
+
+
+def _nonce(nonce: bytes) -> Iterator[Violation]:
+    if len(nonce) != NONCE_BYTES:
+        yield Violation("audit.nonce", f"has {len(nonce)} bytes, not {NONCE_BYTES}", "BAD_NONCE")
+
+
+def _labels(labels: Mapping[str, str]) -> Iterator[Violation]:
+    if len(labels) > LABELS_MAX:
+        yield Violation("audit.labels", f"{len(labels)} labels, at most {LABELS_MAX} are kept", "BAD_LABEL")
+    for key in sorted(labels):
+        if not _LABEL.fullmatch(key):
+            yield Violation("audit.labels", f"key {shown(key, 64)!r} is not [a-z0-9-]{{1,63}}", "BAD_LABEL")
+        elif len(labels[key]) > LABEL_VALUE_MAX or not labels[key].isprintable():
+            text = f"the value of {key!r} is not at most {LABEL_VALUE_MAX} printable characters"
+            yield Violation("audit.labels", text, "BAD_LABEL")
+
+
+def _capability(entries: list[CheckEntry]) -> str:
+    wanted = [str(entry.raw["capability"]) for entry in entries]
+    return next((word for word in wanted if word != "cpu"), "cpu")

@@ -1,0 +1,96 @@
+"""What callers list and read: pages of audits, and the files of signed reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, literal, select, tuple_
+
+from service.rules.names import BlobName
+from service.rules.pages import AuditFilter, Position
+from service.store.tables import audit, report
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFile:
+    """One file of a report directory."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportView:
+    """One signed report."""
+
+    audit: str
+    n: int
+    files: tuple[ReportFile, ...]
+    key_id: str
+    signed_at: int
+    """Milliseconds since 1970."""
+
+
+def audit_page(
+    connection: Connection, tenant: str | None, wanted: AuditFilter, after: Position | None, limit: int
+) -> tuple[Position, ...]:
+    """Return where audits stand, newest first; `views.views` reads them.
+
+    Args:
+        connection: an open read.
+        tenant: whose audits; None means everybody's (an operator's list).
+        wanted: which of them.
+        after: the last row of the page before.
+        limit: most rows.
+    """
+    found = select(audit.c.submitted_at, audit.c.id)
+    if tenant is not None:
+        found = found.where(audit.c.tenant == tenant)
+    if wanted.state is not None:
+        found = found.where(audit.c.state == wanted.state)
+    if wanted.model is not None:
+        found = found.where(audit.c.model_sha256 == wanted.model)
+    if wanted.check is not None:
+        names = literal(" ") + audit.c.checks + literal(" ")
+        found = found.where(names.contains(f" {wanted.check} ", autoescape=True))
+    if after is not None:
+        found = found.where(tuple_(audit.c.submitted_at, audit.c.id) < (after.at, after.id))
+    rows = connection.execute(found.order_by(audit.c.submitted_at.desc(), audit.c.id.desc()).limit(limit))
+    return tuple(Position(row.submitted_at, row.id) for row in rows)
+
+
+def audit_tenant(connection: Connection, audit_id: str) -> str | None:
+    """Return whose audit it is, None if there is none."""
+    return connection.execute(select(audit.c.tenant).where(audit.c.id == audit_id)).scalar_one_or_none()
+
+
+def reports_of(connection: Connection, audit_id: str) -> tuple[ReportView, ...]:
+    """Return an audit's signed reports, oldest first."""
+    rows = connection.execute(select(report).where(report.c.audit == audit_id).order_by(report.c.n))
+    return tuple(
+        ReportView(
+            audit=row.audit,
+            n=row.n,
+            files=tuple(ReportFile(**file) for file in json.loads(row.files_json)),
+            key_id=row.key_id,
+            signed_at=row.signed_at,
+        )
+        for row in rows
+    )
+
+
+def is_report_file(connection: Connection, tenant: str, name: BlobName) -> bool:
+    """Tell whether a blob is a file of a signed report of this tenant: nothing else may ever be read.
+
+    A digest is 64 hex digits, so it stands in `files_json` only as a digest or as an artefact's own name.
+    """
+    found = connection.execute(
+        select(report.c.files_json)
+        .join(audit, audit.c.id == report.c.audit)
+        .where(audit.c.tenant == tenant, report.c.files_json.contains(name.sha256))
+    ).scalars()
+    return any(
+        (file["sha256"], file["size"]) == (name.sha256, name.size) for files in found for file in json.loads(files)
+    )

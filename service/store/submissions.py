@@ -1,0 +1,129 @@
+"""Accepting an audit: everything that its life needs, in one transaction, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from assay.manifest import Manifest
+from sqlalchemy import Connection, insert, select
+
+from service.rules.errors import Refusal
+from service.rules.names import BlobName
+from service.rules.states import AuditState, JobState
+from service.rules.submission import Submission
+from service.store.events import append_event
+from service.store.models import put_model
+from service.store.outbox import owe
+from service.store.tables import audit, idempotency, job
+from service.store.uploads import record_blob, require_granted, touch
+
+METHOD = "SubmitAudit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What makes a repeated call the same call."""
+
+    principal: str
+    request_id: str
+    content_sha256: str
+    """SHA-256 of the request, serialised deterministically with its request_id cleared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewAudit:
+    """An audit about to be accepted."""
+
+    id: str
+    tenant: str
+    submission: Submission
+    manifest: Manifest | None
+    """The model's manifest if the tenant has no row of the model yet."""
+    request: BlobName
+    """`request.json`, already in the blob store; granted to nobody."""
+    submitted_at: int
+    """Milliseconds since 1970 by the database's clock, as written into `request.json`."""
+
+
+def accepted_before(connection: Connection, ticket: Ticket) -> str | None:
+    """Return the id of the audit that this very call made earlier, None if it made none.
+
+    Raises:
+        Refusal: REQUEST_ID_REUSED: the id was used for other content.
+    """
+    row = connection.execute(
+        select(idempotency.c.request_sha256, idempotency.c.resource).where(
+            idempotency.c.principal == ticket.principal,
+            idempotency.c.method == METHOD,
+            idempotency.c.request_id == ticket.request_id,
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.request_sha256 != ticket.content_sha256:
+        raise Refusal("REQUEST_ID_REUSED", "This request_id was used for other content.")
+    return str(row.resource)
+
+
+def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Callable[[], bool]) -> str:
+    """Write audit, job, first event, what is owed to the signer, and the ticket; return the audit's id.
+
+    If another call with the same ticket was first, its audit's id is returned and nothing is written.
+
+    Args:
+        connection: an open transaction; it must roll back on any exception.
+        ticket: the call's identity.
+        new: the audit.
+        expired: asked last, so that a caller who gave up meanwhile finds nothing created.
+
+    Raises:
+        Refusal: REQUEST_ID_REUSED, MISSING_BLOBS, DEADLINE_PASSED.
+    """
+    before = accepted_before(connection, ticket)
+    if before is not None:
+        return before
+    blobs = [one.blob for one in new.submission.data]
+    if new.manifest is not None:
+        put_model(connection, new.tenant, new.manifest)
+    require_granted(connection, new.tenant, blobs)
+    touch(connection, new.tenant, blobs)
+    record_blob(connection, new.request)
+    _insert_audit(connection, ticket.principal, new)
+    append_event(connection, new.id, "state_changed", {"state": AuditState.QUEUED, "reason": ""})
+    owe(connection, "register", new.id)
+    connection.execute(
+        insert(idempotency).values(
+            principal=ticket.principal,
+            method=METHOD,
+            request_id=ticket.request_id,
+            request_sha256=ticket.content_sha256,
+            resource=new.id,
+            stored_at=new.submitted_at,
+        )
+    )
+    if expired():
+        raise Refusal("DEADLINE_PASSED", "The deadline passed before the audit was stored; nothing was created.")
+    return new.id
+
+
+def _insert_audit(connection: Connection, principal: str, new: NewAudit) -> None:
+    asked = new.submission
+    connection.execute(
+        insert(audit).values(
+            id=new.id,
+            tenant=new.tenant,
+            principal=principal,
+            model_sha256=asked.model_sha256,
+            checks=" ".join(dict.fromkeys(one.name for one in asked.checks)),
+            request_sha256=new.request.sha256,
+            submission=asked.to_proto().SerializeToString(deterministic=True),
+            state=AuditState.QUEUED,
+            attempts_max=asked.attempts_max,
+            last_sequence=0,
+            submitted_at=new.submitted_at,
+        )
+    )
+    connection.execute(
+        insert(job).values(id=new.id, audit=new.id, kind="whole", capability=asked.capability, state=JobState.QUEUED)
+    )

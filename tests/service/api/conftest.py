@@ -1,0 +1,315 @@
+"""A real server over loopback TLS in the test's own event loop, with its own CA, database and blob folder."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import ipaddress
+import json
+import secrets
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import pytest
+from assay import canonical, catalogue
+from assay.api.v1 import audits_pb2, audits_pb2_grpc, blobs_pb2, blobs_pb2_grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+from service.api.backing import ApiSettings, Backing, Limits, TlsFiles
+from service.api.server import Served, build
+from service.blobs import LocalBlobs
+from service.store.engine import Store, open_store
+from service.store.migrations import migrate
+from service.store.principals import put_principal
+
+S = TypeVar("S")
+
+PRINCIPALS = {
+    "ada": ("acme", "auditor"),
+    "ben": ("bolt", "auditor"),
+    "ops": ("house", "operator"),
+    "odd": ("acme", "emperor"),
+}
+"""id -> tenant, role. The last has a role that does not exist."""
+
+QUICK = Limits(poll_s=0.05, keepalive_s=0.3, idle_upload_s=0.5, sync_bytes=1 << 20)
+
+
+def _check(name: str, roles: list[dict[str, Any]], properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": "1.0",
+        "summary": "A planted check.",
+        "source": "nowhere 2026",
+        "access": ["activations"],
+        "params": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": properties,
+        },
+        "data_roles": roles,
+        "metrics": [],
+        "controls": [],
+        "words": [],
+        "reasons": [],
+        "code_sha256": "0" * 64,
+        "capability": "cpu",
+        "time_limit_s": 3600,
+        "power": None,
+        "false_positive_rate": None,
+        **more,
+    }
+
+
+PAIRS = {"name": "pairs", "required": True, "media_type": "application/jsonl", "summary": "Contrast pairs."}
+EXTRA = {"name": "extra", "required": False, "media_type": "application/jsonl", "summary": "More pairs."}
+RATE = {"estimate": "0.93", "low": "0.9", "high": "0.95", "n": 400, "at": "planted 0.1"}
+
+CATALOGUE = catalogue.parse(
+    json.dumps(
+        {
+            "schema": "assay-catalogue/v1",
+            "checks": [
+                _check("weigh", [], {"draws": {"type": "integer", "default": 100, "minimum": 10, "maximum": 1000}}),
+                _check(
+                    "probe",
+                    [PAIRS, EXTRA],
+                    {
+                        "layers": {"anyOf": [{"const": "all"}, {"type": "array", "maxItems": 4}], "default": "all"},
+                        "alpha": {"type": "string", "default": "0.05"},
+                        "threshold": {"type": "string", "default": "0.5"},
+                    },
+                    power=RATE,
+                ),
+            ],
+        }
+    ).encode()
+)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pki")
+    names = ("server", *PRINCIPALS, "stranger", "nobody")
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca = _certify(folder, "ca", ca_key, None, [])
+    for name in names:
+        uri = x509.UniformResourceIdentifier(f"assay:principal:{name}")
+        local = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        places: list[x509.GeneralName] = {"server": local, "nobody": [x509.DNSName("nobody")]}.get(name, [uri])
+        _certify(folder, name, ec.generate_private_key(ec.SECP256R1()), (ca, ca_key), places)
+    return folder
+
+
+def _certify(
+    folder: Path,
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None,
+    places: list[x509.GeneralName],
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    )
+    if places:
+        builder = builder.add_extension(x509.SubjectAlternativeName(places), critical=False)
+    made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+    (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return made
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("db") / "assay.db"
+    migrate(f"sqlite:///{file}")
+    for name, (tenant, role) in PRINCIPALS.items():
+        put_principal(f"sqlite:///{file}", name, tenant=tenant, role=role)
+    return file
+
+
+@dataclass
+class House:
+    """One server, and clients of it."""
+
+    settings: ApiSettings
+    certificates: Path
+    store: Store
+    blobs: LocalBlobs
+    served: Served | None = None
+    backing: Backing | None = None
+    channels: list[grpc.aio.Channel] = field(default_factory=list)
+
+    async def start(self, **changes: Any) -> None:
+        """Build a new server object over the same folders, as a restarted process would."""
+        self.settings = replace(self.settings, **changes)
+        self.backing = Backing(
+            settings=self.settings,
+            store=self.store,
+            blobs=self.blobs,
+            catalogue=CATALOGUE,
+            draining=asyncio.Event(),
+        )
+        self.served = build(self.backing)
+        await self.served.server.start()
+        await self.served.health.probe()
+
+    async def stop(self) -> None:
+        for channel in self.channels:
+            await channel.close()
+        self.channels.clear()
+        if self.served is not None:
+            await self.served.server.stop(None)
+            self.served = None
+
+    def channel(self, principal: str | None = "ada", **options: Any) -> grpc.aio.Channel:
+        assert self.served is not None
+        ca = (self.certificates / "ca.pem").read_bytes()
+        key = (self.certificates / f"{principal}.key").read_bytes() if principal else None
+        chain = (self.certificates / f"{principal}.pem").read_bytes() if principal else None
+        made = grpc.aio.secure_channel(
+            f"127.0.0.1:{self.served.port}", grpc.ssl_channel_credentials(ca, key, chain), **options
+        )
+        self.channels.append(made)
+        return made
+
+    def stub(self, kind: Callable[[Any], S], principal: str = "ada") -> Any:
+        return kind(self.channel(principal))
+
+    async def send(self, data: bytes, principal: str = "ada") -> blobs_pb2.Digest:
+        """Store small bytes for a principal's tenant."""
+        digest = digest_of(data)
+        reply = await self.stub(blobs_pb2_grpc.BlobsStub, principal).BatchUpdateBlobs(
+            blobs_pb2.BatchUpdateBlobsRequest(blobs=[{"digest": digest, "data": data}])
+        )
+        assert [result.reason for result in reply.results] == [""]
+        return digest
+
+    async def send_model(self, principal: str = "ada", seed: bytes = b"") -> str:
+        """Send a model's files and manifest; return its name."""
+        files = {"config.json": b"{}" + seed, "model.safetensors": b"weights" + seed}
+        for data in files.values():
+            await self.send(data, principal)
+        return f"models/{(await self.send(manifest_of(files), principal)).sha256}"
+
+    async def submission(self, principal: str = "ada", **changes: Any) -> audits_pb2.SubmitAuditRequest:
+        """Return a request that would be accepted."""
+        audit: dict[str, Any] = {
+            "model": await self.send_model(principal),
+            "checks": [{"check": "checks/weigh"}],
+            "nonce": secrets.token_bytes(32),
+        }
+        return audits_pb2.SubmitAuditRequest(request_id=str(uuid.uuid4()), audit={**audit, **changes})
+
+    async def submit(self, principal: str = "ada", **changes: Any) -> Any:
+        request = await self.submission(principal, **changes)
+        return await self.stub(audits_pb2_grpc.AuditsStub, principal).SubmitAudit(request)
+
+
+@pytest.fixture
+async def house(tmp_path: Path, certificates: Path, empty_database: Path) -> AsyncIterator[House]:
+    database = tmp_path / "assay.db"
+    shutil.copy(empty_database, database)
+    settings = ApiSettings(
+        database_url=f"sqlite:///{database}",
+        blob_dir=tmp_path / "blobs",
+        upload_dir=tmp_path / "uploads",
+        address="127.0.0.1:0",
+        tls=TlsFiles(
+            ca=certificates / "ca.pem", certificate=certificates / "server.pem", key=certificates / "server.key"
+        ),
+        page_key=b"k" * 32,
+        reflection=True,
+        isolation_file=tmp_path / "isolation.json",
+        signer_profile="development",
+        ready=lambda _address: None,
+        disk_floor_bytes=0,
+        limits=QUICK,
+    )
+    made = House(settings, certificates, open_store(settings.database_url, busy_ms=3000), LocalBlobs(settings.blob_dir))
+    await made.start()
+    yield made
+    await made.stop()
+    made.store.close()
+
+
+def digest_of(data: bytes) -> blobs_pb2.Digest:
+    return blobs_pb2.Digest(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def manifest_of(files: dict[str, bytes]) -> bytes:
+    listed = [
+        {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        for path, data in sorted(files.items())
+    ]
+    return canonical.dumps({"files": listed, "format": "assay-manifest/v1"})
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a caller was told about a refusal."""
+
+    code: str
+    reason: str
+    message: str
+    metadata: dict[str, str]
+    details: dict[str, Any]
+    raw: bytes
+    """All of the status, for comparing byte by byte."""
+
+
+async def told(call: Any) -> Told:
+    """Return the refusal that a call ends with; a call that succeeds fails the test."""
+    with pytest.raises(grpc.RpcError) as caught:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    status = await rpc_status.aio.from_call(caught.value)
+    assert status is not None, f"no details: {caught.value}"
+    kinds = [detail.type_url.rpartition(".")[2] for detail in status.details]
+    assert len(kinds) == len(set(kinds)), "a detail type appears twice"
+    assert status.ByteSize() <= 6 * 1024
+    unpacked = {}
+    for kind, detail in zip(kinds, status.details, strict=True):
+        unpacked[kind] = getattr(error_details_pb2, kind)()
+        detail.Unpack(unpacked[kind])
+    info = unpacked["ErrorInfo"]
+    assert info.domain == "assay.api"
+    SEEN.add(info.reason)
+    return Told(
+        caught.value.code().name,
+        info.reason,
+        status.message,
+        dict(info.metadata),
+        unpacked,
+        status.SerializeToString(deterministic=True),
+    )
+
+
+SEEN: set[str] = set()
+"""Reasons that a test of this folder was told over the wire."""
