@@ -142,7 +142,7 @@ def parse_entry(value: Any, at: str = "") -> CheckEntry:
             raise Malformed("catalogue_form", f"{at}/{field}", "a list is missing")
     if not isinstance(value.get("params"), dict):
         raise Malformed("catalogue_form", f"{at}/params", "a JSON Schema is missing")
-    for field in ("controls", "metrics"):
+    for field in ("controls", "metrics", "data_roles"):
         for index, item in enumerate(value[field]):
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise Malformed("catalogue_form", f"{at}/{field}/{index}", "an object with a name is missing")

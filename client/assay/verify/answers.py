@@ -51,11 +51,11 @@ def _check_attempts(predicate: Mapping[str, Any]) -> None:
         numbers = [attempt["n"] for attempt in attempts]
         if numbers != list(range(1, len(numbers) + 1)):
             raise Wrong(f"attempts of job {shown(job)} are numbered {shown(numbers)}, expected 1 to {len(numbers)}")
-    if any(answer["outcome"] == "measured" for answer in predicate["answers"]):
-        last = predicate["attempts"][-1]
-        if last["result_sha256"] is None:
+        # A job ends with its first result, so exactly the last of its attempts has one.
+        with_result = [attempt["n"] for attempt in attempts if attempt["result_sha256"] is not None]
+        if with_result != numbers[-1:]:
             raise Wrong(
-                f"something was measured, but the last attempt ended {shown(last['exit_class'])} without a result"
+                f"attempts {shown(with_result)} of job {shown(job)} have a result, expected {numbers[-1]} alone"
             )
 
 

@@ -1,0 +1,102 @@
+"""Composing a report: a pure function of re-read evidence to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assay import canonical, moments, statement
+from assay.catalogue import CheckEntry
+from assay.errors import Malformed, shown
+from assay.predicate import Predicate
+from pydantic import ValidationError
+
+from service.signer.record import HostRecord
+from service.signer.refusal import Refused
+from service.signer.registration import Asked, Registered
+from service.signer.rows import AttemptRow
+
+_LEVELS = ("weights", "activations", "gradients", "training_data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All that a report follows from."""
+
+    asked: Asked
+    registered: Registered
+    record: HostRecord
+    entries: Sequence[CheckEntry]
+    """Catalogue entries of the answers."""
+    attempts: Sequence[AttemptRow]
+    rows: Sequence[int | None]
+    """Rows of each data set, in the order of the request; None where the role is no JSON Lines."""
+    profile: str
+    composed_at: str
+
+
+def compose(inputs: Inputs) -> bytes:
+    """Return the canonical bytes of the statement.
+
+    Raises:
+        Refused: RECORD_REJECTED if the whole does not obey the predicate's schema.
+    """
+    asked, registered, record = inputs.asked.content, inputs.registered, inputs.record
+    predicate = {
+        "schema_version": statement.SCHEMA_VERSION,
+        "audit": {
+            "name": f"audits/{asked['audit']}",
+            "nonce": asked["nonce"],
+            "submitted_at": asked["submitted_at"],
+            "registered_at": registered.registered_at,
+            "started_at": moments.from_ms(min(row.started_at for row in inputs.attempts)),
+            "ended_at": moments.from_ms(max(row.ended_at or row.started_at for row in inputs.attempts)),
+            "composed_at": inputs.composed_at,
+        },
+        "registration": {
+            "request_sha256": inputs.asked.sha256,
+            "seed_mode": "derived",
+            "seed": registered.seed,
+            "entropy": registered.entropy,
+        },
+        "model": {
+            "manifest_sha256": inputs.asked.manifest.digest,
+            "ingest": record.ingest.to_json() if record.ingest else None,
+        },
+        "access": {"derived": _access(inputs.entries)},
+        "data": [
+            {"role": item["role"], "sha256": item["sha256"], "rows": rows}
+            for item, rows in zip(asked["data"], inputs.rows, strict=True)
+        ],
+        "answers": [answer.to_json() for answer in record.answers],
+        "facts": record.facts.to_json() if record.facts else None,
+        "attempts": [_attempt(row) for row in inputs.attempts],
+        "environment": record.environment.to_json(),
+        "sandbox": record.sandbox.to_json(),
+        "signer": {"profile": inputs.profile},
+    }
+    try:
+        Predicate.model_validate_json(canonical.dumps(predicate))
+        return canonical.dumps(statement.build(inputs.asked.manifest, predicate))
+    except Malformed as error:
+        raise Refused("RECORD_REJECTED", f"the composed report: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        at = "/" + "/".join(str(part) for part in first["loc"])
+        raise Refused("RECORD_REJECTED", f"the composed report: {shown(at)}: {shown(first['msg'], 160)}") from error
+
+
+def _attempt(row: AttemptRow) -> dict[str, object]:
+    return {
+        "job": row.job,
+        "n": row.n,
+        "started_at": moments.from_ms(row.started_at),
+        "ended_at": moments.from_ms(row.ended_at or row.started_at),
+        "exit_class": row.exit_class,
+        "result_sha256": row.result_sha256,
+    }
+
+
+def _access(entries: Sequence[CheckEntry]) -> list[str]:
+    needed = {level for entry in entries for level in entry.access}
+    return [level for level in _LEVELS if level in needed]

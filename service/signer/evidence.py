@@ -1,0 +1,108 @@
+"""Blobs, read only and believed by nothing but their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from assay.manifest import HASH_THREADS, FileEntry, is_sha256
+
+from service.signer.refusal import Refused
+
+_CHUNK = 1 << 20
+
+
+class Evidence:
+    """The blob store's files. `service.blobs` would make folders; this reader must not write.
+
+    Args:
+        root: the blob store's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self, digest: str, cap: int, what: str) -> bytes:
+        """Return a small blob, re-hashed.
+
+        Raises:
+            Refused: BLOB_MISSING, BLOB_CORRUPT, or REQUEST_REJECTED when it is larger than `cap`.
+        """
+        try:
+            with self._path(digest).open("rb") as file:
+                data = file.read(cap + 1)
+        except OSError as error:
+            raise Refused("BLOB_MISSING", f"{what} {digest[:16]}… cannot be read: {error.strerror}") from error
+        if len(data) > cap:
+            raise Refused("REQUEST_REJECTED", f"{what} {digest[:16]}… is larger than {cap} bytes")
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Refused("BLOB_CORRUPT", f"{what} {digest[:16]}… does not have its digest any more")
+        return data
+
+    def rows_of(self, digest: str, what: str) -> int:
+        """Re-hash a data blob, however large, and count its lines that hold something.
+
+        Raises:
+            Refused: BLOB_MISSING, BLOB_CORRUPT.
+        """
+        found, rows, held = hashlib.sha256(), 0, False
+        try:
+            with self._path(digest).open("rb") as file:
+                while piece := file.readline(_CHUNK):
+                    found.update(piece)
+                    held = held or bool(piece.strip())
+                    if piece.endswith(b"\n"):
+                        rows, held = rows + held, False
+        except OSError as error:
+            raise Refused("BLOB_MISSING", f"{what} {digest[:16]}… cannot be read: {error.strerror}") from error
+        if found.hexdigest() != digest:
+            raise Refused("BLOB_CORRUPT", f"{what} {digest[:16]}… does not have its digest any more")
+        return rows + held
+
+    def weigh(self, files: Iterable[FileEntry], known: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Hash a model's files, except those whose inode, size and ctime are as they were when they were hashed.
+
+        Args:
+            files: the manifest's entries.
+            known: what an earlier call returned.
+
+        Returns:
+            By digest: inode, size in bytes, ctime in seconds and nanoseconds.
+
+        Raises:
+            Refused: BLOB_MISSING, BLOB_CORRUPT.
+        """
+        owed = {file.sha256: file for file in files}
+        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="weigh") as pool:
+            return dict(zip(owed, pool.map(lambda file: self._weigh(file, known), owed.values()), strict=True))
+
+    def _weigh(self, file: FileEntry, known: Mapping[str, Any]) -> list[int]:
+        found = hashlib.sha256()
+        try:
+            with self._path(file.sha256).open("rb", buffering=0) as blob:
+                before = _identity(os.fstat(blob.fileno()))
+                if known.get(file.sha256) == before:
+                    return before
+                buffer = memoryview(bytearray(_CHUNK))
+                while count := blob.readinto(buffer):
+                    found.update(buffer[:count])
+                after = _identity(os.fstat(blob.fileno()))
+        except OSError as error:
+            raise Refused("BLOB_MISSING", f"model file {file.path} cannot be read: {error.strerror}") from error
+        if before != after or found.hexdigest() != file.sha256 or before[1] != file.size:
+            raise Refused("BLOB_CORRUPT", f"model file {file.path} does not have its digest and size any more")
+        return before
+
+    def _path(self, digest: str) -> Path:
+        if not is_sha256(digest):
+            raise Refused("REQUEST_REJECTED", "a digest is 64 lower-case hexadecimal digits")
+        return self._root / "sha256" / digest[:2] / digest[2:4] / digest
+
+
+def _identity(status: os.stat_result) -> list[int]:
+    # Nanoseconds since 1970 exceed 2^53, the largest integer of our JSON: seconds and the rest travel apart.
+    return [status.st_ino, status.st_size, *divmod(status.st_ctime_ns, 10**9)]

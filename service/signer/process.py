@@ -1,0 +1,107 @@
+"""The signer's process: settings in, operations out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from assay import catalogue
+
+from service.signer.evidence import Evidence
+from service.signer.folder import Folder
+from service.signer.keys import ensure_key, load_key
+from service.signer.refusal import Refused
+from service.signer.registration import register
+from service.signer.rows import Rows
+from service.signer.sealing import Desk, seal, void
+from service.signer.server import Allowance, Server
+
+log = logging.getLogger(__name__)
+
+RATE_PER_MINUTE = 60
+"""Specs: report, section 16. An audit needs two operations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignerSettings:
+    """All that the signer is told."""
+
+    database_url: str
+    blob_dir: Path
+    home: Path
+    """The only folder it writes."""
+    socket: Path
+    allowed_uid: int
+    """The scheduler's user; nobody else is answered, root neither."""
+    key_file: Path
+    profile: Literal["development", "production"]
+    rate_per_minute: int = RATE_PER_MINUTE
+    ready: Callable[[], None]
+    """Called once the socket is open."""
+
+
+def run(settings: SignerSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        KeyUnusable: there is no usable report key. Under the development profile one is made.
+        MachineFailed: this installation has no catalogue.
+    """
+    os.umask(0o077)
+    server = open_server(settings)
+
+    def stop(_signal: int, _frame: Any) -> None:
+        threading.Thread(target=server.close).start()  # not from inside accept's own thread
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    settings.ready()
+    server.serve()
+
+
+def open_server(settings: SignerSettings) -> Server:
+    """Open the socket; `run` without signals, for tests."""
+    if settings.profile == "development":
+        ensure_key(settings.key_file)
+    private = load_key(settings.key_file)
+    desk = Desk(
+        rows=Rows(settings.database_url),
+        evidence=Evidence(settings.blob_dir),
+        home=Folder(settings.home),
+        catalogue=catalogue.load(),
+        private=private,
+        public_file=ensure_key(settings.key_file),
+        profile=settings.profile,
+        clock=lambda: datetime.now(UTC),
+    )
+    allowance = Allowance(settings.rate_per_minute)
+    return Server(settings.socket, settings.allowed_uid, allowance, lambda asked: answer(desk, asked))
+
+
+def answer(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Do one operation.
+
+    Raises:
+        Refused: with a code; INTERNAL for a defect of ours, whose trace goes to the operator's log.
+    """
+    try:
+        row = desk.rows.audit(asked["audit"])
+        if asked["op"] == "register":
+            return {"registration": register(row, desk.evidence, desk.home, desk.clock).public()}
+        if asked["op"] == "seal":
+            return seal(desk, row, asked["token"])
+        void(desk, row, asked["reason"])
+        return {}
+    except Refused as refused:
+        log.warning("%s of audit %s refused: %s: %s", asked["op"], asked["audit"], refused.code, refused)
+        raise
+    except Exception as error:
+        log.exception("%s of audit %s failed", asked["op"], asked["audit"])
+        raise Refused("INTERNAL", f"the signer failed: {type(error).__name__}; its log says more") from error

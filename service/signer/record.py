@@ -1,0 +1,100 @@
+"""The host's record, read as hostile: every answer is held against request, catalogue and its own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from assay import canonical, strict_json
+from assay.catalogue import Catalogue, CheckEntry
+from assay.errors import Malformed, shown
+from assay.predicate import Environment, Facts, Ingest, ReportAnswer, Sandbox
+from assay.result import Count, Name, Value
+from pydantic import Field, ValidationError
+
+from service.signer.refusal import Refused
+
+BYTES_MAX = 4 * 1024 * 1024
+"""The cell's result is at most 1 MiB; package list and seals add some 10 KB."""
+
+ISOLATING = ("bubblewrap",)
+"""Backends that a production key may sign."""
+
+
+class HostRecord(Value):
+    """What the worker stored for the deciding attempt, schema assay-host-record/v1."""
+
+    schema_: Literal["assay-host-record/v1"] = Field(alias="schema")
+    audit: Name
+    token: Count
+    answers: tuple[ReportAnswer, ...]
+    ingest: Ingest | None
+    facts: Facts | None
+    environment: Environment
+    sandbox: Sandbox
+
+
+def parse(data: bytes) -> HostRecord:
+    """Read a record strictly.
+
+    Raises:
+        Refused: RECORD_REJECTED, naming the field.
+    """
+    try:
+        strict_json.loads(data, BYTES_MAX)  # duplicate keys and the like, which the schema's own reader lets pass
+        return HostRecord.model_validate_json(data)
+    except Malformed as error:
+        raise Refused("RECORD_REJECTED", f"the host's record: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        at = "/" + "/".join(str(part) for part in first["loc"])
+        raise Refused("RECORD_REJECTED", f"the host's record: {shown(at)}: {shown(first['msg'], 160)}") from error
+
+
+def check_answers(
+    record: HostRecord, questions: list[Mapping[str, Any]], catalogue: Catalogue
+) -> tuple[CheckEntry, ...]:
+    """Hold each answer against its question, the installed catalogue and its own controls.
+
+    Returns:
+        The catalogue entries used, each once, in the order of the answers.
+
+    Raises:
+        Refused: RECORD_REJECTED, CODE_DIFFERS.
+    """
+    asked = [(question["name"], question["version"], canonical.dumps(question["params"])) for question in questions]
+    told = [(answer.check, answer.version, canonical.dumps(answer.params)) for answer in record.answers]
+    if asked != told:
+        raise Refused("RECORD_REJECTED", f"{len(asked)} checks were asked; the answers are not theirs, in their order")
+    used: dict[str, CheckEntry] = {}
+    for answer in record.answers:
+        entry = catalogue.entry(answer.check)
+        if entry is None or entry.version != answer.version:
+            raise Refused("CODE_DIFFERS", f"{answer.check} {answer.version} is not in the installed catalogue")
+        if (answer.code_sha256, answer.catalogue_sha256) != (entry.code_sha256, entry.sha256):
+            raise Refused("CODE_DIFFERS", f"{answer.check} {answer.version} ran other code than the catalogue names")
+        _check_validity(answer, entry)
+        used[entry.sha256] = entry
+    return tuple(used.values())
+
+
+def _check_validity(answer: ReportAnswer, entry: CheckEntry) -> None:
+    present = {control.name for control in answer.controls}
+    if answer.outcome == "measured" and (absent := [name for name in entry.controls if name not in present]):
+        raise Refused("RECORD_REJECTED", f"{answer.check}: control {absent[0]} is promised and absent")
+    # `held` was recomputed when the control was read: a value cannot contradict its own numbers.
+    if answer.valid != (answer.outcome == "measured" and all(control.held for control in answer.controls)):
+        raise Refused("RECORD_REJECTED", f"{answer.check}: valid is {answer.valid}, its controls say otherwise")
+
+
+def check_cells(record: HostRecord, profile: str) -> None:
+    """Refuse what was not isolated.
+
+    Raises:
+        Refused: BACKEND_REFUSED under a production key, RECORD_REJECTED if nothing says where it was measured.
+    """
+    if any(answer.outcome == "measured" for answer in record.answers) and not record.sandbox.cells:
+        raise Refused("RECORD_REJECTED", "something was measured, but no cell is named")
+    for cell in record.sandbox.cells:
+        if profile != "development" and (cell.backend not in ISOLATING or cell.network != "none"):
+            raise Refused("BACKEND_REFUSED", f"a production key never signs what ran in a {cell.backend} cell")

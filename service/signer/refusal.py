@@ -1,0 +1,51 @@
+"""Why the signer says no: one exception, with a code that the scheduler can act on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Code = Literal[
+    "BAD_REQUEST",  # the line is no request of ours
+    "RATE_LIMITED",
+    "UNKNOWN_AUDIT",
+    "WRONG_STATE",  # the audit is not where this operation begins
+    "STALE_TOKEN",
+    "NOT_REGISTERED",
+    "REGISTRATION_DIFFERS",  # database and signer disagree about what was fixed before the run
+    "VOIDED",
+    "ALREADY_SEALED",
+    "BLOB_MISSING",
+    "BLOB_CORRUPT",
+    "REQUEST_REJECTED",
+    "RECORD_REJECTED",  # the host's record is malformed or claims what its numbers do not say
+    "CODE_DIFFERS",  # what ran is not what the installed catalogue names
+    "BACKEND_REFUSED",  # a cell that isolates nothing, under a production key
+    "CLOCK_SKEW",
+    "DATABASE_UNAVAILABLE",
+    "STORAGE_FAILED",
+    "SELF_CHECK_FAILED",  # the report that was just made does not verify
+    "INTERNAL",
+]
+
+RETRYABLE = frozenset(
+    {"RATE_LIMITED", "BLOB_MISSING", "CLOCK_SKEW", "DATABASE_UNAVAILABLE", "STORAGE_FAILED", "INTERNAL"}
+)
+"""Codes that the same request may meet no more later: time or an operator heals them."""
+
+
+class Refused(Exception):
+    """The signer did nothing.
+
+    Args:
+        code: for the scheduler.
+        message: for an operator; names the item and what was expected.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def retryable(self) -> bool:
+        """Whether asking again later can succeed."""
+        return self.code in RETRYABLE

@@ -1,0 +1,133 @@
+"""The database, read only: three questions about one audit, and no way to write."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.signer.refusal import Refused
+from service.store.tables import attempt, audit, result
+
+BUSY_MS = 10_000
+"""Readers wait in WAL mode only while a checkpoint restarts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRow:
+    """What the signer believes the database about; everything else it re-reads by digest."""
+
+    id: str
+    state: str
+    model_sha256: str
+    request_sha256: str
+    registration_json: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptRow:
+    """One leased try, as the worker and the reaper recorded it. Times in milliseconds since 1970."""
+
+    n: int
+    job: str
+    """How the report names the job: whole."""
+    token: int
+    started_at: int
+    ended_at: int | None
+    exit_class: str | None
+    result_sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """The finalised result: which lease wrote it, and the digest of the host's record."""
+
+    token: int
+    sha256: str
+
+
+class Rows:
+    """Reads one database.
+
+    Args:
+        url: the service's address; the connection is opened read-only whatever the credentials allow.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _read_only(url)
+
+    def audit(self, audit_id: str) -> AuditRow:
+        """Return an audit.
+
+        Raises:
+            Refused: UNKNOWN_AUDIT, DATABASE_UNAVAILABLE.
+        """
+        columns = (audit.c.id, audit.c.state, audit.c.model_sha256, audit.c.request_sha256, audit.c.registration_json)
+        with self._connection() as connection:
+            row = connection.execute(select(*columns).where(audit.c.id == audit_id)).one_or_none()
+        if row is None:
+            raise Refused("UNKNOWN_AUDIT", f"no audit {audit_id}")
+        return AuditRow(**row._mapping)
+
+    def attempts(self, audit_id: str) -> tuple[AttemptRow, ...]:
+        """Return every attempt of an audit, oldest first.
+
+        Raises:
+            Refused: DATABASE_UNAVAILABLE.
+        """
+        columns = (
+            attempt.c.n,
+            attempt.c.job_label.label("job"),
+            attempt.c.token,
+            attempt.c.started_at,
+            attempt.c.ended_at,
+            attempt.c.exit_class,
+            attempt.c.result_sha256,
+        )
+        with self._connection() as connection:
+            rows = connection.execute(select(*columns).where(attempt.c.audit == audit_id).order_by(attempt.c.n))
+            return tuple(AttemptRow(**row._mapping) for row in rows)
+
+    def result(self, audit_id: str) -> ResultRow:
+        """Return an audit's finalised result.
+
+        Raises:
+            Refused: WRONG_STATE if there is none, DATABASE_UNAVAILABLE.
+        """
+        with self._connection() as connection:
+            columns = (result.c.token, result.c.sha256)
+            row = connection.execute(select(*columns).where(result.c.audit == audit_id)).one_or_none()
+        if row is None:
+            raise Refused("WRONG_STATE", f"audit {audit_id} has no result")
+        return ResultRow(**row._mapping)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise Refused("DATABASE_UNAVAILABLE", f"the database cannot be read: {type(error).__name__}") from error
+
+
+def _read_only(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        # PostgreSQL: the server itself refuses to write in such a session.
+        options = {"options": "-c default_transaction_read_only=on"}
+        return create_engine(parsed, connect_args=options, poolclass=NullPool)
+    address = f"file:{quote(str(Path(parsed.database or '').absolute()))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000, check_same_thread=False)
+        connection.execute("PRAGMA query_only=ON").close()
+        return connection
+
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool)

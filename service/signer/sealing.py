@@ -1,0 +1,200 @@
+"""Sealing, in the order of the specification: state, evidence, claims, compose, persist, sign, check, hand over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from assay import bundle, dsse, keys, manifest, moments, request, statement
+from assay.bundle import Bundle
+from assay.catalogue import Catalogue
+from assay.verify import verify
+from assay.verify.directory import ARTEFACTS
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from service.signer import folder, record
+from service.signer.compose import Inputs, compose
+from service.signer.evidence import Evidence
+from service.signer.folder import Folder
+from service.signer.refusal import Refused
+from service.signer.registration import Asked, Registered, read_asked, recall
+from service.signer.rows import AttemptRow, AuditRow, ResultRow, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What sealing works with."""
+
+    rows: Rows
+    evidence: Evidence
+    home: Folder
+    catalogue: Catalogue
+    private: EllipticCurvePrivateKey
+    public_file: Path
+    """The public half in PEM, against which the finished report is verified."""
+    profile: str
+    clock: Callable[[], datetime]
+
+
+def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
+    """Make the report of an audit, or hand over the one that was made.
+
+    Killed at any point and asked again, it gives the same statement bytes: they are persisted before they are
+    signed, and the signature is a function of key and bytes.
+
+    Raises:
+        Refused: with the code of the first thing that is not as it must be.
+    """
+    # (1) The audit waits for exactly this seal.
+    result = _check_state(desk, row, token)
+    # (2) Everything is re-read by digest; (3) our own registration must match.
+    asked, registered = _recall(desk, row)
+    payload = folder.read(desk.home.statement(row.id))
+    if payload is None:
+        # (4) to (8): judge what the host says, compose, and persist before anything is signed.
+        inputs = _gather(desk, asked, registered, result, row)
+        composed = compose(inputs)
+        for entry in inputs.entries:  # kept too: the installed catalogue may change before a retry
+            folder.write(desk.home.report(row.id) / ARTEFACTS / entry.sha256, entry.data)
+        payload = folder.write_once(desk.home.statement(row.id), composed)
+    # (10) Sign, and write the report; a retry writes the same bytes again.
+    predicate = statement.parse(payload)["predicate"]
+    written = _write_report(desk, row.id, payload, asked, {a["catalogue_sha256"] for a in predicate["answers"]})
+    # (11) Hand over only what our own client verifies.
+    _check_report(desk, row.id)
+    return {
+        "directory": str(desk.home.report(row.id)),
+        "files": written,
+        "key_id": keys.key_id(desk.private.public_key()),
+        "composed_at": predicate["audit"]["composed_at"],
+    }
+
+
+def void(desk: Desk, row: AuditRow, reason: str) -> None:
+    """Note that a registered audit ended without a report.
+
+    Raises:
+        Refused: NOT_REGISTERED, ALREADY_SEALED, WRONG_STATE.
+    """
+    if recall(row.id, desk.home) is None:
+        raise Refused("NOT_REGISTERED", f"audit {row.id} was never registered here")
+    if desk.home.statement(row.id).exists():
+        raise Refused("ALREADY_SEALED", f"audit {row.id} has a report; a report is withdrawn, not voided")
+    if row.state not in ("FAILED", "CANCELLED"):
+        raise Refused("WRONG_STATE", f"audit {row.id} is {row.state}; only an ended audit is voided")
+    note = {"schema": "assay-void/v1", "audit": row.id, "ended": row.state.lower(), "reason": reason}
+    folder.write_once(desk.home.voided(row.id), json.dumps(note, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _check_state(desk: Desk, row: AuditRow, token: int) -> ResultRow:
+    if desk.home.voided(row.id).exists():
+        raise Refused("VOIDED", f"audit {row.id} was voided")
+    # COMPLETED: the scheduler asks again because it did not hear the first answer.
+    sealed = row.state == "COMPLETED" and desk.home.statement(row.id).exists()
+    if row.state != "SIGNING" and not sealed:
+        raise Refused("WRONG_STATE", f"audit {row.id} is {row.state}, not SIGNING")
+    result = desk.rows.result(row.id)
+    if result.token != token:
+        raise Refused("STALE_TOKEN", f"the result of audit {row.id} was stored under token {result.token}, not {token}")
+    return result
+
+
+def _recall(desk: Desk, row: AuditRow) -> tuple[Asked, Registered]:
+    registered = recall(row.id, desk.home)
+    if registered is None:
+        raise Refused("NOT_REGISTERED", f"audit {row.id} was never registered here")
+    try:
+        stored = json.loads(row.registration_json or "null")
+    except ValueError:
+        stored = None
+    if stored != registered.public() or row.request_sha256 != registered.request_sha256:
+        raise Refused("REGISTRATION_DIFFERS", f"the database's registration of audit {row.id} is not what was drawn")
+    asked = read_asked(row, desk.evidence)
+    desk.evidence.weigh(asked.manifest.files, registered.weights)
+    return asked, registered
+
+
+def _gather(desk: Desk, asked: Asked, registered: Registered, result: ResultRow, row: AuditRow) -> Inputs:
+    told = record.parse(desk.evidence.read(result.sha256, record.BYTES_MAX, "the host's record"))
+    if (told.audit, told.token) != (row.id, result.token):
+        raise Refused("RECORD_REJECTED", "the host's record is about another audit or lease")
+    entries = record.check_answers(told, asked.content["checks"], desk.catalogue)
+    record.check_cells(told, desk.profile)
+    lines = {role["name"] for entry in entries for role in entry.raw["data_roles"] if _is_lines(role)}
+    rows = []
+    for item in asked.content["data"]:
+        count = desk.evidence.rows_of(item["sha256"], f"data of role {item['role']}")
+        rows.append(count if item["role"] in lines else None)
+    attempts = desk.rows.attempts(row.id)
+    _check_attempts(attempts, result, asked)
+    return Inputs(
+        asked=asked,
+        registered=registered,
+        record=told,
+        entries=entries,
+        attempts=attempts,
+        rows=rows,
+        profile=desk.profile,
+        composed_at=_now(desk.clock, attempts, registered),
+    )
+
+
+def _is_lines(role: Mapping[str, Any]) -> bool:
+    media_type = str(role.get("media_type", ""))
+    return "jsonl" in media_type or "ndjson" in media_type
+
+
+def _check_attempts(attempts: Sequence[AttemptRow], result: ResultRow, asked: Asked) -> None:
+    if [attempt.n for attempt in attempts] != list(range(1, len(attempts) + 1)) or not attempts:
+        raise Refused("RECORD_REJECTED", "attempts are not numbered 1 to k")
+    if len(attempts) > asked.content["limits"]["attempts_max"]:
+        raise Refused("RECORD_REJECTED", f"{len(attempts)} attempts were made, the request allows fewer")
+    if any(attempt.ended_at is None or attempt.exit_class is None for attempt in attempts):
+        raise Refused("RECORD_REJECTED", "an attempt has not ended")
+    last = attempts[-1]
+    if (last.token, last.result_sha256) != (result.token, result.sha256):
+        raise Refused("RECORD_REJECTED", "the last attempt is not the one that stored the result")
+
+
+def _now(clock: Callable[[], datetime], attempts: Sequence[AttemptRow], registered: Registered) -> str:
+    """Return the moment of composing, if clocks agree on the order of what happened.
+
+    Raises:
+        Refused: CLOCK_SKEW.
+    """
+    now = clock().astimezone(UTC).replace(microsecond=0)
+    started = min(moments.parse(moments.from_ms(attempt.started_at)) for attempt in attempts)
+    ended = max(moments.parse(moments.from_ms(attempt.ended_at or 0)) for attempt in attempts)
+    if not moments.parse(registered.registered_at) <= started <= ended <= now:
+        raise Refused("CLOCK_SKEW", "registered, started, ended and now are out of order: the hosts' clocks disagree")
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write_report(desk: Desk, audit: str, payload: bytes, asked: Asked, artefacts: set[str]) -> list[dict[str, Any]]:
+    signature = dsse.sign(desk.private, dsse.PAYLOAD_TYPE, payload)
+    signed = Bundle(payload=payload, signature=signature, key_id=keys.key_id(desk.private.public_key()))
+    content = {
+        bundle.FILE_NAME: bundle.write(signed),
+        request.FILE_NAME: asked.data,
+        manifest.FILE_NAME: asked.manifest.data,
+    }
+    for path, data in content.items():
+        folder.write(desk.home.report(audit) / path, data)
+    for name in artefacts:
+        content[f"{ARTEFACTS}/{name}"] = folder.read(desk.home.report(audit) / ARTEFACTS / name) or b""
+    return [
+        {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        for path, data in sorted(content.items())
+    ]
+
+
+def _check_report(desk: Desk, audit: str) -> None:
+    seen = verify(desk.home.report(audit), keys=[desk.public_file], catalogue=desk.catalogue, now=desk.clock())
+    if seen.outcome != "verified":
+        step = next(step for step in seen.steps if step.status == seen.outcome)
+        raise Refused("SELF_CHECK_FAILED", f"the report of audit {audit} does not verify: {step.id}: {step.detail}")

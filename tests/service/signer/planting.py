@@ -1,0 +1,166 @@
+"""Plants an audit in a database and a blob folder, as api, worker and scheduler would have written it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from assay import canonical
+from assay.catalogue import Catalogue
+from assay.testing import Forge
+from sqlalchemy import create_engine, insert, update
+from sqlalchemy.sql import Executable
+
+from service.signer.evidence import Evidence
+from service.signer.folder import Folder
+from service.signer.keys import ensure_key, load_key
+from service.signer.process import answer
+from service.signer.rows import Rows
+from service.signer.sealing import Desk
+from service.store.migrations import migrate
+from service.store.tables import attempt, audit, job, result
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DATA = b'{"id":"a"}\n\n{"id":"b"}\n{"id":"c"}'
+
+
+def ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+class World:
+    """One audit `id` with its blobs, a signer's desk, and the steps of other rooms as methods."""
+
+    def __init__(self, root: Path, *, profile: str = "development", checks: int = 1) -> None:
+        self.root = root
+        self.forge = Forge(root / "forge", seed=11)
+        self.url = f"sqlite:///{root}/assay.db"
+        migrate(self.url)
+        self.now = START
+        self.key_file = root / "signer" / "report.key.pem"
+        self.id = hashlib.sha256(str(root).encode()).hexdigest()[:32]
+        for path in self.forge.model_dir.iterdir():
+            self.put(path.read_bytes())
+        self.request = self._request(checks)
+        self.request_sha256 = self.put(canonical.dumps(self.request))
+        self.put(self.forge.manifest.data)
+        self.desk = self.open_desk(profile)
+        self.execute(insert(audit).values(self._audit()))
+        self.execute(insert(job).values(id=self.id, audit=self.id, kind="whole", capability="cpu", state="QUEUED"))
+
+    def open_desk(self, profile: str = "development") -> Desk:
+        return Desk(
+            rows=Rows(self.url),
+            evidence=Evidence(self.root / "blobs"),
+            home=Folder(self.root / "signer"),
+            catalogue=Catalogue((self.forge.entry,), "0" * 64),
+            public_file=ensure_key(self.key_file),
+            private=load_key(self.key_file),
+            profile=profile,
+            clock=lambda: self.now,
+        )
+
+    def execute(self, statement: Executable) -> None:
+        engine = create_engine(self.url)
+        with engine.begin() as connection:
+            connection.execute(statement)
+        engine.dispose()
+
+    def put(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.blob(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return digest
+
+    def blob(self, digest: str) -> Path:
+        return self.root / "blobs" / "sha256" / digest[:2] / digest[2:4] / digest
+
+    def ask(self, **asked: Any) -> dict[str, Any]:
+        return answer(self.desk, {"audit": self.id, **asked})
+
+    def _request(self, checks: int) -> dict[str, Any]:
+        return {
+            "schema": "assay-request/v1",
+            "audit": self.id,
+            "nonce": "ab" * 32,
+            "model": {"manifest_sha256": self.forge.manifest.digest},
+            "checks": [
+                {"name": self.forge.entry.name, "version": self.forge.entry.version, "params": {"part": part}}
+                for part in range(checks)
+            ],
+            "data": [{"role": "pairs", "sha256": self.put(DATA)}],
+            "limits": {"attempts_max": 3, "output_bytes": 1 << 20, "wall_s": 600},
+            "seed_mode": "derived",
+            "submitted_at": "2026-01-02T03:04:05Z",
+        }
+
+    def _audit(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "tenant": "t",
+            "principal": "p",
+            "model_sha256": self.forge.manifest.digest,
+            "checks": self.forge.entry.name,
+            "request_sha256": self.request_sha256,
+            "submission": b"",
+            "state": "QUEUED",
+            "attempts_max": 3,
+            "last_sequence": 0,
+            "submitted_at": ms(START),
+        }
+
+    def register(self) -> dict[str, Any]:
+        """Let the signer register, store what it said as the scheduler does."""
+        registration: dict[str, Any] = self.ask(op="register")["registration"]
+        self.set(registration_json=json.dumps(registration), registered_at=ms(self.now))
+        return registration
+
+    def set(self, **values: Any) -> None:
+        self.execute(update(audit).where(audit.c.id == self.id).values(**values))
+
+    def record(self, **changes: Any) -> dict[str, Any]:
+        """Return an honest host record, fields replaced."""
+        predicate = self.forge.statement(self.forge.report())["predicate"]
+        return {
+            "schema": "assay-host-record/v1",
+            "audit": self.id,
+            "token": 2,
+            "answers": [self.forge.answer(question["params"]) for question in self.request["checks"]],
+            "ingest": predicate["model"]["ingest"],
+            "facts": None,
+            "environment": predicate["environment"],
+            "sandbox": predicate["sandbox"],
+            **changes,
+        }
+
+    def finish(self, record: dict[str, Any] | bytes | None = None) -> str:
+        """Let two attempts end, the second with this record, and the audit wait for its seal."""
+        data = record if isinstance(record, bytes) else canonical.dumps(record or self.record())
+        digest = self.put(data)
+        for n, (exit_class, stored) in enumerate((("CELL_CRASHED", None), ("OK", digest)), start=1):
+            self.now += timedelta(seconds=3)
+            self.execute(
+                insert(attempt).values(
+                    audit=self.id,
+                    n=n,
+                    job=self.id,
+                    job_label="whole",
+                    token=n,
+                    worker="w",
+                    started_at=ms(self.now),
+                    ended_at=ms(self.now) + 1500,
+                    exit_class=exit_class,
+                    result_sha256=stored,
+                )
+            )
+        self.now += timedelta(seconds=3)
+        self.execute(insert(result).values(audit=self.id, token=2, sha256=digest, finalised_at=ms(self.now)))
+        self.set(state="SIGNING")
+        return digest
+
+    def sealed(self) -> dict[str, Any]:
+        return self.ask(op="seal", token=2)
