@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from assay.result import Answer, Count, Name, Value
+from assay.result import Answer, Count, Name, Skipped, Value
 from pydantic import Field, ValidationError
 
 from checks.errors import OrderInvalid
@@ -17,6 +17,9 @@ ORDER_CAP = 2**20
 
 RESULT_CAP = 256 * 2**10
 """Bytes of a result document; more could not leave the cell."""
+
+RESULT_CAP_REASON = "result_cap"
+"""Reason of what was left out because the document would not fit."""
 
 Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FlatName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
@@ -136,22 +139,29 @@ def canonical(value: Any) -> bytes:
 def write_result(result: Result, *, cap: int = RESULT_CAP) -> bytes:
     """Return the result's canonical bytes, within the cap.
 
-    An answer that does not fit is replaced by a failed one (`result_cap`), the largest first: a document over the cap
-    would lose every answer.
+    The largest answer first loses its plots, which repeat its metrics, and says so; where that is not enough it is
+    replaced by a failed one (`result_cap`). A document over the cap would lose every answer.
     """
     answers = list(result.answers)
     while True:
         document = canonical(result.model_copy(update={"answers": tuple(answers)}).to_json())
-        sizes = [len(canonical(answer.to_json())) if answer.outcome != "failed" else 0 for answer in answers]
+        sizes = [len(canonical(one.to_json())) if one.outcome != "failed" else 0 for one in answers]
         if len(document) <= cap or not any(sizes):
             return document
         largest = sizes.index(max(sizes))
-        asked = answers[largest]
-        answers[largest] = Answer(
-            check=asked.check,
-            version=asked.version,
-            params=asked.params,
-            outcome="failed",
-            reason="result_cap",
-            step="judge",
-        )
+        answers[largest] = _smaller(answers[largest])
+
+
+def _smaller(answer: Answer) -> Answer:
+    if answer.measured is not None and answer.measured.plots:
+        bare = answer.measured.model_copy(update={"plots": ()})
+        told = Skipped(item="plots", reason=RESULT_CAP_REASON)
+        return answer.model_copy(update={"measured": bare, "skipped": (*answer.skipped, told)})
+    return Answer(
+        check=answer.check,
+        version=answer.version,
+        params=answer.params,
+        outcome="failed",
+        reason=RESULT_CAP_REASON,
+        step="judge",
+    )

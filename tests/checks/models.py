@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from checks.organisms.tokens import word_tokenizer
+from sandbox.reader.names import file_rule
 
 WORDS = ("IS", "NOT", "red", "blue", "round", "?", *(f"thing{number}" for number in range(20)))
 VOCABULARY = len(WORDS) + 2
@@ -68,5 +69,5 @@ def save(name: str, folder: Path) -> Any:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """Return the manifest's paths of a model directory."""
-    return {path.name: path for path in folder.iterdir()}
+    """Return the files of a directory that a manifest may name, as a submission picks them."""
+    return {path.name: path for path in folder.iterdir() if file_rule(path.name) is None}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
-from assay.result import D, Finding, Measured, MetricRef, Skipped
+from assay.result import Axis, D, Finding, Measured, MetricRef, Plot, Series, Skipped
 from pydantic import Field
 
 from checks.check import Check, DataRole, Evidence, Expected, MetricSpec, ModelFacts, Needs, Refusal, Text
@@ -33,6 +33,15 @@ class Silenced:
         return [Expected(metric="mean", value=float(found.value), low=low, high=0.5, labels={"layer": "0"})]
 
 
+PLOT = Plot(
+    title="A line",
+    kind="line",
+    x=Axis(label="x", unit="1"),
+    y=Axis(label="y", unit="1"),
+    series=(Series(name="line", x=tuple(str(n) for n in range(300)), y=tuple(str(n) for n in range(300))),),
+)
+
+
 class Toy(Check):
     """Mean of the states of the first layer over the texts of a data role."""
 
@@ -51,12 +60,12 @@ class Toy(Check):
 
     control_low: D = Field(default="-0.5", description="Lower edge of the control's band.")
     raises: Literal["", "needs", "measure", "judge", "word", "reason"] = ""
-    calls: ClassVar[list[str]] = []
+    plot: bool = False
 
     def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
         if self.raises == "needs":
             raise RuntimeError("a secret path /home/x")
-        if not data["words"]:
+        if not data.get("words"):
             raise Refusal("no_texts", ("role:words",))
         texts = tuple(Text(id=row["id"], text=row["text"], read_at=row.get("read_at")) for row in data["words"])
         return Needs(data_roles=("words",), sites=("resid.0",), texts=texts)
@@ -84,6 +93,7 @@ class Toy(Check):
                     tolerance=(1e-4, 0),
                 ),
             ),
+            plots=(PLOT,) if self.plot else (),
             skipped=tuple(Skipped(item=item, reason=reason) for item, reason in evidence.lost().items()),
         )
 

@@ -135,20 +135,6 @@ def test_a_missing_or_broken_tokenizer_is_refused(tmp_path: Path) -> None:
         read_tokenizer(files_of(tmp_path))
 
 
-def test_a_model_split_over_files_loads_whole(tmp_path: Path) -> None:
-    model = save("gpt2", tmp_path)
-    tensors = load_file(tmp_path / "model.safetensors")
-    (tmp_path / "model.safetensors").unlink()
-    names = sorted(tensors)
-    parts = {"one.safetensors": names[:20], "two.safetensors": names[20:]}
-    for file, held in parts.items():
-        save_file({name: tensors[name] for name in held}, tmp_path / file)
-    index = {"metadata": {}, "weight_map": {name: file for file, held in parts.items() for name in held}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    given = {name: value.sum() for name, value in loaded(tmp_path).bridge.original_model.named_parameters()}
-    assert sum(given.values()) == pytest.approx(sum(value.sum() for value in model.parameters()), rel=1e-5)
-
-
 @pytest.mark.parametrize("name", ["gpt2", "llama", "bert"])
 def test_weights_are_out_by_in_whatever_the_file_says(name: str, tmp_path: Path) -> None:
     model = save(name, tmp_path)

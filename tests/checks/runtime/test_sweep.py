@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,23 @@ def test_a_padded_sweep_equals_single_plain_runs(name: str, tmp_path: Path) -> N
         for layer in range(LAYERS):
             got = swept.states[layer][swept.places[read]]
             np.testing.assert_allclose(got, expected[layer], atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_split_over_files_is_the_same_model(tmp_path: Path) -> None:
+    save("gpt2", tmp_path)
+    whole = loaded(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    names = sorted(tensors)
+    parts = {"one.safetensors": names[:20], "two.safetensors": names[20:]}
+    for file, held in parts.items():
+        save_file({name: tensors[name] for name in held}, tmp_path / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, held in parts.items() for name in held}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    merged = plan([needs_of(TEXTS)], whole.facts)
+    first, second = sweep(whole, merged), sweep(loaded(tmp_path), merged)
+    for layer in range(LAYERS):
+        np.testing.assert_array_equal(first.states[layer], second.states[layer])
 
 
 def test_needs_of_all_checks_are_swept_once(tmp_path: Path) -> None:
