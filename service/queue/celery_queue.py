@@ -7,6 +7,7 @@ reject-on-lost ran a poisonous one without end, and Celery's time limits do noth
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import redis.exceptions
@@ -112,12 +113,16 @@ class CelerySource:
         broker_url: Redis.
         capability: the queue to serve.
         slots: threads, each of which minds one cell.
+        on_stop: told when SIGTERM or SIGINT has come; must return at once.
     """
 
-    def __init__(self, broker_url: str, capability: str = "cpu", *, slots: int = 1) -> None:
+    def __init__(
+        self, broker_url: str, capability: str = "cpu", *, slots: int = 1, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
         self._app = make_app(broker_url)
         self._capability = capability
         self._slots = slots
+        self._on_stop = on_stop
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self.dropped = 0
@@ -157,6 +162,7 @@ class CelerySource:
 
     def _note_stop(self, **_signal: object) -> None:
         self._stop.set()
+        self._on_stop()
 
     def _handle(self, handler: Handler, body: tuple[object, ...]) -> None:
         if len(body) != 1 or not is_job_id(body[0]):

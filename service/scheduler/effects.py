@@ -1,0 +1,126 @@
+"""The effects that transactions owe: register, sign and void at the signer, publish at the queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from assay.manifest import check_path, is_sha256
+from sqlalchemy import Connection, insert, select
+
+from service.blobs import BlobError, BlobStore
+from service.queue.contract import Knocker
+from service.scheduler.errors import SchedulerError, SignerRefused
+from service.scheduler.signer_client import Signer
+from service.store.audits import SealedReport, register, seal, set_reason
+from service.store.engine import Store, now_ms
+from service.store.outbox import Owed, settle
+from service.store.tables import audit, blob
+from service.store.views import capability_of, mark_published
+
+log = logging.getLogger("assay.scheduler")
+
+
+class SignerEffects:
+    """What the signer is asked, and where its answers go.
+
+    Args:
+        store: the database.
+        blobs: where report files are put.
+        signer: whoever signs.
+    """
+
+    def __init__(self, store: Store, blobs: BlobStore, signer: Signer) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._signer = signer
+
+    def register(self, debt: Owed) -> None:
+        """Have an audit written down before it may run, and store the registration."""
+        registration = self._signer.ask({"op": "register", "audit": debt.audit}).get("registration")
+        _check_registration(registration)
+        with self._store.begin() as connection:
+            register(connection, debt.audit, registration)
+            settle(connection, debt.id)
+        log.info("registered", extra={"audit": debt.audit})
+
+    def sign(self, debt: Owed) -> None:
+        """Have a report made, store its files, and complete the audit."""
+        answer = self._signer.ask({"op": "seal", "audit": debt.audit, "token": debt.token})
+        files = _files(answer)
+        try:
+            for file in files:
+                self._blobs.put(Path(answer["directory"]) / file["path"], file["sha256"])
+        except (BlobError, OSError) as error:
+            raise SignerRefused("REPORT_NOT_STORED", f"a report file cannot be stored: {error}") from error
+        with self._store.begin() as connection:
+            for file in files:
+                _note_blob(connection, file)
+            seal(connection, debt.audit, debt.token, SealedReport(files=files, key_id=str(answer["key_id"])))
+            settle(connection, debt.id)
+        log.info("completed", extra={"audit": debt.audit, "token": debt.token})
+
+    def void(self, debt: Owed) -> None:
+        """Have it written down that a registered audit ended without a report."""
+        with self._store.read() as connection:
+            row = connection.execute(select(audit.c.state, audit.c.state_reason).where(audit.c.id == debt.audit)).one()
+        self._signer.ask({"op": "void", "audit": debt.audit, "reason": row.state_reason or row.state})
+        with self._store.begin() as connection:
+            settle(connection, debt.id)
+
+    def tell(self, debt: Owed, why: Exception) -> None:
+        """Write into the audit why it does not move."""
+        if isinstance(why, SchedulerError):
+            with self._store.begin() as connection:
+                set_reason(connection, debt.audit, why.code)
+
+
+class PublishEffect:
+    """Knocking at the queue.
+
+    Args:
+        store: the database.
+        knocker: the queue.
+    """
+
+    def __init__(self, store: Store, knocker: Knocker) -> None:
+        self._store = store
+        self._knocker = knocker
+
+    def publish(self, debt: Owed) -> None:
+        """Knock for a job that still is queued, and remember it."""
+        with self._store.read() as connection:
+            capability = capability_of(connection, debt.job)
+        if capability is not None:
+            self._knocker.publish(debt.job, capability)
+        with self._store.begin() as connection:
+            mark_published(connection, debt.job)
+            settle(connection, debt.id)
+
+
+def _check_registration(registration: Any) -> None:
+    whole = (
+        isinstance(registration, dict)
+        and is_sha256(registration.get("request_sha256"))
+        and isinstance(registration.get("seed"), int)
+    )
+    if not whole:
+        raise SignerRefused("SIGNER_REFUSED", "the signer's registration has no request_sha256 or seed")
+
+
+def _files(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    files = answer.get("files")
+    if not isinstance(files, list) or not files or not answer.get("key_id") or not answer.get("directory"):
+        raise SignerRefused("SIGNER_REFUSED", "the signer's seal names no directory, no files or no key")
+    for file in files:
+        if check_path(file.get("path")) or not is_sha256(file.get("sha256")) or not isinstance(file.get("size"), int):
+            raise SignerRefused("SIGNER_REFUSED", "a file of the signer's seal has no path, digest or size")
+    return [{"path": file["path"], "sha256": file["sha256"], "size": file["size"]} for file in files]
+
+
+def _note_blob(connection: Connection, file: Mapping[str, Any]) -> None:
+    known = connection.execute(select(blob.c.sha256).where(blob.c.sha256 == file["sha256"])).first()
+    if known is None:
+        connection.execute(insert(blob).values(sha256=file["sha256"], size=file["size"], stored_at=now_ms(connection)))

@@ -1,0 +1,116 @@
+"""The scheduler's process: relay (two lanes), reaper, back-off and reconciler, until SIGTERM.
+
+Two schedulers are harmless: each step is a conditional update or an idempotent effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.blobs import BlobStore, LocalBlobs
+from service.queue.celery_queue import CeleryKnocker
+from service.queue.contract import Knocker
+from service.queue.polling import PollingQueue
+from service.rules.logs import log_to
+from service.rules.states import BACKOFF_BASE_MS
+from service.scheduler.effects import PublishEffect, SignerEffects
+from service.scheduler.leases import BackOff, Reaper
+from service.scheduler.loops import Loop, run_loops
+from service.scheduler.reconciler import RECONCILE_S, Reconciler
+from service.scheduler.relay import RELAY_S, Relay
+from service.scheduler.signer_client import Signer, SignerClient
+from service.store.engine import Store, open_store
+from service.store.migrations import check_revision
+
+log = logging.getLogger("assay.scheduler")
+
+SIGNER_WIDTH = 4
+"""Registrations and seals at once: a large model's hashing must not hold a small one's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings:
+    """What a scheduler needs to know. Times are seconds."""
+
+    database_url: str
+    blob_dir: Path
+    broker_url: str | None
+    """Redis; None where workers poll the database."""
+    signer_socket: Path
+    lease_s: float = 30.0
+    """L; must be the workers'."""
+    backoff_base_ms: int = BACKOFF_BASE_MS
+    reconcile_s: float = RECONCILE_S
+    ready: Callable[[], None] = lambda: None
+    """Called once, before the loops start."""
+
+
+def run(settings: SchedulerSettings) -> None:
+    """Work until SIGTERM; must be called in the process's main thread.
+
+    Raises:
+        StoreNotUsable: the database is of another revision; the message tells the command to run.
+        BaseException: what a loop died of.
+    """
+    log_to()
+    check_revision(settings.database_url)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    store = open_store(settings.database_url)
+    try:
+        knocker = CeleryKnocker(settings.broker_url) if settings.broker_url else PollingQueue(store)
+        settings.ready()
+        schedule(
+            settings,
+            store=store,
+            blobs=LocalBlobs(settings.blob_dir),
+            signer=SignerClient(settings.signer_socket),
+            knocker=knocker,
+            stop=stop,
+        )
+    finally:
+        store.close()
+
+
+def schedule(
+    settings: SchedulerSettings,
+    *,
+    store: Store,
+    blobs: BlobStore,
+    signer: Signer,
+    knocker: Knocker,
+    stop: threading.Event,
+) -> None:
+    """Run the loops on given rooms until `stop` is set."""
+    asking = SignerEffects(store, blobs, signer)
+    signing = Relay(
+        store,
+        {"register": asking.register, "sign": asking.sign, "void": asking.void},
+        width=SIGNER_WIDTH,
+        on_failure=asking.tell,
+    )
+    knocking = Relay(store, {"publish": PublishEffect(store, knocker).publish})
+    reaper = Reaper(store, lease_s=settings.lease_s, backoff_base_ms=settings.backoff_base_ms)
+    tick_s = settings.lease_s / 6
+    loops = (
+        Loop(name="relay-signer", every_s=RELAY_S, step=signing.step),
+        Loop(name="relay-queue", every_s=RELAY_S, step=knocking.step),
+        Loop(name="reaper", every_s=tick_s, step=reaper.step),
+        Loop(name="back-off", every_s=min(1.0, tick_s), step=BackOff(store).step),
+        Loop(
+            name="reconciler",
+            every_s=settings.reconcile_s,
+            step=Reconciler(store, knocker, older_s=settings.reconcile_s).step,
+        ),
+    )
+    try:
+        run_loops(loops, stop)
+    finally:
+        signing.close()
+        knocking.close()

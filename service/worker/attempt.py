@@ -1,0 +1,339 @@
+"""One attempt at one job: lease, materialise, run, parse, overwrite what the host measured, finalise.
+
+Every write carries the lease's fencing token. Whatever happens, the attempt ends in exactly one of three ways: a
+result is stored, the job's end is written, or nothing is written because the lease is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from assay import canonical
+
+from sandbox.cell import Cell, Order, Outcome
+from sandbox.errors import CellFailed, ResultRejected
+from service.blobs import BlobError, BlobStore
+from service.rules.logs import escaped
+from service.rules.states import (
+    BACKOFF_BASE_MS,
+    CELL_STEPS,
+    CancelConfirmation,
+    ExitClass,
+    Then,
+    next_step,
+)
+from service.store import endings, jobs
+from service.store.engine import Store, StoreBusy, StoreError, StoreFenced, StoreUnavailable
+from service.store.jobs import Beat, Ending, Lease
+from service.worker.classes import class_of_error, class_of_outcome, lost_isolation, note_of
+from service.worker.code import Guest, measure_code
+from service.worker.errors import HostFault, Reason, Stopped, WorkerClosed
+from service.worker.hostile import CellResult, parse_result
+from service.worker.materialise import Inputs, materialise, private_folder
+from service.worker.promises import Promise
+from service.worker.pulse import Pulse
+from service.worker.record import Provenance, Told, answered, host_record, unanswered
+from service.worker.request import Request, read_manifest, read_request
+
+log = logging.getLogger("assay.worker")
+
+RETRY_S = 0.2
+"""Pause before a write that a busy database refused is tried again; the self-fence bounds how often."""
+
+Done = TypeVar("Done")
+
+
+class Catalogue(Protocol):
+    """What checks exist; `assay.catalogue.Catalogue` is one."""
+
+    def entry(self, name: str) -> Promise | None:
+        """Return a check's entry."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Everything an attempt works with."""
+
+    store: Store
+    blobs: BlobStore
+    cell: Cell
+    guest: Guest
+    catalogue: Catalogue
+    work_dir: Path
+    worker: str
+    """This worker's name, for operators."""
+    lease_s: float
+    memory_bytes: int | None = None
+    """Memory limit of one cell; None takes the sandbox's default."""
+    threads: int = 1
+    """Threads a cell is ordered to use."""
+    backoff_base_ms: int = BACKOFF_BASE_MS
+    draining: Callable[[], bool] = lambda: False
+    """Says whether running cells must be killed and their jobs given back."""
+    on_fenced: Callable[[], None] = lambda: None
+    """Counts attempts whose lease was over before they ended."""
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """What is known of an attempt so far; filled as it goes on."""
+
+    held: Lease
+    request: Request | None = None
+    provenance: Mapping[str, Provenance] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    result: CellResult | None = None
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Fields of this attempt's log lines."""
+        held = self.held
+        return {"audit": held.audit, "job": held.job, "attempt": held.number, "token": held.token}
+
+    def ending(self, exit_class: ExitClass, note: str = "") -> Ending:
+        """Return the end of the attempt, with the cell's seal and usage if one ran."""
+        if self.outcome is None:
+            return Ending(exit_class=exit_class, note=escaped(note))
+        seal = {**self.outcome.seal.to_json(), "usage": self.outcome.usage.to_json()}
+        return Ending(exit_class=exit_class, cells=(seal,), note=escaped(f"{note_of(self.outcome)}\n{note}".strip()))
+
+
+class Attempts:
+    """Handles knocks: `attempt` is the queue's handler.
+
+    Args:
+        bench: what to work with.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def attempt(self, job_id: str) -> None:
+        """Try a job once, if it can be leased.
+
+        Raises:
+            WorkerClosed: this process must not lease again.
+            Exception: a bug; the attempt has ended as HOST_FAULT if that could still be written.
+        """
+        bench = self._bench
+        if bench.draining():
+            return
+        leased_at = time.monotonic()
+        try:
+            with bench.store.begin() as connection:
+                held = jobs.lease(connection, job_id, bench.worker)
+        except (StoreBusy, StoreUnavailable) as error:
+            log.warning("a knock was dropped, the reconciler knocks again: %s", error, extra={"job": escaped(job_id)})
+            return
+        if held is None:
+            log.info("nothing to lease for a knock", extra={"job": escaped(job_id)})
+            return
+        run = _Run(held=held)
+        log.info("attempt started", extra=run.labels)
+        pulse = Pulse(bench.store, held, lease_s=bench.lease_s, leased_at=leased_at, draining=bench.draining)
+        with pulse:
+            self._supervise(run, pulse)
+
+    def _supervise(self, run: _Run, pulse: Pulse) -> None:
+        try:
+            exit_class, note = self._measure(run, pulse)
+        except Stopped as stopped:
+            self._stop(run, pulse, stopped.reason)
+        except ResultRejected as error:
+            self._settle(run, pulse, ExitClass.RESULT_REJECTED, str(error))
+        except BaseException as error:
+            self._fail(run, pulse, error)
+        else:
+            self._settle(run, pulse, exit_class, note)
+
+    def _measure(self, run: _Run, pulse: Pulse) -> tuple[ExitClass, str]:
+        """Run the cell; return the class of its end, with `run.result` set if a document was accepted."""
+        bench, held = self._bench, run.held
+        request = read_request(bench.blobs, held.request_sha256, held.audit)
+        promises = {one.name: self._promise(one.name, one.version) for one in request.checks}
+        run.provenance = {
+            name: Provenance(code_sha256=measure_code(bench.guest, name, one), catalogue_sha256=one.sha256)
+            for name, one in promises.items()
+        }
+        run.request = request
+        manifest = read_manifest(bench.blobs, request.model_sha256)
+
+        def on_file(done: int, owed: int) -> None:
+            pulse.phase("materialising", done, owed)
+            pulse.go_on()
+
+        with private_folder(bench.work_dir, f"{held.job}-{held.token}") as folder:
+            inputs = materialise(bench.blobs, manifest, request, folder, on_file=on_file)
+            nonce = secrets.token_hex(32)
+            order = self._order(request, inputs, nonce, held.seed)
+            run.outcome = bench.cell.run(order, on_step=pulse.phase, cancelled=pulse.must_stop)
+        if run.outcome.why == "cancelled":
+            raise Stopped(pulse.reason() or Reason.STALE)
+        died = class_of_outcome(run.outcome)
+        if died is not None:
+            return died, ""
+        run.result = parse_result(
+            run.outcome.result or b"",
+            nonce=nonce,
+            asked=request.checks,
+            promises=promises,
+            paths={file.path for file in manifest.files},
+        )
+        return (ExitClass.REFUSED if run.result.model_refused else ExitClass.OK), ""
+
+    def _promise(self, name: str, version: str) -> Promise:
+        entry = self._bench.catalogue.entry(name)
+        if entry is None or entry.version != version:
+            have = "no such check" if entry is None else f"version {entry.version}"
+            raise HostFault(f"the request asks for {name} {version}, this worker's catalogue has {have}: upgrade it")
+        return entry
+
+    def _order(self, request: Request, inputs: Inputs, nonce: str, seed: int) -> Order:
+        bench = self._bench
+        document = {
+            "schema": "assay-cell-order/v1",
+            "nonce": nonce,
+            "seed": seed,
+            "model": {
+                "manifest_sha256": request.model_sha256,
+                "files": [
+                    {"path": file.path, "input": given.name, "sha256": given.sha256, "size": given.size}
+                    for file, given in zip(inputs.manifest.files, inputs.model, strict=True)
+                ],
+            },
+            "data": [
+                {"role": data.role, "input": given.name, "sha256": given.sha256, "size": given.size}
+                for data, given in zip(request.data, inputs.data, strict=True)
+            ],
+            "checks": [{"name": one.name, "version": one.version, "params": one.params} for one in request.checks],
+            "threads": bench.threads,
+        }
+        limits = {"wall_s": request.wall_s}
+        if bench.memory_bytes is not None:
+            limits["memory_bytes"] = bench.memory_bytes
+        return Order(
+            kind="check",
+            module=bench.guest.module,
+            code=bench.guest.code,
+            inputs=inputs.files,
+            request=canonical.dumps(document),
+            nonce=nonce,
+            limits=limits,
+            steps=CELL_STEPS,
+        )
+
+    def _settle(self, run: _Run, pulse: Pulse, exit_class: ExitClass, note: str) -> None:
+        """End an attempt whose cell is dead: store a result if its class leads to one, else write the end."""
+        held = run.held
+        then = next_step(
+            exit_class,
+            strikes=held.strikes,
+            attempt=held.tries,
+            attempts_max=held.attempts_max,
+            repeated=held.crashes if exit_class is ExitClass.CELL_CRASHED else 0,
+        )
+        if then is not Then.FINALISE:
+            self._end(run, pulse, run.ending(exit_class, note))
+            return
+        assert run.request is not None  # only a cell's end leads to a result
+        told = (
+            unanswered(run.request.checks, exit_class)
+            if run.result is None
+            else answered(run.result, run.request.checks, run.request.output_bytes)
+        )
+        try:
+            self._finalise(run, pulse, told, run.ending(exit_class, note))
+        except BlobError as error:
+            self._end(run, pulse, run.ending(ExitClass.HOST_FAULT, str(error)))
+
+    def _finalise(self, run: _Run, pulse: Pulse, told: Told, ending: Ending) -> None:
+        bench, held = self._bench, run.held
+        pulse.phase("storing", 0, 1)
+        record = host_record(
+            audit=held.audit,
+            token=held.token,
+            told=told,
+            provenance=run.provenance,
+            threads=bench.threads,
+            seals=[run.outcome.seal] if run.outcome is not None else [],
+        )
+        digest = hashlib.sha256(record).hexdigest()
+        bench.blobs.put(record, digest)
+
+        def store_result() -> None:
+            with bench.store.begin() as connection:
+                jobs.finalise(connection, held, ending, record_sha256=digest, outcome=told.outcome)
+
+        try:
+            self._insist(pulse, store_result)
+        except StoreFenced:
+            # Either another worker has the job, or a cancel came first; the beat tells which.
+            with bench.store.begin() as connection:
+                heard = jobs.beat(connection, held)
+            self._stop(run, pulse, Reason.CANCEL if heard is Beat.CANCEL else Reason.FENCED)
+        else:
+            log.info("finalised as %s, %s", ending.exit_class, told.outcome, extra=run.labels)
+
+    def _stop(self, run: _Run, pulse: Pulse, reason: Reason) -> None:
+        """End an attempt that nobody wants any more; its cell is dead."""
+        if reason in (Reason.FENCED, Reason.STALE):
+            log.warning("the lease is over (%s): nothing more is written", reason, extra=run.labels)
+            self._bench.on_fenced()
+            return
+        exit_class = ExitClass.CANCELLED if reason is Reason.CANCEL else ExitClass.DRAINED
+        self._end(run, pulse, run.ending(exit_class))
+
+    def _fail(self, run: _Run, pulse: Pulse, error: BaseException) -> None:
+        """End an attempt that the host could not carry out, and stop this process where it must not go on."""
+        exit_class = class_of_error(error)
+        log.error("attempt failed: %s", error, extra=run.labels, exc_info=exit_class is None)
+        unkillable = isinstance(error, CellFailed) and error.code == "cell_unkillable"
+        note = f"{type(error).__name__}: {error}"
+        ending = run.ending(exit_class or ExitClass.HOST_FAULT, note)
+        self._end(run, pulse, ending, confirmation=None if unkillable else CancelConfirmation.KILLED)
+        if exit_class is None:
+            raise error
+        if unkillable or lost_isolation(error):
+            raise WorkerClosed(str(error)) from error
+
+    def _end(
+        self,
+        run: _Run,
+        pulse: Pulse,
+        ending: Ending,
+        *,
+        confirmation: CancelConfirmation | None = CancelConfirmation.KILLED,
+    ) -> None:
+        bench = self._bench
+
+        def write_end() -> Then:
+            with bench.store.begin() as connection:
+                return endings.end(
+                    connection, run.held, ending, confirmation=confirmation, base_ms=bench.backoff_base_ms
+                )
+
+        try:
+            then = self._insist(pulse, write_end)
+        except StoreError as error:
+            log.warning("the end was not written, the reaper will: %s", error, extra=run.labels)
+            bench.on_fenced()
+        else:
+            log.info("ended as %s, then %s", ending.exit_class, then, extra=run.labels)
+
+    def _insist(self, pulse: Pulse, write: Callable[[], Done]) -> Done:
+        """Repeat a write that the database is too busy for, as long as the lease surely is ours."""
+        while True:
+            try:
+                return write()
+            except (StoreBusy, StoreUnavailable):
+                if pulse.reason() in (Reason.FENCED, Reason.STALE):
+                    raise
+                time.sleep(RETRY_S)

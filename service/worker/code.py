@@ -1,0 +1,91 @@
+"""Which code answers: the digest of what is mounted, measured here and compared with the catalogue's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.cell import CodeMount
+from sandbox.reader.digest import file_sha256
+from service.worker.errors import HostFault
+from service.worker.promises import Promise
+
+CHECKS_MODULE = "checks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """What runs in the cell."""
+
+    module: str = CHECKS_MODULE
+    """Run by `runpy`. Anything but `checks` is a rehearsal: its digest is recorded as it is, and is no check's."""
+    code: tuple[CodeMount, ...]
+    """`checks`, `sandbox` and `assay`, for the module `checks`."""
+
+    def folder(self, name: str) -> Path:
+        """Return where a mounted package lies.
+
+        Raises:
+            HostFault: it is not mounted.
+        """
+        for mount in self.code:
+            if mount.name == name:
+                return mount.source
+        raise HostFault(f"the worker mounts no code named {name!r}: its configuration is incomplete")
+
+
+def measure_code(guest: Guest, check: str, promise: Promise) -> str:
+    """Return the digest of the code that will answer for a check.
+
+    Raises:
+        HostFault: it cannot be read, or is not what the catalogue names.
+    """
+    try:
+        if guest.module != CHECKS_MODULE:
+            return _rehearsal_sha256(guest)
+        found = digest_of(_files(guest, check))
+    except OSError as error:
+        raise HostFault(f"the code of {check} cannot be read: {error.strerror}") from error
+    if found != promise.code_sha256:
+        raise HostFault(
+            f"the code of {check} has digest {found}, the catalogue names {promise.code_sha256}: "
+            "run `make catalogue`, or install one release whole"
+        )
+    return found
+
+
+def digest_of(files: Mapping[str, Path]) -> str:
+    """Return the digest of files by their names in the project, as `sandbox.reader.digest.tree_sha256` forms it.
+
+    The files need not lie under one root: in an installation the client is a package of its own.
+    """
+    table = [[name, file_sha256(files[name])] for name in sorted(files, key=str.encode)]
+    return hashlib.sha256(json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
+def _files(guest: Guest, check: str) -> dict[str, Path]:
+    checks, sandbox, client = (guest.folder(name) for name in ("checks", "sandbox", "assay"))
+    files = {"client/assay/result.py": client / "result.py"}
+    for prefix, folder, patterns in (
+        (f"checks/{check}", checks / check, ("*.py", "*.json")),
+        ("checks", checks, ("*.py",)),
+        ("checks/runtime", checks / "runtime", ("*.py",)),
+        ("sandbox/reader", sandbox / "reader", ("*.py",)),
+    ):
+        for pattern in patterns:
+            files |= {f"{prefix}/{path.name}": path for path in folder.glob(pattern)}
+    return files
+
+
+def _rehearsal_sha256(guest: Guest) -> str:
+    files = {}
+    for mount in guest.code:
+        if mount.source.is_file():
+            files[mount.name] = mount.source
+        else:
+            inside = (path for path in mount.source.rglob("*.py") if path.is_file())
+            files |= {f"{mount.name}/{path.relative_to(mount.source).as_posix()}": path for path in inside}
+    return digest_of(files)

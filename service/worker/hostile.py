@@ -1,0 +1,209 @@
+"""A cell's result document, parsed as hostile: strict JSON, closed schema, host-owned fields, then the catalogue.
+
+The codes are those of specs: sandbox, section 9. Nothing here repairs anything: a document is accepted whole or
+rejected whole, because a cell that lies once is not believed twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from assay import canonical
+from assay.errors import Malformed
+from assay.predicate import Facts, Ingest
+from assay.result import NAME, Answer, Value
+from pydantic import ValidationError
+
+from sandbox.errors import ResultRejected
+from sandbox.reader import strict_json
+from sandbox.reader.error import ReaderError
+from service.worker.promises import Promise, check_promise
+from service.worker.request import AskedCheck
+
+RESULT_CAP = 256 * 2**10
+"""Bytes of a result document; the cell's own cap is the same."""
+
+RESULT_DEPTH = 24
+"""Our deepest document nests 12 levels."""
+
+ANSWER_FIELDS = frozenset(Answer.model_fields)
+
+# fmt: off
+HOST_FIELDS = frozenset({
+    "attempt", "attempts", "audit", "catalogue_sha256", "cells", "code_sha256", "composed_at", "cpu_s", "data",
+    "ended_at", "entropy", "environment", "exit_class", "job", "layers", "limits", "manifest_sha256", "measured_at",
+    "model", "network", "output", "policy_sha256", "profile_sha256", "registered_at", "registration",
+    "request_sha256", "sandbox", "seal", "seed", "signature", "signatures", "signer", "started_at", "state",
+    "statements", "submitted_at", "timings", "token", "usage", "verdict", "wall_s",
+})
+# fmt: on
+"""What only the host may say. A cell that says it is not believed at all."""
+
+_JSON_CODES = {
+    "size_cap": "result_over_cap",
+    "json_bom": "result_bom",
+    "json_duplicate_key": "result_duplicate_key",
+    "json_too_deep": "result_too_deep",
+    "json_number": "result_number",
+    "json_surrogate": "result_surrogate",
+}
+
+_PLACE = re.compile(r"[A-Za-z0-9._:/@+\\-]{0,160}")
+"""Where in a file something was wrong, as the reader shows untrusted text: the name alphabet and `\\xNN`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """An accepted document."""
+
+    answers: tuple[Answer, ...]
+    """One for each check asked, in the order asked."""
+    ingest: Ingest
+    facts: Facts | None
+
+    @property
+    def model_refused(self) -> bool:
+        """Whether the model was refused, and with it every check."""
+        return all(one.outcome == "refused" and (one.reason or "").startswith("ingest:") for one in self.answers)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the canonical answers: what the audit's output budget is charged."""
+        return len(canonical.dumps([one.to_json() for one in self.answers]))
+
+
+def parse_result(
+    data: bytes,
+    *,
+    nonce: str,
+    asked: Sequence[AskedCheck],
+    promises: Mapping[str, Promise],
+    paths: Collection[str],
+) -> CellResult:
+    """Accept or reject a result document.
+
+    Args:
+        data: everything the cell wrote.
+        nonce: what this one cell was given.
+        asked: the request's checks, in order.
+        promises: what the catalogue says of each of them, by name.
+        paths: the model's files.
+
+    Raises:
+        ResultRejected: with a code of specs: sandbox, section 9, and the place.
+    """
+    document = _document(data)
+    _check_shape(document)
+    if document["nonce"] != nonce:
+        raise ResultRejected("result_nonce")
+    answers = _answers(document["answers"], asked)
+    for position, answer in enumerate(answers):
+        check_promise(answer, promises[answer.check], f"answers.{position}")
+    ingest = _value(Ingest, document["ingest"], "ingest")
+    facts = None if document["facts"] is None else _value(Facts, document["facts"], "facts")
+    _check_words(ingest, facts, paths)
+    return CellResult(answers=answers, ingest=ingest, facts=facts)
+
+
+def _document(data: bytes) -> Any:
+    if not data:
+        raise ResultRejected("result_missing")
+    try:
+        return strict_json.loads(data, cap=RESULT_CAP, depth=RESULT_DEPTH)
+    except ReaderError as error:
+        raise ResultRejected(_JSON_CODES.get(error.code) or _why_invalid(data), error.at) from None
+
+
+def _why_invalid(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "result_not_utf8"
+    try:
+        json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return "result_schema"
+    return "result_trailing"
+
+
+def _check_shape(document: Any) -> None:
+    fields = {"schema", "nonce", "answers", "ingest", "facts"}
+    if not isinstance(document, dict):
+        raise ResultRejected("result_schema")
+    _check_fields(document, fields, "")
+    if document["schema"] != "assay-cell-result/v1" or not isinstance(document["answers"], list):
+        raise ResultRejected("result_schema", "schema")
+
+
+def _check_fields(found: Mapping[str, Any], fields: Collection[str], at: str) -> None:
+    """Refuse unknown and missing fields; a host-owned one has its own code."""
+    for name in found:
+        if name not in fields:
+            code = "host_field_claimed" if name in HOST_FIELDS else "result_schema"
+            raise ResultRejected(code, f"{at}{name if name in HOST_FIELDS else 'unknown'}")
+    for name in fields:
+        if name not in found:
+            raise ResultRejected("result_schema", f"{at}{name}")
+
+
+def _answers(found: list[Any], asked: Sequence[AskedCheck]) -> tuple[Answer, ...]:
+    if len(found) != len(asked):
+        raise ResultRejected("result_schema", "answers")
+    answers = []
+    for position, (item, ask) in enumerate(zip(found, asked, strict=True)):
+        at = f"answers.{position}"
+        if not isinstance(item, dict):
+            raise ResultRejected("result_schema", at)
+        _check_fields(item, ANSWER_FIELDS, f"{at}.")
+        if item["check"] != ask.name or item["version"] != ask.version:
+            raise ResultRejected("host_field_disagrees", f"{at}.check")
+        if _encoded(item["params"]) != _encoded(ask.params):
+            raise ResultRejected("host_field_disagrees", f"{at}.params")
+        answers.append(_value(Answer, item, at))
+    return tuple(answers)
+
+
+def _check_words(ingest: Ingest, facts: Facts | None, paths: Collection[str]) -> None:
+    """Refuse text that is neither ours nor of the name alphabet where the report's schema would let it pass."""
+    for position, decision in enumerate(ingest.decisions):
+        at = f"ingest.decisions.{position}"
+        if decision.path is not None and decision.path not in paths:
+            raise ResultRejected("free_text", f"{at}.path")
+        for value in (decision.at or {}).values():
+            if isinstance(value, str) and not _PLACE.fullmatch(value):
+                raise ResultRejected("free_text", f"{at}.at")
+    if facts is not None and not NAME.fullmatch(facts.torch):
+        raise ResultRejected("free_text", "facts.torch")
+
+
+def _encoded(params: Any) -> bytes:
+    """Return a form in which true and 1 differ, as they do not in a comparison of values."""
+    return json.dumps(params, sort_keys=True).encode()
+
+
+Kind = TypeVar("Kind", bound=Value)
+
+
+def _value(kind: type[Kind], item: Any, at: str) -> Kind:
+    try:
+        # Through JSON: values are strict, and only JSON input may turn arrays into tuples.
+        return kind.model_validate_json(canonical.dumps(item))
+    except Malformed as error:
+        raise ResultRejected("result_schema", f"{at}{error.at.replace('/', '.')}"[:160]) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or NAME.fullmatch(part))
+        raise ResultRejected(_code_of(first["msg"]), f"{at}.{place}".rstrip(".")) from None
+
+
+def _code_of(message: str) -> str:
+    """Return the code of a refused value from the vocabulary's own message (`assay.result`)."""
+    if any(part in message for part in ("name alphabet", "free text")):
+        return "free_text"
+    if any(part in message for part in ("canonical form", "not a decimal", "step", "significant digits")):
+        return "unquantised_number"
+    return "result_schema"

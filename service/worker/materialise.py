@@ -1,0 +1,137 @@
+"""Inputs: copied by digest into a private, read-only folder while they are hashed again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from assay.manifest import Manifest
+
+from sandbox.cell import Input
+from service.blobs import BlobError, BlobStore
+from service.worker.errors import HostFault
+from service.worker.request import Request
+
+STEP = 2**20
+"""Bytes copied at a time; hashing and writing both run at full speed there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One file that a cell will see."""
+
+    input: str
+    """Flat name under /in."""
+    sha256: str
+    size: int | None
+    """As the manifest says; None where nobody promised one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything a cell will see."""
+
+    manifest: Manifest
+    files: tuple[Input, ...]
+    """The model's files in the manifest's order, then the data in the request's."""
+
+    @property
+    def model(self) -> tuple[Input, ...]:
+        """The model's files, in the manifest's order."""
+        return self.files[: len(self.manifest.files)]
+
+    @property
+    def data(self) -> tuple[Input, ...]:
+        """The data sets, in the request's order."""
+        return self.files[len(self.manifest.files) :]
+
+
+@contextmanager
+def private_folder(work: Path, name: str) -> Iterator[Path]:
+    """Make a folder that only this user can enter, and remove it with all it holds."""
+    folder = work / name
+    try:
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise HostFault(f"work folder {folder} cannot be made: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+def remove_orphans(work: Path) -> int:
+    """Remove what killed attempts left behind; call it before the first lease. Returns how many there were."""
+    left = [path for path in work.glob("*") if path.is_dir()] if work.exists() else []
+    for folder in left:
+        remove(folder)
+    return len(left)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that may have been made read-only."""
+    for directory, _, _ in os.walk(folder):
+        Path(directory).chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def materialise(
+    blobs: BlobStore,
+    manifest: Manifest,
+    request: Request,
+    folder: Path,
+    *,
+    on_file: Callable[[int, int], None],
+) -> Inputs:
+    """Copy the model's files and the data.
+
+    Args:
+        blobs: where the bytes are.
+        manifest: the model's.
+        request: names the data.
+        folder: private and empty; read-only afterwards.
+        on_file: told (done, owed) before each file and after the last; may raise to stop.
+
+    Raises:
+        HostFault: a blob is absent, corrupt or of another size, or the disk failed.
+    """
+    wanted = [
+        *(Wanted(input=f"model.{n}", sha256=file.sha256, size=file.size) for n, file in enumerate(manifest.files)),
+        *(Wanted(input=f"data.{n}", sha256=data.sha256, size=None) for n, data in enumerate(request.data)),
+    ]
+    made = []
+    for done, want in enumerate(wanted):
+        on_file(done, len(wanted))
+        made.append(_copy(blobs, want, folder / want.input))
+    on_file(len(wanted), len(wanted))
+    folder.chmod(0o500)
+    return Inputs(manifest=manifest, files=tuple(made))
+
+
+def _copy(blobs: BlobStore, want: Wanted, target: Path) -> Input:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with blobs.open(want.sha256) as source, _new_file(target) as out:
+            while chunk := source.read(STEP):
+                digest.update(chunk)
+                size += len(chunk)
+                out.write(chunk)
+    except BlobError as error:
+        raise HostFault(f"{want.input}: {error}") from error
+    except OSError as error:
+        raise HostFault(f"{want.input}: the disk failed while copying blob {want.sha256}: {error.strerror}") from error
+    if digest.hexdigest() != want.sha256 or want.size not in (None, size):
+        raise HostFault(f"{want.input}: blob {want.sha256} is corrupt: its bytes hash to something else; restore it")
+    return Input(name=want.input, source=target, sha256=want.sha256, size=size)
+
+
+def _new_file(target: Path) -> BinaryIO:
+    # 0444: the cell runs as another user and sees this one file, bound alone.
+    return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444), "wb")

@@ -1,0 +1,176 @@
+"""The worker's process: prove isolation, then mind cells until SIGTERM; what it cannot answer ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay import catalogue
+
+from sandbox.cell import Cell
+from service.blobs import LocalBlobs
+from service.queue.celery_queue import CelerySource
+from service.queue.contract import Source
+from service.queue.polling import PollingQueue
+from service.rules.logs import log_to
+from service.rules.states import BACKOFF_BASE_MS
+from service.store.engine import BUSY_MS, Store, open_store
+from service.store.migrations import check_revision
+from service.worker.attempt import Attempts, Bench
+from service.worker.code import Guest
+from service.worker.errors import WorkerClosed
+from service.worker.isolation import prove, prove_until, tell
+from service.worker.materialise import remove_orphans
+
+__all__ = ["Guest", "WorkerSettings", "run"]
+
+log = logging.getLogger("assay.worker")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What a worker needs to know. Times are seconds."""
+
+    database_url: str
+    blob_dir: Path
+    work_dir: Path
+    """Private to this worker: what lies there at start is removed."""
+    broker_url: str | None
+    """Redis; None polls the database."""
+    slots: int
+    """Cells at once."""
+    cell: Cell
+    guest: Guest
+    isolation_file: Path
+    capability: str = "cpu"
+    lease_s: float = 30.0
+    """L. Beats are sent every L/6; without one for 2L/3 the worker kills its cell."""
+    memory_bytes: int | None = None
+    drain_s: float = 0.0
+    """How long running cells may go on after SIGTERM before they are killed and their jobs given back."""
+    kill_bound_s: float | None = None
+    """How long a kill may take; None derives it from the lease, at most the sandbox's 5 s."""
+    backoff_base_ms: int = BACKOFF_BASE_MS
+    ready: Callable[[], None] = lambda: None
+    """Called once, when isolation has been proven or found missing."""
+
+
+KILL_BOUND_S = 5.0
+"""The sandbox's promise (specs: sandbox, section 4)."""
+
+
+def run(settings: WorkerSettings) -> None:
+    """Work until SIGTERM; must be called in the process's main thread.
+
+    Raises:
+        StoreNotUsable: the database is of another revision; the message tells the command to run.
+        WorkerClosed: isolation was lost; a supervisor starts a fresh process, which proves it first.
+        ValueError: the lease is too short for the kill bound.
+    """
+    check_lease(settings)
+    log_to()
+    check_revision(settings.database_url)
+    drain = Drain(settings.drain_s)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: drain.begin())
+    store = open_store(settings.database_url, busy_ms=min(BUSY_MS, int(settings.lease_s * 1000 / 3)))
+    try:
+        _work(settings, store, drain)
+    finally:
+        store.close()
+
+
+def check_lease(settings: WorkerSettings) -> None:
+    """Refuse a lease that could end while the old cell lives.
+
+    Raises:
+        ValueError: 2L/3 + kill bound + L/6 is more than L.
+    """
+    bound = settings.kill_bound_s
+    bound = min(KILL_BOUND_S, settings.lease_s / 6) if bound is None else bound
+    if settings.lease_s * 5 / 6 + bound > settings.lease_s * (1 + 1e-9):
+        raise ValueError(
+            f"lease_s {settings.lease_s} is too short for a kill bound of {bound} s: it must be at least {6 * bound}"
+        )
+
+
+class Drain:
+    """Whether this process is giving its work back.
+
+    Args:
+        patience_s: how long running cells may go on after `begin`.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience_s = patience_s
+        self._clock = clock
+        self._until: float | None = None
+        self.begun = threading.Event()
+        self.on_begin: Callable[[], None] = lambda: None
+
+    def begin(self) -> None:
+        """Stop leasing; safe in a signal handler, and more than once."""
+        if self._until is None:
+            self._until = self._clock() + self._patience_s
+        self.begun.set()
+        self.on_begin()
+
+    def over(self) -> bool:
+        """Say whether running cells must be killed now."""
+        return self._until is not None and self._clock() >= self._until
+
+
+def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
+    left = remove_orphans(settings.work_dir)
+    if left:
+        log.info("removed the inputs of %d attempts that were killed", left)
+    proof = prove(settings.cell, settings.isolation_file)
+    settings.ready()
+    if proof is None and not prove_until(settings.cell, settings.isolation_file, drain.begun):
+        return
+    source = _source(settings, store, drain)
+    drain.on_begin = source.stop
+    if drain.begun.is_set():
+        return
+    handler = Attempts(_bench(settings, store, drain)).attempt
+    try:
+        source.run(lambda job_id: None if drain.begun.is_set() else handler(job_id))
+    except WorkerClosed as closed:
+        tell(settings.isolation_file, "none", str(closed))
+        if "cell_unkillable" not in str(closed):
+            raise
+        # A fresh process would find the wall intact and lease again beside the cell that nobody can kill.
+        log.critical("nothing is leased on this host any more: %s", closed)
+        drain.begun.wait()
+
+
+def _source(settings: WorkerSettings, store: Store, drain: Drain) -> Source:
+    if settings.broker_url is None:
+        return PollingQueue(store, settings.capability, slots=settings.slots)
+    # Celery has its own signal handlers, so it is what tells us of a SIGTERM.
+    return CelerySource(settings.broker_url, settings.capability, slots=settings.slots, on_stop=drain.begin)
+
+
+def _bench(settings: WorkerSettings, store: Store, drain: Drain) -> Bench:
+    return Bench(
+        store=store,
+        blobs=LocalBlobs(settings.blob_dir),
+        cell=settings.cell,
+        guest=settings.guest,
+        catalogue=catalogue.load(),
+        work_dir=settings.work_dir,
+        worker=f"{socket.gethostname()}:{os.getpid()}"[:64],
+        lease_s=settings.lease_s,
+        memory_bytes=settings.memory_bytes,
+        threads=max(1, len(os.sched_getaffinity(0)) // settings.slots),
+        backoff_base_ms=settings.backoff_base_ms,
+        draining=drain.over,
+    )

@@ -1,0 +1,146 @@
+"""The host's record of an attempt: the answers, and around them everything that the host measured itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay import canonical
+from assay.predicate import Facts, Ingest
+from assay.result import Answer
+
+from sandbox.cell import Seal
+from service.rules.states import ExitClass, Outcome, outcome_of
+from service.worker.hostile import CellResult
+from service.worker.request import AskedCheck
+
+SCHEMA = "assay-host-record/v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What became of the checks, before anyone judges: answers, and what the cell told of its reading."""
+
+    answers: tuple[Answer, ...]
+    ingest: Ingest | None
+    facts: Facts | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The audit's outcome."""
+        return outcome_of(tuple((one.outcome, one.valid) for one in self.answers))
+
+
+def answered(result: CellResult, asked: Sequence[AskedCheck], output_bytes: int) -> Told:
+    """Return a cell's result, or the refusal of it as a whole if it is larger than the output budget.
+
+    Nothing is truncated: what fits would tell which answers were large.
+    """
+    if result.output_bytes > output_bytes:
+        return Told(answers=_same(asked, "refused", "output_budget"), ingest=None, facts=None)
+    return Told(answers=result.answers, ingest=result.ingest, facts=result.facts)
+
+
+def unanswered(asked: Sequence[AskedCheck], exit_class: ExitClass) -> Told:
+    """Return the failed answers that the host writes when no result came out."""
+    return Told(answers=_same(asked, "failed", exit_class.value), ingest=None, facts=None)
+
+
+def _same(asked: Sequence[AskedCheck], outcome: Any, reason: str) -> tuple[Answer, ...]:
+    return tuple(
+        Answer(check=one.name, version=one.version, params=dict(one.params), outcome=outcome, reason=reason)
+        for one in asked
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Digests of what answered one check."""
+
+    code_sha256: str
+    catalogue_sha256: str
+
+
+def host_record(
+    *,
+    audit: str,
+    token: int,
+    told: Told,
+    provenance: Mapping[str, Provenance],
+    threads: int,
+    seals: Sequence[Seal],
+) -> bytes:
+    """Return the record's canonical bytes.
+
+    Args:
+        audit: the audit's id.
+        token: the lease's fencing token.
+        told: the answers.
+        provenance: digests by the check's name.
+        threads: how many threads the cell was ordered to use.
+        seals: of the attempt's cells.
+    """
+    answers = []
+    for answer in told.answers:
+        origin = provenance[answer.check]
+        answers.append(
+            {
+                **answer.to_json(),
+                "code_sha256": origin.code_sha256,
+                "catalogue_sha256": origin.catalogue_sha256,
+            }
+        )
+    return canonical.dumps(
+        {
+            "schema": SCHEMA,
+            "audit": audit,
+            "token": token,
+            "answers": answers,
+            "ingest": None if told.ingest is None else told.ingest.to_json(),
+            "facts": None if told.facts is None else told.facts.to_json(),
+            "environment": environment(told.facts, threads),
+            "sandbox": {"cells": [seal.to_json() for seal in seals]},
+        }
+    )
+
+
+def environment(facts: Facts | None, threads: int) -> dict[str, Any]:
+    """Return where the attempt ran, from this interpreter's metadata; no package is imported for it."""
+    packages = installed()
+    return {
+        "python": platform.python_version(),
+        "packages": packages,
+        "lock_sha256": canonical.sha256(packages),
+        "cpu": cpu_name(),
+        "kernel": platform.release(),
+        "dtype": None if facts is None else facts.dtype,
+        "batch_size": None if facts is None else facts.batch_size,
+        "deterministic_flags": {"threads": threads},
+    }
+
+
+def installed() -> dict[str, str]:
+    """Return every installed distribution by its normalised name."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found[re.sub(r"[-_.]+", "-", name).lower()] = distribution.version
+    return dict(sorted(found.items()))
+
+
+def cpu_name(table: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name; the architecture where the kernel does not tell one."""
+    try:
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip().isprintable():
+                return value.strip()[:512]
+    except OSError:
+        return platform.machine()
+    return platform.machine()
