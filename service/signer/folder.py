@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from service.signer.refusal import Refused
+
+ASIDE = "aside"
+"""Where files are written before they get their name."""
 
 
 class Folder:
@@ -21,7 +25,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
         with _storage():
-            for part in ("registered", "sealed", "voided"):
+            shutil.rmtree(root / ASIDE, ignore_errors=True)  # what a killed signer left behind
+            for part in ("registered", "sealed", "voided", ASIDE):
                 (root / part).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def registered(self, audit: str) -> Path:
@@ -40,63 +45,62 @@ class Folder:
         """Return an audit's report directory."""
         return self._root / "sealed" / audit / "report"
 
+    def read(self, path: Path) -> bytes | None:
+        """Return a file's bytes, or None if it was never written.
 
-def read(path: Path) -> bytes | None:
-    """Return a file's bytes, or None if it was never written.
+        Raises:
+            Refused: STORAGE_FAILED.
+        """
+        with _storage():
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
 
-    Raises:
-        Refused: STORAGE_FAILED.
-    """
-    with _storage():
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
+    def write_once(self, path: Path, content: bytes) -> bytes:
+        """Write a file unless it exists, and return what it holds now: the first writer's bytes count for ever.
 
+        Raises:
+            Refused: STORAGE_FAILED; nothing was written.
+        """
+        with _storage(), self._aside(path, content) as aside:
+            try:
+                os.link(aside, path)
+            except FileExistsError:
+                content = path.read_bytes()
+            _sync(path.parent)
+        return content
 
-def write_once(path: Path, content: bytes) -> bytes:
-    """Write a file unless it exists, and return what it holds now: the first writer's bytes count for ever.
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file that may be written again with the same bytes: a part of a report directory.
 
-    Raises:
-        Refused: STORAGE_FAILED; nothing was written.
-    """
-    with _storage():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            _write(aside, content)
-            os.link(aside, path)
-        except FileExistsError:
-            content = path.read_bytes()
-        finally:
-            aside.unlink(missing_ok=True)
-        _sync(path.parent)
-        _sync(path.parent.parent)
-    return content
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file that may be written again with the same bytes: a part of a report directory.
-
-    Raises:
-        Refused: STORAGE_FAILED.
-    """
-    with _storage():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            _write(aside, content)
+        Raises:
+            Refused: STORAGE_FAILED.
+        """
+        with _storage(), self._aside(path, content) as aside:
             aside.replace(path)
+            _sync(path.parent)
+
+    @contextmanager
+    def _aside(self, path: Path, content: bytes) -> Iterator[Path]:
+        """Write and sync the bytes where nobody looks for them; a kill leaves them there and nowhere else."""
+        _make_directory(path.parent)
+        aside = self._root / ASIDE / secrets.token_hex(16)
+        try:
+            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield aside
         finally:
             aside.unlink(missing_ok=True)
+
+
+def _make_directory(path: Path) -> None:
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
         _sync(path.parent)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(directory: Path) -> None:

@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from service.signer.refusal import SignerError
 
-class KeyUnusable(Exception):
+
+class KeyUnusable(SignerError):
     """The key file is absent, readable by others, or holds no P-256 key. The message says what to do."""
 
 

@@ -53,6 +53,7 @@ def run(settings: SignerSettings) -> None:
     Raises:
         KeyUnusable: there is no usable report key. Under the development profile one is made.
         MachineFailed: this installation has no catalogue.
+        CannotServe: the socket cannot be opened.
     """
     os.umask(0o077)
     server = open_server(settings)

@@ -1,4 +1,10 @@
-"""Why the signer says no: one exception, with a code that the scheduler can act on."""
+"""Why the signer says no.
+
+SignerError
+├── Refused          an operation that was not done; carries a code that the scheduler can act on
+├── KeyUnusable      there is no report key to sign with (`service.signer.keys`)
+└── CannotServe      the socket cannot be opened
+"""
 
 from __future__ import annotations
 
@@ -33,7 +39,15 @@ RETRYABLE = frozenset(
 """Codes that the same request may meet no more later: time or an operator heals them."""
 
 
-class Refused(Exception):
+class SignerError(Exception):
+    """Root of what the signer raises on purpose."""
+
+
+class CannotServe(SignerError):
+    """The socket cannot be opened; the message says why."""
+
+
+class Refused(SignerError):
     """The signer did nothing.
 
     Args:

@@ -12,7 +12,6 @@ from assay import canonical, manifest, moments, request
 from assay.errors import Malformed
 from assay.manifest import Manifest
 
-from service.signer import folder
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
 from service.signer.refusal import Refused
@@ -86,7 +85,7 @@ def recall(audit: str, home: Folder) -> Registered | None:
     Raises:
         Refused: STORAGE_FAILED, also when the record is damaged.
     """
-    data = folder.read(home.registered(audit))
+    data = home.read(home.registered(audit))
     if data is None:
         return None
     try:
@@ -121,7 +120,7 @@ def register(row: AuditRow, evidence: Evidence, home: Folder, clock: Callable[[]
         "registered_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "weights": weights,
     }
-    folder.write_once(home.registered(row.id), canonical.dumps(record))
+    home.write_once(home.registered(row.id), canonical.dumps(record))
     written = recall(row.id, home)
     assert written is not None
     return written

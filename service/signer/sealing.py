@@ -17,7 +17,7 @@ from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from service.signer import folder, record
+from service.signer import record
 from service.signer.compose import Inputs, compose
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
@@ -54,14 +54,14 @@ def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
     result = _check_state(desk, row, token)
     # (2) Everything is re-read by digest; (3) our own registration must match.
     asked, registered = _recall(desk, row)
-    payload = folder.read(desk.home.statement(row.id))
+    payload = desk.home.read(desk.home.statement(row.id))
     if payload is None:
         # (4) to (8): judge what the host says, compose, and persist before anything is signed.
         inputs = _gather(desk, asked, registered, result, row)
         composed = compose(inputs)
         for entry in inputs.entries:  # kept too: the installed catalogue may change before a retry
-            folder.write(desk.home.report(row.id) / ARTEFACTS / entry.sha256, entry.data)
-        payload = folder.write_once(desk.home.statement(row.id), composed)
+            desk.home.write(desk.home.report(row.id) / ARTEFACTS / entry.sha256, entry.data)
+        payload = desk.home.write_once(desk.home.statement(row.id), composed)
     # (10) Sign, and write the report; a retry writes the same bytes again.
     predicate = statement.parse(payload)["predicate"]
     written = _write_report(desk, row.id, payload, asked, {a["catalogue_sha256"] for a in predicate["answers"]})
@@ -88,7 +88,7 @@ def void(desk: Desk, row: AuditRow, reason: str) -> None:
     if row.state not in ("FAILED", "CANCELLED"):
         raise Refused("WRONG_STATE", f"audit {row.id} is {row.state}; only an ended audit is voided")
     note = {"schema": "assay-void/v1", "audit": row.id, "ended": row.state.lower(), "reason": reason}
-    folder.write_once(desk.home.voided(row.id), json.dumps(note, sort_keys=True, separators=(",", ":")).encode())
+    desk.home.write_once(desk.home.voided(row.id), json.dumps(note, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _check_state(desk: Desk, row: AuditRow, token: int) -> ResultRow:
@@ -184,9 +184,9 @@ def _write_report(desk: Desk, audit: str, payload: bytes, asked: Asked, artefact
         manifest.FILE_NAME: asked.manifest.data,
     }
     for path, data in content.items():
-        folder.write(desk.home.report(audit) / path, data)
+        desk.home.write(desk.home.report(audit) / path, data)
     for name in artefacts:
-        content[f"{ARTEFACTS}/{name}"] = folder.read(desk.home.report(audit) / ARTEFACTS / name) or b""
+        content[f"{ARTEFACTS}/{name}"] = desk.home.read(desk.home.report(audit) / ARTEFACTS / name) or b""
     return [
         {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         for path, data in sorted(content.items())

@@ -16,7 +16,7 @@ from assay import canonical, strict_json
 from assay.errors import Malformed
 from assay.shape import AUDIT, COUNT, Kind, check
 
-from service.signer.refusal import Refused
+from service.signer.refusal import CannotServe, Refused
 
 LINE_MAX = 4096
 """Bytes of a request; the longest honest one has about 150."""
@@ -77,7 +77,10 @@ class Server:
         path: the socket, made with mode 0600; a stale one is replaced.
         allowed_uid: the only user that is answered.
         allowance: how many operations are done.
-        answer: does an operation; its exceptions other than `Refused` are INTERNAL.
+        answer: does an operation, or raises `Refused`.
+
+    Raises:
+        CannotServe: the socket cannot be opened.
     """
 
     def __init__(self, path: Path, allowed_uid: int, allowance: Allowance, answer: Answer) -> None:
@@ -129,16 +132,20 @@ class Server:
 
 
 def _listen(path: Path, allowed_uid: int) -> socket.socket:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    # The mode is set on the inode before its name exists: nobody can connect in between.
-    os.fchmod(listening.fileno(), 0o600)
-    listening.bind(str(path))
-    path.chmod(0o600)
-    if allowed_uid != os.getuid():
-        os.chown(path, allowed_uid, -1)
-    listening.listen(CONNECTIONS_MAX)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        # The mode is set on the inode before its name exists: nobody can connect in between.
+        os.fchmod(listening.fileno(), 0o600)
+        listening.bind(str(path))
+        path.chmod(0o600)
+        if allowed_uid != os.getuid():
+            os.chown(path, allowed_uid, -1)
+        listening.listen(CONNECTIONS_MAX)
+    except OSError as error:
+        listening.close()
+        raise CannotServe(f"cannot open the signer's socket {path} for user {allowed_uid}: {error}") from error
     return listening
 
 
