@@ -1,0 +1,39 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from assay.cli import audits, catalogue, reports, submit
+
+app = typer.Typer(
+    name="assay",
+    help="Submit audits of model weights to an Assay service; read and verify its signed reports.",
+    epilog="Exit codes: 0 yes · 1 no (wrong) · 2 could not tell · 3 usage or bad input · 4 unreachable or timed out.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help and plain errors: rich would interpret text of others as markup.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an unexpected error came from.")] = False,
+) -> None:
+    """Submit audits of model weights to an Assay service; read and verify its signed reports."""
+
+
+app.command("submit")(submit.submit)
+app.command("watch")(audits.watch)
+app.command("audits")(audits.audits)
+app.command("show")(audits.show)
+app.command("cancel")(audits.cancel)
+app.command("report")(reports.report)
+app.command("findings")(reports.findings)
+app.command("verify")(reports.verify)
+app.command("checks")(catalogue.checks)
+app.command("version")(catalogue.version)

@@ -1,0 +1,94 @@
+"""`assay report`, `assay findings`, `assay verify`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli.options import TIMEOUT_S, AuditName, Config, Json, ReportPath, TimeoutS, connect
+from assay.cli.screen import SCREEN, clean
+
+REPORTS = Path("assay-reports")
+
+
+def default_place(name: str) -> Path:
+    """Return where an audit's report goes unless another place is named."""
+    return REPORTS / name.removeprefix("audits/").partition("/")[0]
+
+
+def report(
+    audit: AuditName,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the report; default assay-reports/ID.")] = None,
+    config: Config = None,
+    timeout_s: TimeoutS = TIMEOUT_S,
+    as_json: Json = False,
+) -> int:
+    """Download an audit's report; every file is hashed again."""
+    from assay.remote.values import plain
+
+    with connect(config, timeout_s) as client:
+        fetched = client.report(audit, out or default_place(audit))
+    if as_json:
+        SCREEN.json(plain(fetched))
+        return 0
+    SCREEN.out(f"{clean(fetched.name)}: {len(fetched.files)} files in {fetched.directory}")
+    SCREEN.out(f"Verify it: assay verify {fetched.directory}")
+    return 0
+
+
+def findings(
+    report: ReportPath,
+    everything: Annotated[bool, typer.Option("--all", help="List every metric.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Show what a report says: what was not answered, controls, findings, numbers. Proves nothing."""
+    from assay.cli import findings as text
+    from assay.cli import reading
+
+    predicate = reading.read_predicate(report)
+    if as_json:
+        SCREEN.json(reading.summary_json(predicate))
+        return 0
+    for line in text.lines(predicate, str(report), everything=everything):
+        SCREEN.out(line)
+    return 0
+
+
+def verify(
+    report: ReportPath,
+    model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="A public key that you trust, PEM; repeatable.")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Verify a report offline, in numbered steps. Exit 0 verified, 1 wrong, 2 could not tell."""
+    from assay.verify import exit_code
+    from assay.verify import verify as look
+
+    keys, source = (list(key), "--key") if key else _configured_key(config)
+    seen = look(report, keys=keys, model_dir=model)
+    if as_json:
+        SCREEN.json({**seen.to_json(), "key_source": source})
+    else:
+        SCREEN.out(f"Trusted key: {clean(', '.join(map(str, keys)) or 'none', 400)} ({source})")
+        for line in seen.render_text().splitlines():
+            SCREEN.out(clean(line, 2000))
+    return exit_code(seen)
+
+
+def _configured_key(config: Path | None) -> tuple[list[Path], str]:
+    """Return the report key of the configured service. Whoever wrote that file is trusted, so the output names it."""
+    from assay.config import discover, read
+
+    place = discover(config, os.environ)
+    if place is None:
+        return [], "no --key given and no client configuration found; give --key PEM"
+    found = read(place)
+    if found.report_key is None:
+        return [], f"no --key given and {clean(str(place), 200)} names no report_key; give --key PEM"
+    return [found.report_key], f"report_key of the client configuration {clean(str(place), 200)}"

@@ -1,0 +1,193 @@
+"""`assay submit`: everything that can be refused is refused before the first byte travels."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assay.cli.options import TIMEOUT_S, Config, Json, TimeoutS, connect, pair
+from assay.cli.reports import default_place
+from assay.cli.screen import SCREEN, bytes_text, clean
+from assay.client_errors import LocalInputRefused, Problem, ServerRefused, refuse
+
+if TYPE_CHECKING:
+    from assay.cli.asking import Asked
+    from assay.cli.follow import Ending
+    from assay.cli.progress import Teller
+    from assay.client import AuditClient
+    from assay.preflight import CheckedData, CheckedModel
+    from assay.remote.values import Audit, Limits, Uploaded
+
+LEFT_OUT_SHOWN = 20
+
+_NOT_UPLOADED = ("UNKNOWN_MODEL", "MISSING_BLOBS")
+"""What a validation may say about a request whose bytes have not been sent yet."""
+
+
+def submit(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Model directory, Hugging Face style.")],
+    check: Annotated[list[str] | None, typer.Option("--check", help="NAME or NAME:key=value,…; repeatable.")] = None,
+    check_json: Annotated[
+        list[Path] | None, typer.Option("--check-json", help='File: {"check": NAME, "parameters": {…}} or a list.')
+    ] = None,
+    param: Annotated[list[str] | None, typer.Option("--param", help="CHECK.KEY=VALUE; repeatable.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="ROLE=FILE; repeatable.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE; repeatable.")] = None,
+    wall_s: Annotated[int, typer.Option("--wall-s", min=0, help="Seconds of one attempt; 0: the default.")] = 0,
+    attempts: Annotated[int, typer.Option("--attempts", min=0, help="Most attempts; 0: the default.")] = 0,
+    request_id: Annotated[
+        str | None, typer.Option("--request-id", help="UUID4; the same id and content is the same audit.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch to the end and fetch the report.")] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Folder of the report; with --wait.")] = None,
+    config: Config = None,
+    timeout_s: TimeoutS = TIMEOUT_S,
+    as_json: Json = False,
+) -> int:
+    """Submit an audit of a model directory."""
+    from assay.cli.follow import fetch, follow
+    from assay.cli.progress import teller
+    from assay.remote.values import Limits
+
+    order = _prepare(directory, check or [], check_json or [], param or [], data or [], label or [])
+    limits = Limits(attempts_max=attempts, wall_s=wall_s)
+    if report is not None and not wait:
+        raise refuse("--report", "needs --wait; or fetch it later with `assay report`")
+    _tell_left_out(order.model)
+    with connect(config, timeout_s) as client, teller() as told:
+        uploaded, audit = _send(client, order, limits, request_id or str(uuid.uuid4()), told)
+        SCREEN.note(f"submitted {clean(audit.name)}")
+        if not wait:
+            return _tell_submitted(audit, uploaded, as_json)
+        place = report or default_place(audit.name)
+        ending = fetch(client, follow(client, audit.name, told), place)
+    return _tell_ended(ending, uploaded, place, as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What was asked for, looked at on this machine."""
+
+    model: CheckedModel
+    asked: tuple[Asked, ...]
+    data: tuple[CheckedData, ...]
+    labels: dict[str, str]
+
+
+def _prepare(
+    directory: Path,
+    checks: Sequence[str],
+    files: Sequence[Path],
+    parameters: Sequence[str],
+    data: Sequence[str],
+    labels: Sequence[str],
+) -> Order:
+    """Read the options and look at every file; all problems of model and data together.
+
+    Raises:
+        LocalInputRefused: nothing was sent.
+    """
+    from assay.cli.asking import read_checks
+    from assay.preflight import check_data, check_model
+
+    asked = read_checks(checks, files, parameters)
+    problems: list[Problem] = []
+    model, read = None, []
+    try:
+        model = check_model(directory)
+    except LocalInputRefused as error:
+        problems += error.problems
+    for role, path in (pair("--data", text) for text in data):
+        try:
+            read.append(check_data(role, Path(path)))
+        except LocalInputRefused as error:
+            problems += error.problems
+    if model is None or problems:
+        raise LocalInputRefused(problems)
+    return Order(
+        model=model, asked=tuple(asked), data=tuple(read), labels=dict(pair("--label", text) for text in labels)
+    )
+
+
+def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, told: Teller) -> tuple[Uploaded, Audit]:
+    """Ask the service before sending, then send and submit."""
+    from assay.cli.asking import check_names
+    from assay.preflight import hash_chosen
+
+    check_names(order.asked, client.checks())
+    hashed = hash_chosen(order.model)
+    inputs = [client.hash_data(one.role, one.path) for one in order.data]
+    asked = [(one.name, one.parameters) for one in order.asked]
+    request: dict[str, Any] = {
+        "data": inputs,
+        "limits": limits,
+        "labels": order.labels,
+        "request_id": request_id,
+    }
+    try:
+        client.submit(hashed.manifest.digest, asked, validate_only=True, **request)
+    except ServerRefused as error:
+        if error.reason not in _NOT_UPLOADED:
+            raise
+    uploaded = client.upload_model(order.model.directory, progress=told.upload, hashed=hashed)
+    for one in order.data:
+        client.upload_data(one.role, one.path)
+    return uploaded, client.submit(hashed.manifest.digest, asked, **request)
+
+
+def _tell_left_out(model: CheckedModel) -> None:
+    for path in model.left_out[:LEFT_OUT_SHOWN]:
+        SCREEN.note(f"left out, not part of the model: {clean(path, 200)}")
+    if len(model.left_out) > LEFT_OUT_SHOWN:
+        SCREEN.note(f"left out: {len(model.left_out) - LEFT_OUT_SHOWN} more files")
+
+
+def _submitted_json(audit: Audit, uploaded: Uploaded) -> dict[str, Any]:
+    return {
+        "schema": "assay-submit/v1",
+        "audit": audit.name,
+        "model": audit.model,
+        "state": audit.state,
+        "outcome": audit.outcome,
+        "left_out": list(uploaded.left_out),
+        "bytes_total": uploaded.bytes_total,
+        "bytes_sent": uploaded.bytes_sent,
+    }
+
+
+def _tell_submitted(audit: Audit, uploaded: Uploaded, as_json: bool) -> int:
+    if as_json:
+        SCREEN.json(_submitted_json(audit, uploaded))
+        return 0
+    SCREEN.out(f"{audit.state} {clean(audit.name)}, model {clean(audit.model)}")
+    SCREEN.out(f"Sent {bytes_text(uploaded.bytes_sent)} of {bytes_text(uploaded.bytes_total)}.")
+    SCREEN.out(f"Watch it: assay watch {clean(audit.name)}")
+    return 0
+
+
+def _tell_ended(ending: Ending, uploaded: Uploaded, place: Path, as_json: bool) -> int:
+    from assay.cli import findings, reading
+
+    if as_json:
+        report = None if ending.predicate is None else reading.summary_json(ending.predicate)
+        SCREEN.json(
+            {
+                **_submitted_json(ending.audit, uploaded),
+                "outcome": ending.word if ending.audit.state == "COMPLETED" else None,
+                "report": None if report is None else str(place),
+                "findings": report,
+                "exit": ending.code,
+            }
+        )
+        return ending.code
+    if ending.predicate is not None:
+        for line in findings.lines(ending.predicate, str(place)):
+            SCREEN.out(line)
+        SCREEN.out(f"Report: {place}")
+    SCREEN.out(ending.line())
+    return ending.code

@@ -1,0 +1,63 @@
+"""What the client remembers between runs: which upload of which bytes to which service was under way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Return the user's state folder of this client: `$XDG_STATE_HOME/assay` or `~/.local/state/assay`."""
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state") / "assay"
+
+
+class UploadMemory:
+    """Upload ids by service and digest, one small file each.
+
+    It saves bytes and decides nothing: where the folder cannot be written, an upload simply cannot be taken up by
+    another run. What a file says is a name only; how much arrived is always asked of the service.
+
+    Args:
+        folder: the client's state folder.
+        server: address of the service.
+    """
+
+    def __init__(self, folder: Path, server: str) -> None:
+        self._folder = folder / "uploads"
+        self._server = server
+
+    def recall(self, sha256: str) -> str:
+        """Return the id of the upload of these bytes that was under way, or a new one, noted down."""
+        try:
+            noted = json.loads(self._file(sha256).read_bytes())["upload"]
+            return str(uuid.UUID(noted, version=4))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # Absent or damaged: begin anew.
+            return self._note(sha256, str(uuid.uuid4()))
+
+    def forget(self, sha256: str) -> None:
+        """Remove the note: the bytes have arrived, or were refused."""
+        try:
+            self._file(sha256).unlink(missing_ok=True)
+        except OSError:
+            return  # a stale note costs one question to the service
+
+    def _note(self, sha256: str, upload: str) -> str:
+        file = self._file(sha256)
+        part = file.with_name(f"{file.name}.{os.getpid()}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            part.write_text(json.dumps({"server": self._server, "sha256": sha256, "upload": upload}))
+            part.replace(file)
+        except OSError:
+            return upload  # see the class: without a note only this run can resume
+        return upload
+
+    def _file(self, sha256: str) -> Path:
+        key = hashlib.sha256(f"{self._server}\n{sha256}".encode()).hexdigest()[:32]
+        return self._folder / f"{key}.json"
