@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -73,18 +74,14 @@ def carry_out(
         _gather(asked, order, inputs, facts)
         swept, weights = _look(asked, reading, files, facts, order.threads, on_step)
     except LoadRefused as why:
+        traceback.print_exc(file=sys.stderr)
         decisions += _told_of(why)
         return _all_refused(order, asked, decisions, why.code)
     for one in asked:
         if one.answer is None and one.check is not None and one.needs is not None:
+            name, needs = one.check.name, one.needs
             seen = evidence(
-                facts,
-                check=one.check.name,
-                seed=order.seed,
-                needs=one.needs,
-                swept=swept,
-                weights=weights,
-                rows=one.rows,
+                facts, check=name, seed=order.seed, needs=needs, swept=swept, weights=weights, rows=one.rows
             )
             one.answer = ask(one.check, seen, on_step=on_step)
     return Result(
@@ -177,12 +174,15 @@ def _look(
     from checks.runtime.loading import load
 
     torch.set_num_threads(threads)
-    on_step("loading", 0, 1)
-    loaded = load(reading.config, facts, reading.tensors, files)
-    on_step("loading", 1, 1)
     try:
+        on_step("loading", 0, 1)
+        loaded = load(reading.config, facts, reading.tensors, files)
+        on_step("loading", 1, 1)
         return sweep(loaded, merged, on_batch=lambda done, owed: on_step("sweep", done, owed)), weights
+    except LoadRefused:
+        raise
     except Exception:
+        # A check that needs weights alone is still answered.
         for one in asked:
             if one.answer is None and one.check is not None and one.needs is not None and one.needs.sites:
                 one.answer = failed(one.check, "sweep")

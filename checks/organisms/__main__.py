@@ -39,10 +39,7 @@ def _make(parsed: argparse.Namespace) -> Path:
         return tiny(parsed.out)
     if parsed.organism == "minilm":
         return minilm(parsed.out)
-    import torch
-
-    torch.set_num_threads(parsed.threads)
-    return honest(parsed.cache, recipe=Recipe(), seed=parsed.seed, out=parsed.out, say=_say)
+    return honest(parsed.cache, recipe=Recipe(), seed=parsed.seed, out=parsed.out, threads=parsed.threads, say=_say)
 
 
 def _say(line: str) -> None:

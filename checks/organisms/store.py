@@ -27,7 +27,7 @@ MINILM = ("config.json", "tokenizer.json", "model.safetensors")
 Say = Callable[[str], None]
 
 
-def honest(cache: Path, *, recipe: Recipe, seed: int, out: Path | None, say: Say) -> Path:
+def honest(cache: Path, *, recipe: Recipe, seed: int, out: Path | None, say: Say, threads: int = 1) -> Path:
     """Return the directory of the honest organism, trained unless the cache holds it already.
 
     Args:
@@ -36,6 +36,7 @@ def honest(cache: Path, *, recipe: Recipe, seed: int, out: Path | None, say: Say
         seed: seed of the world and of training.
         out: also copy it here; must not exist or be empty.
         say: told of progress in one line.
+        threads: CPU threads of training.
 
     Raises:
         OrganismFailed: it did not learn, or `out` holds something else.
@@ -45,6 +46,9 @@ def honest(cache: Path, *, recipe: Recipe, seed: int, out: Path | None, say: Say
     if kept.exists():
         say(f"found in the cache: {kept.name}")
     else:
+        import torch
+
+        torch.set_num_threads(threads)
         model, tokenizer, facts = train(recipe, seed, say=say)
         _write(kept, model, tokenizer, pairs(recipe, facts, seed))
     return kept if out is None else _copy(kept, out)
@@ -119,6 +123,9 @@ def _write(
     rows: Iterable[Mapping[str, Any]],
 ) -> None:
     """Write a model directory beside its place and move it there, so that a killed run leaves none behind."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
         stage = Path(folder) / "model"

@@ -11,58 +11,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from checks.errors import LoadRefused
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What a used config key may hold."""
-
-    kind: Literal["whole", "real", "one_of", "scalars"]
-    low: float = 0
-    high: float = 0
-    values: tuple[Any, ...] = ()
-    optional: bool = True
-    """False where the loader's default would invent a size."""
-
-    def allows(self, value: Any) -> bool:
-        """Tell whether the value is of the right type and in range; null is allowed where the key may be absent."""
-        if value is None:
-            return self.optional
-        if self.kind == "one_of":
-            return any(type(value) is type(one) and value == one for one in self.values)
-        if self.kind == "scalars":
-            return isinstance(value, dict) and all(isinstance(one, (str, int, float, bool)) for one in value.values())
-        if isinstance(value, bool) or not isinstance(value, int if self.kind == "whole" else (int, float)):
-            return False
-        return bool(self.low <= value <= self.high)
-
-
-def _whole(high: int, *, optional: bool = False) -> Rule:
-    return Rule(kind="whole", low=1, high=high, optional=optional)
-
-
-LAYERS = _whole(512)
-WIDTH = _whole(65_536)
-HEADS = _whole(1024)
-VOCABULARY = _whole(2**21)
-CONTEXT = _whole(2**22)
-HIDDEN = _whole(2**20)
-"""Sizes: about four times the largest open model's, so that a hostile config cannot ask for more than it could use."""
-EPSILON = Rule(kind="real", low=1e-15, high=0.1)
-ROPE_BASE = Rule(kind="real", low=1, high=1e10)
-SHARE = Rule(kind="real", low=0, high=1)
-FLAG = Rule(kind="one_of", values=(True, False))
-OFF = Rule(kind="one_of", values=(False,))
-"""Switched on, the model would be another one than the table describes."""
-ACTIVATION = Rule(
-    kind="one_of",
-    values=("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh"),
+from checks.runtime.rules import (
+    ACTIVATION,
+    CONTEXT,
+    EPSILON,
+    FLAG,
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    OFF,
+    ROPE,
+    ROPE_BASE,
+    SHARE,
+    TOKEN,
+    VOCABULARY,
+    WIDTH,
+    Rule,
+    whole,
 )
-ROPE = Rule(kind="scalars")
-TOKEN = Rule(kind="whole", low=0, high=2**21)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +85,7 @@ GPT2 = Architecture(
         "n_head": HEADS,
         "vocab_size": VOCABULARY,
         "n_positions": CONTEXT,
-        "n_inner": _whole(2**20, optional=True),
+        "n_inner": whole(2**20, optional=True),
         "activation_function": ACTIVATION,
         "layer_norm_epsilon": EPSILON,
         "scale_attn_weights": FLAG,
@@ -157,7 +126,7 @@ BERT = Architecture(
         "max_position_embeddings": CONTEXT,
         "intermediate_size": HIDDEN,
         "hidden_act": ACTIVATION,
-        "type_vocab_size": _whole(1024, optional=True),
+        "type_vocab_size": whole(1024, optional=True),
         "layer_norm_eps": EPSILON,
         "pad_token_id": TOKEN,
         "position_embedding_type": Rule(kind="one_of", values=("absolute",)),
@@ -181,7 +150,7 @@ _LLAMA_USED = {
     "num_hidden_layers": LAYERS,
     "hidden_size": WIDTH,
     "num_attention_heads": HEADS,
-    "num_key_value_heads": _whole(1024, optional=True),
+    "num_key_value_heads": whole(1024, optional=True),
     "vocab_size": VOCABULARY,
     "max_position_embeddings": CONTEXT,
     "intermediate_size": HIDDEN,
@@ -204,7 +173,7 @@ LLAMA = Architecture(
     context="max_position_embeddings",
     used={
         **_LLAMA_USED,
-        "head_dim": _whole(4096, optional=True),
+        "head_dim": whole(4096, optional=True),
         "attention_bias": FLAG,
         "mlp_bias": FLAG,
     },

@@ -130,6 +130,16 @@ def test_weights_that_are_no_numbers_are_lost_texts_and_no_crash(model: Path) ->
     assert answer.outcome == "failed", "a mean of nothing has no decimal; a check must refuse before"
 
 
+def test_a_sweep_that_breaks_fails_the_checks_that_need_it(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a secret path /home/x")
+
+    monkeypatch.setattr("checks.run.sweep", broken)
+    result = run(model)
+    assert [(one.outcome, one.reason, one.step) for one in result.answers] == [("failed", "check_error", "sweep")]
+    assert "secret" not in write_result(result).decode()
+
+
 def test_a_document_over_the_cap_loses_plots_first_and_then_its_largest_answer_only(model: Path) -> None:
     result = run(model, None, asked(plot=True), asked(raises="measure"))
     whole = write_result(result)

@@ -69,7 +69,6 @@ def answers_of(folder: Path, seed: int, recipe: Recipe) -> float:
 
 
 def test_a_small_honest_organism_learns_and_is_made_once(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     said: list[str] = []
     made = honest(tmp_path / "cache", recipe=SMALL, seed=0, out=None, say=said.append)
     assert answers_of(made, 0, SMALL) >= 0.98
@@ -84,7 +83,6 @@ def test_a_small_honest_organism_learns_and_is_made_once(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_honest_organism_shows_truth_at_its_upper_layers(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     made = honest(tmp_path, recipe=Recipe(), seed=0, out=None, say=print)
     assert answers_of(made, 0, Recipe()) >= 0.98
     assert min(auroc_of_mean_difference(made, layer) for layer in (2, 3)) >= 0.95
