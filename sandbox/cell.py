@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 Kind = Literal["ingest", "check", "check_gpu"]
 Ended = Literal["exited", "signalled", "killed"]
 Why = Literal["wall", "cpu", "memory", "processes", "output_cap", "log_flood", "cancelled", "host_lost"]
-Word = Literal["denied", "contained", "killed", "open", "void"]
+Word = Literal["denied", "contained", "killed", "open", "void", "not_applicable"]
 
 REQUEST_MAX = 2**20
 """Largest request in bytes."""

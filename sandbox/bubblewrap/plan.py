@@ -1,0 +1,137 @@
+"""From an order to a mount table and an argument list: pure but for looking at what exists."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sandbox.bubblewrap import profile
+from sandbox.bubblewrap.profile import Mount
+from sandbox.bubblewrap.settings import BubblewrapSettings
+from sandbox.cell import Order
+from sandbox.errors import CellRefused
+from sandbox.inputs import Prepared
+
+SHIM = "/shim/inside.py"
+_NEVER = ("/", "/root", "/home", "/run", "/var", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys", "/etc")  # noqa: S108
+_SYSTEM_UIDS = range(1, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one launch will mount and say."""
+
+    mounts: tuple[Mount, ...]
+    environment: Mapping[str, str]
+    python_path: tuple[str, ...]
+    """Appended to the interpreter's own path, after /code in front."""
+
+
+def make(order: Order, ready: Prepared, settings: BubblewrapSettings, caps: Mapping[str, int], shim: Path) -> Plan:
+    """Return the plan of one run.
+
+    Raises:
+        CellRefused: mount_forbidden_source, mount_beneath_untrusted, mount_shadowed, prefix_unreadable.
+    """
+    mounts = [
+        *_system(settings),
+        Mount(sort="ro", target=SHIM, source=str(shim)),
+        *(Mount(sort="ro", target=f"/code/{one.name}", source=_code(one.source)) for one in order.code),
+        *(Mount(sort="ro", target=f"/in/{name}", source=str(ready.root / "in" / name)) for name in ready.inputs),
+        *(
+            Mount(sort="rw", target=f"/out/{slot.name}", source=str(ready.root / "out" / slot.name))
+            for slot, _descriptor in ready.slots
+        ),
+        *profile.tail(order.kind, _masks(), str(caps["scratch_bytes"] or 4096), str(caps["shm_bytes"] or 4096)),
+    ]
+    check_table(mounts)
+    environment = {
+        name: value.replace("{cpus}", str(settings.cpus)) for name, value in profile.ENVIRONMENT[order.kind].items()
+    }
+    return Plan(
+        mounts=tuple(mounts),
+        environment=environment,
+        python_path=tuple(str(path) for path in settings.site_packages),
+    )
+
+
+def check_table(mounts: list[Mount]) -> None:
+    """Refuse a table in which a mount point lies beneath untrusted ground, or covers an earlier one.
+
+    Raises:
+        CellRefused: mount_beneath_untrusted, mount_shadowed, profile_invalid.
+    """
+    seen: list[Mount] = []
+    for mount in (one for one in mounts if one.sort != "remount"):
+        target = PurePosixPath(mount.target)
+        if not target.is_absolute() or ".." in target.parts:
+            raise CellRefused("profile_invalid", mount.target)
+        for earlier in seen:
+            other = PurePosixPath(earlier.target)
+            # /dev/shm lies beneath /dev, which nobody inside can write.
+            if (earlier.sort in ("rw", "tmpfs") or earlier.target.startswith("/in/")) and other in target.parents:
+                raise CellRefused("mount_beneath_untrusted", mount.target)
+            if target == other or target in other.parents:
+                raise CellRefused("mount_shadowed", mount.target)
+        seen.append(mount)
+
+
+def check_source(source: Path) -> str:
+    """Return the real path of something that may be mounted.
+
+    Raises:
+        CellRefused: mount_forbidden_source, prefix_unreadable.
+    """
+    try:
+        real = source.resolve(strict=True)
+        mode = real.stat().st_mode
+    except OSError:
+        raise CellRefused("prefix_unreadable", str(source)) from None
+    homes = {one.pw_dir for one in pwd.getpwall() if one.pw_uid not in _SYSTEM_UIDS}
+    if str(real) in _NEVER or str(real) in homes or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise CellRefused("mount_forbidden_source", str(source))
+    return str(real)
+
+
+def _system(settings: BubblewrapSettings) -> list[Mount]:
+    """Interpreter, libraries and packages, each at its own path."""
+    mounts: list[Mount] = []
+    if settings.prefix is not None:
+        mounts.append(_own_place(settings.prefix))
+    if settings.prefix is None or settings.prefix not in settings.interpreter.parents:
+        mounts.append(_own_place(settings.interpreter))
+    for library in settings.libraries:
+        if library.is_symlink():
+            mounts.append(Mount(sort="symlink", target=str(library), source=os.readlink(library)))
+        elif library.is_dir():
+            mounts.append(_own_place(library))
+    trees = [Path(one.target) for one in mounts if one.sort == "ro"]
+    for packages in settings.site_packages:
+        if not any(tree in packages.parents for tree in trees):
+            mounts.append(_own_place(packages))
+    return mounts
+
+
+def _own_place(path: Path) -> Mount:
+    if str(check_source(path)) != str(path):
+        # A link on the way would put it elsewhere inside; the operator names the real path.
+        raise CellRefused("profile_invalid", f"{path} is not a real path")
+    return Mount(sort="ro", target=str(path), source=str(path))
+
+
+def _code(source: Path) -> str:
+    """Return the real path of trusted code, which must hold no socket: one works through a read-only mount."""
+    real = check_source(source)
+    for folder, _names, files in os.walk(real):
+        for name in files:
+            if stat.S_ISSOCK(os.lstat(os.path.join(folder, name)).st_mode):
+                raise CellRefused("mount_forbidden_source", f"{folder}/{name}")
+    return real
+
+
+def _masks() -> list[str]:
+    return [name for name in profile.MASKS if os.path.exists(f"/proc/{name}")]

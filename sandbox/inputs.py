@@ -1,0 +1,151 @@
+"""What goes into a cell: verified copies or links in a private folder; and the slots that come out of it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.cell import Filled, Input, Order, Slot
+from sandbox.errors import CellFailed, CellRefused
+
+FLAT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+REQUEST_NAME = "order.json"
+_FICLONE = 0x40049409
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One run's private folder, and the slots' descriptors."""
+
+    root: Path
+    inputs: tuple[str, ...]
+    """Names under `root/in`, the request included."""
+    slots: tuple[tuple[Slot, int], ...]
+    """Each slot with the host's own descriptor: after the end no path is resolved."""
+
+    def fill(self) -> tuple[Filled, ...]:
+        """Return what the slots hold, read through the host's descriptors.
+
+        Raises:
+            CellFailed: no_space or host_lost, when a slot cannot be read back.
+        """
+        try:
+            return tuple(_filled(slot, descriptor) for slot, descriptor in self.slots)
+        except OSError as error:
+            raise CellFailed("host_lost", f"slot: {error}") from None
+
+
+@contextmanager
+def prepared(order: Order, work_dir: Path | None, cell_uid: int | None) -> Iterator[Prepared]:
+    """Make the private folder of one run and take it away again.
+
+    Args:
+        order: names the inputs and slots.
+        work_dir: where private folders are made; None means the system's temporary folder.
+        cell_uid: who must be able to read the inputs, None for this process's own user.
+
+    Raises:
+        CellRefused: input_digest, profile_invalid.
+        CellFailed: no_space, host_lost.
+    """
+    opened: list[int] = []
+    root: Path | None = None
+    try:
+        try:
+            root = Path(tempfile.mkdtemp(prefix="assay-cell-", dir=work_dir))
+            ready = _fill_folder(order, root, cell_uid, opened)
+        except OSError as error:
+            code = "no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "host_lost"
+            raise CellFailed(code, str(error)) from None
+        yield ready
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        if root is not None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[int]) -> Prepared:
+    for name in ("in", "out", "scratch"):
+        (root / name).mkdir(mode=0o700)
+    for one in order.inputs:
+        _place(one, root / "in" / one.name, cell_uid)
+    _write(root / "in" / REQUEST_NAME, order.request)
+    slots = []
+    for slot in order.slots:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(root / "out" / slot.name, flags, 0o600)
+        opened.append(descriptor)
+        if cell_uid is not None:
+            os.fchown(descriptor, cell_uid, cell_uid)
+        slots.append((slot, descriptor))
+    return Prepared(root=root, inputs=(*(one.name for one in order.inputs), REQUEST_NAME), slots=tuple(slots))
+
+
+def _place(one: Input, target: Path, cell_uid: int | None) -> None:
+    """Link the file when nobody may write it and the cell may read it; copy it otherwise; hash it either way."""
+    try:
+        source = os.open(one.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise CellRefused("input_digest", f"{one.name}: {error.strerror}") from None
+    with open(source, "rb"):
+        status = os.fstat(source)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != one.size:
+            raise CellRefused("input_digest", f"{one.name}: {status.st_size} bytes, the order says {one.size}")
+        if not _linked(one, target, status, cell_uid):
+            _copy(source, target)
+    with target.open("rb") as placed:
+        digest = hashlib.file_digest(placed, "sha256").hexdigest()
+        if digest != one.sha256 or os.fstat(placed.fileno()).st_size != one.size:
+            raise CellRefused("input_digest", one.name)
+
+
+def _linked(one: Input, target: Path, status: os.stat_result, cell_uid: int | None) -> bool:
+    readable = stat.S_IROTH if cell_uid is not None else stat.S_IRUSR
+    if status.st_mode & 0o222 or not status.st_mode & readable:
+        return False
+    try:
+        os.link(one.source, target, follow_symlinks=False)
+    except OSError:  # another file system, or links forbidden: the copy below serves
+        return False
+    placed = target.lstat()
+    return (placed.st_dev, placed.st_ino) == (status.st_dev, status.st_ino)
+
+
+def _copy(source: int, target: Path) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444)
+    with open(descriptor, "wb") as sink:
+        try:
+            fcntl.ioctl(descriptor, _FICLONE, source)  # free where the file system shares blocks
+        except OSError:
+            os.lseek(source, 0, os.SEEK_SET)
+            while piece := os.read(source, _CHUNK):
+                sink.write(piece)
+        os.fchmod(descriptor, 0o444)
+
+
+def _write(target: Path, content: bytes) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    with open(descriptor, "wb") as sink:
+        sink.write(content)
+        os.fchmod(descriptor, 0o444)
+
+
+def _filled(slot: Slot, descriptor: int) -> Filled:
+    os.fchmod(descriptor, 0o400)
+    size = os.fstat(descriptor).st_size
+    content = os.pread(descriptor, min(size, slot.max_bytes), 0)
+    if size > slot.max_bytes:
+        content = b""  # over the cap: nothing of it is handed on, the size tells
+    return Filled(name=slot.name, size=size, sha256=hashlib.sha256(content).hexdigest(), content=content)

@@ -1,0 +1,42 @@
+"""What every backend asks of an order before anything else happens."""
+
+from __future__ import annotations
+
+import re
+
+from sandbox.cell import REQUEST_MAX, STEPS_MAX, Order
+from sandbox.errors import CellRefused
+from sandbox.inputs import FLAT, REQUEST_NAME
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_NONCE = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_order(order: Order) -> None:
+    """Refuse an order whose names, request or steps are malformed; an empty list means nothing, never everything.
+
+    Raises:
+        CellRefused: profile_invalid, naming the item.
+    """
+    problems = [
+        (not _DOTTED.fullmatch(order.module), f"module {order.module!r}"),
+        (not order.code, "code is empty"),
+        (any("\0" in one for one in order.arguments), "an argument holds NUL"),
+        (len(order.request) > REQUEST_MAX, f"request over {REQUEST_MAX} bytes"),
+        (not _NONCE.fullmatch(order.nonce), "nonce is not 64 hex digits"),
+        (len(order.steps) > STEPS_MAX, f"more than {STEPS_MAX} steps"),
+        (any(not _SHA256.fullmatch(one.sha256) or one.size < 0 for one in order.inputs), "an input's digest or size"),
+        (any(slot.max_bytes < 1 for slot in order.slots), "a slot without room"),
+    ]
+    groups = {
+        "code": [one.name for one in order.code],
+        "input": [*(one.name for one in order.inputs), REQUEST_NAME],
+        "slot": [one.name for one in order.slots],
+    }
+    for group, names in groups.items():
+        problems += [(not FLAT.fullmatch(name), f"{group} name {name!r}") for name in names]
+        problems.append((len(set(names)) != len(names), f"{group} names repeat"))
+    for wrong, item in problems:
+        if wrong:
+            raise CellRefused("profile_invalid", item)
