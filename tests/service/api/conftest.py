@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
+
 from service.api.backing import ApiSettings, Backing, Limits, TlsFiles
 from service.api.server import Served, build
 from service.blobs import LocalBlobs
@@ -135,9 +136,7 @@ def _certify(
     made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
     (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     (folder / f"{name}.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return made
 
@@ -283,14 +282,21 @@ class Told:
 
 async def told(call: Any) -> Told:
     """Return the refusal that a call ends with; a call that succeeds fails the test."""
-    with pytest.raises(grpc.RpcError) as caught:
+    try:
         if hasattr(call, "__aiter__"):
             async for _ in call:
                 pass
         else:
             await call
-    status = await rpc_status.aio.from_call(caught.value)
-    assert status is not None, f"no details: {caught.value}"
+    except grpc.RpcError as error:
+        return told_by(error)
+    pytest.fail("the call succeeded")
+
+
+def told_by(error: Any) -> Told:
+    """Return what an error tells, after checking the rules that hold for every error of this API."""
+    status = rpc_status.from_call(error)
+    assert status is not None, f"no details: {error}"
     kinds = [detail.type_url.rpartition(".")[2] for detail in status.details]
     assert len(kinds) == len(set(kinds)), "a detail type appears twice"
     assert status.ByteSize() <= 6 * 1024
@@ -302,7 +308,7 @@ async def told(call: Any) -> Told:
     assert info.domain == "assay.api"
     SEEN.add(info.reason)
     return Told(
-        caught.value.code().name,
+        error.code().name,
         info.reason,
         status.message,
         dict(info.metadata),

@@ -73,8 +73,9 @@ class AuditsServicer:
         Repeating a call with the same request_id and the same content returns the same audit in its current state.
         A refused request leaves nothing behind: correct it and send it under the same request_id.
         Errors:
-        INVALID_ARGUMENT UNKNOWN_CHECK, BAD_PARAMETERS, BAD_DATA_ROLE, BAD_LIMITS, BAD_REQUEST_ID, BAD_NONCE,
-        BAD_LABEL -> one field violation each in BadRequest
+        INVALID_ARGUMENT BAD_CHECKS, UNKNOWN_CHECK, BAD_PARAMETERS, BAD_DATA_ROLE, BAD_DIGEST, BAD_LIMITS, BAD_NONCE,
+        BAD_LABEL -> one field violation each in BadRequest, all at once
+        INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
         INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
         FAILED_PRECONDITION UNKNOWN_MODEL -> upload the model's files and its manifest first
         FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
@@ -109,6 +110,8 @@ class AuditsServicer:
         """Streams events after after_sequence, then waits for more; ends OK after the audit has ended.
         Errors:
         OUT_OF_RANGE SEQUENCE_AHEAD -> this audit has fewer events; read last_sequence from GetAudit
+        INVALID_ARGUMENT BAD_OFFSET -> send a sequence that is not negative
+        RESOURCE_EXHAUSTED TOO_MANY_WATCHERS -> end another watch, then retry
         UNAVAILABLE -> call again with the last sequence seen; nothing is missed
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

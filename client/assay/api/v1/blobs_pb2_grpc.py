@@ -79,6 +79,7 @@ class BlobsServicer:
     def BatchUpdateBlobs(self, request, context):
         """Stores small blobs in one call. Each blob is judged alone.
         Errors: INVALID_ARGUMENT BATCH_TOO_LARGE -> split, or use Write. Per blob: DIGEST_MISMATCH -> do not retry.
+        INVALID_ARGUMENT BAD_DIGEST, TOO_MANY; RESOURCE_EXHAUSTED DISK_FULL -> tell the operator, retry later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,6 +93,9 @@ class BlobsServicer:
         INVALID_ARGUMENT DIGEST_MISMATCH -> the bytes are not what the name says; the part is deleted
         FAILED_PRECONDITION OFFSET_MISMATCH -> go on at metadata "committed_size"
         ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
+        ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
+        QueryWriteStatus.committed_size
+        RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +111,8 @@ class BlobsServicer:
 
     def Read(self, request, context):
         """Reads report files and artefacts. Never model or data files: those go in and do not come out.
-        Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset.
+        Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset;
+        INVALID_ARGUMENT BAD_OFFSET -> send an offset that is not negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

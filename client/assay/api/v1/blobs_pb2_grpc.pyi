@@ -42,6 +42,7 @@ class BlobsStub:
     BatchUpdateBlobs: _grpc.UnaryUnaryMultiCallable[_blobs_pb2.BatchUpdateBlobsRequest, _blobs_pb2.BatchUpdateBlobsResponse]
     """Stores small blobs in one call. Each blob is judged alone.
     Errors: INVALID_ARGUMENT BATCH_TOO_LARGE -> split, or use Write. Per blob: DIGEST_MISMATCH -> do not retry.
+      INVALID_ARGUMENT BAD_DIGEST, TOO_MANY; RESOURCE_EXHAUSTED DISK_FULL -> tell the operator, retry later.
     """
     Write: _grpc.StreamUnaryMultiCallable[_blobs_pb2.WriteRequest, _blobs_pb2.WriteResponse]
     """Sends one blob in pieces; can be taken up again after any break at QueryWriteStatus.committed_size.
@@ -51,6 +52,9 @@ class BlobsStub:
       INVALID_ARGUMENT DIGEST_MISMATCH -> the bytes are not what the name says; the part is deleted
       FAILED_PRECONDITION OFFSET_MISMATCH -> go on at metadata "committed_size"
       ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
+      ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
+        QueryWriteStatus.committed_size
+      RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
     """
     QueryWriteStatus: _grpc.UnaryUnaryMultiCallable[_blobs_pb2.QueryWriteStatusRequest, _blobs_pb2.QueryWriteStatusResponse]
     """How much of an upload is safe on the server's disk. An unknown upload answers 0.
@@ -58,7 +62,8 @@ class BlobsStub:
     """
     Read: _grpc.UnaryStreamMultiCallable[_blobs_pb2.ReadRequest, _blobs_pb2.ReadResponse]
     """Reads report files and artefacts. Never model or data files: those go in and do not come out.
-    Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset.
+    Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset;
+    INVALID_ARGUMENT BAD_OFFSET -> send an offset that is not negative.
     """
 
 @_typing.type_check_only
@@ -75,6 +80,7 @@ class BlobsAsyncStub(BlobsStub):
     BatchUpdateBlobs: _aio.UnaryUnaryMultiCallable[_blobs_pb2.BatchUpdateBlobsRequest, _blobs_pb2.BatchUpdateBlobsResponse]  # type: ignore[assignment]
     """Stores small blobs in one call. Each blob is judged alone.
     Errors: INVALID_ARGUMENT BATCH_TOO_LARGE -> split, or use Write. Per blob: DIGEST_MISMATCH -> do not retry.
+      INVALID_ARGUMENT BAD_DIGEST, TOO_MANY; RESOURCE_EXHAUSTED DISK_FULL -> tell the operator, retry later.
     """
     Write: _aio.StreamUnaryMultiCallable[_blobs_pb2.WriteRequest, _blobs_pb2.WriteResponse]  # type: ignore[assignment]
     """Sends one blob in pieces; can be taken up again after any break at QueryWriteStatus.committed_size.
@@ -84,6 +90,9 @@ class BlobsAsyncStub(BlobsStub):
       INVALID_ARGUMENT DIGEST_MISMATCH -> the bytes are not what the name says; the part is deleted
       FAILED_PRECONDITION OFFSET_MISMATCH -> go on at metadata "committed_size"
       ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
+      ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
+        QueryWriteStatus.committed_size
+      RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
     """
     QueryWriteStatus: _aio.UnaryUnaryMultiCallable[_blobs_pb2.QueryWriteStatusRequest, _blobs_pb2.QueryWriteStatusResponse]  # type: ignore[assignment]
     """How much of an upload is safe on the server's disk. An unknown upload answers 0.
@@ -91,7 +100,8 @@ class BlobsAsyncStub(BlobsStub):
     """
     Read: _aio.UnaryStreamMultiCallable[_blobs_pb2.ReadRequest, _blobs_pb2.ReadResponse]  # type: ignore[assignment]
     """Reads report files and artefacts. Never model or data files: those go in and do not come out.
-    Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset.
+    Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset;
+    INVALID_ARGUMENT BAD_OFFSET -> send an offset that is not negative.
     """
 
 class BlobsServicer(metaclass=_abc_1.ABCMeta):
@@ -117,6 +127,7 @@ class BlobsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_blobs_pb2.BatchUpdateBlobsResponse, _abc.Awaitable[_blobs_pb2.BatchUpdateBlobsResponse]]:
         """Stores small blobs in one call. Each blob is judged alone.
         Errors: INVALID_ARGUMENT BATCH_TOO_LARGE -> split, or use Write. Per blob: DIGEST_MISMATCH -> do not retry.
+          INVALID_ARGUMENT BAD_DIGEST, TOO_MANY; RESOURCE_EXHAUSTED DISK_FULL -> tell the operator, retry later.
         """
 
     @_abc_1.abstractmethod
@@ -132,6 +143,9 @@ class BlobsServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT DIGEST_MISMATCH -> the bytes are not what the name says; the part is deleted
           FAILED_PRECONDITION OFFSET_MISMATCH -> go on at metadata "committed_size"
           ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
+          ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
+            QueryWriteStatus.committed_size
+          RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
         """
 
     @_abc_1.abstractmethod
@@ -151,7 +165,8 @@ class BlobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_blobs_pb2.ReadResponse], _abc.AsyncIterator[_blobs_pb2.ReadResponse]]:
         """Reads report files and artefacts. Never model or data files: those go in and do not come out.
-        Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset.
+        Errors: NOT_FOUND BLOB_NOT_FOUND; OUT_OF_RANGE OFFSET_PAST_END -> the blob is shorter than the offset;
+        INVALID_ARGUMENT BAD_OFFSET -> send an offset that is not negative.
         """
 
 def add_BlobsServicer_to_server(servicer: BlobsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

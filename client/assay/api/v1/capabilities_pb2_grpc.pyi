@@ -30,11 +30,12 @@ class CapabilitiesStub:
     """What this server can do and where its limits lie. Ask once, before the first upload.
 
     Every method of every service of this package may also return
-      UNAUTHENTICATED     no valid credential: present the client certificate, do not retry without it
-      PERMISSION_DENIED   the caller may not do this to this object (an absent foreign object reads the same)
+      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it
+      PERMISSION_DENIED   NOT_PERMITTED: the caller may not do this to this object (an absent one reads the same)
+      INVALID_ARGUMENT    MALFORMED_MESSAGE: encode by these protos; BAD_RESOURCE_NAME: correct the name
       RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry
-      UNAVAILABLE         the store is busy or the server is going down: retry after RetryInfo
-      DEADLINE_EXCEEDED   the caller's deadline passed: retry; SubmitAudit with the SAME request_id
+      UNAVAILABLE         STORE_BUSY, STORE_UNAVAILABLE, SHUTTING_DOWN: retry after RetryInfo
+      DEADLINE_EXCEEDED   DEADLINE_PASSED: retry; SubmitAudit with the SAME request_id
       INTERNAL            a fault of the server; the message carries an incident id to quote
     and every error carries exactly one google.rpc.ErrorInfo {reason, domain "assay.api", metadata}.
     """
@@ -51,11 +52,12 @@ class CapabilitiesAsyncStub(CapabilitiesStub):
     """What this server can do and where its limits lie. Ask once, before the first upload.
 
     Every method of every service of this package may also return
-      UNAUTHENTICATED     no valid credential: present the client certificate, do not retry without it
-      PERMISSION_DENIED   the caller may not do this to this object (an absent foreign object reads the same)
+      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it
+      PERMISSION_DENIED   NOT_PERMITTED: the caller may not do this to this object (an absent one reads the same)
+      INVALID_ARGUMENT    MALFORMED_MESSAGE: encode by these protos; BAD_RESOURCE_NAME: correct the name
       RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry
-      UNAVAILABLE         the store is busy or the server is going down: retry after RetryInfo
-      DEADLINE_EXCEEDED   the caller's deadline passed: retry; SubmitAudit with the SAME request_id
+      UNAVAILABLE         STORE_BUSY, STORE_UNAVAILABLE, SHUTTING_DOWN: retry after RetryInfo
+      DEADLINE_EXCEEDED   DEADLINE_PASSED: retry; SubmitAudit with the SAME request_id
       INTERNAL            a fault of the server; the message carries an incident id to quote
     and every error carries exactly one google.rpc.ErrorInfo {reason, domain "assay.api", metadata}.
     """
@@ -68,11 +70,12 @@ class CapabilitiesServicer(metaclass=_abc_1.ABCMeta):
     """What this server can do and where its limits lie. Ask once, before the first upload.
 
     Every method of every service of this package may also return
-      UNAUTHENTICATED     no valid credential: present the client certificate, do not retry without it
-      PERMISSION_DENIED   the caller may not do this to this object (an absent foreign object reads the same)
+      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it
+      PERMISSION_DENIED   NOT_PERMITTED: the caller may not do this to this object (an absent one reads the same)
+      INVALID_ARGUMENT    MALFORMED_MESSAGE: encode by these protos; BAD_RESOURCE_NAME: correct the name
       RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry
-      UNAVAILABLE         the store is busy or the server is going down: retry after RetryInfo
-      DEADLINE_EXCEEDED   the caller's deadline passed: retry; SubmitAudit with the SAME request_id
+      UNAVAILABLE         STORE_BUSY, STORE_UNAVAILABLE, SHUTTING_DOWN: retry after RetryInfo
+      DEADLINE_EXCEEDED   DEADLINE_PASSED: retry; SubmitAudit with the SAME request_id
       INTERNAL            a fault of the server; the message carries an incident id to quote
     and every error carries exactly one google.rpc.ErrorInfo {reason, domain "assay.api", metadata}.
     """

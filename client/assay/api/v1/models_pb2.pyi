@@ -56,7 +56,7 @@ class Model(_message.Message):
     """Sum of all sizes."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model.File]:
-        """Sorted by path bytes, as in the manifest."""
+        """Sorted by path bytes, as in the manifest. Left out by ListModels."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...

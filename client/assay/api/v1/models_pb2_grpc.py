@@ -60,6 +60,7 @@ class ModelsServicer:
         """Makes the model of an uploaded manifest known. The same digest returns the same model.
         Errors:
         INVALID_ARGUMENT BAD_MANIFEST -> the entry is named in BadRequest; nothing was stored
+        INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
         FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -74,7 +75,7 @@ class ModelsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Newest first. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE.
+        """Newest first, without files: GetModel names them. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,12 +37,13 @@ class ModelsStub:
     """Makes the model of an uploaded manifest known. The same digest returns the same model.
     Errors:
       INVALID_ARGUMENT BAD_MANIFEST -> the entry is named in BadRequest; nothing was stored
+      INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
       FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
-    """Newest first. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
+    """Newest first, without files: GetModel names them. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
 
 @_typing.type_check_only
 class ModelsAsyncStub(ModelsStub):
@@ -53,12 +54,13 @@ class ModelsAsyncStub(ModelsStub):
     """Makes the model of an uploaded manifest known. The same digest returns the same model.
     Errors:
       INVALID_ARGUMENT BAD_MANIFEST -> the entry is named in BadRequest; nothing was stored
+      INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
       FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]  # type: ignore[assignment]
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Newest first. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
+    """Newest first, without files: GetModel names them. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
 
 class ModelsServicer(metaclass=_abc_1.ABCMeta):
     """Models are manifests of files; the digest of the manifest is the model's name."""
@@ -72,6 +74,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         """Makes the model of an uploaded manifest known. The same digest returns the same model.
         Errors:
           INVALID_ARGUMENT BAD_MANIFEST -> the entry is named in BadRequest; nothing was stored
+          INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
           FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
         """
 
@@ -89,6 +92,6 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListModelsResponse, _abc.Awaitable[_models_pb2.ListModelsResponse]]:
-        """Newest first. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
+        """Newest first, without files: GetModel names them. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
 
 def add_ModelsServicer_to_server(servicer: ModelsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
