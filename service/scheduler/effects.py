@@ -39,8 +39,7 @@ class SignerEffects:
 
     def register(self, debt: Owed) -> None:
         """Have an audit written down before it may run, and store the registration."""
-        registration = self._signer.ask({"op": "register", "audit": debt.audit}).get("registration")
-        _check_registration(registration)
+        registration = _registration(self._signer.ask({"op": "register", "audit": debt.audit}))
         with self._store.begin() as connection:
             register(connection, debt.audit, registration)
             settle(connection, debt.id)
@@ -100,14 +99,11 @@ class PublishEffect:
             settle(connection, debt.id)
 
 
-def _check_registration(registration: Any) -> None:
-    whole = (
-        isinstance(registration, dict)
-        and is_sha256(registration.get("request_sha256"))
-        and isinstance(registration.get("seed"), int)
-    )
-    if not whole:
+def _registration(answer: Mapping[str, Any]) -> dict[str, Any]:
+    told = answer.get("registration")
+    if not isinstance(told, dict) or not is_sha256(told.get("request_sha256")) or not isinstance(told.get("seed"), int):
         raise SignerRefused("SIGNER_REFUSED", "the signer's registration has no request_sha256 or seed")
+    return told
 
 
 def _files(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

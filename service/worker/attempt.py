@@ -12,31 +12,23 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from assay import canonical
-
-from sandbox.cell import Cell, Order, Outcome
+from sandbox.cell import Outcome
 from sandbox.errors import CellFailed, ResultRejected
-from service.blobs import BlobError, BlobStore
+from service.blobs import BlobError
 from service.rules.logs import escaped
-from service.rules.states import (
-    BACKOFF_BASE_MS,
-    CELL_STEPS,
-    CancelConfirmation,
-    ExitClass,
-    Then,
-    next_step,
-)
+from service.rules.states import CancelConfirmation, ExitClass, Then, next_step
 from service.store import endings, jobs
-from service.store.engine import Store, StoreBusy, StoreError, StoreFenced, StoreUnavailable
+from service.store.engine import StoreBusy, StoreError, StoreFenced, StoreUnavailable
 from service.store.jobs import Beat, Ending, Lease
+from service.worker.bench import Bench
 from service.worker.classes import class_of_error, class_of_outcome, lost_isolation, note_of
-from service.worker.code import Guest, measure_code
+from service.worker.code import measure_code
 from service.worker.errors import HostFault, Reason, Stopped, WorkerClosed
 from service.worker.hostile import CellResult, parse_result
-from service.worker.materialise import Inputs, materialise, private_folder
+from service.worker.materialise import materialise, private_folder
+from service.worker.order import make_order
 from service.worker.promises import Promise
 from service.worker.pulse import Pulse
 from service.worker.record import Provenance, Told, answered, host_record, unanswered
@@ -48,38 +40,6 @@ RETRY_S = 0.2
 """Pause before a write that a busy database refused is tried again; the self-fence bounds how often."""
 
 Done = TypeVar("Done")
-
-
-class Catalogue(Protocol):
-    """What checks exist; `assay.catalogue.Catalogue` is one."""
-
-    def entry(self, name: str) -> Promise | None:
-        """Return a check's entry."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Everything an attempt works with."""
-
-    store: Store
-    blobs: BlobStore
-    cell: Cell
-    guest: Guest
-    catalogue: Catalogue
-    work_dir: Path
-    worker: str
-    """This worker's name, for operators."""
-    lease_s: float
-    memory_bytes: int | None = None
-    """Memory limit of one cell; None takes the sandbox's default."""
-    threads: int = 1
-    """Threads a cell is ordered to use."""
-    backoff_base_ms: int = BACKOFF_BASE_MS
-    draining: Callable[[], bool] = lambda: False
-    """Says whether running cells must be killed and their jobs given back."""
-    on_fenced: Callable[[], None] = lambda: None
-    """Counts attempts whose lease was over before they ended."""
 
 
 @dataclass(kw_only=True)
@@ -173,7 +133,7 @@ class Attempts:
         with private_folder(bench.work_dir, f"{held.job}-{held.token}") as folder:
             inputs = materialise(bench.blobs, manifest, request, folder, on_file=on_file)
             nonce = secrets.token_hex(32)
-            order = self._order(request, inputs, nonce, held.seed)
+            order = make_order(bench, request, inputs, nonce=nonce, seed=held.seed)
             run.outcome = bench.cell.run(order, on_step=pulse.phase, cancelled=pulse.must_stop)
         if run.outcome.why == "cancelled":
             raise Stopped(pulse.reason() or Reason.STALE)
@@ -195,40 +155,6 @@ class Attempts:
             have = "no such check" if entry is None else f"version {entry.version}"
             raise HostFault(f"the request asks for {name} {version}, this worker's catalogue has {have}: upgrade it")
         return entry
-
-    def _order(self, request: Request, inputs: Inputs, nonce: str, seed: int) -> Order:
-        bench = self._bench
-        document = {
-            "schema": "assay-cell-order/v1",
-            "nonce": nonce,
-            "seed": seed,
-            "model": {
-                "manifest_sha256": request.model_sha256,
-                "files": [
-                    {"path": file.path, "input": given.name, "sha256": given.sha256, "size": given.size}
-                    for file, given in zip(inputs.manifest.files, inputs.model, strict=True)
-                ],
-            },
-            "data": [
-                {"role": data.role, "input": given.name, "sha256": given.sha256, "size": given.size}
-                for data, given in zip(request.data, inputs.data, strict=True)
-            ],
-            "checks": [{"name": one.name, "version": one.version, "params": one.params} for one in request.checks],
-            "threads": bench.threads,
-        }
-        limits = {"wall_s": request.wall_s}
-        if bench.memory_bytes is not None:
-            limits["memory_bytes"] = bench.memory_bytes
-        return Order(
-            kind="check",
-            module=bench.guest.module,
-            code=bench.guest.code,
-            inputs=inputs.files,
-            request=canonical.dumps(document),
-            nonce=nonce,
-            limits=limits,
-            steps=CELL_STEPS,
-        )
 
     def _settle(self, run: _Run, pulse: Pulse, exit_class: ExitClass, note: str) -> None:
         """End an attempt whose cell is dead: store a result if its class leads to one, else write the end."""

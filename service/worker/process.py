@@ -23,7 +23,8 @@ from service.rules.logs import log_to
 from service.rules.states import BACKOFF_BASE_MS
 from service.store.engine import BUSY_MS, Store, open_store
 from service.store.migrations import check_revision
-from service.worker.attempt import Attempts, Bench
+from service.worker.attempt import Attempts
+from service.worker.bench import Bench
 from service.worker.code import Guest
 from service.worker.errors import WorkerClosed
 from service.worker.isolation import prove, prove_until, tell
