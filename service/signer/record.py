@@ -80,10 +80,15 @@ def check_answers(
 
 def _check_validity(answer: ReportAnswer, entry: CheckEntry) -> None:
     present = {control.name for control in answer.controls}
-    if answer.outcome == "measured" and (absent := [name for name in entry.controls if name not in present]):
-        raise Refused("RECORD_REJECTED", f"{answer.check}: control {absent[0]} is promised and absent")
+    inner = answer.measured.skipped if answer.measured else ()
+    told = {item.item for item in (*answer.skipped, *inner)}
+    absent = [name for name in entry.controls if name not in present]
+    # A control that could not run is named with its reason, and then nothing is valid.
+    if answer.outcome == "measured" and (silent := [name for name in absent if f"control:{name}" not in told]):
+        raise Refused("RECORD_REJECTED", f"{answer.check}: control {silent[0]} is promised and absent")
     # `held` was recomputed when the control was read: a value cannot contradict its own numbers.
-    if answer.valid != (answer.outcome == "measured" and all(control.held for control in answer.controls)):
+    held = not absent and all(control.held for control in answer.controls)
+    if answer.valid != (answer.outcome == "measured" and held):
         raise Refused("RECORD_REJECTED", f"{answer.check}: valid is {answer.valid}, its controls say otherwise")
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 import rfc8785
-from assay import canonical, moments, strict_json
+from assay import canonical, manifest, moments, strict_json
 from assay.errors import AssayError, Malformed
 from hypothesis import given
 from hypothesis import strategies as st
+
+from sandbox.reader import names
+from sandbox.reader import strict_json as other
+from sandbox.reader.error import ReaderError
 
 CAP = 1 << 20
 JCS = Path(os.environ.get("ASSAY_DATA", Path(__file__).parents[2] / "../shared/data")) / "vectors" / "jcs"
@@ -97,6 +101,37 @@ def test_no_bytes_crash_the_reader(data: bytes) -> None:
     except AssayError:
         return
     assert value == json.loads(data)
+
+
+# fmt: off
+PIECES = (
+    "{", "}", "[", "]", '"a"', '"b"', ":", ",", "1", "-0", "-1", "1.5", "9007199254740992", "null", "NaN", " ", "\n",
+    '"\\ud800"', '"\\u0000"', '"\\ud83d\\ude02"', '"\\\\"', "\ufeff", '"é"',
+)
+# fmt: on
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.binary(max_size=30))
+def test_both_strict_readers_agree(document: str | bytes) -> None:
+    """The sandbox has a reader of its own, because it imports nothing of ours; the rules are the same."""
+    data = document.encode() if isinstance(document, str) else document
+    results: list[tuple[str, object]] = []
+    try:
+        results.append(("value", strict_json.loads(data, CAP)))
+    except Malformed as error:
+        results.append(("refused", error.code))
+    try:
+        results.append(("value", other.loads(data, cap=CAP)))
+    except ReaderError as error:
+        results.append(("refused", error.code))
+    # Of two faults in one document, each may be the first that a reader meets.
+    assert results[0][0] == results[1][0]
+    assert results[0][0] == "refused" or results[0] == results[1]
+
+
+@given(st.text("aA.-_/ é\n", max_size=12) | st.just("x" * 129) | st.just("x" * 128))
+def test_both_path_rules_agree(path: str) -> None:
+    assert (manifest.check_path(path) is None) == (names.check_path(path) is None)
 
 
 @pytest.mark.parametrize("value", [1.5, 2**53, float("nan"), "\ud800", "a\x00", {"é": 1}, {1: 2}, b"x", {"a": {1}}])

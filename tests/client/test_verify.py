@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,7 +113,6 @@ FORGERIES: dict[str, tuple[str, Change]] = {
     "layer_removed_in_silence": ("V10", _answer(lambda a: a["measured"]["metrics"].pop(0))),
     "coverage_shrunk": ("V10", _answer(lambda a: a["measured"]["coverage"]["layer"].pop())),
     "coverage_missing": ("V10", _answer(lambda a: a["measured"]["coverage"].clear())),
-    "finding_rests_on_nothing": ("V10", _answer(lambda a: a["findings"][0]["rests_on"].clear())),
     "finding_rests_on_absent_metric": ("V10", _answer(lambda a: a["findings"][0]["rests_on"][0].update(labels={}))),
     "code_differs_from_catalogue": ("V10", _answer(lambda a: a.update(code_sha256="0" * 64))),
     "held_flipped": ("V12", _answer(lambda a: a["controls"][0].update(held=False))),
@@ -154,6 +154,24 @@ def test_a_skipped_layer_with_its_reason_is_honest(forge: Forge) -> None:
     answer["measured"]["metrics"].pop(0)
     answer["skipped"] = [{"item": "layer:0", "reason": "not_finite"}]
     assert look(forge, forge.report(answers=[answer])).outcome == "verified"
+
+
+def test_a_control_that_could_not_run_is_honest_when_named_and_not_valid(forge: Forge) -> None:
+    answer = forge.answer({"layers": 2, "part": 0})
+    answer["controls"].pop()
+    answer["skipped"] = [{"item": "control:PlantedTruth", "reason": "too_few_items"}]
+    assert failing(look(forge, forge.report(answers=[answer]))) == [("V12", "wrong")]
+    assert look(forge, forge.report(answers=[{**answer, "valid": False}])).outcome == "verified"
+
+
+@pytest.mark.parametrize("item", ["layer:0", "0", "layer:0:pair-7", "0:3:4"])
+def test_ways_to_name_a_skipped_instance(forge: Forge, item: str) -> None:
+    answer = forge.answer({"layers": 2, "part": 0})
+    answer["measured"]["metrics"].pop(0)
+    answer["measured"]["skipped"] = [{"item": item, "reason": "non_finite"}]
+    assert look(forge, forge.report(answers=[answer])).outcome == "verified"
+    answer["measured"]["skipped"] = [{"item": "layer:01", "reason": "non_finite"}]
+    assert failing(look(forge, forge.report(answers=[answer]))) == [("V10", "wrong")]
 
 
 def test_a_request_swapped_for_another(forge: Forge) -> None:
@@ -327,6 +345,55 @@ def test_messages_shorten_what_a_report_says(forge: Forge) -> None:
     seen = look(forge, forge.reseal(report, statement))
     assert failing(seen)[0] == ("V07", "wrong")
     assert all(len(step.detail) < 400 and step.detail.isprintable() for step in seen.steps)
+
+
+def test_no_lower_exception_escapes(forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the disk or a library does, a verification ends in steps; a broken client is never a pass."""
+    report = forge.report()
+
+    def fail(*_: object, **__: object) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        seen = look(forge, report)
+        assert failing(seen) == [("V01", "unknown")]
+        assert "Permission denied" in seen.step("V01").detail
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", fail)
+        assert failing(look(forge, report)) == [("V09", "unknown")]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", fail)
+        assert failing(look(forge, report)) == [("V11", "unknown")]
+    with monkeypatch.context() as patched:
+        patched.setattr("assay.dsse.verify", fail)
+        seen = look(forge, report)
+        assert failing(seen) == [("V03", "unknown")]
+        assert "this client failed" in seen.step("V03").detail
+    for name in ("x" * 5000, "nul\0byte"):
+        seen = look(forge, tmp_path / name)
+        assert failing(seen) == [("V01", "unknown")]
+        assert "this client failed" not in seen.render_text()
+
+
+def test_a_huge_dishonest_report_is_answered_quickly(forge: Forge) -> None:
+    """Work grows with the bytes of a report, not with their square."""
+    answer = forge.answer({"layers": 2, "part": 0})
+    names = [str(number) for number in range(20_000)]
+    answer["measured"]["coverage"]["layer"] = names
+    answer["skipped"] = [{"item": f"layer:{name}:::::", "reason": "x"} for name in names]
+    answer["findings"][0]["rests_on"] = [{"name": "accuracy", "labels": {"layer": "1"}}] * 20_000
+    report = forge.report(answers=[answer])
+    started = time.monotonic()
+    assert look(forge, report).outcome == "verified"
+    assert time.monotonic() - started < 20
+
+
+def test_a_bundle_over_its_cap_is_wrong_and_not_read_whole(forge: Forge) -> None:
+    report = forge.report()
+    with (report / bundle.FILE_NAME).open("r+b") as file:
+        file.truncate(1 << 33)
+    assert failing(look(forge, report)) == [("V01", "wrong")]
 
 
 def test_canonical_reader_is_not_needed_for_the_statement(forge: Forge) -> None:

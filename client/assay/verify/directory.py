@@ -36,7 +36,7 @@ class ReportFiles:
             CouldNotTell: it is absent or unreadable.
             Malformed: it is over its cap.
         """
-        path = self.place / bundle.FILE_NAME if self.place.is_dir() else self.place
+        path = self.place / bundle.FILE_NAME if os.path.isdir(self.place) else self.place
         return read_file(path, bundle.BYTES_MAX)
 
     def read(self, name: str, cap: int) -> bytes:

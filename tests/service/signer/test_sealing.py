@@ -155,6 +155,15 @@ def test_a_dead_cell_is_reported_as_a_failed_answer(world: World) -> None:
     assert told["model"]["ingest"] is None
 
 
+def test_a_control_that_could_not_run_makes_an_answer_that_is_not_valid(world: World) -> None:
+    answer = world.forge.answer({"part": 0})
+    answer["controls"].pop()
+    answer.update(valid=False, skipped=[{"item": "control:PlantedTruth", "reason": "too_few_items"}])
+    world.register()
+    world.finish(world.record(answers=[answer]))
+    assert world.sealed()["key_id"]
+
+
 def test_a_production_key_never_signs_what_was_not_isolated(tmp_path: Path) -> None:
     world = World(tmp_path, profile="production")
     world.register()
