@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m checks", description="Checks of a model's weights and states.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="carry out the order in /in/order.json; result on fd 3, progress on fd 4")
-    run.add_argument("--inputs", type=Path, default=Path("/in"), help="folder of the inputs (default: /in)")
+    run = commands.add_parser("run", help="carry out the order in in/order.json; result on fd 3, progress on fd 4")
+    # Relative: a real cell starts in `/`, its twin without a wall in a folder of its own.
+    run.add_argument("--inputs", type=Path, default=Path("in"), help="folder of the inputs (default: in)")
     run.set_defaults(command=_run)
     catalogue = commands.add_parser("catalogue", help="write the catalogue of checks")
     catalogue.add_argument("--out", type=Path, required=True, help="file to write, or - for standard output")

@@ -19,9 +19,13 @@ from checks.clusterability.check import Clusterability
 from checks.errors import ChecksError
 from checks.memory import model_facts
 from checks.organisms.comparison import comparison_pairs
+from checks.truth_probe.check import TruthProbe
 from sandbox.reader.digest import tree_sha256
 
-CHECKS: tuple[type[Check], ...] = (Clusterability,)
+CHECKS: tuple[type[Check], ...] = (
+    Clusterability,
+    TruthProbe,
+)
 
 CATALOGUE: Mapping[str, type[Check]] = {check.name: check for check in CHECKS}
 """Checks by name: one name a line, no discovery."""

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -77,13 +78,7 @@ def carry_out(
         traceback.print_exc(file=sys.stderr)
         decisions += _told_of(why)
         return _all_refused(order, asked, decisions, why.code)
-    for one in asked:
-        if one.answer is None and one.check is not None and one.needs is not None:
-            name, needs = one.check.name, one.needs
-            seen = evidence(
-                facts, check=name, seed=order.seed, needs=needs, swept=swept, weights=weights, rows=one.rows
-            )
-            one.answer = ask(one.check, seen, on_step=on_step)
+    _ask_all(asked, facts, swept, weights, order.seed, on_step)
     return Result(
         nonce=order.nonce,
         answers=tuple(one.answer for one in asked if one.answer is not None),
@@ -187,6 +182,30 @@ def _look(
             if one.answer is None and one.check is not None and one.needs is not None and one.needs.sites:
                 one.answer = failed(one.check, "sweep")
         return NOTHING, weights
+
+
+def _ask_all(
+    asked: Sequence[Asked],
+    facts: ModelFacts,
+    swept: Swept,
+    weights: Mapping[str, Any],
+    seed: int,
+    on_step: Told,
+) -> None:
+    """Ask each check that is still without an answer; progress is told over all of them."""
+    still = [(one, one.check, one.needs) for one in asked if one.answer is None]
+    ready = [(one, check, needs) for one, check, needs in still if check is not None and needs is not None]
+    owed = Counter({"measuring": len(ready), "judging": len(ready)})
+    owed["controls"] = sum(len(check.controls) for _, check, _ in ready)
+    before: Counter[str] = Counter()
+
+    def told(step: str, done: int, _owed: int) -> None:
+        on_step(step, before[step] + done, owed[step])
+
+    for one, check, needs in ready:
+        seen = evidence(facts, check=check.name, seed=seed, needs=needs, swept=swept, weights=weights, rows=one.rows)
+        one.answer = ask(check, seen, on_step=told)
+        before.update(measuring=1, judging=1, controls=len(check.controls))
 
 
 def _all_refused(order: Order, asked: Sequence[Asked], decisions: Sequence[Decision], code: str) -> Result:

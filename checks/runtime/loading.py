@@ -97,7 +97,9 @@ def _go_offline() -> None:
 
 def _stage(stage: Path, config: Mapping[str, Any], tensors: Sequence[TensorEntry], files: Mapping[str, Path]) -> None:
     """Lay out config, shards and an index of our own making: no other file of the model reaches the loader."""
-    (stage / CONFIG).write_text(json.dumps(config, sort_keys=True))
+    # Nothing is generated; the loader's own default for these tokens may lie outside the vocabulary.
+    unused = {"bos_token_id": None, "eos_token_id": None}
+    (stage / CONFIG).write_text(json.dumps({**config, **unused}, sort_keys=True))
     held = sorted({tensor.file for tensor in tensors})
     shards = {file: f"model-{number:05d}-of-{len(held):05d}.safetensors" for number, file in enumerate(held, start=1)}
     for file, shard in shards.items():

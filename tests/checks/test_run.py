@@ -57,6 +57,13 @@ def test_a_run_is_answered_and_survives_the_wall(model: Path) -> None:
     assert {step for step, _, _ in told} == set(STEPS)
 
 
+def test_progress_counts_over_all_checks(model: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    run(model, None, asked(), asked(control_low="0.1"), on_step=lambda *step: told.append(step))
+    for step in ("measuring", "controls", "judging"):
+        assert [(done, owed) for name, done, owed in told if name == step] == [(0, 2), (1, 2), (1, 2), (2, 2)]
+
+
 def test_two_runs_give_the_same_bytes(model: Path) -> None:
     assert write_result(run(model)) == write_result(run(model))
 
