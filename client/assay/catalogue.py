@@ -142,8 +142,16 @@ def parse_entry(value: Any, at: str = "") -> CheckEntry:
             raise Malformed("catalogue_form", f"{at}/{field}", "a list is missing")
     if not isinstance(value.get("params"), dict):
         raise Malformed("catalogue_form", f"{at}/params", "a JSON Schema is missing")
+    for field in ("access", "words", "reasons"):
+        _check_words(value[field], f"{at}/{field}")
     for field in ("controls", "metrics", "data_roles"):
         for index, item in enumerate(value[field]):
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise Malformed("catalogue_form", f"{at}/{field}/{index}", "an object with a name is missing")
+            _check_words(item.get("labels", []), f"{at}/{field}/{index}/labels")
     return CheckEntry(value)
+
+
+def _check_words(value: Any, at: str) -> None:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Malformed("catalogue_form", at, "expected a list of words")
