@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import hashlib
-import ipaddress
 import json
 import secrets
 import shutil
@@ -19,10 +17,6 @@ import grpc
 import pytest
 from assay import canonical, catalogue
 from assay.api.v1 import audits_pb2, audits_pb2_grpc, blobs_pb2, blobs_pb2_grpc
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
@@ -32,6 +26,7 @@ from service.blobs import LocalBlobs
 from service.store.engine import Store, open_store
 from service.store.migrations import migrate
 from service.store.principals import put_principal
+from tests.service.api.pki import make_certificates
 
 S = TypeVar("S")
 
@@ -101,44 +96,8 @@ CATALOGUE = catalogue.parse(
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
-    names = ("server", *PRINCIPALS, "stranger", "nobody")
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca = _certify(folder, "ca", ca_key, None, [])
-    for name in names:
-        uri = x509.UniformResourceIdentifier(f"assay:principal:{name}")
-        local = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        places: list[x509.GeneralName] = {"server": local, "nobody": [x509.DNSName("nobody")]}.get(name, [uri])
-        _certify(folder, name, ec.generate_private_key(ec.SECP256R1()), (ca, ca_key), places)
+    make_certificates(folder, tuple(PRINCIPALS))
     return folder
-
-
-def _certify(
-    folder: Path,
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None,
-    places: list[x509.GeneralName],
-) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-    )
-    if places:
-        builder = builder.add_extension(x509.SubjectAlternativeName(places), critical=False)
-    made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
-    (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / f"{name}.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return made
 
 
 @pytest.fixture(scope="session")
@@ -202,7 +161,7 @@ class House:
         """Store small bytes for a principal's tenant."""
         digest = digest_of(data)
         reply = await self.stub(blobs_pb2_grpc.BlobsStub, principal).BatchUpdateBlobs(
-            blobs_pb2.BatchUpdateBlobsRequest(blobs=[{"digest": digest, "data": data}])
+            blobs_pb2.BatchUpdateBlobsRequest(blobs=[blob_of(data)])
         )
         assert [result.reason for result in reply.results] == [""]
         return digest
@@ -221,7 +180,9 @@ class House:
             "checks": [{"check": "checks/weigh"}],
             "nonce": secrets.token_bytes(32),
         }
-        return audits_pb2.SubmitAuditRequest(request_id=str(uuid.uuid4()), audit={**audit, **changes})
+        return audits_pb2.SubmitAuditRequest(
+            request_id=str(uuid.uuid4()), audit=audits_pb2.Audit(**{**audit, **changes})
+        )
 
     async def submit(self, principal: str = "ada", **changes: Any) -> Any:
         request = await self.submission(principal, **changes)
@@ -257,6 +218,10 @@ async def house(tmp_path: Path, certificates: Path, empty_database: Path) -> Asy
 
 def digest_of(data: bytes) -> blobs_pb2.Digest:
     return blobs_pb2.Digest(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def blob_of(data: bytes, digest: blobs_pb2.Digest | None = None) -> blobs_pb2.BatchUpdateBlobsRequest.Blob:
+    return blobs_pb2.BatchUpdateBlobsRequest.Blob(digest=digest or digest_of(data), data=data)
 
 
 def manifest_of(files: dict[str, bytes]) -> bytes:

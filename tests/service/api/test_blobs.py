@@ -9,7 +9,7 @@ import pytest
 from assay.api.v1 import blobs_pb2, blobs_pb2_grpc
 
 from service.store.listings import ReportFile
-from tests.service.api.conftest import House, digest_of, told
+from tests.service.api.conftest import House, blob_of, digest_of, told
 from tests.service.api.finish import complete
 
 
@@ -62,9 +62,9 @@ async def test_each_blob_of_a_batch_is_judged_alone(house: House) -> None:
     reply = await stub.BatchUpdateBlobs(
         blobs_pb2.BatchUpdateBlobsRequest(
             blobs=[
-                {"digest": wrong, "data": b"other"},
-                {"digest": good, "data": b"good"},
-                {"digest": blobs_pb2.Digest(sha256=short.sha256, size=3), "data": b"long"},
+                blob_of(b"other", wrong),
+                blob_of(b"good"),
+                blob_of(b"long", blobs_pb2.Digest(sha256=short.sha256, size=3)),
             ]
         )
     )
@@ -75,7 +75,7 @@ async def test_each_blob_of_a_batch_is_judged_alone(house: House) -> None:
 async def test_batch_over_three_mebibytes_is_refused_whole(house: House) -> None:
     stub = house.stub(blobs_pb2_grpc.BlobsStub)
     half = os.urandom((3 << 20) // 2 + 1)
-    request = blobs_pb2.BatchUpdateBlobsRequest(blobs=[{"digest": digest_of(half), "data": half}] * 2)
+    request = blobs_pb2.BatchUpdateBlobsRequest(blobs=[blob_of(half)] * 2)
     answer = await told(stub.BatchUpdateBlobs(request))
     assert (answer.code, answer.reason) == ("INVALID_ARGUMENT", "BATCH_TOO_LARGE")
     assert list((await _missing(house, "ada", digest_of(half))).missing) == [digest_of(half)]
@@ -85,7 +85,7 @@ async def test_full_disk_refuses_uploads_before_the_bytes(house: House) -> None:
     await house.stop()
     await house.start(disk_floor_bytes=1 << 60)
     stub = house.stub(blobs_pb2_grpc.BlobsStub)
-    request = blobs_pb2.BatchUpdateBlobsRequest(blobs=[{"digest": digest_of(b"x"), "data": b"x"}])
+    request = blobs_pb2.BatchUpdateBlobsRequest(blobs=[blob_of(b"x")])
     answer = await told(stub.BatchUpdateBlobs(request))
     assert (answer.code, answer.reason) == ("RESOURCE_EXHAUSTED", "DISK_FULL")
     assert answer.details["QuotaFailure"].violations[0].subject == "disk"

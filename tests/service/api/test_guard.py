@@ -91,8 +91,8 @@ async def test_every_method_and_role_obeys_the_table(house: House) -> None:
             for method in service.methods:
                 path = f"/{service.full_name}/{method.name}"
                 streams_in = bool(method.client_streaming)
-                make = channel.stream_stream if streams_in else channel.unary_stream
-                call: Any = make(path)(iter([b""]) if streams_in else b"")
+                make: Any = channel.stream_stream if streams_in else channel.unary_stream
+                call = make(path)(iter([b""]) if streams_in else b"")
                 answer = await _outcome(call)
                 if role in ACCESS[path]:
                     assert answer != "NOT_PERMITTED", path

@@ -285,7 +285,8 @@ async def test_busy_store_at_the_end_does_not_cost_the_bytes(house: House, monke
     from service.store import uploads as rows
 
     data = os.urandom(2 * MIB)
-    complete, failures = rows.complete_upload, []
+    complete = rows.complete_upload
+    failures: list[int] = []
 
     def busy_once(*arguments: Any) -> None:
         if not failures:

@@ -24,7 +24,7 @@ def _watch(house: House, name: str, after: int = 0, principal: str = "ada") -> A
 
 async def _take(call: Any, count: int) -> list[Any]:
     """Read so many numbered events, passing over keepalives."""
-    found = []
+    found: list[Any] = []
     while len(found) < count:
         event = await call.read()
         assert event is not grpc.aio.EOF
