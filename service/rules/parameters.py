@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from assay import canonical
 from assay.errors import Malformed
 from assay.result import DECIMAL, canonical_decimal
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
 from service.rules.names import shown
@@ -123,10 +123,13 @@ def _walk(value: Any, level: int) -> None:
 
 
 def _as_decimal(value: Any, rule: Mapping[str, Any]) -> Any:
-    """Let a whole number stand for a decimal string where the schema's default shows that one is wanted."""
+    """Bring what is meant as a decimal into its one canonical spelling; let a whole number stand for one."""
     default = rule.get("default")
-    wants_decimal = rule.get("type") == "string" and isinstance(default, str) and DECIMAL.fullmatch(default)
-    return str(value) if wants_decimal and type(value) is int else value
+    looks_decimal = rule.get("type") == "string" and isinstance(default, str) and DECIMAL.fullmatch(default)
+    if rule.get("format") != "decimal" and not looks_decimal:
+        return value
+    text = str(value) if type(value) is int else value
+    return canonical_decimal(text) if isinstance(text, str) and DECIMAL.fullmatch(text) else value
 
 
 def _unknown(name: str, properties: Mapping[str, Any]) -> str:
@@ -137,10 +140,26 @@ def _unknown(name: str, properties: Mapping[str, Any]) -> str:
 
 
 def _invalid(parameters: dict[str, Any], schema: Mapping[str, Any]) -> Iterator[Wrong]:
-    errors: list[ValidationError] = list(Draft202012Validator(dict(schema)).iter_errors(parameters))
+    errors: list[ValidationError] = list(_VALIDATOR(dict(schema)).iter_errors(parameters))
     for error in sorted(errors, key=lambda one: [str(part) for part in one.absolute_path]):
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in error.absolute_path)
         yield path, _sentence(error)
+
+
+def _below(_validator: Any, limit: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    if isinstance(value, str) and DECIMAL.fullmatch(value) and Decimal(value) < Decimal(limit):
+        yield ValidationError(f"{value} is below the minimum {limit}")
+
+
+def _above(_validator: Any, limit: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    if isinstance(value, str) and DECIMAL.fullmatch(value) and Decimal(value) > Decimal(limit):
+        yield ValidationError(f"{value} is above the maximum {limit}")
+
+
+_VALIDATOR: Any = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, {"decimalMinimum": _below, "decimalMaximum": _above}
+)
+"""JSON Schema knows bounds of numbers only; a decimal string's stand in `decimalMinimum` and `decimalMaximum`."""
 
 
 def _sentence(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from assay import canonical
+from assay import canonical, catalogue
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "threshold": {"type": "string", "default": "0.5"},
+        "share": {"type": "string", "format": "decimal", "decimalMinimum": "0.1", "decimalMaximum": "1"},
         "draws": {"type": "integer", "default": 100, "minimum": 10, "maximum": 1000},
         "layers": {
             "anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}, "maxItems": 4}],
@@ -37,7 +38,16 @@ def test_nothing_given_is_every_default() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("0.05", "0.05"), ("0.50", "0.5"), ("1e-3", "0.001"), ("1.0", "1"), ("-0.0", "0"), ("2", "2"), ("25E-2", "0.25")],
+    [
+        ("0.05", "0.05"),
+        ("0.50", "0.5"),
+        ("1e-3", "0.001"),
+        ("1.0", "1"),
+        ("-0.0", "0"),
+        ("2", "2"),
+        ("25E-2", "0.25"),
+        ('"0.050"', "0.05"),
+    ],
 )
 def test_fraction_becomes_its_exact_decimal_string(text: str, expected: str) -> None:
     found, wrong = read_parameters(f'{{"threshold": {text}}}', SCHEMA)
@@ -68,6 +78,8 @@ def test_misspelt_parameter_names_the_nearest() -> None:
         ('{"name": 5}', ".name", "is not of type string"),
         ('{"layers": [1, "x"]}', ".layers", "not valid under any"),
         ('{"layers": [1,2,3,4,5]}', ".layers", "not valid under any"),
+        ('{"share": 0.09}', ".share", "0.09 is below the minimum 0.1"),
+        ('{"share": "1.5"}', ".share", "1.5 is above the maximum 1"),
         ('{"draws": true}', ".draws", "is not of type integer"),
     ],
 )
@@ -119,3 +131,16 @@ def test_any_text_is_answered_and_what_is_accepted_is_canonical(text: str) -> No
 def test_each_unknown_name_is_told_once(unknown: dict[str, Any]) -> None:
     _, wrong = read_parameters(json.dumps(unknown), SCHEMA)
     assert sorted(path for path, _ in wrong) == sorted(f".{name}" for name in unknown)
+
+
+def test_shipped_catalogue_accepts_its_own_defaults_and_names_a_misspelling() -> None:
+    """The real schemas, as the checks generate them."""
+    for entry in catalogue.load().checks:
+        found, wrong = read_parameters("", entry.params)
+        assert not wrong
+        assert found.keys() == entry.params["properties"].keys()
+        again, wrong = read_parameters(canonical.dumps(found).decode(), entry.params)
+        assert (again, wrong) == (found, [])
+        name = max(found, key=len)
+        _, wrong = read_parameters(json.dumps({name[:-1]: 1}), entry.params)
+        assert f"did you mean {name!r}?" in wrong[0][1]
