@@ -260,6 +260,36 @@ def test_model_files_are_compared_both_ways(forge: Forge) -> None:
     assert failing(look(forge, report, model_dir=model / "nowhere")) == [("V09", "unknown")]
 
 
+@pytest.mark.parametrize("name", [".gitattributes", ".cache/x.bin", "README.md", "pairs.jsonl", "LICENSE", "img/a.png"])
+def test_files_beside_a_model_are_listed(forge: Forge, name: str) -> None:
+    report, path = forge.report(), forge.model_dir / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    seen = look(forge, report)
+    assert seen.outcome == "verified"
+    assert any(name in item for item in seen.not_checked)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "modeling.py",
+        "b.safetensors",
+        "a/c.safetensors",
+        "adapter_config.json",
+        "x.jinja",
+        "s",
+        "a/b/c.so",
+    ],
+)
+def test_anything_else_that_was_not_audited_is_wrong(forge: Forge, name: str) -> None:
+    report, path = forge.report(), forge.model_dir / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(b"")
+    assert failing(look(forge, report)) == [("V09", "wrong")]
+
+
 def test_a_weaker_catalogue_entry_than_the_shipped_one(forge: Forge) -> None:
     strict = forged_entry(controls=[*forge.entry.raw["controls"], {"name": "RandomWeights", "kind": "null"}])
     report = forge.report()

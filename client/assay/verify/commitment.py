@@ -1,4 +1,4 @@
-"""V06 to V09: what was registered before the run, and the bytes it is about."""
+"""V06 to V08: what was registered before the run, and the bytes it is about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from assay import canonical, manifest, moments, request
 from assay.errors import Malformed, Wrong, shown
-from assay.verify.case import Case, NotAsked
+from assay.verify.case import Case
 
 SKEW = timedelta(minutes=5)
 """How far the signer's clock may be ahead of the reader's."""
@@ -96,28 +96,3 @@ def check_subjects(case: Case) -> str:
         raise Wrong(f"manifest and subjects differ at {shown(stray[0][0])}")
     case.manifest = listed
     return f"model {digest[:8]}… of {len(owed)} files is the subject"
-
-
-def check_model_files(case: Case) -> str:
-    """V09: hash every file of the reader's own copy of the model, compare both ways."""
-    if case.model_dir is None:
-        raise NotAsked("model files not checked (pass --model DIR)")
-    assert case.manifest is not None
-    owed = {file.path: file for file in case.manifest.files}
-    try:
-        present = set(manifest.list_files(case.model_dir))
-        _compare_names(set(owed), present)
-        found = manifest.build(case.model_dir)
-    except Malformed as error:
-        raise Wrong(f"the model directory is not the audited model: {error}") from None
-    for file in found.files:
-        if owed.get(file.path) != file:
-            raise Wrong(f"{shown(file.path)} differs: {file.sha256[:16]}…, audited was {owed[file.path].sha256[:16]}…")
-    return f"{len(found.files)} model files hashed, {found.size} bytes, all equal"
-
-
-def _compare_names(owed: set[str], present: set[str]) -> None:
-    if missing := sorted(owed - present):
-        raise Wrong(f"{len(missing)} model files are missing, the first is {shown(missing[0])}")
-    if extra := sorted(present - owed):
-        raise Wrong(f"{len(extra)} files are no part of the audited model, the first is {shown(extra[0])}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from assay.errors import AssayError, CouldNotTell, MachineFailed, Malformed, Wrong
-from assay.verify import answers, commitment, envelope, recompute
+from assay.verify import answers, commitment, envelope, model_files, recompute
 from assay.verify.case import Case, NotAsked
 from assay.verify.outcome import Status, Step, Verification
 
@@ -43,7 +43,7 @@ STEPS = (
     Rule("V06", ("V04",), commitment.check_registration),
     Rule("V07", ("V06",), commitment.check_request),
     Rule("V08", ("V04",), commitment.check_subjects),
-    Rule("V09", ("V08",), commitment.check_model_files),
+    Rule("V09", ("V08",), model_files.check_model_files),
     Rule("V10", ("V06",), answers.check_completeness),
     Rule("V11", ("V04",), answers.check_artefacts),
     Rule("V12", ("V10",), recompute.recompute),  # validity needs the catalogue entries that V10 found
