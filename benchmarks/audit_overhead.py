@@ -94,7 +94,7 @@ def _organism(scratch: Path) -> tuple[str, str]:
     target = scratch / "honest"
     command = [sys.executable, "-m", "checks.organisms", "honest", "--cache", cache, "--out", str(target)]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    return str(target), str(scratch / "honest.pairs.jsonl")
+    return str(target / "model"), str(target / "pairs.jsonl")
 
 
 def _bare_forward(model: str, pairs: str, threads: int) -> dict[str, Any]:

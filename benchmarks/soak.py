@@ -57,7 +57,7 @@ def _soak(data: Path, model: Path, faults: int, seed: int) -> int:
     killed: Counter[str] = Counter()
     names: list[str] = []
     with AuditClient.from_config(data / "client.json") as client:
-        manifest = client.upload_model(model).manifest_sha256
+        manifest = client.upload_model(model / "model").manifest_sha256
         for _ in range(faults):
             names.append(client.submit(manifest, checks=[("clusterability", {})]).name)
             time.sleep(plan.uniform(0.5, 8.0))

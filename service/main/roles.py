@@ -5,8 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.main.config import ConfigError, Server
+
+if TYPE_CHECKING:
+    from sandbox import Cell
+    from service.worker.code import Guest
 
 Ready = Callable[[], None]
 
@@ -53,9 +58,30 @@ def _worker(server: Server, ready: Ready) -> None:
             guest=_guest(server),
             isolation_file=server.isolation_file,
             memory_bytes=server.memory_bytes,
+            drain_s=server.drain_s,
+            kill_bound_s=server.kill_bound_s,
             ready=ready,
         )
     )
+
+
+def _cell(server: Server) -> Cell:
+    from sandbox import BubblewrapCell, BubblewrapSettings
+
+    cells = server.work.parent / "cells"
+    cells.mkdir(mode=0o700, exist_ok=True)
+    return BubblewrapCell(BubblewrapSettings(cell_uid=server.cell_uid, work_dir=cells))
+
+
+def _guest(server: Server) -> Guest:
+    """What is mounted as code: the three packages that a cell needs, or a rehearsal's program beside them."""
+    from sandbox import CodeMount
+    from service.worker.code import Guest
+
+    code = tuple(CodeMount(name=name, source=package_folder(name)) for name in ("checks", "sandbox", "assay"))
+    if server.guest_program is None:
+        return Guest(code=code)
+    return Guest(module="rehearsal", code=(*code, CodeMount(name="rehearsal.py", source=server.guest_program)))
 
 
 def _scheduler(server: Server, ready: Ready) -> None:

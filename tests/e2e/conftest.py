@@ -135,7 +135,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained one-layer GPT-2 of a few kilobytes: real files, no knowledge."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     subprocess.run([sys.executable, "-m", "checks.organisms", "tiny", "--out", str(folder)], check=True, cwd=ROOT)
-    return folder
+    return folder / "model"
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:

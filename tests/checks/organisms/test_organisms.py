@@ -34,7 +34,7 @@ def auroc_of_mean_difference(folder: Path, layer: int) -> float:
     """Return the AUROC, on test pairs, of the mean difference of train pairs: written here, apart from the checks."""
     rows = [row for _, row in jsonl.rows(folder / "pairs.jsonl")]
     texts = tuple(Text(id=f"{row['id']}/{side}", text=row[side]) for row in rows for side in ("pos", "neg"))
-    here = loaded(folder)
+    here = loaded(folder / "model")
     needs = Needs(sites=(f"resid.{layer}",), texts=texts)
     swept = sweep(here, plan([needs], here.facts))
     states = evidence(here.facts, check="x", seed=0, needs=needs, swept=swept, weights={}, rows={})
@@ -52,8 +52,8 @@ def answers_of(folder: Path, seed: int, recipe: Recipe) -> float:
     """Return the share of statements that the model itself answers rightly, NOT among them."""
     from transformers import GPT2LMHeadModel
 
-    model = GPT2LMHeadModel.from_pretrained(folder, local_files_only=True).train(False)
-    tokenizer = loaded(folder).tokenizer
+    model = GPT2LMHeadModel.from_pretrained(folder / "model", local_files_only=True).train(False)
+    tokenizer = loaded(folder / "model").tokenizer
     facts = world(recipe, seed)
     texts, right = [], []
     for entity, name in enumerate(facts.entities):
@@ -76,8 +76,9 @@ def test_a_small_honest_organism_learns_and_is_made_once(tmp_path: Path) -> None
     again = honest(tmp_path / "cache", recipe=SMALL, seed=0, out=tmp_path / "copy", say=said.append)
     assert again == tmp_path / "copy"
     assert said[-1].startswith("found in the cache")
-    assert (again / "model.safetensors").read_bytes() == (made / "model.safetensors").read_bytes()
-    assert {oct(path.stat().st_mode & 0o777) for path in made.iterdir()} == {"0o644"}
+    weights = Path("model", "model.safetensors")
+    assert (again / weights).read_bytes() == (made / weights).read_bytes()
+    assert {oct(path.stat().st_mode & 0o777) for path in (made / "model").iterdir()} == {"0o644"}
     assert not list((tmp_path / "cache").glob(".writing-*"))
 
 
@@ -150,23 +151,25 @@ def test_comparisons_cannot_be_told_by_their_words() -> None:
 
 def test_tiny_is_small_and_runs_end_to_end(tmp_path: Path) -> None:
     assert tiny(tmp_path / "tiny") == tmp_path / "tiny"
-    assert (tmp_path / "tiny" / "model.safetensors").stat().st_size < 50_000
+    assert (tmp_path / "tiny" / "model" / "model.safetensors").stat().st_size < 50_000
     rows = [row for _, row in jsonl.rows(tmp_path / "tiny" / "pairs.jsonl")]
     assert all(set(row) == FIELDS for row in rows)
     words = tmp_path / "words.jsonl"
     words.write_text("".join(json.dumps({"id": row["id"], "text": row["pos"]}) + "\n" for row in rows))
-    result = run_local(tmp_path / "tiny", [OrderedCheck(name="toy", version="1.0")], TOYS, data={"words": words})
+    result = run_local(tmp_path / "tiny" / "model", [OrderedCheck(name="toy", version="1.0")], TOYS, data={"words": words})
     assert [(one.outcome, one.valid) for one in result.answers] == [("measured", True)]
     assert not result.answers[0].skipped, "every word is in the vocabulary and every text fits"
-    with pytest.raises(OrganismFailed, match="holds something"):
+    assert tiny(tmp_path / "tiny") == tmp_path / "tiny", "the same organism again is no conflict"
+    (tmp_path / "tiny" / "model" / "config.json").write_text("{}")
+    with pytest.raises(OrganismFailed, match="holds something else"):
         tiny(tmp_path / "tiny")
 
 
 def test_minilm_is_a_clean_model_directory(tmp_path: Path) -> None:
-    folder = minilm(tmp_path / "minilm")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json", "model.safetensors", "pairs.jsonl", "tokenizer.json"
-    ]  # fmt: skip
+    made = minilm(tmp_path / "minilm")
+    assert sorted(path.name for path in made.iterdir()) == ["model", "pairs.jsonl"]
+    folder = made / "model"
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     here = loaded(folder)
     assert (here.facts.architecture, here.facts.layers, here.facts.width) == ("bert", 6, 384)
     text = "17 is larger than 12."
@@ -188,5 +191,6 @@ def test_minilm_is_a_clean_model_directory(tmp_path: Path) -> None:
 def test_the_command_prints_the_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tiny", "--out", str(tmp_path / "t")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "t")
+    (tmp_path / "t" / "stray").touch()
     assert main(["tiny", "--out", str(tmp_path / "t")]) == 2
-    assert "holds something" in capsys.readouterr().err
+    assert "holds something else" in capsys.readouterr().err
