@@ -110,10 +110,14 @@ def _files(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     files = answer.get("files")
     if not isinstance(files, list) or not files or not answer.get("key_id") or not answer.get("directory"):
         raise SignerRefused("SIGNER_REFUSED", "the signer's seal names no directory, no files or no key")
-    for file in files:
-        if check_path(file.get("path")) or not is_sha256(file.get("sha256")) or not isinstance(file.get("size"), int):
-            raise SignerRefused("SIGNER_REFUSED", "a file of the signer's seal has no path, digest or size")
+    if not all(isinstance(file, dict) and _is_file(file) for file in files):
+        raise SignerRefused("SIGNER_REFUSED", "a file of the signer's seal has no path, digest or size")
     return [{"path": file["path"], "sha256": file["sha256"], "size": file["size"]} for file in files]
+
+
+def _is_file(file: Mapping[str, Any]) -> bool:
+    named = check_path(file.get("path")) is None and is_sha256(file.get("sha256"))
+    return named and isinstance(file.get("size"), int)
 
 
 def _note_blob(connection: Connection, file: Mapping[str, Any]) -> None:

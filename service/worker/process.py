@@ -59,6 +59,8 @@ class WorkerSettings:
     kill_bound_s: float | None = None
     """How long a kill may take; None derives it from the lease, at most the sandbox's 5 s."""
     backoff_base_ms: int = BACKOFF_BASE_MS
+    catalogue_file: Path = catalogue.FILE
+    """Which checks exist; by default the one that the client ships."""
     ready: Callable[[], None] = lambda: None
     """Called once, when isolation has been proven or found missing."""
 
@@ -166,7 +168,7 @@ def _bench(settings: WorkerSettings, store: Store, drain: Drain) -> Bench:
         blobs=LocalBlobs(settings.blob_dir),
         cell=settings.cell,
         guest=settings.guest,
-        catalogue=catalogue.load(),
+        catalogue=catalogue.load(settings.catalogue_file),
         work_dir=settings.work_dir,
         worker=f"{socket.gethostname()}:{os.getpid()}"[:64],
         lease_s=settings.lease_s,

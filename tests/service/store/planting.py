@@ -15,7 +15,7 @@ from service.store.engine import Store, now_ms, open_store
 from service.store.events import append_event
 from service.store.jobs import Ending, Lease, finalise, lease
 from service.store.migrations import migrate
-from service.store.outbox import owe
+from service.store.outbox import owe, owed, settle
 from service.store.tables import audit, job
 
 SHA = "ab" * 32
@@ -69,6 +69,8 @@ def registered(store: Store, n: int = 0, **values: Any) -> str:
     with store.begin() as connection:
         key = submit(connection, n, **values)
         register(connection, key, registration(values.get("request_sha256", SHA)))
+        for debt in owed(connection, ("register",)):
+            settle(connection, debt.id)
     return key
 
 

@@ -103,7 +103,7 @@ def test_a_whole_life_is_told_gapless(store: Store) -> None:
     assert (seen.state, seen.outcome, seen.reports) == (AuditState.COMPLETED, "MEASURED", (1,))
     times = [seen.submitted_at, seen.registered_at, seen.started_at, seen.ended_at]
     assert times == sorted(times)  # type: ignore[type-var]
-    assert owed_kinds(store) == ["register", "publish", "sign"]
+    assert owed_kinds(store) == ["publish", "sign"]
 
 
 def test_zombie_worker_finalises_nothing(store: Store) -> None:
