@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import ipaddress
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
-
 from assay.api.v1 import (
     audits_pb2,
     audits_pb2_grpc,
@@ -138,6 +138,8 @@ class Audits(audits_pb2_grpc.AuditsServicer):
         self.connections: list[list[Any] | str] = []
         """Each watch plays one: events, then the end; a text among them ends it with that code."""
         self.watched_after: list[int] = []
+        self.hold = False
+        """Watches stay open after their events."""
         self.refusal: tuple[Any, ...] | None = None
         self.outcome = audits_pb2.Audit.OUTCOME_MEASURED
         self.state = audits_pb2.Audit.STATE_COMPLETED
@@ -188,6 +190,8 @@ class Audits(audits_pb2_grpc.AuditsServicer):
             if isinstance(item, str):
                 abort(context, item, "SHUTTING_DOWN")
             yield item
+        while self.hold and context.is_active():
+            time.sleep(0.02)
 
 
 class Checks(checks_pb2_grpc.ChecksServicer):
@@ -207,15 +211,29 @@ class Checks(checks_pb2_grpc.ChecksServicer):
         )
         return checks_pb2.ListChecksResponse(checks=[check])
 
+    def GetCheck(self, request: Any, context: grpc.ServicerContext) -> Any:
+        abort(context, "NOT_FOUND", "UNKNOWN_CHECK")
+
 
 class Models(models_pb2_grpc.ModelsServicer):
     def CreateModel(self, request: Any, context: grpc.ServicerContext) -> Any:
         return models_pb2.Model(name=f"models/{request.manifest_sha256}")
 
+    def GetModel(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return models_pb2.Model(name=request.name)
+
+    def ListModels(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return models_pb2.ListModelsResponse()
+
 
 class Capabilities(capabilities_pb2_grpc.CapabilitiesServicer):
+    def __init__(self) -> None:
+        self.isolation, self.detail = "bubblewrap", ""
+
     def GetCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return capabilities_pb2.GetCapabilitiesResponse(api_version="1.0", digest_function="sha256", isolation="none")
+        return capabilities_pb2.GetCapabilitiesResponse(
+            api_version="1.0", digest_function="sha256", isolation=self.isolation, isolation_detail=self.detail
+        )
 
 
 class Reports(reports_pb2_grpc.ReportsServicer):
@@ -229,6 +247,9 @@ class Reports(reports_pb2_grpc.ReportsServicer):
         self.files = [
             (str(file.relative_to(directory)), file.read_bytes()) for file in directory.rglob("*") if file.is_file()
         ]
+
+    def ListReports(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return reports_pb2.ListReportsResponse()
 
     def GetReport(self, request: Any, context: grpc.ServicerContext) -> Any:
         if not self.files:
@@ -250,6 +271,7 @@ class Fake:
     audits: Audits
     checks: Checks
     reports: Reports
+    capabilities: Capabilities
     stop: Callable[[], None] = field(repr=False)
 
     def client_config(self) -> ClientConfig:
@@ -271,6 +293,7 @@ def start(folder: Path) -> Fake:
             )
         ),
         "reports": Reports(blobs),
+        "capabilities": Capabilities(),
     }
     server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 4 * 2**20)])
     blobs_pb2_grpc.add_BlobsServicer_to_server(blobs, server)
@@ -278,7 +301,7 @@ def start(folder: Path) -> Fake:
     checks_pb2_grpc.add_ChecksServicer_to_server(parts["checks"], server)  # type: ignore[arg-type]
     reports_pb2_grpc.add_ReportsServicer_to_server(parts["reports"], server)  # type: ignore[arg-type]
     models_pb2_grpc.add_ModelsServicer_to_server(Models(), server)
-    capabilities_pb2_grpc.add_CapabilitiesServicer_to_server(Capabilities(), server)
+    capabilities_pb2_grpc.add_CapabilitiesServicer_to_server(parts["capabilities"], server)  # type: ignore[arg-type]
     credentials = grpc.ssl_server_credentials(
         [(tls["key"].read_bytes(), tls["certificate"].read_bytes())], tls["ca"].read_bytes(), require_client_auth=True
     )

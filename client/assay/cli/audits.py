@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.options import TIMEOUT_S, AuditName, Config, Json, TimeoutS, connect
+from assay.cli.options import TIMEOUT_S, AuditName, Config, Json, TimeoutS, connect, greet
 from assay.cli.screen import SCREEN, clean
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def watch(
     from assay.cli.progress import teller
     from assay.remote.values import plain
 
-    with connect(config, timeout_s) as client, teller() as told:
+    with connect(config, timeout_s, patient=True) as client, teller() as told:
+        greet(client)
         ending = Ending(audit=follow(client, audit, told, after))
     if as_json:
         SCREEN.json({**plain(ending.audit), "audit": ending.audit.name, "exit": ending.code})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.screen import SCREEN, clean
 from assay.client_errors import refuse
 
 if TYPE_CHECKING:
@@ -22,13 +23,26 @@ AuditName = Annotated[str, typer.Argument(metavar="AUDIT", help="audits/{32 hex}
 ReportPath = Annotated[Path, typer.Argument(metavar="REPORT", help="A report directory, or its bundle.")]
 
 TIMEOUT_S = 30.0
+PATIENCE_S = 120.0
+"""How long a submission or a watch goes on while a service restarts. Short commands fail at once."""
 
 
-def connect(config: Path | None, timeout_s: float) -> AuditClient:
+def connect(config: Path | None, timeout_s: float, *, patient: bool = False) -> AuditClient:
     """Return a client of the service that the configuration names."""
     from assay.client import AuditClient
 
-    return AuditClient.from_config(config, timeout_s=timeout_s)
+    return AuditClient.from_config(config, timeout_s=timeout_s, patience_s=PATIENCE_S if patient else 0.0)
+
+
+def greet(client: AuditClient) -> None:
+    """Make first contact, without patience: a service that is not there is told at once.
+
+    Raises:
+        Unreachable, TimedOut, ServerRefused.
+    """
+    able = client.capabilities()
+    if able.isolation == "none":
+        SCREEN.note(f"Warning: no audit will start on this service now: {clean(able.isolation_detail, 400)}")
 
 
 def pair(option: str, text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.options import TIMEOUT_S, Config, Json, TimeoutS, connect, pair
+from assay.cli.options import TIMEOUT_S, Config, Json, TimeoutS, connect, greet, pair
 from assay.cli.reports import default_place
 from assay.cli.screen import SCREEN, bytes_text, clean
 from assay.client_errors import LocalInputRefused, Problem, ServerRefused, refuse
@@ -59,7 +59,8 @@ def submit(
     if report is not None and not wait:
         raise refuse("--report", "needs --wait; or fetch it later with `assay report`")
     _tell_left_out(order.model)
-    with connect(config, timeout_s) as client, teller() as told:
+    with connect(config, timeout_s, patient=True) as client, teller() as told:
+        greet(client)
         uploaded, audit = _send(client, order, limits, request_id or str(uuid.uuid4()), told)
         SCREEN.note(f"submitted {clean(audit.name)}")
         if not wait:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # ships no stubs
 
@@ -54,7 +55,7 @@ def _details(error: grpc.RpcError) -> Mapping[str, Any]:
                         message = kind()
                         if packed.Is(message.DESCRIPTOR) and packed.Unpack(message):
                             found[message.DESCRIPTOR.name] = message
-    except ValueError:
+    except DecodeError:
         return {}
     return found
 
