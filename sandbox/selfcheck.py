@@ -95,7 +95,7 @@ def proof(cell: BubblewrapCell, rows: list[Row]) -> Proof:
         for row in rows:
             if row.word == word:
                 raise CellRefused(code, f"{row.id}: {row.observed}")
-    sources = PROBES.read_bytes() + Path(__file__).read_bytes()
+    sources = b"".join(path.read_bytes() for path in (PROBES, PROBES.with_name("ground.py"), Path(__file__)))
     return Proof(
         backend="bubblewrap",
         version=cell.version(),
