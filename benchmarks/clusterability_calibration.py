@@ -45,10 +45,8 @@ def sparse(share: float) -> Draw:
 
 
 def rounded(rng: np.random.Generator) -> np.ndarray:
-    """Return Gaussian noise rounded to fifteen levels."""
-    noise = rng.standard_normal(SHAPE)
-    step = np.abs(noise).max() / 7
-    return np.asarray(np.rint(noise / step))
+    """Return Gaussian noise rounded to fifteen levels, as four-bit weights are; a sixth becomes zero."""
+    return np.asarray(np.clip(np.rint(rng.standard_normal(SHAPE) / 0.403), -7, 7))
 
 
 NOISE: dict[str, Draw] = {

@@ -136,7 +136,7 @@ class TruthProbe(Check):
             raise Refusal("too_few_anchors", (f"anchors:{int(split.anchor.sum())}:least:{ANCHORS_MIN}",))
         skipped = [Skipped(item=_named(item), reason=reason) for item, reason in (*whole.left_out, *lost)]
         layers = self._layers(evidence.facts)
-        states, faults = self._states(layers, drawn, rows, evidence)
+        states, faults = self._states(layers, drawn, rows, evidence, owed=2 * len(whole.pairs))
         if not states:
             raise Refusal("nothing_measurable", tuple(f"{one.item}:{one.reason}"[:128] for one in faults))
         numbers = self._probe(states, split, evidence)
@@ -188,7 +188,7 @@ class TruthProbe(Check):
         return bool(bands) and all(one.low <= one.value <= one.high for one in bands)
 
     def _states(
-        self, layers: Sequence[int], drawn: Plan, rows: np.ndarray, evidence: Evidence
+        self, layers: Sequence[int], drawn: Plan, rows: np.ndarray, evidence: Evidence, *, owed: int
     ) -> tuple[dict[int, PairActivations], list[Skipped]]:
         """Return the states of the layers that can be measured, and the other layers with their reasons."""
         template = np.unique([pair.template for pair in drawn.pairs], return_inverse=True)[1]
@@ -197,6 +197,9 @@ class TruthProbe(Check):
         faults: list[Skipped] = []
         for layer in layers:
             swept = evidence.activations(f"resid.{layer}")
+            if len(swept) != owed:
+                # Rows are told apart by their place alone: one text too many would pair states with wrong labels.
+                raise ValueError(f"layer {layer} has {len(swept)} states for {owed} texts")
             here = PairActivations(swept[0::2][rows], swept[1::2][rows], template, cluster)
             wrong = fault(here)
             if wrong is None:
