@@ -90,15 +90,19 @@ class Relay:
 
     def _perform(self, debt: Owed) -> None:
         try:
-            self._effects[debt.kind](debt)  # type: ignore[index]
-        except EXPECTED as why:
-            log.warning("%s is owed still: %s", debt.kind, why, extra={"audit": debt.audit})
-            self._postpone(debt, why)
-        except BaseException as death:
+            self._try(debt)
+        except BaseException as death:  # raised again by the next step, in the loop's own thread
             self._death = death
         finally:
             with self._lock:
                 self._busy.discard(debt.audit)
+
+    def _try(self, debt: Owed) -> None:
+        try:
+            self._effects[debt.kind](debt)  # type: ignore[index]
+        except EXPECTED as why:
+            log.warning("%s is owed still: %s", debt.kind, why, extra={"audit": debt.audit})
+            self._postpone(debt, why)
 
     def _postpone(self, debt: Owed, why: Exception) -> None:
         with self._lock:

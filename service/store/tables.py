@@ -184,6 +184,8 @@ outbox = Table(
     Column("job", String(40), nullable=False, server_default=""),
     Column("token", BigInteger, nullable=False, server_default="0"),
     Column("queued_at", BigInteger, nullable=False),
+    # Without it SQLite gives a deleted row's id to the next one, and a relay that settles late deletes another debt.
+    sqlite_autoincrement=True,
 )
 
 idempotency = Table(

@@ -397,6 +397,17 @@ def test_an_effect_is_settled_once(store: Store) -> None:
         assert not settle(connection, entry.id)
 
 
+def test_a_late_settlement_deletes_no_other_debt(store: Store) -> None:
+    """Two schedulers perform one debt; the slower one settles after the id could have been given away again."""
+    with store.begin() as connection:
+        submit(connection, 0)
+        (entry,) = owed(connection, ("register",))
+        assert settle(connection, entry.id)
+        submit(connection, 1)
+        assert not settle(connection, entry.id)
+        assert [debt.audit for debt in owed(connection, ("register",))] == [audit_id(1)]
+
+
 def test_views_keep_the_order_asked_for(store: Store) -> None:
     keys = [registered(store, n) for n in range(3)]
     with store.read() as connection:

@@ -146,6 +146,7 @@ def upgrade() -> None:
         sa.Column("queued_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["audit"], ["audit.id"], name=op.f("fk_outbox_audit_audit")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "report",
