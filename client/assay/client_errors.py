@@ -82,7 +82,9 @@ class ServerRefused(AssayError):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         lines = [f"{shown(reason)}: {shown(message, 1000)}"]
-        lines += [f"  {shown(v.field, 200)}: {shown(v.description, 400)}" for v in violations[:VIOLATIONS_SHOWN]]
+        # A service with one thing to say puts it into the message already.
+        told = [one for one in violations if not (one.field in message and one.description in message)]
+        lines += [f"  {shown(v.field, 200)}: {shown(v.description, 400)}" for v in told[:VIOLATIONS_SHOWN]]
         super().__init__("\n".join(lines))
         self.code = code
         self.reason = reason

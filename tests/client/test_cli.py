@@ -419,6 +419,8 @@ def test_findings_never_say_clean(assay: Assay, forge: Forge) -> None:
     made = forge.report(answers=[{**answer, "power": [power]}])
     ran = assay("findings", made)
     assert "not detected; power 0.9 [0.8, 0.95] at n 40" in ran.out
+    answer["findings"] = [{**forge.answer({})["findings"][0], "word": "not-detected"}]
+    assert "readable{layer=1} not detected; power not measured" in assay("findings", forge.report(answers=[answer])).out
     said = ran.out.lower().replace(str(made), "")
     for forbidden in ("clean", "safe", "free of", "no evidence"):
         assert forbidden not in said

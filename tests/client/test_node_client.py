@@ -32,7 +32,7 @@ def run(fake: Fake, model: Path) -> tuple[int, list[Any]]:
         timeout=60,
         check=False,
     )
-    assert not done.stderr, done.stderr
+    assert done.stdout, done.stderr
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 

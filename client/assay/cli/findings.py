@@ -75,7 +75,7 @@ def _control(control: dict[str, Any]) -> str:
 
 
 def _finding(answer: dict[str, Any], finding: dict[str, Any]) -> str:
-    word = clean(finding["word"]).replace("_", " ")
+    word = clean(finding["word"]).replace("_", " ").replace("-", " ")
     text = f"{clean(finding.get('severity', 'breach'))}: {clean(finding['code'])}{_labels(finding)} {word}"
     return f"{text}; {_power(answer)}" if word == "not detected" else text
 

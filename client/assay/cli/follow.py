@@ -52,7 +52,9 @@ class Ending:
         if self.audit.state != "COMPLETED":
             again = "sending it again could succeed" if self.audit.retryable else "sending it again would end the same"
             said = [self.audit.state_reason, self.audit.cancel_confirmation, self._classes()]
-            return "; ".join(clean(one) for one in said if one) + (f"; {again}" if self.word == "FAILED" else "")
+            return "; ".join(clean(one) for one in dict.fromkeys(said) if one) + (
+                f"; {again}" if self.word == "FAILED" else ""
+            )
         return self._classes() or "the report says why"
 
     def _classes(self) -> str:
