@@ -15,7 +15,7 @@ from pathlib import Path
 from service.blobs import BlobStore, LocalBlobs
 from service.queue.celery_queue import CeleryKnocker
 from service.queue.contract import Knocker
-from service.queue.polling import PollingQueue
+from service.queue.polling import PollingKnocker
 from service.rules.logs import log_to
 from service.rules.states import BACKOFF_BASE_MS
 from service.scheduler.effects import PublishEffect, SignerEffects
@@ -64,7 +64,7 @@ def run(settings: SchedulerSettings) -> None:
         signal.signal(number, lambda *_: stop.set())
     store = open_store(settings.database_url)
     try:
-        knocker = CeleryKnocker(settings.broker_url) if settings.broker_url else PollingQueue(store)
+        knocker: Knocker = CeleryKnocker(settings.broker_url) if settings.broker_url else PollingKnocker()
         settings.ready()
         schedule(
             settings,

@@ -18,11 +18,12 @@ from sandbox.cell import Cell
 from service.blobs import LocalBlobs
 from service.queue.celery_queue import CelerySource
 from service.queue.contract import Source
-from service.queue.polling import PollingQueue
+from service.queue.polling import Look, PollingQueue
 from service.rules.logs import log_to
 from service.rules.states import BACKOFF_BASE_MS
-from service.store.engine import BUSY_MS, Store, open_store
+from service.store.engine import BUSY_MS, Store, StoreError, open_store
 from service.store.migrations import check_revision
+from service.store.views import oldest_queued
 from service.worker.attempt import Attempts
 from service.worker.bench import Bench
 from service.worker.code import Guest
@@ -157,9 +158,23 @@ def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
 
 def _source(settings: WorkerSettings, store: Store, drain: Drain) -> Source:
     if settings.broker_url is None:
-        return PollingQueue(store, settings.capability, slots=settings.slots)
+        return PollingQueue(look_in(store), settings.capability, slots=settings.slots)
     # Celery has its own signal handlers, so it is what tells us of a SIGTERM.
     return CelerySource(settings.broker_url, settings.capability, slots=settings.slots, on_stop=drain.begin)
+
+
+def look_in(store: Store) -> Look:
+    """Return what a polling worker looks with."""
+
+    def look(capability: str) -> str | None:
+        try:
+            with store.read() as connection:
+                return next(iter(oldest_queued(connection, capability)), None)
+        except StoreError as away:
+            log.warning("the database could not be looked at, the next look tells: %s", away)
+            return None
+
+    return look
 
 
 def _bench(settings: WorkerSettings, store: Store, drain: Drain) -> Bench:

@@ -20,7 +20,7 @@ from sandbox.cell import CodeMount
 from service.blobs import LocalBlobs
 from service.queue.celery_queue import CeleryKnocker
 from service.queue.contract import Knocker
-from service.queue.polling import PollingQueue
+from service.queue.polling import PollingKnocker
 from service.rules.states import AuditState
 from service.scheduler.process import SchedulerSettings, schedule
 from service.store.engine import Store
@@ -135,7 +135,7 @@ def test_a_worker_killed_mid_cell_costs_one_attempt_and_the_audit_ends_once(
 ) -> None:
     server: RedisServer | None = request.getfixturevalue("redis_server") if dispatcher == "celery" else None
     broker = server.url if server else ""
-    stage.schedule(CeleryKnocker(broker) if server else PollingQueue(stage.store))
+    stage.schedule(CeleryKnocker(broker) if server else PollingKnocker())
     key = stage.submit()
     doomed = stage.worker("hang", broker)
     assert (line(doomed), line(doomed)) == ("ready", "in the cell")
@@ -160,7 +160,7 @@ def test_sigterm_kills_the_cell_gives_the_job_back_and_exits_zero(
 ) -> None:
     server: RedisServer | None = request.getfixturevalue("redis_server") if dispatcher == "celery" else None
     broker = server.url if server else ""
-    stage.schedule(CeleryKnocker(broker) if server else PollingQueue(stage.store))
+    stage.schedule(CeleryKnocker(broker) if server else PollingKnocker())
     key = stage.submit()
     worker = stage.worker("hang", broker)
     assert (line(worker), line(worker)) == ("ready", "in the cell")
