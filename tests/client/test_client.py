@@ -21,7 +21,8 @@ from assay.errors import AssayError, Malformed
 from assay.remote.values import plain
 from assay.testing import Forge
 
-from tests.client.fakes import AUDIT, Fake, event, write_model
+from tests.client.fakes import AUDIT, Fake, event
+from tests.client.planted import write_model
 
 STATE = audits_pb2.Audit.State
 
@@ -129,7 +130,7 @@ def test_a_call_whose_deadline_passes_is_timed_out(fake: Fake) -> None:
 
 
 def test_a_strangers_authority_is_unreachable_with_a_hint(fake: Fake, tmp_path: Path) -> None:
-    from tests.client.fakes import certificates
+    from tests.client.planted import certificates
 
     (tmp_path / "other").mkdir()
     other = certificates(tmp_path / "other")

@@ -13,7 +13,8 @@ import pytest
 from assay import manifest
 from assay.api.v1 import audits_pb2
 
-from tests.client.fakes import AUDIT, Fake, event, write_model
+from tests.client.fakes import AUDIT, Fake, event
+from tests.client.planted import write_model
 
 NODE = Path(__file__).parents[1] / "node"
 

@@ -13,7 +13,7 @@ from assay.preflight.model import ALLOWED, FILES_MAX, rule
 
 from sandbox.reader import jsonl, names, safetensors
 from sandbox.reader.error import ReaderError
-from tests.client.fakes import write_model
+from tests.client.planted import write_model
 
 
 def pickle_only(model: Path) -> None:

@@ -14,7 +14,8 @@ from assay.remote.calls import Patience
 from assay.remote.memory import UploadMemory, state_folder
 from assay.remote.upload import Blob, Uploader
 
-from tests.client.fakes import Fake, write_model
+from tests.client.fakes import Fake
+from tests.client.planted import write_model
 
 MIB = 2**20
 
