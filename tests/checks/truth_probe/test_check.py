@@ -246,7 +246,7 @@ LIMITS = Limits(alpha=0.05, detect_floor=0.6, stable_floor=0.5, unstable_below=0
 
 
 def numbers(**changed: Any) -> Numbers:
-    base = {
+    base: dict[str, Any] = {
         "set": "s",
         "layer": 0,
         "auroc": 0.9,
@@ -287,4 +287,10 @@ def test_gates_not_built_are_open() -> None:
     held = gates(numbers(), LIMITS)
     assert [name for name, gate in held.items() if gate == "open"] == ["distractors", "negation", "causal", "output"]
     assert gates(numbers(stability=0.3), LIMITS)["stable"] == "open"
-    assert not could_tell(numbers(items=20), LIMITS) or could_tell(numbers(), LIMITS)
+
+
+def test_small_or_saturated_sets_could_not_tell() -> None:
+    assert could_tell(numbers(), LIMITS)
+    assert not could_tell(numbers(items=20), LIMITS)
+    assert not could_tell(numbers(predicted=0.7), LIMITS)
+    assert not could_tell(numbers(random_p95=0.95), LIMITS)
