@@ -127,19 +127,20 @@ def _audits(data: Path, model: str, pairs: str, runs: int) -> list[dict[str, flo
         server.stdout.readline()
         with AuditClient.from_config(data / "client.json") as client:
             manifest = client.upload_model(Path(model)).manifest_sha256
-            return [_one(client, manifest, pairs) for _ in range(runs)]
+            rows = client.upload_data("pairs", Path(pairs))
+            return [_one(client, manifest, rows) for _ in range(runs)]
     finally:
         server.terminate()
         server.wait()
         server.stdout.close()
 
 
-def _one(client: Any, manifest: str, pairs: str) -> dict[str, float]:
+def _one(client: Any, manifest: str, pairs: Any) -> dict[str, float]:
     began = time.perf_counter()
-    audit = client.submit(manifest, checks=[("truth_probe", {})], data={"pairs": Path(pairs)})
+    audit = client.submit(manifest, checks=[("truth_probe", {})], data=[pairs])
     first = 0.0
     for event in client.watch(audit.name):
-        if not first and event.phase == "sweep":
+        if not first and event.detail.get("phase") == "sweep":
             first = time.perf_counter() - began
     return {"audit_s": time.perf_counter() - began, "first_forward_s": first}
 

@@ -62,7 +62,10 @@ def _soak(data: Path, model: Path, faults: int, seed: int) -> int:
             names.append(client.submit(manifest, checks=[("clusterability", {})]).name)
             time.sleep(plan.uniform(0.5, 8.0))
             killed[_kill(data, plan.choice(ROLES))] += 1
-        ended = {name: [e.state for e in client.watch(name) if e.state] for name in names}
+        ended = {
+            name: [event.detail["state"] for event in client.watch(name) if event.kind == "state_changed"]
+            for name in names
+        }
         reports = [data / "fetched" / str(n) for n in range(len(names))]
         for name, folder in zip(names, reports, strict=True):
             client.report(name, folder)

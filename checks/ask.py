@@ -62,10 +62,14 @@ def ask(check: Check, seen: Evidence, *, on_step: Told = unheard) -> Answer:
         on_step("measuring", 1, 1)
     except Refusal as refusal:
         return refused(check, refusal)
+    except MemoryError:  # the cell's limit, not the check's fault: the host names it
+        raise
     except Exception:
         return failed(check, "measure")
     try:
         spoiled, results, silent = _controls(check, seen, on_step)
+    except MemoryError:
+        raise
     except Exception:
         return failed(check, "control")
     try:

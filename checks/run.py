@@ -139,6 +139,8 @@ def _gather(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], fa
             one.needs = needs
         except Refusal as refusal:
             one.answer = refused(one.check, refusal)
+        except MemoryError:  # the cell's limit, not the check's fault: the host names it
+            raise
         except Exception:
             one.answer = failed(one.check, "needs")
 
@@ -174,7 +176,7 @@ def _look(
         loaded = load(reading.config, facts, reading.tensors, files)
         on_step("loading", 1, 1)
         return sweep(loaded, merged, on_batch=lambda done, owed: on_step("sweep", done, owed)), weights
-    except LoadRefused:
+    except (LoadRefused, MemoryError):
         raise
     except Exception:
         # A check that needs weights alone is still answered.

@@ -44,9 +44,6 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--lease-s", type=float, default=30.0, help="lease of a job in seconds (default: 30)")
     start.add_argument("--memory-mib", type=int, help="memory limit of one cell in MiB (default: the sandbox's)")
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
-    start.add_argument(
-        "--guest-program", type=Path, metavar="FILE", help="rehearse failures: run this Python file in the cell instead"
-    )
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
         one = commands.add_parser(role, help=f"run the {role} alone")
@@ -88,7 +85,6 @@ def _dev(options: argparse.Namespace) -> int:
             slots=options.slots,
             lease_s=options.lease_s,
             memory_bytes=options.memory_mib * 2**20 if options.memory_mib else None,
-            guest_program=options.guest_program,
             use_redis=not options.no_redis,
         )
     )

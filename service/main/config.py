@@ -59,8 +59,6 @@ class Server(_Section):
     """Memory limit of one cell; None takes the sandbox's default."""
     cell_uid: int | None = None
     """Unprivileged user of cells; needed when the worker is root, and used for nothing else."""
-    guest_program: Path | None = None
-    """Development only: a Python file that runs in the cell in place of `python -m checks`, to rehearse failures."""
 
     @property
     def kill_bound_s(self) -> float:
@@ -75,16 +73,13 @@ def load(path: Path) -> Server:
         ConfigError: unreadable file, bad TOML, unknown or ill-typed key; names it.
     """
     try:
-        server = Server.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Server.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {key}: {first['msg']} ({error.error_count()} problem(s) in all)") from error
-    if server.guest_program is not None and server.profile != "development":
-        raise ConfigError(f"{path}: guest_program: only a development server may replace what runs in the cell")
-    return server
 
 
 def dump(server: Server, path: Path) -> None:

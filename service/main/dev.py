@@ -43,7 +43,6 @@ class DevOptions:
     slots: int = 1
     lease_s: float = 30.0
     memory_bytes: int | None = None
-    guest_program: Path | None = None
     use_redis: bool = True
 
 
@@ -105,7 +104,6 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
         drain_s=0.0,
         memory_bytes=options.memory_bytes,
         cell_uid=CELL_UID if os.getuid() == 0 else None,
-        guest_program=options.guest_program.resolve() if options.guest_program else None,
     )
     config.dump(server, layout.config)
     client = {

@@ -74,14 +74,12 @@ def _cell(server: Server) -> Cell:
 
 
 def _guest(server: Server) -> Guest:
-    """What is mounted as code: the three packages that a cell needs, or a rehearsal's program beside them."""
+    """The three packages that a cell needs, mounted as they are installed here."""
     from sandbox import CodeMount
     from service.worker.code import Guest
 
-    code = tuple(CodeMount(name=name, source=package_folder(name)) for name in ("checks", "sandbox", "assay"))
-    if server.guest_program is None:
-        return Guest(code=code)
-    return Guest(module="rehearsal", code=(*code, CodeMount(name="rehearsal.py", source=server.guest_program)))
+    packages = ("checks", "sandbox", "assay")
+    return Guest(code=tuple(CodeMount(name=name, source=package_folder(name)) for name in packages))
 
 
 def _scheduler(server: Server, ready: Ready) -> None:

@@ -71,9 +71,11 @@ def check_promise(answer: Answer, promise: Promise, at: str) -> None:
     if answer.measured is not None:
         for position, metric in enumerate(answer.measured.metrics):
             _check_metric(metric, promise, f"{at}.measured.metrics.{position}")
-        _check_controls(answer, promise, at)
+        silent = _check_controls(answer, promise, at)
         _check_findings(answer, promise, at)
-    if answer.valid != (answer.outcome == "measured" and all(control.held for control in answer.controls)):
+        if answer.valid != (not silent and all(control.held for control in answer.controls)):
+            raise ResultRejected("host_field_disagrees", f"{at}.valid")
+    elif answer.valid:
         raise ResultRejected("host_field_disagrees", f"{at}.valid")
 
 
@@ -93,13 +95,16 @@ def _check_metric(metric: Metric, promise: Promise, at: str) -> None:
         raise ResultRejected("result_schema", at)
 
 
-def _check_controls(answer: Answer, promise: Promise, at: str) -> None:
+def _check_controls(answer: Answer, promise: Promise, at: str) -> set[str]:
+    """Return the promised controls that said nothing; each must be named in `skipped` as `control:NAME`."""
     promised = {one["name"]: one["kind"] for one in promise.raw["controls"]}
     for position, control in enumerate(answer.controls):
         if promised.get(control.name) != control.kind:
             raise ResultRejected("free_text", f"{at}.controls.{position}.name")
-    if promised.keys() - {control.name for control in answer.controls}:
+    silent = promised.keys() - {control.name for control in answer.controls}
+    if not {f"control:{name}" for name in silent} <= {skipped.item for skipped in answer.skipped}:
         raise ResultRejected("result_schema", f"{at}.controls")
+    return silent
 
 
 def _check_findings(answer: Answer, promise: Promise, at: str) -> None:

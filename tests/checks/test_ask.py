@@ -43,6 +43,18 @@ def test_an_exception_is_a_failed_answer_without_its_text(step: str, capsys: pyt
     assert "secret" in capsys.readouterr().err
 
 
+def test_running_out_of_memory_is_the_cells_end_and_no_answer() -> None:
+    class Hungry(Toy):
+        """A toy that the cell's limit stops."""
+
+        def measure(self, evidence: Any) -> Measured:
+            raise MemoryError
+
+    hungry: Check = Hungry()
+    with pytest.raises(MemoryError):
+        ask(hungry, evidence())
+
+
 @pytest.mark.parametrize(("what", "step"), [("word", "judge"), ("reason", "measure")])
 def test_what_the_class_does_not_declare_is_the_checks_fault(what: str, step: str) -> None:
     answer = ask(Toy.model_validate({"raises": what}), evidence())

@@ -156,7 +156,8 @@ def test_tiny_is_small_and_runs_end_to_end(tmp_path: Path) -> None:
     assert all(set(row) == FIELDS for row in rows)
     words = tmp_path / "words.jsonl"
     words.write_text("".join(json.dumps({"id": row["id"], "text": row["pos"]}) + "\n" for row in rows))
-    result = run_local(tmp_path / "tiny" / "model", [OrderedCheck(name="toy", version="1.0")], TOYS, data={"words": words})
+    ordered = [OrderedCheck(name="toy", version="1.0")]
+    result = run_local(tmp_path / "tiny" / "model", ordered, TOYS, data={"words": words})
     assert [(one.outcome, one.valid) for one in result.answers] == [("measured", True)]
     assert not result.answers[0].skipped, "every word is in the vocabulary and every text fits"
     assert tiny(tmp_path / "tiny") == tmp_path / "tiny", "the same organism again is no conflict"

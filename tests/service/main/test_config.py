@@ -62,9 +62,3 @@ def test_bad_values_name_file_and_key(tmp_path: Path, text: str, named: str) -> 
 def test_absent_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"none\.toml"):
         config.load(tmp_path / "none.toml")
-
-
-def test_production_never_runs_a_rehearsal_program(tmp_path: Path) -> None:
-    config.dump(server(tmp_path, profile="production", guest_program=tmp_path / "g.py"), tmp_path / "server.toml")
-    with pytest.raises(config.ConfigError, match="guest_program"):
-        config.load(tmp_path / "server.toml")

@@ -109,6 +109,23 @@ FACTS = {
 REFUSED = {"outcome": "refused", "valid": False, "measured": None, "controls": [], "findings": []}
 
 
+def silenced(*, valid: bool) -> Json:
+    value = good()
+    answer = value["answers"][0]
+    name = answer["controls"][0]["name"]
+    answer["controls"] = [control for control in answer["controls"] if control["name"] != name]
+    answer["skipped"] = [{"item": f"control:{name}", "reason": "no_band"}]
+    answer["valid"] = valid
+    return value
+
+
+def test_a_control_that_could_not_run_is_told_and_nothing_is_valid() -> None:
+    assert not parse(canonical.dumps(silenced(valid=False))).answers[0].valid
+    with pytest.raises(ResultRejected) as caught:
+        parse(canonical.dumps(silenced(valid=True)))
+    assert caught.value.code == "host_field_disagrees"
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
