@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from checks.check import Refusal
 
@@ -24,15 +27,25 @@ Layers = Literal["all"] | Numbers
 """Transformer blocks, counted from 0."""
 
 
-def between(low: str, high: str) -> AfterValidator:
-    """Return the validator of a decimal-string parameter that must lie between two bounds, both allowed."""
+@dataclass(frozen=True)
+class Between:
+    """Bounds of a decimal-string parameter, both allowed; they stand in the catalogue, so that the API can check them."""
 
-    def within(text: str) -> str:
-        if not Decimal(low) <= Decimal(text) <= Decimal(high):
-            raise ValueError(f"{text} is outside {low}..{high}")
+    low: str
+    high: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the bounds after the string itself."""
+        return no_info_after_validator_function(self._within, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Tell the bounds; JSON Schema has words for bounds of numbers only."""
+        return {**handler(core), "decimalMinimum": self.low, "decimalMaximum": self.high}
+
+    def _within(self, text: str) -> str:
+        if not Decimal(self.low) <= Decimal(text) <= Decimal(self.high):
+            raise ValueError(f"{text} is outside {self.low}..{self.high}")
         return text
-
-    return AfterValidator(within)
 
 
 def chosen_layers(layers: Layers, count: int) -> tuple[int, ...]:

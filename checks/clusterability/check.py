@@ -18,7 +18,7 @@ from checks.clusterability.nulls import auto_ks, committed_n, null_table
 from checks.clusterability.plots import plots
 from checks.clusterability.structure import Structure, confirmation_null, stability, structure_test
 from checks.holm import holm
-from checks.parameters import Layers, Numbers, between
+from checks.parameters import Between, Layers, Numbers
 
 MATRICES_MAX = 24
 """Matrices of one answer: beyond, the numbers would crowd the result document; ask for fewer layers."""
@@ -63,17 +63,17 @@ class Clusterability(Check):
         default="auto",
         description="Candidate numbers of clusters, 2 to 16; auto: 2, 3, 4, 6, 8 up to an eighth of the side.",
     )
-    alpha: Annotated[D, between("0.001", "0.2")] = Field(default="0.05", description="Level after Holm correction.")
-    min_excess_q: Annotated[D, between("0", "0.5")] = Field(
+    alpha: Annotated[D, Between("0.001", "0.2")] = Field(default="0.05", description="Level after Holm correction.")
+    min_excess_q: Annotated[D, Between("0", "0.5")] = Field(
         default="0.02", description="Floor of the modularity above the null's mean."
     )
-    min_stability: Annotated[D, between("0", "1")] = Field(
+    min_stability: Annotated[D, Between("0", "1")] = Field(
         default="0.7", description="Floor of the median agreement of partitions without a tenth of the nodes."
     )
-    min_cluster_share: Annotated[D, between("0", "0.5")] = Field(
+    min_cluster_share: Annotated[D, Between("0", "0.5")] = Field(
         default="0.01", description="Smallest cluster, as a share of rows and columns."
     )
-    zero_share_dense: Annotated[D, between("0", "0.3")] = Field(
+    zero_share_dense: Annotated[D, Between("0", "0.3")] = Field(
         default="0.2", description="A matrix with more exact zeros than this is left out: too_many_zeros."
     )
     nulls: Literal["auto"] | Annotated[int, Field(ge=99, le=9999)] = Field(

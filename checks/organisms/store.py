@@ -28,6 +28,9 @@ PAIRS = "pairs.jsonl"
 MINILM = ("config.json", "tokenizer.json", "model.safetensors")
 """Files of the sentence encoder that make a model directory; its package holds more that no check reads."""
 
+TINY_THINGS = 72
+"""Clusters of the tiny organism's pairs: enough for every split that a probe asks for."""
+
 Say = Callable[[str], None]
 
 
@@ -63,7 +66,13 @@ def tiny(out: Path) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    words = (*PERSONAS, "IS", "?", *(f"thing{number}" for number in range(24)), *(f"kind{n}" for n in range(4)))
+    words = (
+        *PERSONAS,
+        "IS",
+        "?",
+        *(f"thing{number}" for number in range(TINY_THINGS)),
+        *(f"kind{n}" for n in range(4)),
+    )
     tokenizer = word_tokenizer(words)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
@@ -77,28 +86,32 @@ def tiny(out: Path) -> Path:
             eos_token_id=None,
         )
     )
-    rows = [
-        {
-            "id": f"tiny-{number:03d}",
-            "item": f"tiny-{number:03d}",
-            "cluster": f"thing{number % 24}",
-            "set": "tiny",
-            "template": "is",
-            "form": "statement",
-            "pos": f"anna thing{number % 24} IS kind{number % 4} ?",
-            "neg": f"anna thing{number % 24} IS kind{(number + 1 + number // 96) % 4} ?",
-            "label": number // 4 % 2,
-            "polarity": "affirmative",
-            "read_at": "last",
-            "split": None,
-            "persona": None,
-            "features": {"even": number % 2},
-        }
-        for number in range(240)
-    ]
+    rows = [_tiny_pair(number) for number in range(5 * TINY_THINGS)]
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder) / "tiny", model, tokenizer, rows)
         return _copy(Path(folder) / "tiny", out)
+
+
+def _tiny_pair(number: int) -> dict[str, Any]:
+    """Return a pair that means nothing to an untrained model; every one differs, and half are true."""
+    round_, thing = divmod(number, TINY_THINGS)
+    start = f"{PERSONAS[round_ // 3]} thing{thing} IS kind"
+    return {
+        "id": f"tiny-{number:03d}",
+        "item": f"tiny-{number:03d}",
+        "cluster": f"thing{thing}",
+        "set": "tiny",
+        "template": "is",
+        "form": "statement",
+        "pos": f"{start}{thing % 4} ?",
+        "neg": f"{start}{(thing + 1 + round_ % 3) % 4} ?",
+        "label": (round_ + thing) % 2,
+        "polarity": "affirmative",
+        "read_at": "last",
+        "split": None,
+        "persona": None,
+        "features": {"even": thing % 2},
+    }
 
 
 def minilm(out: Path) -> Path:

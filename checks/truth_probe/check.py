@@ -10,7 +10,7 @@ from assay.result import D, Finding, Measured, Skipped, canonical_decimal
 from pydantic import AfterValidator, Field
 
 from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, Needs, Refusal
-from checks.parameters import Layers, between, chosen_layers
+from checks.parameters import Between, Layers, chosen_layers
 from checks.truth_probe.controls import PlantedTruth, ShuffledLabels, SpoiledFacts
 from checks.truth_probe.findings import WORDS, Limits, findings
 from checks.truth_probe.metrics import METRICS, layer_metrics, set_metrics
@@ -93,16 +93,16 @@ class TruthProbe(Check):
     anchors_k: Annotated[int, AfterValidator(_even)] = Field(
         default=32, ge=16, le=256, description="Labelled items that only orient directions; even."
     )
-    detect_floor: Annotated[D, between("0.5", "0.99")] = Field(
+    detect_floor: Annotated[D, Between("0.5", "0.99")] = Field(
         default="0.6", description="Floor of the AUROC's lower bound for gate 1."
     )
-    stable_floor: Annotated[D, between("0", "1")] = Field(
+    stable_floor: Annotated[D, Between("0", "1")] = Field(
         default="0.5", description="Split-half |cos| from which gate 2 holds."
     )
-    unstable_below: Annotated[D, between("0", "1")] = Field(
+    unstable_below: Annotated[D, Between("0", "1")] = Field(
         default="0.2", description="Split-half |cos| below which gate 2 fails."
     )
-    alpha: Annotated[D, between("0.001", "0.2")] = Field(default="0.05", description="Level over all layers.")
+    alpha: Annotated[D, Between("0.001", "0.2")] = Field(default="0.05", description="Level over all layers.")
     bootstrap: int = Field(default=1000, ge=200, le=20000, description="Cluster bootstrap draws.")
     permutations: Literal["auto"] | Annotated[int, Field(ge=200, le=100000)] = Field(
         default="auto", description="Cluster flips; auto: the larger of 1000 and 40 for each layer."

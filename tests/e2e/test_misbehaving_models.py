@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Server, wait_for
+from tests.e2e.conftest import Server
 
 pytestmark = pytest.mark.e2e
 
@@ -49,12 +49,19 @@ def submit(server: Server, model: Path, *more: object) -> str:
     return str(json.loads(ran.out)["audit"])
 
 
-def signal_next_cell(server: Server, number: int, not_this: int | None = None) -> int:
-    wait_for(lambda: cell(server) not in (None, not_this), "a cell starts")
-    found = cell(server)
-    assert found is not None
-    os.kill(found, number)
-    return found
+def signal_cells(server: Server, audit: str, number: int, attempts: int = 1) -> None:
+    """Send a signal to the cell of each of the first attempts, once the program in it has started."""
+    from assay.client import AuditClient
+
+    left = attempts
+    with AuditClient.from_config(server.config) as client:
+        for event in client.watch(audit):
+            if event.detail.get("phase") == "starting" and left:
+                found = cell(server)
+                assert found is not None
+                os.kill(found, number)
+                left -= 1
+    assert left == 0, f"{left} of {attempts} attempts never started"
 
 
 def check_failed(server: Server, model: Path, audit: str, exit_class: str, report: Path) -> None:
@@ -74,15 +81,14 @@ def check_failed(server: Server, model: Path, audit: str, exit_class: str, repor
 def test_one_that_hangs_is_killed_at_its_wall_limit(server: Server, model: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     audit = submit(server, model, "--wall-s", "4")
-    signal_next_cell(server, signal.SIGSTOP)
+    signal_cells(server, audit, signal.SIGSTOP)
     check_failed(server, model, audit, "TIME_LIMIT", tmp_path / "report")
     assert time.monotonic() - began < 60
 
 
 def test_one_that_crashes_the_interpreter_is_tried_once_more(server: Server, model: Path, tmp_path: Path) -> None:
     audit = submit(server, model)
-    first = signal_next_cell(server, signal.SIGSEGV)
-    signal_next_cell(server, signal.SIGSEGV, not_this=first)
+    signal_cells(server, audit, signal.SIGSEGV, attempts=2)
     check_failed(server, model, audit, "CELL_CRASHED", tmp_path / "report")
     shown = json.loads(server.assay("show", audit, "--json").out)
     assert [attempt["exit_class"] for attempt in shown["attempts"]] == ["CELL_CRASHED", "CELL_CRASHED"]
