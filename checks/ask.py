@@ -172,10 +172,13 @@ def _result(control: Control, expected: Expected) -> ControlResult:
 
 def _declared(check: Check, measured: Measured) -> Measured:
     """Hold the numbers against what the check's class, and so the catalogue, promises."""
-    promised = {spec.name: set(spec.labels) for spec in check.metrics}
+    promised = {spec.name: spec for spec in check.metrics}
     for metric in measured.metrics:
-        if metric.name not in promised or not set(metric.labels) <= promised[metric.name]:
+        spec = promised.get(metric.name)
+        if spec is None or not set(metric.labels) <= set(spec.labels):
             raise ContractBroken(f"{check.name} reports an undeclared metric {metric.name} {sorted(metric.labels)}")
+        if (metric.unit, metric.better, metric.determinism) != (spec.unit, spec.better, spec.determinism):
+            raise ContractBroken(f"{check.name} declares another unit, direction or determinism of {metric.name}")
     for skipped in measured.skipped:
         _known_reason(check, skipped.reason)
     return measured

@@ -29,7 +29,7 @@ Layers = Literal["all"] | Numbers
 
 @dataclass(frozen=True)
 class Between:
-    """Bounds of a decimal-string parameter, both allowed; they stand in the catalogue, so that the API can check them."""
+    """Bounds of a decimal-string parameter, both allowed; they stand in the catalogue, where the API reads them."""
 
     low: str
     high: str

@@ -229,7 +229,6 @@ def _power(one: Tested) -> tuple[Metric, ...]:
             labels={"matrix": one.name},
             interval=proportion_interval(found, planted),
             method="wilson",
-            better="higher",
         ),
     )
 

@@ -55,7 +55,7 @@ def test_running_out_of_memory_is_the_cells_end_and_no_answer() -> None:
         ask(hungry, evidence())
 
 
-@pytest.mark.parametrize(("what", "step"), [("word", "judge"), ("reason", "measure")])
+@pytest.mark.parametrize(("what", "step"), [("word", "judge"), ("reason", "measure"), ("unit", "measure")])
 def test_what_the_class_does_not_declare_is_the_checks_fault(what: str, step: str) -> None:
     answer = ask(Toy.model_validate({"raises": what}), evidence())
     assert (answer.outcome, answer.step) == ("failed", step)

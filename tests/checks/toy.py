@@ -59,7 +59,7 @@ class Toy(Check):
     reasons = ("no_texts", "too_long", "non_finite")
 
     control_low: D = Field(default="-0.5", description="Lower edge of the control's band.")
-    raises: Literal["", "needs", "measure", "judge", "word", "reason"] = ""
+    raises: Literal["", "needs", "measure", "judge", "word", "reason", "unit"] = ""
     plot: bool = False
 
     def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
@@ -85,7 +85,7 @@ class Toy(Check):
                     "mean",
                     value,
                     n=int(good.sum()),
-                    unit="1",
+                    unit="nats" if self.raises == "unit" else "1",
                     determinism="tolerance",
                     labels={"layer": "0"},
                     interval=(value - 0.1, value + 0.1),
