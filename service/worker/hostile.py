@@ -18,6 +18,7 @@ from assay.predicate import Facts, Ingest
 from assay.result import NAME, Answer, Value
 from pydantic import ValidationError
 
+from sandbox.budget import charge_bytes
 from sandbox.errors import ResultRejected
 from sandbox.reader import strict_json
 from sandbox.reader.error import ReaderError
@@ -70,10 +71,8 @@ class CellResult:
         """Whether the model was refused, and with it every check."""
         return all(one.outcome == "refused" and (one.reason or "").startswith("ingest:") for one in self.answers)
 
-    @property
-    def output_bytes(self) -> int:
-        """Bytes of the canonical answers: what the audit's output budget is charged."""
-        return len(canonical.dumps([one.to_json() for one in self.answers]))
+    output_bytes: int
+    """What the audit's output budget is charged: an upper bound on what the answers can carry (`sandbox.budget`)."""
 
 
 def parse_result(
@@ -106,7 +105,28 @@ def parse_result(
     ingest = _value(Ingest, document["ingest"], "ingest")
     facts = None if document["facts"] is None else _value(Facts, document["facts"], "facts")
     _check_words(ingest, facts, paths)
-    return CellResult(answers=answers, ingest=ingest, facts=facts)
+    told = [document["answers"], document["ingest"], document["facts"]]
+    charge = charge_bytes(told, _known(asked, promises, paths))
+    return CellResult(answers=answers, ingest=ingest, facts=facts, output_bytes=charge)
+
+
+def _known(asked: Sequence[AskedCheck], promises: Mapping[str, Promise], paths: Collection[str]) -> set[str]:
+    """Return every string that the schema, the catalogue, the request and the manifest gave: it carries no news."""
+    known = set(paths) | _strings(Answer.model_json_schema()) | _strings(Ingest.model_json_schema())
+    known |= _strings(Facts.model_json_schema())
+    for ask in asked:
+        known |= _strings(dict(ask.params)) | _strings(promises[ask.name].raw)
+    return known
+
+
+def _strings(value: Any) -> set[str]:
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, Mapping):
+        return set(value).union(*map(_strings, value.values()))
+    if isinstance(value, Sequence):
+        return set().union(*map(_strings, value))
+    return set()
 
 
 def _document(data: bytes) -> Any:

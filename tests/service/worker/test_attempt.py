@@ -429,7 +429,7 @@ def test_the_code_digest_is_the_catalogues_own(tmp_path: Path) -> None:
 
 
 def test_an_answer_over_the_output_budget_is_withheld_whole(place: House) -> None:
-    key = place.submit(output_bytes=100)
+    key = place.submit(output_bytes=10)
     place.attempt(key)
     stored = record(place, key)
     assert [(one["outcome"], one["reason"]) for one in stored["answers"]] == [("refused", "output_budget")]
