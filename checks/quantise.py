@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
-from math import fsum, isfinite, sqrt
+from math import floor, fsum, isfinite, log10, sqrt
 from typing import Literal
 
 from assay.result import Interval, Metric, Multiplicity, NullDistribution, Tolerance, canonical_decimal
@@ -110,6 +110,9 @@ def null_distribution(kind: str, draws: Sequence[float], p95: bool = True) -> Nu
         raise ValueError(f"a null of {len(numbers)} draws has no spread")
     mean = fsum(numbers) / len(numbers)
     sd = sqrt(fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
+    if sd:  # digits of the mean far below the spread are rounding dust
+        places = SIGNIFICANT - 1 - floor(log10(sd))
+        mean = round(mean, places)
     rank = -(-len(numbers) * 95 // 100)  # ceil(0.95 n) in integers
     return NullDistribution(
         kind=kind,

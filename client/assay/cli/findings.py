@@ -11,6 +11,9 @@ from assay.cli.screen import clean
 METRICS_SHOWN = 12
 """Metrics listed of an answer without findings; `--all` lists every one."""
 
+RESTS_SHOWN = 6
+"""Numbers listed under one finding; `--all` lists every one."""
+
 
 def lines(predicate: dict[str, Any], place: str, *, everything: bool = False) -> Iterator[str]:
     """Yield the lines of a report."""
@@ -25,6 +28,28 @@ def lines(predicate: dict[str, Any], place: str, *, everything: bool = False) ->
     for attempt in predicate["attempts"]:
         if attempt["exit_class"] != "OK":
             yield f"Attempt {attempt['n']} of job {clean(attempt['job'])} ended {clean(attempt['exit_class'])}."
+
+
+def summary(predicate: dict[str, Any], place: str) -> Iterator[str]:
+    """Yield what a person reads first: what was not answered, and each check's findings about the model as a whole."""
+    answers = predicate["answers"]
+    yield from not_answered(answers)
+    for answer in answers:
+        if reading.state_of(answer) not in ("measured", "inconclusive"):
+            continue
+        held = sum(control["held"] is True for control in answer["controls"])
+        yield f"{clean(answer['check'])} {clean(answer['version'])}: {held} of {len(answer['controls'])} controls held"
+        whole, parts = reading.split_findings(answer)
+        for finding in whole or answer["findings"]:
+            yield f"  {_finding(answer, finding)}"
+            if finding.get("claim"):
+                yield f"    | {clean(finding['claim'])}"
+            if not whole:
+                yield from (f"    {metric_line(metric)}" for metric in reading.resting_on(answer, finding))
+        if whole and parts:
+            counts = ", ".join(f"{count} {clean(word)}" for word, count in sorted(parts.items()))
+            yield f"  by instance: {counts}"
+    yield f"All numbers, with intervals: assay findings {clean(place, 200)}"
 
 
 def not_answered(answers: list[dict[str, Any]]) -> Iterator[str]:
@@ -51,8 +76,11 @@ def _answer(answer: dict[str, Any], everything: bool) -> Iterator[str]:
         yield f"  finding {_finding(answer, finding)}"
         if finding.get("claim"):
             yield f"    | {clean(finding['claim'])}"
-        for metric in reading.resting_on(answer, finding):
+        rests = list(reading.resting_on(answer, finding))
+        for metric in rests if everything else rests[:RESTS_SHOWN]:
             yield f"    {metric_line(metric)}"
+        if len(rests) > RESTS_SHOWN and not everything:
+            yield f"    … and {len(rests) - RESTS_SHOWN} more numbers; --all shows them"
     if not told:
         yield f"  not detected; {_power(answer)}"
     numbers = reading.metrics(answer)
@@ -77,13 +105,15 @@ def _control(control: dict[str, Any]) -> str:
 def _finding(answer: dict[str, Any], finding: dict[str, Any]) -> str:
     word = clean(finding["word"]).replace("_", " ").replace("-", " ")
     text = f"{clean(finding.get('severity', 'breach'))}: {clean(finding['code'])}{_labels(finding)} {word}"
-    return f"{text}; {_power(answer)}" if word == "not detected" else text
+    if word.lower() != "not detected" or any(one["name"] == "power" for one in reading.resting_on(answer, finding)):
+        return text  # its power, where measured for this instance, is among its numbers
+    return f"{text}; {_power(answer)}"
 
 
 def _power(answer: dict[str, Any]) -> str:
     powers = answer.get("power") or []
     if not powers:
-        return "power not measured"
+        return "power not measured in this run"
     return "; ".join(
         f"power {clean(one.get('value', '?'))} [{clean(one.get('low', '?'))}, {clean(one.get('high', '?'))}] "
         f"at n {clean(one.get('n_planted', '?'))} ({clean(one.get('effect', '?'))}, "
@@ -101,7 +131,8 @@ def metric_line(metric: dict[str, Any]) -> str:
         text += f" level {clean(interval.get('level', '?'))} {clean(interval.get('method', '?'))}"
     else:
         text += " (no interval)"
-    text += f" {clean(metric.get('unit', '?'))}, n {clean(metric.get('n', '?'))}"
+    unit = clean(metric.get("unit", "?"))
+    text += f"{'' if unit == '1' else ' ' + unit}, n {clean(metric.get('n', '?'))}"
     null = metric.get("null")
     if null:
         text += f", null {clean(null.get('kind', '?'))} {clean(null.get('mean', '?'))} ± {clean(null.get('sd', '?'))}"

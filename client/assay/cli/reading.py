@@ -5,6 +5,7 @@ A reader is monotonic: a word, outcome or field that it does not know reads as i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ def resting_on(answer: Answer, finding: dict[str, Any]) -> Iterator[dict[str, An
         for metric in metrics(answer):
             if (metric["name"], metric["labels"]) == (ref["name"], ref["labels"]):
                 yield metric
+
+
+def split_findings(answer: Answer) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Return the findings about the model as a whole, and how often each word was said of a single instance."""
+    owed = set((answer["measured"] or {}).get("coverage", {}))
+    whole = [one for one in answer["findings"] if not owed & set(one.get("labels") or {})]
+    return whole, Counter(one["word"] for one in answer["findings"] if one not in whole)
 
 
 def skipped(answer: Answer) -> list[dict[str, Any]]:

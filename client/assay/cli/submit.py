@@ -187,7 +187,7 @@ def _tell_ended(ending: Ending, uploaded: Uploaded, place: Path, as_json: bool) 
         )
         return ending.code
     if ending.predicate is not None:
-        for line in findings.lines(ending.predicate, str(place)):
+        for line in findings.summary(ending.predicate, str(place)):
             SCREEN.out(line)
         SCREEN.out(f"Report: {place}")
     SCREEN.out(ending.line())
