@@ -21,7 +21,7 @@ COPY service service
 COPY sandbox sandbox
 RUN python3 -m venv .venv \
  && .venv/bin/pip install ${PIP_ARGS} -c constraints.txt ./client '.[postgres]' \
- && useradd --system --uid 64700 --home-dir /var/lib/assay --create-home assay
+ && useradd --uid 64700 --home-dir /var/lib/assay --create-home assay
 USER assay
 ENTRYPOINT [".venv/bin/assay-server"]
 
@@ -39,7 +39,7 @@ COPY sandbox sandbox
 COPY checks checks
 RUN python3 -m venv .venv \
  && .venv/bin/pip install ${PIP_ARGS} -c constraints.txt ./client '.[checks,postgres]' \
- && useradd --system --uid 64700 --home-dir /var/lib/assay --create-home assay
+ && useradd --uid 64700 --home-dir /var/lib/assay --create-home assay
 # The worker starts as an ordinary user; a worker started as root drops to the cell user before bubblewrap.
 USER assay
 ENTRYPOINT [".venv/bin/assay-server"]
@@ -50,7 +50,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY . .
 ARG PIP_ARGS=""
-RUN PIP_EXTRA="${PIP_ARGS}" && python3 -m venv .venv \
- && .venv/bin/pip install ${PIP_EXTRA} -c constraints.txt -e ./client -e '.[checks,dev]' \
+RUN python3 -m venv .venv \
+ && .venv/bin/pip install ${PIP_ARGS} -c constraints.txt -e ./client -e '.[checks,dev]' \
  && touch .venv/.installed
 CMD ["make", "demo"]

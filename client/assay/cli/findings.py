@@ -105,8 +105,8 @@ def _control(control: dict[str, Any]) -> str:
 def _finding(answer: dict[str, Any], finding: dict[str, Any]) -> str:
     word = clean(finding["word"]).replace("_", " ").replace("-", " ")
     text = f"{clean(finding.get('severity', 'breach'))}: {clean(finding['code'])}{_labels(finding)} {word}"
-    if word.lower() != "not detected" or any(one["name"] == "power" for one in reading.resting_on(answer, finding)):
-        return text  # its power, where measured for this instance, is among its numbers
+    if word.lower() != "not detected" or any(one["name"] == "power" for one in reading.metrics(answer)):
+        return text  # power, where it was measured for an instance, is among its numbers
     return f"{text}; {_power(answer)}"
 
 
