@@ -148,6 +148,9 @@ class CelerySource:
                 without_heartbeat=True,
                 quiet=True,
                 optimization="fair",
+                # Kombu's event loop sometimes slept on for ever after the broker on a Unix socket had been killed and
+                # replaced (seen with celery 5.7.0); the plain loop looks at its connection every two seconds at most.
+                use_eventloop=False,
             ).start()
         finally:
             worker_shutting_down.disconnect(self._note_stop)

@@ -16,6 +16,8 @@ def main(url: str, slots: int) -> None:
         if job_id.startswith("slow"):
             time.sleep(1.0)
             print(f"{job_id} done", flush=True)
+        if job_id.startswith("long"):
+            time.sleep(8.0)  # longer than another worker takes to start
         if job_id == "raise":
             raise ArithmeticError("a bug")
         if job_id == "stop":

@@ -127,9 +127,9 @@ def test_sigterm_waits_for_the_running_body_and_takes_no_more(
 def test_long_job_does_not_hold_short_ones(redis_server: RedisServer, start: Callable[[], Child]) -> None:
     """A busy worker must not have fetched the next messages: a second worker gets them."""
     knocker = CeleryKnocker(redis_server.url)
-    knocker.publish("slow1", "cpu")
+    knocker.publish("long1", "cpu")
     busy = start()
-    assert busy.line() == "slow1"
+    assert busy.line() == "long1"
     for n in range(3):
         knocker.publish(f"short{n}", "cpu")
     other = start()
