@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.manifest import check_path, is_sha256
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from service.blobs import BlobError, BlobStore
 from service.queue.contract import Knocker
@@ -18,6 +18,7 @@ from service.store.audits import SealedReport, register, seal, set_reason
 from service.store.engine import Store, now_ms
 from service.store.outbox import Owed, settle
 from service.store.tables import audit, blob
+from service.store.uploads import insert_absent
 from service.store.views import capability_of, mark_published
 
 log = logging.getLogger("assay.scheduler")
@@ -121,6 +122,7 @@ def _is_file(file: Mapping[str, Any]) -> bool:
 
 
 def _note_blob(connection: Connection, file: Mapping[str, Any]) -> None:
-    known = connection.execute(select(blob.c.sha256).where(blob.c.sha256 == file["sha256"])).first()
-    if known is None:
-        connection.execute(insert(blob).values(sha256=file["sha256"], size=file["size"], stored_at=now_ms(connection)))
+    # Two schedulers may do this at once; looking first and inserting then would race on PostgreSQL.
+    insert_absent(
+        connection, blob, {"sha256": file["sha256"], "size": file["size"], "stored_at": now_ms(connection)}
+    )
