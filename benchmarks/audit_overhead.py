@@ -152,9 +152,8 @@ def _one(client: Any, manifest: str, pairs: Any) -> dict[str, float]:
 
 
 def _print(row: dict[str, Any]) -> None:
-    print(
-        f"{row['model']}: {row['texts']} texts, {row['tokens']} tokens, {row['cpus']} CPUs; medians of {len(row['audits'])}"
-    )
+    texts = f"{row['texts']} texts, {row['tokens']} tokens"
+    print(f"{row['model']}: {texts}, {row['cpus']} CPUs; medians of {len(row['audits'])} audits")
     for name, measured, reference in (
         ("audit wall / bare forward passes", "audit_s", "bare_forward_s"),
         ("submit to first forward / bare start", "first_forward_s", "bare_start_s"),
