@@ -36,6 +36,8 @@ $(VENV)/.installed: constraints.txt pyproject.toml client/pyproject.toml
 
 setup: system $(VENV)/.installed ## Install what is missing
 
+# `install --no-save` keeps to the lock file too; `ci` also wants the linter packages of every other platform, which some
+# mirrors of the registry do not carry.
 # Node is for the proto linter and for the test that a client in another language works.
 node:
 	@if ! command -v npm >/dev/null; then
@@ -44,7 +46,7 @@ node:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
 	fi
 	if [ tests/node/package-lock.json -nt tests/node/node_modules/.package-lock.json ]; then
-	  npm --prefix tests/node ci --silent --no-audit --no-fund
+	  npm --prefix tests/node install --no-save --silent --no-audit --no-fund
 	  touch tests/node/node_modules/.package-lock.json
 	fi
 
