@@ -53,8 +53,13 @@ node:
 demo: setup ## Audit two models on an embedded service; ends in verified signed reports
 	@CACHE=$(CACHE) deploy/demo.sh
 
+# Some tests watch limits bite while the other worker keeps the second core busy. What fails is run once more, alone, and
+# both runs are printed: a test that fails twice is broken, one that fails once deserves a look.
 test: setup node ## All tests that need no GPU (under 12 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile || {
+	  echo "== what failed, once more and alone"
+	  $(BIN)/python -m pytest -m "not slow" --last-failed --last-failed-no-failures none
+	}
 
 test-all: setup node ## The slow tests too
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

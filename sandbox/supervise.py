@@ -257,7 +257,9 @@ def outcome(run: Running, why: Why | None, prepared: Prepared, seal: Callable[[i
     ended, status = _ending(run, why)
     if why is None and ended == "exited" and status == OUT_OF_MEMORY:
         why = "memory"
-    if ended == "signalled" and status in (signal.SIGXCPU, signal.SIGKILL) and run.cpu_s >= 0.9 * run.limits["cpu_s"]:
+    # The hard limit, one second after the soft one, kills without a name; the last sample of a busy host may be old.
+    spent = status == signal.SIGKILL and run.cpu_s >= 0.9 * run.limits["cpu_s"]
+    if ended == "signalled" and (status == signal.SIGXCPU or spent):
         ended, why = "killed", "cpu"
     finished = ended == "exited" and status == 0
     result = bytes(run.drain.result) if finished and run.drain.result else None

