@@ -123,6 +123,4 @@ def _is_file(file: Mapping[str, Any]) -> bool:
 
 def _note_blob(connection: Connection, file: Mapping[str, Any]) -> None:
     # Two schedulers may do this at once; looking first and inserting then would race on PostgreSQL.
-    insert_absent(
-        connection, blob, {"sha256": file["sha256"], "size": file["size"], "stored_at": now_ms(connection)}
-    )
+    insert_absent(connection, blob, {"sha256": file["sha256"], "size": file["size"], "stored_at": now_ms(connection)})
