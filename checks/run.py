@@ -206,7 +206,7 @@ def _ask_all(
         on_step(step, before[step] + done, owed[step])
 
     # One BLAS thread: the same bytes whatever the number of cores, and on matrices of a few hundred rows two threads
-    # that wait for each other took up to ten times as long as one.
+    # are slower than one (benchmarks/README.md).
     with threadpool_limits(limits=1, user_api="blas"):
         for one, check, needs in ready:
             seen = evidence(

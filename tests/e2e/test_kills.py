@@ -65,7 +65,9 @@ def test_server_killed_in_mid_upload_resumes_from_the_committed_offset(server: S
     assert (server.data / "blobs" / "sha256" / blob[:2] / blob[2:4] / blob).stat().st_size == (
         big / "model.safetensors"
     ).stat().st_size
-    assert uploaded.bytes_sent < size * 1.9  # began again at the committed offset, not at zero
+    # Killed after 60 %: beginning again at zero would send 1.6 times the size. What may be lost is one fsync step of
+    # 64 MiB and what was on its way.
+    assert uploaded.bytes_sent <= size + 96 * 2**20, uploaded.bytes_sent / size
     assert uploaded.bytes_sent >= size
 
 
