@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -67,14 +67,14 @@ def ask(check: Check, seen: Evidence, *, on_step: Told = unheard) -> Answer:
     except Exception:
         return failed(check, "measure")
     try:
-        spoiled, results, silent = _controls(check, seen, on_step)
+        results, silent = _controls(check, seen, on_step)
     except MemoryError:
         raise
     except Exception:
         return failed(check, "control")
     try:
         on_step("judging", 0, 1)
-        findings = _sound(check, real, check.judge(real, spoiled))
+        findings = _sound(check, real, check.judge(real, results))
         on_step("judging", 1, 1)
     except Exception:
         return failed(check, "judge")
@@ -136,9 +136,8 @@ def _told(check: Check) -> dict[str, Any]:
 
 def _controls(
     check: Check, seen: Evidence, on_step: Told
-) -> tuple[Mapping[str, Measured], tuple[ControlResult, ...], tuple[Skipped, ...]]:
-    """Run every control; return its numbers, its results, and the controls that said nothing."""
-    spoiled: dict[str, Measured] = {}
+) -> tuple[tuple[ControlResult, ...], tuple[Skipped, ...]]:
+    """Run every control; return its results, and the controls that said nothing."""
     results: list[ControlResult] = []
     silent: list[Skipped] = []
     for number, control in enumerate(check.controls):
@@ -148,13 +147,12 @@ def _controls(
         except Refusal as refusal:
             silent.append(Skipped(item=f"control:{control.name}", reason=refusal.reason))
             continue
-        spoiled[control.name] = measured
         bands = control.bands(check, measured)
         results += [_result(control, expected) for expected in bands]
         if not bands:
             silent.append(Skipped(item=f"control:{control.name}", reason=NO_BAND))
     on_step("controls", len(check.controls), len(check.controls))
-    return spoiled, tuple(results), tuple(silent)
+    return tuple(results), tuple(silent)
 
 
 def _result(control: Control, expected: Expected) -> ControlResult:

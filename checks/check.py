@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from assay.result import Finding, Measured, Value
+from assay.result import ControlResult, Finding, Measured, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +73,31 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """Words whose log-probability after a text is wanted."""
+
+    id: str
+    """Unique within the check, also against its texts; the key of `Evidence.log_probabilities`."""
+    after: str
+    """The text that stands before; scored at its end, wherever its state is read."""
+    text: str
+    """What is scored, with its leading space where the tokenizer wants one: the two are concatenated as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One forward pass in which a state is shifted; addressed by site, row and the row's own read position."""
+
+    site: str
+    """"resid.{l}": the shift is added right after block l."""
+    row: str
+    """Id of a text of `Needs.texts`; the shift is added at its read position alone."""
+    add: Float[np.ndarray, " width"]
+    ask: tuple[str, ...]
+    """Ids of continuations that are scored under the edit; each stands after this row's own text."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Needs:
     """What must be captured before the check can measure."""
 
@@ -84,6 +109,12 @@ class Needs:
     """Activation sites by name: "resid.{l}" is the residual stream after block l, counted from 0."""
     texts: tuple[Text, ...] = ()
     """Texts whose states are read at every one of `sites`."""
+    continuations: tuple[Continuation, ...] = ()
+    """Scored in the same sweep; only a causal model with an output head can."""
+    replay: int = 0
+    """Edited passes that `measure` may ask for, one for each `Edit`; the sweep's `texts` are the rows."""
+    twin: bool = False
+    """Sweep `texts` through a randomly initialised twin of the model too (`Evidence.twin`)."""
     gradients: bool = False
 
     def access(self) -> tuple[Access, ...]:
@@ -91,7 +122,7 @@ class Needs:
         levels: list[Access] = []
         if self.weights:
             levels.append("weights")
-        if self.sites:
+        if self.sites or self.continuations or self.replay:
             levels.append("activations")
         if self.gradients:
             levels.append("gradients")
@@ -120,6 +151,30 @@ class Evidence(Protocol):
 
     def lost(self) -> Mapping[str, str]:
         """Return the ids of texts that could not be read, with the reason."""
+        ...
+
+    def runs(self) -> Mapping[str, int]:
+        """Return a number for each text that ran: two texts of one number are the same tokens to the model."""
+        ...
+
+    def log_probabilities(self) -> Mapping[str, float]:
+        """Return the log-probability (nats) of each continuation, by id; what could not be scored is in `lost`."""
+        ...
+
+    def replay(self, edits: Sequence[Edit]) -> Sequence[Float[np.ndarray, " ask"]]:
+        """Return, for each edit, the log-probabilities (nats) of the continuations that it asks.
+
+        Raises:
+            NotAskedFor: more edits than the needs declared, an unknown row or site, or a continuation of another text.
+        """
+        ...
+
+    def twin(self) -> Evidence:
+        """Return the same texts as a randomly initialised twin of the model sees them.
+
+        Raises:
+            NotAskedFor: the needs did not ask for one.
+        """
         ...
 
     def rng(self, label: str) -> np.random.Generator:
@@ -194,8 +249,13 @@ class Check(Value, abc.ABC):
         """
 
     @abc.abstractmethod
-    def judge(self, real: Measured, controls: Mapping[str, Measured]) -> tuple[Finding, ...]:
-        """Turn numbers into claims. No tensors, no randomness: anyone can recompute it from the report."""
+    def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
+        """Turn numbers into claims. No tensors, no randomness, nothing that the report does not hold.
+
+        Args:
+            real: the numbers, as the report has them.
+            controls: every result of every control; a control that said nothing has none.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,3 +278,10 @@ class DataRole:
     required: bool
     media_type: str
     summary: str
+
+
+def missed_controls(check: Check, results: Sequence[ControlResult]) -> list[str]:
+    """Return the controls of a check that missed a band or said nothing, in the check's order."""
+    told = {result.name for result in results}
+    missed = {result.name for result in results if not result.held}
+    return [control.name for control in check.controls if control.name in missed or control.name not in told]

@@ -6,19 +6,22 @@ There is one kind of evidence. The runtime fills it from a model; a test fills i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from checks.check import ModelFacts
+from checks.check import Edit, ModelFacts
 from checks.errors import NotAskedFor
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 T = TypeVar("T")
+
+Replay = Callable[[Sequence[Edit]], Sequence[np.ndarray]]
+"""Takes edits; returns for each the log-probabilities (nats) that it asks."""
 
 RNG_DOMAIN = b"assay-rng/v1\n"
 """Separates these seeds from every other use of SHA-256 over a seed."""
@@ -63,7 +66,11 @@ class InMemoryEvidence:
         weights: tensors by name, matrices as [out, in]; stored as float64.
         activations: states by site, [text, width]; stored as float32.
         rows: parsed rows by data role.
-        lost: ids of texts that could not be read, with the reason.
+        lost: ids of texts that could not be read and of continuations that could not be scored, with the reason.
+        runs: number of each text's tokens; texts of one number are alike to the model.
+        log_probabilities: nats, by id of the continuation.
+        replay: answers edits; None where nothing can be replayed.
+        twin: states of a randomly initialised twin by site; None where none was asked for.
     """
 
     def __init__(
@@ -76,6 +83,10 @@ class InMemoryEvidence:
         activations: Mapping[str, np.ndarray] | None = None,
         rows: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         lost: Mapping[str, str] | None = None,
+        runs: Mapping[str, int] | None = None,
+        log_probabilities: Mapping[str, float] | None = None,
+        replay: Replay | None = None,
+        twin: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.facts = facts
         self.check = check
@@ -84,6 +95,10 @@ class InMemoryEvidence:
         self._activations = _sealed(activations or {}, np.float32)
         self._rows = MappingProxyType({role: tuple(of_role) for role, of_role in (rows or {}).items()})
         self._lost = MappingProxyType(dict(lost or {}))
+        self._runs = MappingProxyType(dict(runs or {}))
+        self._log_probabilities = MappingProxyType(dict(log_probabilities or {}))
+        self._replay = replay
+        self._twin = None if twin is None else _sealed(twin, np.float32)
 
     def weights(self, name: str) -> Float[np.ndarray, "out in"]:
         """Return a named tensor as float64, matrices as [out, in]."""
@@ -100,6 +115,26 @@ class InMemoryEvidence:
     def lost(self) -> Mapping[str, str]:
         """Return the ids of texts that could not be read, with the reason."""
         return self._lost
+
+    def runs(self) -> Mapping[str, int]:
+        """Return the number of each text's tokens."""
+        return self._runs
+
+    def log_probabilities(self) -> Mapping[str, float]:
+        """Return the log-probability (nats) of each continuation, by id."""
+        return self._log_probabilities
+
+    def replay(self, edits: Sequence[Edit]) -> Sequence[Float[np.ndarray, " ask"]]:
+        """Return, for each edit, the log-probabilities (nats) of the continuations that it asks."""
+        if self._replay is None:
+            raise NotAskedFor(f"{self.check} replays {len(edits)} edits, and its needs named none")
+        return self._replay(edits)
+
+    def twin(self) -> InMemoryEvidence:
+        """Return the same texts as a randomly initialised twin sees them: its states, and nothing else replaced."""
+        if self._twin is None:
+            raise NotAskedFor(f"{self.check} asked for a twin of the model, which its needs did not name")
+        return self.replacing(activations=self._twin)
 
     def rng(self, label: str) -> np.random.Generator:
         """Return a fresh generator of a label; the same label draws the same numbers each time."""
@@ -125,6 +160,10 @@ class InMemoryEvidence:
             activations={**self._activations, **(activations or {})},
             rows={**self._rows, **(rows or {})},
             lost=self._lost if lost is None else lost,
+            runs=self._runs,
+            log_probabilities=self._log_probabilities,
+            replay=self._replay,
+            twin=self._twin,
         )
 
     def _found(self, table: Mapping[str, T], name: str, kind: str) -> T:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
 
-from assay.result import D, Finding, Measured, Skipped
+from assay.result import ControlResult, D, Finding, Measured, Skipped
 from pydantic import AfterValidator, Field
 
-from checks.check import Check, Evidence, MetricSpec, ModelFacts, Needs, Refusal
+from checks.check import Check, Evidence, MetricSpec, ModelFacts, Needs, Refusal, missed_controls
 from checks.clusterability.controls import IidNoise, PlantedBlocks
 from checks.clusterability.findings import WORDS, Limits, findings
 from checks.clusterability.matrices import PlantedFacts, Unusable, Usable, examine, owed
@@ -116,9 +116,9 @@ class Clusterability(Check):
             skipped=tuple(skipped),
         )
 
-    def judge(self, real: Measured, controls: Mapping[str, Measured]) -> tuple[Finding, ...]:
+    def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
         """Read the words off the numbers; a missed control makes every word inconclusive."""
-        missed = [control.name for control in self.controls if not self._held(control, controls)]
+        missed = missed_controls(self, controls)
         return findings(real, self.limits(), missed)
 
     def limits(self) -> Limits:
@@ -134,12 +134,6 @@ class Clusterability(Check):
         """Return the candidates of k at a shape: those asked for, at most half of the smaller side."""
         asked = auto_ks(shape) if self.k == "auto" else self.k
         return tuple(k for k in asked if k <= min(shape) // 2)
-
-    def _held(self, control: Any, controls: Mapping[str, Measured]) -> bool:
-        if control.name not in controls:
-            return False
-        bands = control.bands(self, controls[control.name])
-        return bool(bands) and all(one.low <= one.value <= one.high for one in bands)
 
     def _examine(self, names: Sequence[str], evidence: Evidence) -> tuple[dict[str, Usable], list[Skipped]]:
         usable: dict[str, Usable] = {}

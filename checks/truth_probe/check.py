@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from assay.result import D, Finding, Measured, Skipped, canonical_decimal
+from assay.result import ControlResult, D, Finding, Measured, Skipped, canonical_decimal
 from pydantic import AfterValidator, Field
 
-from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, Needs, Refusal
+from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, Needs, Refusal, missed_controls
 from checks.parameters import Between, Layers, chosen_layers
 from checks.truth_probe.controls import PlantedTruth, ShuffledLabels, SpoiledFacts
 from checks.truth_probe.findings import WORDS, Limits, findings
@@ -155,9 +155,9 @@ class TruthProbe(Check):
             skipped=(*faults, *skipped),
         )
 
-    def judge(self, real: Measured, controls: Mapping[str, Measured]) -> tuple[Finding, ...]:
+    def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
         """Read the words off the numbers; a missed control makes every word INCONCLUSIVE."""
-        missed = [control.name for control in self.controls if not self._held(control, controls)]
+        missed = missed_controls(self, controls)
         return findings(real, self.limits(), missed)
 
     def limits(self) -> Limits:
@@ -180,12 +180,6 @@ class TruthProbe(Check):
     def _layers(self, facts: ModelFacts) -> tuple[int, ...]:
         every = isinstance(facts, SpoiledFacts) and facts.all_layers
         return chosen_layers("all" if every else self.layers, facts.layers)
-
-    def _held(self, control: Any, controls: Mapping[str, Measured]) -> bool:
-        if control.name not in controls:
-            return False
-        bands = control.bands(self, controls[control.name])
-        return bool(bands) and all(one.low <= one.value <= one.high for one in bands)
 
     def _states(
         self, layers: Sequence[int], drawn: Plan, rows: np.ndarray, evidence: Evidence, *, owed: int

@@ -94,11 +94,10 @@ def test_the_answer_is_small(answer: Answer) -> None:
 
 def test_the_verdict_can_be_recomputed_from_the_document(answer: Answer) -> None:
     assert answer.measured is not None
-    check, seen = TruthProbe(), planted_evidence((4.0, 2.0, 0.0))
+    check = TruthProbe()
     stored = Measured.model_validate_json(answer.measured.model_dump_json())
-    controls = {control.name: check.measure(control.spoil(check, seen)) for control in check.controls}
-    assert check.judge(stored, controls) == answer.findings
-    assert {finding.word for finding in check.judge(stored, {})} == {"INCONCLUSIVE"}
+    assert check.judge(stored, answer.controls) == answer.findings
+    assert {finding.word for finding in check.judge(stored, ())} == {"INCONCLUSIVE"}
 
 
 def relabelled(seen: InMemoryEvidence, split: str) -> InMemoryEvidence:
