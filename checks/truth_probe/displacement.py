@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy.linalg import eigh
 
+from checks.truth_probe.direction import Direction as Direction
 from checks.truth_probe.pairs import PairActivations
 
 if TYPE_CHECKING:
@@ -34,15 +35,6 @@ DENSE_MAX = 1536
 
 SUBSPACE_K, RIDGE = 32, 0.1
 """Components and ridge, as a share of the mean diagonal of M, in which lambda0 is computed (5.3)."""
-
-
-@dataclass(frozen=True)
-class Direction:
-    """A unit direction in raw residual space; a pair's score is its product with the displacement."""
-
-    vector: Float[np.ndarray, " width"]
-    method: str
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
