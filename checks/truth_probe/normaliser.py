@@ -20,6 +20,9 @@ Mode = Literal["mean", "scale", "zscore"]
 TEMPLATE_MIN = 8
 """A template with fewer train pairs takes the mean of its branch over all templates (5.1)."""
 
+CONSTANT = 1e-9
+"""A feature with this share of the largest s.d. never varied: what is left is rounding, and dividing would raise it."""
+
 DIGEST_DOMAIN = b"assay-truth-normaliser/v1\n"
 """Separates a normaliser's digest from every other use of SHA-256."""
 
@@ -116,4 +119,4 @@ def _spread(centred: PairActivations, mode: Mode) -> Float[np.ndarray, " width"]
         size = float(np.linalg.norm(both, axis=1).mean() / np.sqrt(both.shape[1]))
         return size if size > 0 else 1.0
     deviation = np.sqrt(np.mean(both**2, axis=0))
-    return np.asarray(np.where(deviation > 0, deviation, 1.0))
+    return np.asarray(np.where(deviation > CONSTANT * deviation.max(), deviation, 1.0))

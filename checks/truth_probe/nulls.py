@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from checks.truth_probe.pairs import PairActivations
 from checks.truth_probe.scores import auroc
+from checks.truth_probe.subspaces import leading
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+Kind = Literal["whitened", "isotropic", "span"]
+
+KINDS: tuple[Kind, ...] = ("whitened", "isotropic", "span")
+"""Random directions (5.9); `whitened` is the gate's null."""
+
 DIRECTIONS = 1000
-"""Random directions (5.9)."""
+"""Random directions of each kind (5.9)."""
 
 SHRINK = 0.01
 """Share of the mean eigenvalue added before whitening (5.9)."""
+
+SATURATED = 0.90
+"""Isotropic p95 from which any direction reads the data (5.9)."""
+
+SURROGATES = 200
+"""Gaussian surrogates behind a kappa's null (5.9)."""
+
+
+def random_directions(
+    u: Float[np.ndarray, "pair width"], kind: Kind, rng: np.random.Generator, draws: int = DIRECTIONS
+) -> Float[np.ndarray, "width draw"]:
+    """Return random directions fitted on train displacements, of any length.
+
+    Args:
+        u: normalised train displacements.
+        kind: `whitened` (Cov u + .01 mean eigenvalue I)^(-1/2) g, `isotropic` g, `span` U'g; g is standard normal.
+        rng: draws g.
+        draws: how many.
+    """
+    if kind == "span":
+        return np.asarray(u.T @ rng.standard_normal((len(u), draws)))
+    drawn = rng.standard_normal((u.shape[1], draws))
+    if kind == "isotropic":
+        return np.asarray(drawn)
+    squares, axes = leading(u - u.mean(axis=0), u.shape[1])
+    values = np.maximum(squares, 0) / (len(u) - 1)
+    floor = max(SHRINK * float(values.sum()) / u.shape[1], np.finfo(np.float64).tiny)
+    # Outside the range of u the covariance is the floor alone.
+    weights = 1 / np.sqrt(values + floor) - 1 / np.sqrt(floor)
+    return np.asarray(drawn / np.sqrt(floor) + axes @ (weights[:, None] * (axes.T @ drawn)))
 
 
 def whitened_directions(
     u: Float[np.ndarray, "pair width"], rng: np.random.Generator
 ) -> Float[np.ndarray, "width draw"]:
     """Return directions that are isotropic once displacements are whitened (fitted on train displacements)."""
-    covariance = np.cov(u, rowvar=False)
-    values, vectors = eigh(covariance + SHRINK * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
-    draws = rng.standard_normal((u.shape[1], DIRECTIONS))
-    return np.asarray((vectors / np.sqrt(values)) @ (vectors.T @ draws))
+    return random_directions(u, "whitened", rng)
 
 
 def best_of_sign(
@@ -39,15 +72,65 @@ def best_of_sign(
     return np.asarray(np.maximum(areas, 1 - areas))
 
 
-def predicted_cos(effect: float, n: int, d: int) -> float:
+def saturated(isotropic: Float[np.ndarray, " draw"]) -> bool:
+    """Return whether any direction reads the data: the 95th percentile of isotropic best-of-sign AUROCs is .90."""
+    return bool(np.percentile(isotropic, 95) >= SATURATED)
+
+
+def repaired(pairs: PairActivations, rng: np.random.Generator) -> PairActivations:
+    """Return pairs whose - text comes from another item at random, within a template.
+
+    The two texts no longer share an item, so displacement and midpoint vary alike: their share must fall to one half.
+    """
+    order = np.arange(len(pairs))
+    for template in np.unique(pairs.template):
+        rows = np.flatnonzero(pairs.template == template)
+        order[rows] = rng.permutation(rows)
+    return PairActivations(pairs.pos, pairs.neg[order], pairs.template, pairs.cluster)
+
+
+def kappa(z: Float[np.ndarray, " pair"]) -> float:
+    """Return (E|z|)^2 / E z^2 of scores: 2/pi where they are Gaussian, 1 where they are two points (5.9)."""
+    square = float(np.mean(np.square(z)))
+    return float(np.mean(np.abs(z))) ** 2 / square if square > 0 else 1.0
+
+
+def kappa_null(count: int, rng: np.random.Generator, draws: int = SURROGATES) -> Float[np.ndarray, " draw"]:
+    """Return the kappas of `count` held-out pairs of Gaussian surrogates.
+
+    A surrogate draws train and held-out displacements with the covariance D and fits the leading axis theta to the
+    first. The second is independent of theta: given it, held-out scores are independent N(0, theta'D theta), and
+    kappa does not change with their variance. So its law is that of `count` standard normals, whatever D, the width
+    and theta are, and these are drawn directly (the long way round is the test of this function).
+    """
+    z = rng.standard_normal((draws, count))
+    return np.asarray(np.mean(np.abs(z), axis=1) ** 2 / np.mean(z**2, axis=1))
+
+
+def kappa_p(value: float, null: Float[np.ndarray, " draw"]) -> float:
+    """Return how often a surrogate is as two-valued as this, one-sided, never zero."""
+    return float((1 + np.sum(null >= value)) / (1 + len(null)))
+
+
+def predicted_cos(effect: float, n: float, d: int) -> float:
     """Return the expected |cos| of the leading displacement axis with a planted one (spiked covariance, section 8)."""
     spike, ratio = effect**2, d / n
     return float(np.sqrt((1 - ratio / spike**2) / (1 + ratio / spike))) if spike**2 > ratio else 0.0
 
 
+def predicted_stability(effect: float, n: int, d: int) -> float:
+    """Return the expected |cos| of the axes of two halves: cos^2 with d/n doubled (section 8)."""
+    return predicted_cos(effect, n / 2, d) ** 2
+
+
 def predicted_auroc(effect: float, n: int, d: int) -> float:
     """Return the expected AUROC of that axis: Phi(sqrt 2 e cos)."""
     return float(norm.cdf(np.sqrt(2) * effect * predicted_cos(effect, n, d)))
+
+
+def predicted_accuracy(effect: float, n: int, d: int) -> float:
+    """Return the expected accuracy of that axis at zero: Phi(e cos)."""
+    return float(norm.cdf(effect * predicted_cos(effect, n, d)))
 
 
 def effect_for(area: float, n: int, d: int) -> float:

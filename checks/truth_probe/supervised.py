@@ -9,8 +9,9 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from checks.truth_probe.displacement import Direction
+from checks.truth_probe.direction import Direction, unit
 from checks.truth_probe.scores import auroc
+from checks.truth_probe.subspaces import components, span
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -21,14 +22,46 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 5
 """Cluster-grouped folds in which the penalty is chosen (5.6)."""
 
+TILT = 0.1
+"""Share of the mean diagonal added to the within-class covariance before a tilt inverts it (5.6)."""
+
+NARROW_MAX, NARROW = 512, 256
+"""Above this width the fits to shuffled and to random labels run in this many leading components (5.9)."""
+
+CONTROL_TASKS = 20
+"""Draws of one random label a cluster behind a selectivity: a single draw moves by several hundredths."""
+
 STEPS_MAX, GRADIENT_MAX = 200, 1e-4
 """When the fits to shuffled labels stop: their spread is far above what a closer minimum would change."""
 
 
-def mass_mean(u: Float[np.ndarray, "pair width"], labels: Int[np.ndarray, " pair"]) -> Direction:
-    """Return the difference of the classes' mean displacements, at unit length."""
-    gap = u[labels == 1].mean(axis=0) - u[labels == 0].mean(axis=0)
-    return Direction(gap / max(float(np.linalg.norm(gap)), np.finfo(float).tiny), "mass_mean")
+def mass_mean(
+    u: Float[np.ndarray, "pair width"], labels: Int[np.ndarray, " pair"], *, tilted: bool = False
+) -> Direction:
+    """Return the difference of the classes' mean displacements (Marks & Tegmark 2023, section 5).
+
+    Args:
+        u: displacements.
+        labels: 0 or 1, both present.
+        tilted: multiply by (within-class covariance + .1 of its mean diagonal)^-1, as linear discriminants do.
+    """
+    means = [u[labels == side].mean(axis=0) for side in (0, 1)]
+    step = means[1] - means[0]
+    if not tilted:
+        return Direction(unit(step), "mass_mean")
+    within = u - np.where((labels == 1)[:, None], means[1], means[0])
+    return Direction(unit(_tilt(within / np.sqrt(len(u)), step)), "mass_mean_tilted")
+
+
+def _tilt(rows: Float[np.ndarray, "pair width"], step: Float[np.ndarray, " width"]) -> Float[np.ndarray, " width"]:
+    """Return (R'R + ridge I)^-1 step, through the smaller Gram matrix."""
+    n, width = rows.shape
+    ridge = max(TILT * float(np.sum(rows**2)) / width, np.finfo(np.float64).tiny)
+    if width <= n:
+        return np.asarray(cho_solve(cho_factor(rows.T @ rows + ridge * np.eye(width)), step))
+    # Woodbury: the inverse of d x d by that of n x n.
+    inner = cho_solve(cho_factor(rows @ rows.T + ridge * np.eye(n)), rows @ step)
+    return np.asarray((step - rows.T @ inner) / ridge)
 
 
 def lr(
@@ -37,14 +70,22 @@ def lr(
     cluster: Int[np.ndarray, " pair"],
     rng: np.random.Generator,
 ) -> tuple[Direction, float]:
-    """Return the logistic direction and its penalty, chosen by cluster-grouped cross-validated AUROC."""
-    scaled = u / _rms(u)
+    """Return the logistic direction and its penalty, chosen by cluster-grouped cross-validated AUROC.
+
+    The penalty is rotation-invariant, so displacements wider than they are many are fitted in their own range.
+
+    Args:
+        u: displacements.
+        labels: 0 or 1, both present; the classes weigh the same.
+        cluster: no cluster is in two folds.
+        rng: deals clusters to folds.
+    """
+    scaled, lift = span(u / _rms(u))
     names, index = np.unique(cluster, return_inverse=True)
     fold = (rng.permutation(len(names)) % FOLDS)[index]
     areas = [np.mean(_held_out(scaled, labels, fold, penalty)) for penalty in PENALTIES]
     penalty = PENALTIES[int(np.argmax(areas))]
-    theta = fit_logistic(scaled, labels, penalty)
-    return Direction(theta / max(float(np.linalg.norm(theta)), np.finfo(float).tiny), "lr"), penalty
+    return Direction(unit(lift(fit_logistic(scaled, labels, penalty))), "lr"), penalty
 
 
 def _rms(u: Float[np.ndarray, "pair width"]) -> float:
@@ -90,20 +131,67 @@ def shuffled(
     draws: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "width draw"]:
-    """Return the logistic directions of permuted labels, all draws stepped together.
+    """Return the logistic directions of permuted labels, all draws fitted together; wide states in 256 components."""
+    return _together(u, np.stack([rng.permutation(labels) for _ in range(draws)], axis=1), penalty)
+
+
+def _together(
+    u: Float[np.ndarray, "pair width"], labels: Int[np.ndarray, "pair draw"], penalty: float
+) -> Float[np.ndarray, "width draw"]:
+    """Return one logistic direction a column of labels, every column stepped in the same products.
 
     Fixed-Hessian Newton (Boehning & Lindsay 1988): one factorisation bounds the curvature of every fit.
     """
-    scaled = u / _rms(u)
-    permuted = np.stack([rng.permutation(labels) for _ in range(draws)], axis=1)
-    t, weight = 2.0 * permuted - 1.0, class_weights(permuted)
-    top = float(weight.max())
-    bound = cho_factor(top / 4 * scaled.T @ scaled + penalty * np.eye(u.shape[1]))
-    theta = np.zeros((u.shape[1], draws))
+    basis = components(u, NARROW) if u.shape[1] > NARROW_MAX else None
+    scaled = u / _rms(u) if basis is None else u @ basis / _rms(u)
+    t, weight = 2.0 * labels - 1.0, class_weights(labels)
+    bound = cho_factor(float(weight.max()) / 4 * scaled.T @ scaled + penalty * np.eye(scaled.shape[1]))
+    theta = np.zeros((scaled.shape[1], labels.shape[1]))
     for _ in range(STEPS_MAX):
         slope = -weight * t * expit(-t * (scaled @ theta))
         gradient = scaled.T @ slope + penalty * theta
         if np.abs(gradient).max() < GRADIENT_MAX:
             break
         theta -= cho_solve(bound, gradient)
-    return theta
+    return theta if basis is None else np.asarray(basis @ theta)
+
+
+def control_task_labels(cluster: Int[np.ndarray, " pair"], rng: np.random.Generator) -> Int[np.ndarray, " pair"]:
+    """Return one random label a cluster, both labels present wherever there are two clusters.
+
+    A probe that does well on these reads who the text is about, not whether it is true (Hewitt & Liang 2019).
+    """
+    names, index = np.unique(cluster, return_inverse=True)
+    drawn = rng.integers(0, 2, len(names))
+    while len(names) > 1 and drawn.min() == drawn.max():
+        drawn = rng.integers(0, 2, len(names))
+    return np.asarray(drawn[index])
+
+
+def control_areas(
+    train: tuple[Float[np.ndarray, "pair width"], Int[np.ndarray, " pair"]],
+    test: tuple[Float[np.ndarray, "item width"], Int[np.ndarray, " item"]],
+    penalty: float,
+    rng: np.random.Generator,
+    draws: int = CONTROL_TASKS,
+) -> Float[np.ndarray, " draw"]:
+    """Return test AUROCs of the ceiling fitted to one random label a cluster; selectivity is the AUROC less their mean.
+
+    Args:
+        train: displacements and their clusters.
+        test: displacements and clusters; a cluster of both sides has one label on both.
+        penalty: the one that the ceiling chose.
+        rng: draws the labels.
+        draws: control tasks.
+    """
+    whole = np.concatenate([train[1], test[1]])
+    drawn = np.stack([control_task_labels(whole, rng) for _ in range(draws)], axis=1)
+    fitted, held = drawn[: len(train[1])], drawn[len(train[1]) :]
+    # A draw that leaves one side with a single label has nothing to fit or to rank.
+    usable = [column for column in range(draws) if _both(fitted[:, column]) and _both(held[:, column])]
+    scores = test[0] @ _together(train[0], fitted[:, usable], penalty) if usable else np.zeros((len(held), 0))
+    return np.array([float(auroc(scores[:, at], held[:, column])) for at, column in enumerate(usable)])
+
+
+def _both(labels: Int[np.ndarray, " pair"]) -> bool:
+    return bool(labels.min() != labels.max())
