@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 W_VAR, W_NEG = 0.0, 0.5
 """Weights of the variance between items and of the cross moment of the branches (5.5)."""
 
-Fit = Callable[[PairActivations, "Bool[np.ndarray, ' pair']"], Direction]
-"""A label-free method: from some pairs, and the mask that took them, to a direction."""
+Fit = Callable[["Bool[np.ndarray, ' pair']"], Direction]
+"""A label-free method: from a mask over its pairs to the direction that it finds in them."""
 
 
 def tpc(pairs: PairActivations) -> Direction:
@@ -86,23 +86,7 @@ def _top(
     return lift(vectors[:, 0]), ()
 
 
-def split_half(fit: Fit, pairs: PairActivations, rng: np.random.Generator) -> Float[np.ndarray, " halvings"]:
+def split_half(fit: Fit, cluster: Int[np.ndarray, " pair"], rng: np.random.Generator) -> Float[np.ndarray, " halvings"]:
     """Return |cos| between the directions that a method finds in two halves of the clusters, for fresh halvings."""
-    return np.array(
-        [
-            abs(float(fit(pairs.take(left), left).vector @ fit(pairs.take(right), right).vector))
-            for left, right in halves(pairs.cluster, rng)
-        ]
-    )
-
-
-def tpc_stability(pairs: PairActivations, rng: np.random.Generator) -> Float[np.ndarray, " halvings"]:
-    """Return the split-half |cos| of the leading displacement axis."""
-    return split_half(lambda half, _: tpc(half), pairs, rng)
-
-
-def vinc_stability(
-    pairs: PairActivations, item: Int[np.ndarray, " pair"], rng: np.random.Generator
-) -> Float[np.ndarray, " halvings"]:
-    """Return the split-half |cos| of VINC at its default weights."""
-    return split_half(lambda half, rows: vinc(half, item[rows]), pairs, rng)
+    drawn = halves(cluster, rng)
+    return np.array([abs(float(fit(left).vector @ fit(right).vector)) for left, right in drawn])

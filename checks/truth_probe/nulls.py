@@ -33,14 +33,14 @@ SURROGATES = 200
 """Gaussian surrogates behind a kappa's null (5.9)."""
 
 
-def random_directions(
-    u: Float[np.ndarray, "pair width"], kind: Kind, rng: np.random.Generator, draws: int = DIRECTIONS
+def directions(
+    kind: Kind, u: Float[np.ndarray, "pair width"], rng: np.random.Generator, draws: int = DIRECTIONS
 ) -> Float[np.ndarray, "width draw"]:
     """Return random directions fitted on train displacements, of any length.
 
     Args:
-        u: normalised train displacements.
         kind: `whitened` (Cov u + .01 mean eigenvalue I)^(-1/2) g, `isotropic` g, `span` U'g; g is standard normal.
+        u: normalised train displacements.
         rng: draws g.
         draws: how many.
     """
@@ -61,7 +61,7 @@ def whitened_directions(
     u: Float[np.ndarray, "pair width"], rng: np.random.Generator
 ) -> Float[np.ndarray, "width draw"]:
     """Return directions that are isotropic once displacements are whitened (fitted on train displacements)."""
-    return random_directions(u, "whitened", rng)
+    return directions("whitened", u, rng)
 
 
 def best_of_sign(
@@ -95,7 +95,7 @@ def kappa(z: Float[np.ndarray, " pair"]) -> float:
     return float(np.mean(np.abs(z))) ** 2 / square if square > 0 else 1.0
 
 
-def kappa_null(count: int, rng: np.random.Generator, draws: int = SURROGATES) -> Float[np.ndarray, " draw"]:
+def surrogate_kappas(count: int, rng: np.random.Generator, draws: int = SURROGATES) -> Float[np.ndarray, " draw"]:
     """Return the kappas of `count` held-out pairs of Gaussian surrogates.
 
     A surrogate draws train and held-out displacements with the covariance D and fits the leading axis theta to the

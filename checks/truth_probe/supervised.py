@@ -26,10 +26,7 @@ TILT = 0.1
 """Share of the mean diagonal added to the within-class covariance before a tilt inverts it (5.6)."""
 
 NARROW_MAX, NARROW = 512, 256
-"""Above this width the fits to shuffled and to random labels run in this many leading components (5.9)."""
-
-CONTROL_TASKS = 20
-"""Draws of one random label a cluster behind a selectivity: a single draw moves by several hundredths."""
+"""Above this width the fits to shuffled labels run in this many leading components (5.9)."""
 
 STEPS_MAX, GRADIENT_MAX = 200, 1e-4
 """When the fits to shuffled labels stop: their spread is far above what a closer minimum would change."""
@@ -80,7 +77,7 @@ def lr(
         cluster: no cluster is in two folds.
         rng: deals clusters to folds.
     """
-    scaled, lift = span(u / _rms(u))
+    scaled, lift = span(u / rms(u))
     names, index = np.unique(cluster, return_inverse=True)
     fold = (rng.permutation(len(names)) % FOLDS)[index]
     areas = [np.mean(_held_out(scaled, labels, fold, penalty)) for penalty in PENALTIES]
@@ -88,7 +85,8 @@ def lr(
     return Direction(unit(lift(fit_logistic(scaled, labels, penalty))), "lr"), penalty
 
 
-def _rms(u: Float[np.ndarray, "pair width"]) -> float:
+def rms(u: Float[np.ndarray, "pair width"]) -> float:
+    """Return the root mean square of all numbers of u, never zero: penalties are for u divided by it."""
     return max(float(np.sqrt(np.mean(u**2))), np.finfo(float).tiny)
 
 
@@ -131,22 +129,16 @@ def shuffled(
     draws: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "width draw"]:
-    """Return the logistic directions of permuted labels, all draws fitted together; wide states in 256 components."""
-    return _together(u, np.stack([rng.permutation(labels) for _ in range(draws)], axis=1), penalty)
-
-
-def _together(
-    u: Float[np.ndarray, "pair width"], labels: Int[np.ndarray, "pair draw"], penalty: float
-) -> Float[np.ndarray, "width draw"]:
-    """Return one logistic direction a column of labels, every column stepped in the same products.
+    """Return the logistic directions of permuted labels, all draws stepped together; wide states in 256 components.
 
     Fixed-Hessian Newton (Boehning & Lindsay 1988): one factorisation bounds the curvature of every fit.
     """
     basis = components(u, NARROW) if u.shape[1] > NARROW_MAX else None
-    scaled = u / _rms(u) if basis is None else u @ basis / _rms(u)
-    t, weight = 2.0 * labels - 1.0, class_weights(labels)
+    scaled = u / rms(u) if basis is None else u @ basis / rms(u)
+    permuted = np.stack([rng.permutation(labels) for _ in range(draws)], axis=1)
+    t, weight = 2.0 * permuted - 1.0, class_weights(permuted)
     bound = cho_factor(float(weight.max()) / 4 * scaled.T @ scaled + penalty * np.eye(scaled.shape[1]))
-    theta = np.zeros((scaled.shape[1], labels.shape[1]))
+    theta = np.zeros((scaled.shape[1], draws))
     for _ in range(STEPS_MAX):
         slope = -weight * t * expit(-t * (scaled @ theta))
         gradient = scaled.T @ slope + penalty * theta
@@ -166,32 +158,3 @@ def control_task_labels(cluster: Int[np.ndarray, " pair"], rng: np.random.Genera
     while len(names) > 1 and drawn.min() == drawn.max():
         drawn = rng.integers(0, 2, len(names))
     return np.asarray(drawn[index])
-
-
-def control_areas(
-    train: tuple[Float[np.ndarray, "pair width"], Int[np.ndarray, " pair"]],
-    test: tuple[Float[np.ndarray, "item width"], Int[np.ndarray, " item"]],
-    penalty: float,
-    rng: np.random.Generator,
-    draws: int = CONTROL_TASKS,
-) -> Float[np.ndarray, " draw"]:
-    """Return test AUROCs of the ceiling fitted to one random label a cluster; selectivity is the AUROC less their mean.
-
-    Args:
-        train: displacements and their clusters.
-        test: displacements and clusters; a cluster of both sides has one label on both.
-        penalty: the one that the ceiling chose.
-        rng: draws the labels.
-        draws: control tasks.
-    """
-    whole = np.concatenate([train[1], test[1]])
-    drawn = np.stack([control_task_labels(whole, rng) for _ in range(draws)], axis=1)
-    fitted, held = drawn[: len(train[1])], drawn[len(train[1]) :]
-    # A draw that leaves one side with a single label has nothing to fit or to rank.
-    usable = [column for column in range(draws) if _both(fitted[:, column]) and _both(held[:, column])]
-    scores = test[0] @ _together(train[0], fitted[:, usable], penalty) if usable else np.zeros((len(held), 0))
-    return np.array([float(auroc(scores[:, at], held[:, column])) for at, column in enumerate(usable)])
-
-
-def _both(labels: Int[np.ndarray, " pair"]) -> bool:
-    return bool(labels.min() != labels.max())

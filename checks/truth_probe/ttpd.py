@@ -29,58 +29,41 @@ STEPS_MAX = 2000
 
 
 def ttpd(
-    pairs: PairActivations,
+    affirmative: PairActivations,
     labels: Int[np.ndarray, " pair"],
-    polarity: Int[np.ndarray, " pair"],
-    sets: Int[np.ndarray, " pair"] | None = None,
+    negated: PairActivations,
+    negated_labels: Int[np.ndarray, " negated"],
 ) -> Direction | None:
     """Return the direction whose product with a displacement is logit(+) - logit(-).
 
-    Both texts of a pair are single texts of truth tau (+ is true where the label is 1) and polarity p. Centred states
-    are regressed on tau and tau p, a ~ t_G tau + t_P tau p; w_pol separates p on raw states; a logistic regression of
+    Both texts of a pair are single texts of truth tau (+ is true where the label is 1) and polarity p. States centred
+    over the set are regressed on tau and tau p, a ~ t_G tau + t_P tau p; w_pol separates p; a logistic regression of
     tau on (a . t_G, a . w_pol) gives a logit that is linear in the state, so a pair's score is linear in x+ - x-.
 
     Args:
-        pairs: train pairs of both polarities, raw states.
+        affirmative: affirmative train pairs of one data set. Raw, or less one constant: it leaves every term alone.
         labels: 1 where the + text is true, else 0.
-        polarity: +1 affirmative, -1 negated, of both texts of a pair.
-        sets: data set of each pair, as a number; states are centred within it. None is one set.
+        negated: negated train pairs of the set, less the same constant.
+        negated_labels: theirs.
 
     Returns:
-        The direction with the regression's intercept as offset (for states centred as here), or None with the reason
-        `ONE_POLARITY` where train lacks either polarity.
-
-    Raises:
-        ValueError: a polarity is neither 1 nor -1.
+        The direction with the regression's intercept as offset (for states centred over these texts), or None with
+        the reason `ONE_POLARITY` where train lacks either polarity.
     """
-    if not np.isin(polarity, (-1, 1)).all():
-        raise ValueError("polarity is +1 or -1")
-    if len(np.unique(polarity)) < 2:
+    if not len(affirmative) or not len(negated):
         return None
-    raw = np.concatenate([pairs.pos, pairs.neg]).astype(np.float64)
-    tau = np.concatenate([2.0 * labels - 1.0, 1.0 - 2.0 * labels])
-    p = np.concatenate([polarity, polarity]).astype(np.float64)
-    members = np.zeros(len(raw), dtype=int) if sets is None else np.concatenate([sets, sets])
-    centred = _centred(raw, members)
-    size = max(float(np.sqrt(np.mean(centred**2))), np.finfo(np.float64).tiny)
-    centred /= size
-    t_g = unit(general(centred, tau, p))
-    w_pol = unit(_polarity(raw / size, p))
-    weights, bias = logistic(np.stack([centred @ t_g, centred @ w_pol], axis=1), tau)
+    states = np.concatenate([affirmative.pos, affirmative.neg, negated.pos, negated.neg]).astype(np.float64)
+    tau = np.concatenate([2.0 * labels - 1, 1 - 2.0 * labels, 2.0 * negated_labels - 1, 1 - 2.0 * negated_labels])
+    p = np.repeat([1.0, -1.0], [2 * len(affirmative), 2 * len(negated)])
+    states -= states.mean(axis=0)
+    size = max(float(np.sqrt(np.mean(states**2))), np.finfo(np.float64).tiny)
+    states /= size
+    t_g, w_pol = unit(general(states, tau, p)), unit(_polarity(states, p))
+    weights, bias = logistic(np.stack([states @ t_g, states @ w_pol], axis=1), tau)
     vector = weights[0] * t_g + weights[1] * w_pol
-    length = max(float(np.linalg.norm(vector)), np.finfo(np.float64).tiny)
     # logit(x) = vector . x / size + bias, divided by the length of vector / size.
+    length = max(float(np.linalg.norm(vector)), np.finfo(np.float64).tiny)
     return Direction(unit(vector), "ttpd", offset=bias * size / length)
-
-
-def _centred(
-    states: Float[np.ndarray, "text width"], members: Int[np.ndarray, " text"]
-) -> Float[np.ndarray, "text width"]:
-    centred = states.copy()
-    for one in np.unique(members):
-        rows = members == one
-        centred[rows] -= states[rows].mean(axis=0)
-    return centred
 
 
 def general(
@@ -92,8 +75,8 @@ def general(
 
 
 def _polarity(states: Float[np.ndarray, "text width"], p: Float[np.ndarray, " text"]) -> Float[np.ndarray, " width"]:
-    # The free intercept makes centring no change to the optimum, only to how soon it is reached.
-    rows, lift = span(states - states.mean(axis=0))
+    # On raw states by rights; the free intercept makes centring no change to the optimum, only to how soon it comes.
+    rows, lift = span(states)
     return lift(logistic(rows, p)[0])
 
 
