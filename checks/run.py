@@ -27,9 +27,11 @@ from checks.check import Check, ModelFacts, Needs, Refusal
 from checks.documents import Decision, Facts, Ingest, Order, OrderedCheck, Result
 from checks.errors import LoadRefused
 from checks.runtime.architectures import architectures_json
+from checks.runtime.batches import BATCH_TEXTS
 from checks.runtime.facts import model_facts_of
+from checks.runtime.look import UNSEEN, Looked, look
 from checks.runtime.plan import check_needs, plan
-from checks.runtime.sweep import BATCH_TEXTS, NOTHING, Swept, evidence, sweep
+from checks.runtime.sweep import Swept, evidence
 from checks.runtime.weights import read_weights
 from sandbox.reader import jsonl
 from sandbox.reader.error import ReaderError
@@ -74,17 +76,17 @@ def carry_out(
         facts = _facts(reading, decisions)
         on_step("starting", 1, 1)
         _gather(asked, order, inputs, facts)
-        swept, weights = _look(asked, reading, files, facts, order.threads, on_step)
+        looked, weights = _look(asked, reading, files, facts, order, on_step)
     except LoadRefused as why:
         traceback.print_exc(file=sys.stderr)
         decisions += _told_of(why)
         return _all_refused(order, asked, decisions, why.code)
-    _ask_all(asked, facts, swept, weights, order.seed, on_step)
+    _ask_all(asked, facts, looked, weights, order.seed, on_step)
     return Result(
         nonce=order.nonce,
         answers=tuple(one.answer for one in asked if one.answer is not None),
         ingest=Ingest(decisions=tuple(decisions)),
-        facts=_record(facts, swept, order.threads),
+        facts=_record(facts, looked.swept, order.threads),
     )
 
 
@@ -158,39 +160,32 @@ def _look(
     reading: ModelReading,
     files: Mapping[str, Path],
     facts: ModelFacts,
-    threads: int,
+    order: Order,
     on_step: Told,
-) -> tuple[Swept, Mapping[str, Any]]:
-    """Capture what all checks need: tensors from the files, states from one sweep."""
+) -> tuple[Looked, Mapping[str, Any]]:
+    """Capture what all checks need: tensors from the files, states and scores from one sweep."""
     needs = [one.needs for one in asked if one.needs is not None]
     merged = plan(needs, facts)
     weights = read_weights(merged.weights, reading.tensors, files, facts.transposed)
     if not merged.sweeps:
-        return NOTHING, weights
-    import torch
-
-    from checks.runtime.loading import load
-
-    torch.set_num_threads(threads)
+        return UNSEEN, weights
     try:
-        on_step("loading", 0, 1)
-        loaded = load(reading.config, facts, reading.tensors, files)
-        on_step("loading", 1, 1)
-        return sweep(loaded, merged, on_batch=lambda done, owed: on_step("sweep", done, owed)), weights
+        return look(needs, reading, files, facts, seed=order.seed, threads=order.threads, on_step=on_step), weights
     except (LoadRefused, MemoryError):
         raise
     except Exception:
         # A check that needs weights alone is still answered.
         for one in asked:
-            if one.answer is None and one.check is not None and one.needs is not None and one.needs.sites:
+            needed = one.needs is not None and (one.needs.sites or one.needs.continuations)
+            if one.answer is None and one.check is not None and needed:
                 one.answer = failed(one.check, "sweep")
-        return NOTHING, weights
+        return UNSEEN, weights
 
 
 def _ask_all(
     asked: Sequence[Asked],
     facts: ModelFacts,
-    swept: Swept,
+    looked: Looked,
     weights: Mapping[str, Any],
     seed: int,
     on_step: Told,
@@ -210,7 +205,15 @@ def _ask_all(
     with threadpool_limits(limits=1, user_api="blas"):
         for one, check, needs in ready:
             seen = evidence(
-                facts, check=check.name, seed=seed, needs=needs, swept=swept, weights=weights, rows=one.rows
+                facts,
+                check=check.name,
+                seed=seed,
+                needs=needs,
+                swept=looked.swept,
+                weights=weights,
+                rows=one.rows,
+                twin=looked.twin,
+                loaded=looked.loaded,
             )
             one.answer = ask(check, seen, on_step=told)
             before.update(measuring=1, judging=1, controls=len(check.controls))

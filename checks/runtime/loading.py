@@ -36,18 +36,27 @@ class Loaded:
     """`transformer_lens` bridge over the checked model, in eval mode, float32."""
     tokenizer: Tokenizer
     facts: ModelFacts
+    head: bool
+    """Whether words can be scored: a causal model, whose output head came from its files (its own or the tied one)."""
 
 
 def load(
-    config: Mapping[str, Any], facts: ModelFacts, tensors: Sequence[TensorEntry], files: Mapping[str, Path]
+    config: Mapping[str, Any],
+    facts: ModelFacts,
+    tensors: Sequence[TensorEntry],
+    files: Mapping[str, Path],
+    *,
+    twin_seed: int | None = None,
 ) -> Loaded:
-    """Load a model whose config and tensor table have been checked.
+    """Load a model whose config and tensor table have been checked, or its randomly initialised twin.
 
     Args:
         config: canonical config: `model_type` and used keys only.
         facts: from `model_facts_of`.
         tensors: the model's tensor table.
         files: path of each manifest file.
+        twin_seed: None loads the model. A seed makes its twin instead: the same config and tokenizer, and weights as
+            the architecture's own initialisation draws them; the files' weights are checked by name and not read.
 
     Raises:
         LoadRefused: missing_required, tokenizer_component, config_range, load_missing_key, load_unexpected_key,
@@ -61,8 +70,10 @@ def load(
         _stage(stage, config, tensors, files)
         settings = _settings(stage)
         _compare(entry, settings, facts.tensors)
-        model = _from_files(entry, settings, stage)
-    return Loaded(bridge=_bridge(entry, model), tokenizer=tokenizer, facts=facts)
+        model = _from_files(entry, settings, stage) if twin_seed is None else _at_random(entry, settings, twin_seed)
+    # A causal model without a head of its own in the files has been refused, unless its config ties the two.
+    head = entry.head and entry.causal
+    return Loaded(bridge=_bridge(entry, model), tokenizer=tokenizer, facts=facts, head=head)
 
 
 def read_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
@@ -97,8 +108,9 @@ def _go_offline() -> None:
 
 def _stage(stage: Path, config: Mapping[str, Any], tensors: Sequence[TensorEntry], files: Mapping[str, Path]) -> None:
     """Lay out config, shards and an index of our own making: no other file of the model reaches the loader."""
-    # Nothing is generated; the loader's own default for these tokens may lie outside the vocabulary.
-    unused = {"bos_token_id": None, "eos_token_id": None}
+    # Nothing is generated: the loader's own default for these tokens may lie outside the vocabulary, and keys and
+    # values of past tokens would be kept for nobody.
+    unused = {"bos_token_id": None, "eos_token_id": None, "use_cache": False}
     (stage / CONFIG).write_text(json.dumps({**config, **unused}, sort_keys=True))
     held = sorted({tensor.file for tensor in tensors})
     shards = {file: f"model-{number:05d}-of-{len(held):05d}.safetensors" for number, file in enumerate(held, start=1)}
@@ -175,6 +187,19 @@ def _from_files(entry: Architecture, settings: PretrainedConfig, stage: Path) ->
         raise LoadRefused("load_failed", {"path": CONFIG})
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def _at_random(entry: Architecture, settings: PretrainedConfig, seed: int) -> PreTrainedModel:
+    import torch
+
+    # The draws are the CPU's, whatever runs beside; nobody else's generator is moved.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        twin = _family(entry).from_config(
+            settings, trust_remote_code=False, attn_implementation="eager", dtype=torch.float32
+        )
+    drawn: PreTrainedModel = twin.train(False)
+    return drawn
 
 
 def _bridge(entry: Architecture, model: PreTrainedModel) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from checks.check import ModelFacts, Needs
 from checks.errors import NotAskedFor
@@ -21,6 +21,14 @@ class Read:
     """Read at the last token that ends at or before this character."""
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class Score:
+    """One continuation to score: the text that stands before, and the words after it."""
+
+    after: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The merged needs."""
@@ -30,16 +38,18 @@ class Plan:
     layers: tuple[int, ...]
     """Layers whose residual stream is captured, ascending."""
     weights: tuple[str, ...]
+    scores: tuple[Score, ...] = ()
+    """Without duplicates, sorted."""
 
     @property
     def deepest(self) -> int | None:
-        """The last layer that anyone asked for; no sweep goes further."""
+        """The last layer that anyone asked for; no text whose words are not scored goes further."""
         return self.layers[-1] if self.layers else None
 
     @property
     def sweeps(self) -> bool:
         """Whether the model must run at all."""
-        return bool(self.reads and self.layers)
+        return bool((self.reads and self.layers) or self.scores)
 
 
 def layer_of(site: str, facts: ModelFacts) -> int:
@@ -61,19 +71,30 @@ def reads_of(needs: Needs) -> tuple[Read, ...]:
     )
 
 
+def scores_of(needs: Needs) -> tuple[Score, ...]:
+    """Return the continuations of one check, in their order."""
+    return tuple(Score(after=one.after, text=one.text) for one in needs.continuations)
+
+
 def check_needs(needs: Needs, facts: ModelFacts) -> None:
     """Hold one check's needs against the model, before anything is loaded for them.
 
     Raises:
-        NotAskedFor: an unknown site or tensor, two texts of one id, or gradients, which nothing here can give yet.
+        NotAskedFor: an unknown site or tensor, two texts or continuations of one id, replay or a twin without texts
+            and sites to shift or to sweep, or gradients, which nothing here can give yet.
     """
     for site in needs.sites:
         layer_of(site, facts)
     unknown = [name for name in needs.weights if name not in facts.tensors]
     if unknown:
         raise NotAskedFor(f"the model has no tensor {unknown[0]!r}")
-    if len({text.id for text in needs.texts}) != len(needs.texts):
-        raise NotAskedFor("two texts share an id: every text of a check has its own")
+    ids = [text.id for text in needs.texts] + [one.id for one in needs.continuations]
+    if len(set(ids)) != len(ids):
+        raise NotAskedFor("two texts or continuations share an id: every one of a check has its own")
+    if needs.replay < 0:
+        raise NotAskedFor(f"a replay budget of {needs.replay} edits: it is a count")
+    if (needs.replay or needs.twin) and not (needs.sites and needs.texts):
+        raise NotAskedFor("replay and a twin need texts and sites: there is nothing to shift or to sweep")
     if needs.gradients:
         raise NotAskedFor("gradients are not captured by this runtime")
 
@@ -90,4 +111,15 @@ def plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         reads=tuple(sorted({read for need in swept for read in reads_of(need)})),
         layers=tuple(sorted({layer_of(site, facts) for need in swept for site in need.sites})),
         weights=tuple(sorted({name for need in needs for name in need.weights})),
+        scores=tuple(sorted({score for need in needs for score in scores_of(need)})),
     )
+
+
+def twin_plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
+    """Return what a randomly initialised twin is swept for: the states of those checks that ask for one.
+
+    Args:
+        needs: one entry a check, each held against the model by `check_needs`.
+        facts: the model.
+    """
+    return replace(plan([need for need in needs if need.twin], facts), weights=(), scores=())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +10,16 @@ import numpy as np
 
 from checks.check import ModelFacts, Needs
 from checks.memory import InMemoryEvidence
+from checks.runtime import forward
+from checks.runtime.batches import in_batches
 from checks.runtime.loading import Loaded
-from checks.runtime.plan import Plan, Read, reads_of
-from checks.runtime.tokens import NON_FINITE, Row, tokenise
+from checks.runtime.plan import Plan, Read, Score, reads_of, scores_of
+from checks.runtime.replay import Replayer
+from checks.runtime.tokens import NO_HEAD, NON_FINITE, Row, place, share, tokenise
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float32
-
-BATCH_TEXTS = 64
-"""Texts in a batch: on CPU larger batches gain nothing, and memory is bounded by the batch."""
-
-BATCH_TOKENS = 8192
-"""Tokens in a batch, padding included: at width 4096, 128 MiB a captured layer."""
 
 
 def ignore(_done: int, _owed: int) -> None:
@@ -37,77 +35,88 @@ class Swept:
     states: Mapping[int, Float32[np.ndarray, "read width"]]
     """Residual stream after each layer asked for; lost reads are rows of NaN."""
     lost: Mapping[Read, str]
-    texts: int
-    """Texts that ran."""
-    tokens: int
-    """Tokens that ran, without padding."""
+    rows: tuple[Row, ...]
+    """What ran; no two are the same tokens."""
+    scores: Mapping[Score, float]
+    """Log-probability (nats) of each continuation that could be scored."""
+    unscored: Mapping[Score, str]
+    """The other continuations, with the reason."""
     passes: int
     """Forward passes."""
 
+    @property
+    def texts(self) -> int:
+        """Sequences of tokens that ran."""
+        return len(self.rows)
 
-NOTHING = Swept(places={}, states={}, lost={}, texts=0, tokens=0, passes=0)
+    @property
+    def tokens(self) -> int:
+        """Tokens that ran, without padding."""
+        return sum(len(row.ids) for row in self.rows)
+
+
+NOTHING = Swept(places={}, states={}, lost={}, rows=(), scores={}, unscored={}, passes=0)
 """The sweep of an audit that needs none."""
 
 
 def sweep(loaded: Loaded, plan: Plan, *, on_batch: Callable[[int, int], None] = ignore) -> Swept:
-    """Run every text of the plan once and keep the states that were asked for.
+    """Run every text of the plan once; keep the states and score the continuations that were asked for.
 
     Args:
         loaded: the model.
-        plan: the merged needs; must name at least one layer.
+        plan: the merged needs; must name at least one layer or continuation.
         on_batch: told (batches done, batches in all) after each batch.
     """
     rows, lost = tokenise(loaded.tokenizer, plan.reads, loaded.facts)
+    placed, unscored = (
+        place(loaded.tokenizer, plan.scores, loaded.facts) if loaded.head else ({}, dict.fromkeys(plan.scores, NO_HEAD))
+    )
+    rows = share(rows, placed)
     places = {read: number for number, read in enumerate(plan.reads)}
     states = {layer: np.full((len(plan.reads), loaded.facts.width), np.nan, dtype=np.float32) for layer in plan.layers}
-    batches = list(in_batches(rows))
+    scores: dict[Score, float] = {}
+    # Rows along which nothing is scored stop at the deepest layer asked for; the others run through the head.
+    parts = ([row for row in rows if row.scores], [row for row in rows if not row.scores])
+    batches = [batch for part in parts for batch in in_batches(part)]
     for done, batch in enumerate(batches, start=1):
-        captured = _run(loaded, batch, plan.layers)
+        captured, of_batch = _run(loaded, batch, plan.layers)
         for number, row in enumerate(batch):
             for read, position in row.reads:
                 for layer in plan.layers:
                     states[layer][places[read]] = captured[layer][number, position]
+        scores |= of_batch
         on_batch(done, len(batches))
+    unscored |= {score: NON_FINITE for score, value in scores.items() if not np.isfinite(value)}
     return Swept(
         places=places,
         states=states,
         lost=lost,
-        texts=len(rows),
-        tokens=sum(len(row.ids) for row in rows),
+        rows=rows,
+        scores={score: value for score, value in scores.items() if score not in unscored},
+        unscored=unscored,
         passes=len(batches),
     )
 
 
-def in_batches(rows: Sequence[Row]) -> Iterator[tuple[Row, ...]]:
-    """Yield batches of neighbours in length, so that little is padded; the order is fixed by the texts alone."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda one: (len(one.ids), one.ids)):
-        if batch and (len(batch) == BATCH_TEXTS or (len(batch) + 1) * len(row.ids) > BATCH_TOKENS):
-            yield tuple(batch)
-            batch = []
-        batch.append(row)
-    if batch:
-        yield tuple(batch)
-
-
-def _run(loaded: Loaded, batch: Sequence[Row], layers: Sequence[int]) -> Mapping[int, np.ndarray]:
-    """Return [row, position, width] for each layer, of one padded forward pass."""
-    import torch
+def _run(
+    loaded: Loaded, batch: Sequence[Row], layers: Sequence[int]
+) -> tuple[Mapping[int, np.ndarray], Mapping[Score, float]]:
+    """Return [row, position, width] for each layer, and each continuation's score, of one padded forward pass."""
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
-    longest = max(len(row.ids) for row in batch)
-    # Padding stands on the right: a causal row never sees it, a bidirectional one masks it.
-    ids = torch.zeros((len(batch), longest), dtype=torch.long)
-    mask = torch.zeros((len(batch), longest), dtype=torch.long)
-    for number, row in enumerate(batch):
-        ids[number, : len(row.ids)] = torch.tensor(row.ids)
-        mask[number, : len(row.ids)] = 1
+    ids, mask = forward.padded([row.ids for row in batch])
+    owed = [
+        (score, forward.Wanted(row=number, position=position, token=token))
+        for number, row in enumerate(batch)
+        for score, placed in row.scores
+        for position, token in placed.targets
+    ]
     captured: dict[int, np.ndarray] = {}
 
     def capture(layer: int) -> Callable[..., None]:
-        def hook(state: torch.Tensor, hook: Any) -> None:
+        def hook(state: torch.Tensor, **_: Any) -> None:
             captured[layer] = state.detach().float().cpu().numpy().copy()
-            if layer == layers[-1]:
+            if layer == layers[-1] and not owed:
                 # The bridge's own way to stop, raised where the last state is in hand: `stop_at_layer` stops before
                 # a block, so after the last block it would compute logits over the whole vocabulary.
                 raise StopAtLayerException(state)
@@ -115,9 +124,11 @@ def _run(loaded: Loaded, batch: Sequence[Row], layers: Sequence[int]) -> Mapping
         return hook
 
     hooks = [(f"blocks.{layer}.hook_out", capture(layer)) for layer in layers]
-    with torch.inference_mode():
-        loaded.bridge.run_with_hooks(ids, attention_mask=mask, fwd_hooks=hooks)
-    return captured
+    found = forward.run(loaded, ids, mask, hooks=hooks, wanted=[wanted for _, wanted in owed])
+    scores: dict[Score, float] = {}
+    for (score, _), value in zip(owed, found, strict=True):
+        scores[score] = scores.get(score, 0.0) + float(value)
+    return captured, scores
 
 
 def evidence(
@@ -129,6 +140,8 @@ def evidence(
     swept: Swept,
     weights: Mapping[str, np.ndarray],
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    twin: Swept | None = None,
+    loaded: Loaded | None = None,
 ) -> InMemoryEvidence:
     """Return exactly what one check's needs named.
 
@@ -143,18 +156,17 @@ def evidence(
         swept: the sweep of all checks.
         weights: tensors that any check asked for.
         rows: parsed rows of all data roles.
+        twin: the sweep of the randomly initialised twin; None where no check asked for one.
+        loaded: the model, which must outlive the evidence; None where no check may replay.
     """
     reads = reads_of(needs) if needs.sites else ()
-    places = np.array([swept.places[read] for read in reads], dtype=np.int64)
-    states = {site: swept.states[int(site.removeprefix("resid."))][places] for site in needs.sites}
-    lost = {text.id: swept.lost[read] for text, read in zip(needs.texts, reads, strict=False) if read in swept.lost}
-    if states:
-        finite = np.any([np.isfinite(state).all(axis=1) for state in states.values()], axis=0)
-        lost |= {
-            text.id: NON_FINITE
-            for text, good in zip(needs.texts, finite, strict=True)
-            if not good and text.id not in lost
-        }
+    states = _states(needs, reads, swept)
+    lost = _lost(needs, reads, swept, states)
+    scores = {
+        one.id: swept.scores[score]
+        for one, score in zip(needs.continuations, scores_of(needs), strict=True)
+        if score in swept.scores
+    }
     return InMemoryEvidence(
         facts=facts,
         check=check,
@@ -163,4 +175,41 @@ def evidence(
         activations=states,
         rows={role: rows[role] for role in needs.data_roles if role in rows},
         lost=lost,
+        runs=_runs(needs, reads, swept, lost),
+        log_probabilities=scores,
+        replay=Replayer(loaded, needs, swept) if needs.replay and loaded is not None else None,
+        twin=_states(needs, reads, twin) if needs.twin and twin is not None else None,
     )
+
+
+def _states(needs: Needs, reads: Sequence[Read], swept: Swept) -> dict[str, np.ndarray]:
+    places = np.array([swept.places[read] for read in reads], dtype=np.int64)
+    return {site: swept.states[int(site.removeprefix("resid."))][places] for site in needs.sites}
+
+
+def _lost(needs: Needs, reads: Sequence[Read], swept: Swept, states: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return the ids of the check's texts and continuations that nothing can be said of, with the reason."""
+    lost = {text.id: swept.lost[read] for text, read in zip(needs.texts, reads, strict=False) if read in swept.lost}
+    if states:
+        finite = np.any([np.isfinite(state).all(axis=1) for state in states.values()], axis=0)
+        lost |= {
+            text.id: NON_FINITE
+            for text, good in zip(needs.texts, finite, strict=True)
+            if not good and text.id not in lost
+        }
+    return lost | {
+        one.id: swept.unscored[score]
+        for one, score in zip(needs.continuations, scores_of(needs), strict=True)
+        if score in swept.unscored
+    }
+
+
+def _runs(needs: Needs, reads: Sequence[Read], swept: Swept, lost: Mapping[str, str]) -> dict[str, int]:
+    """Return a number for each text that ran, counted along this check's texts: others' texts leave no trace."""
+    row_of = {read: number for number, row in enumerate(swept.rows) for read, _ in row.reads}
+    numbers: dict[int, int] = {}
+    return {
+        text.id: numbers.setdefault(row_of[read], len(numbers))
+        for text, read in zip(needs.texts, reads, strict=False)
+        if text.id not in lost
+    }

@@ -141,7 +141,7 @@ def test_a_sweep_that_breaks_fails_the_checks_that_need_it(model: Path, monkeypa
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a secret path /home/x")
 
-    monkeypatch.setattr("checks.run.sweep", broken)
+    monkeypatch.setattr("checks.runtime.look.sweep", broken)
     result = run(model)
     assert [(one.outcome, one.reason, one.step) for one in result.answers] == [("failed", "check_error", "sweep")]
     assert "secret" not in write_result(result).decode()
