@@ -43,12 +43,17 @@ def orient(
 ) -> Orientation:
     """Return the sign that labelled anchors give a direction; only anchors are looked at.
 
+    Anchors that the direction does not see (a score of exactly zero) are right and wrong in turn, so that a direction
+    that sees nothing stays a coin even where the anchors' labels are one-sided.
+
     Args:
         direction: unit vector.
         u: displacements of the anchors, centred with train statistics; one a labelled item.
         labels: 1 where the + text is true.
     """
-    right = int(np.sum((u @ direction > 0) == (labels == 1)))
+    scores = u @ direction
+    unseen = scores == 0
+    right = int(np.sum(((scores > 0) == (labels == 1)) & ~unseen)) + int(np.sum(unseen)) // 2
     p = float(binomtest(right, len(labels), 0.5).pvalue)
     sign = -1 if p <= RESOLVED_P and right < len(labels) / 2 else 1
     return Orientation(sign, right, len(labels), p)
