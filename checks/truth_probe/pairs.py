@@ -1,4 +1,4 @@
-"""The role `pairs`: rows of contrasting texts, read strictly, and their split by cluster.
+"""The role `pairs`: rows of contrasting texts, read strictly, and which of their clusters are one.
 
 Specification: truth_probe, section 3. Nothing here looks at a state.
 """
@@ -6,29 +6,35 @@ Specification: truth_probe, section 3. Nothing here looks at a state.
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from checks.check import Refusal, Text
+from checks.check import Continuation, Text
+from checks.truth_probe.roles import RESERVED_SETS, field_problems, is_flag, is_text, read_rows
 
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float, Int
 
 Split = Literal["train", "anchor", "test"]
+Branch = Literal["pos", "neg"]
 
-TOLD_MAX = 20
-"""Lines named of a role that is refused; the rest are counted (section 3)."""
-
-TRAIN_SHARE = 0.55
-"""Share of the items left after anchors that go to train (section 3)."""
-
-SPLIT_DOMAIN = b"assay-truth-split/v1\n"
+SPLIT_DOMAIN = b"assay-truth-split/v2\n"
 """Separates the order of clusters and items from every other use of SHA-256."""
 
-SHARED = {"id": str, "item": str, "cluster": str, "set": str, "template": str, "form": str, "polarity": str}
+FEATURES_MAX = 8
+"""Features of one row at most: each is one more number a set, layer and method."""
+
+FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A feature's name stands in the report as it is, so it keeps to the name alphabet."""
+
+BATTERY_PREFIX = "battery"
+"""Names of the built-in distractors begin so (5.10)."""
+
+SHARED = ("id", "item", "cluster", "set", "template", "form", "polarity")
 BY_FORM = {"answer": ("prompt", "answer_pos", "answer_neg"), "statement": ("pos", "neg")}
 OPTIONAL = {"answer": (), "statement": ("yes", "no")}
 ALWAYS_OPTIONAL = ("read_at", "split", "persona", "features")
@@ -55,12 +61,45 @@ class Pair:
     """Character before which each text's state is read; None reads the last token."""
     split: Split | None
     """As declared; None leaves it to the hash of the cluster."""
+    form: str = "statement"
+    prompt: str | None = None
+    """What both texts begin with, in answer form."""
+    answers: tuple[str, str] | None = None
+    """What follows the prompt in each text, in answer form."""
+    asks: tuple[str, str] | None = None
+    """Yes and no, scored after each text, in statement form."""
+    persona: str | None = None
+    """Who is speaking (5.12)."""
+    features: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Features of the item that must not be mistaken for truth (5.10)."""
+
+    @property
+    def key(self) -> str:
+        """Name of the pair among all sets that are swept together."""
+        return f"{self.set}/{self.id}"
+
+    def truth(self, branch: Branch) -> int | None:
+        """Return 1 where the text of a branch is the true one, 0 where the other is, None where nobody said."""
+        return self.label if self.label is None or branch == "pos" else 1 - self.label
 
     def texts(self) -> tuple[Text, Text]:
         """Return the two texts to sweep, + first."""
         return (
-            Text(id=f"{self.id}/pos", text=self.pos, read_at=self.read_at[0]),
-            Text(id=f"{self.id}/neg", text=self.neg, read_at=self.read_at[1]),
+            Text(id=f"{self.key}/pos", text=self.pos, read_at=self.read_at[0]),
+            Text(id=f"{self.key}/neg", text=self.neg, read_at=self.read_at[1]),
+        )
+
+    def continuations(self) -> tuple[Continuation, ...]:
+        """Return what is scored: both answers after the prompt, or yes and no after each text; perhaps nothing."""
+        if self.answers is not None and self.prompt is not None:
+            return tuple(
+                Continuation(id=f"{self.key}/answer_{branch}", after=self.prompt, text=answer)
+                for branch, answer in zip(("pos", "neg"), self.answers, strict=True)
+            )
+        return tuple(
+            Continuation(id=f"{text.id}/{word}", after=text.text, text=asked)
+            for text in self.texts()
+            for word, asked in zip(("yes", "no"), self.asks or (), strict=False)
         )
 
 
@@ -89,64 +128,57 @@ def read_pairs(rows: Sequence[Mapping[str, Any]]) -> tuple[Pair, ...]:
     Raises:
         Refusal: `role_invalid`, naming line, field and reason of the first twenty problems and the total count.
     """
-    problems: list[str] = []
-    pairs: list[Pair] = []
-    seen: set[str] = set()
-    for line, row in enumerate(rows, start=1):
-        wrong = [f"line:{line}:{what}" for what in _problems(row)]
-        if not wrong and row["id"] in seen:
-            wrong = [f"line:{line}:id:duplicate"]
-        problems += wrong
-        if not wrong:
-            seen.add(row["id"])
-            pairs.append(_pair(row))
-    if problems:
-        raise Refusal("role_invalid", (*problems[:TOLD_MAX], f"total:{len(problems)}"))
-    return tuple(pairs)
+    # Two sets may not spell one key between them either: "a/b" + "c" and "a" + "b/c".
+    return read_rows(
+        rows, _problems, _pair, names=lambda row: (("id", row["id"]), ("key", f"{row['set']}/{row['id']}"))
+    )
 
 
 def _problems(row: Mapping[str, Any]) -> Iterable[str]:
     form = row.get("form")
-    if form not in BY_FORM:
+    if not isinstance(form, str) or form not in BY_FORM:
         yield "form:not_answer_or_statement" if "form" in row else "form:missing"
         return
-    texts = BY_FORM[form]
-    required = (*SHARED, *texts, "label")
-    allowed = {*required, *OPTIONAL[form], *ALWAYS_OPTIONAL}
-    # A caller's own field name may hold anything: only its alphabet is repeated.
-    yield from (f"{_safe(name)}:unknown" for name in sorted(row) if name not in allowed)
-    yield from (f"{name}:missing" for name in required if name not in row)
-    strings = (*SHARED, *texts, *(name for name in OPTIONAL[form] if name in row))
-    yield from (f"{name}:not_text" for name in strings if name in row and not _is_text(row[name]))
-    if "label" in row and (row["label"] not in (0, 1, None) or isinstance(row["label"], (bool, float))):
+    required = (*SHARED, *BY_FORM[form], "label")
+    optional = (*OPTIONAL[form], *ALWAYS_OPTIONAL)
+    yield from field_problems(row, required, optional, (*SHARED, *BY_FORM[form], *OPTIONAL[form]))
+    if row.get("label") is not None and not is_flag(row["label"]):
         yield "label:not_1_0_null"
     if row.get("polarity", "mixed") not in POLARITIES:
         yield "polarity:unknown_word"
     if row.get("split") is not None and row["split"] not in SPLITS:
         yield "split:unknown_word"
-    if row.get("persona") is not None and not _is_text(row["persona"]):
+    if row.get("persona") is not None and not is_text(row["persona"]):
         yield "persona:not_text"
+    if form == "statement" and ("yes" in row) != ("no" in row):
+        yield "yes:without_no" if "yes" in row else "no:without_yes"
+    yield from _reserved(row)
     yield from _features(row.get("features"))
     yield from _read_at(row, form)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _safe(name: object) -> str:
-    kept = "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in str(name)
-    )
-    return kept[:40] or "_"
+def _reserved(row: Mapping[str, Any]) -> Iterable[str]:
+    """Yield names whose texts would share an id with another role's, or with a distractor's variants."""
+    if not (is_text(row.get("set")) and is_text(row.get("id"))):
+        return
+    if row["set"].partition("/")[0] in RESERVED_SETS:
+        yield "set:reserved"
+    if f"/{BATTERY_PREFIX}/" in f"{row['set']}/{row['id']}":
+        yield "id:reserved"
 
 
 def _features(features: object) -> Iterable[str]:
     if features is None:
         return
-    flags = features.values() if isinstance(features, Mapping) else (None,)
-    if not all(flag in (0, 1) and type(flag) is int for flag in flags):
+    if not isinstance(features, Mapping) or not all(map(is_flag, features.values())):
         yield "features:not_0_or_1"
+        return
+    if len(features) > FEATURES_MAX:
+        yield "features:too_many"
+    if not all(isinstance(name, str) and FEATURE.fullmatch(name) for name in features):
+        yield "features:name_outside_alphabet"
+    if any(str(name).startswith(BATTERY_PREFIX) for name in features):
+        yield "features:name_reserved"
 
 
 def _read_at(row: Mapping[str, Any], form: str) -> Iterable[str]:
@@ -176,6 +208,7 @@ def _pair(row: Mapping[str, Any]) -> Pair:
     positions = (
         (None, None) if read_at == "last" else (read_at, read_at) if isinstance(read_at, int) else tuple(read_at)
     )
+    answered = row["form"] == "answer"
     return Pair(
         id=row["id"],
         item=row["item"],
@@ -188,16 +221,27 @@ def _pair(row: Mapping[str, Any]) -> Pair:
         polarity=row["polarity"],
         read_at=(positions[0], positions[1]),
         split=row.get("split"),
+        form=row["form"],
+        prompt=row["prompt"] if answered else None,
+        answers=(row["answer_pos"], row["answer_neg"]) if answered else None,
+        asks=(row["yes"], row["no"]) if "yes" in row else None,
+        persona=row.get("persona"),
+        features=dict(row.get("features") or {}),
     )
 
 
-def digest(text: str) -> bytes:
-    """Return the number by which clusters and items are ordered: never their place in the file, never chance."""
-    return hashlib.sha256(SPLIT_DOMAIN + text.encode()).digest()
+def digest(text: str, seed: int) -> bytes:
+    """Return the number by which clusters and items are ordered: never their place in the file, never chance.
+
+    Args:
+        text: name of a cluster, item or pair.
+        seed: the check's, 0 <= seed < 2**64; another seed is another order.
+    """
+    return hashlib.sha256(SPLIT_DOMAIN + seed.to_bytes(8, "big") + text.encode()).digest()
 
 
 def joined_clusters(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """Return each pair's cluster after clusters that share a text were made one.
+    """Return each pair's cluster after clusters that share a text or an item were made one.
 
     Texts are the same after NFKC, case folding and white-space collapse. The joined cluster carries the name that
     sorts first.
@@ -210,10 +254,11 @@ def joined_clusters(pairs: Sequence[Pair]) -> tuple[str, ...]:
             cluster = parent[cluster]
         return cluster
 
-    owner: dict[str, str] = {}
+    owner: dict[tuple[str, str], str] = {}
     for pair in pairs:
-        for text in (pair.pos, pair.neg):
-            first = owner.setdefault(folded(text), pair.cluster)
+        # An item in two clusters would stand on both sides of a split, so it joins them as a text does.
+        for shared in (("text", folded(pair.pos)), ("text", folded(pair.neg)), ("item", pair.item)):
+            first = owner.setdefault(shared, pair.cluster)
             low, high = sorted((root(first), root(pair.cluster)))
             parent[high] = low
     return tuple(root(pair.cluster) for pair in pairs)
