@@ -145,6 +145,10 @@ class Evidence(Protocol):
         """
         ...
 
+    def roles(self) -> tuple[str, ...]:
+        """Return the data roles that came with the audit, of those that the needs named."""
+        ...
+
     def data(self, role: str) -> Sequence[Mapping[str, Any]]:
         """Return the rows of a role, parsed strictly, in file order."""
         ...

@@ -15,7 +15,7 @@ from sandbox.reader.error import ReaderError
 ORDER_CAP = 2**20
 """Bytes of an order; the cell's own limit."""
 
-RESULT_CAP = 256 * 2**10
+RESULT_CAP = 2**20
 """Bytes of a result document; more could not leave the cell."""
 
 RESULT_CAP_REASON = "result_cap"

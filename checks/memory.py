@@ -108,6 +108,10 @@ class InMemoryEvidence:
         """Return the states at a site, float32, one row per text of `Needs.texts`."""
         return self._found(self._activations, site, "site")
 
+    def roles(self) -> tuple[str, ...]:
+        """Return the data roles that came with the audit."""
+        return tuple(self._rows)
+
     def data(self, role: str) -> Sequence[Mapping[str, Any]]:
         """Return the rows of a role, in file order."""
         return self._found(self._rows, role, "data role")

@@ -36,7 +36,7 @@ DEFAULTS: Mapping[Kind, Mapping[str, int]] = MappingProxyType(
                 "open_files": 1024,
                 "scratch_bytes": GIB,
                 "shm_bytes": 256 * MIB,
-                "result_bytes": 256 * KIB,
+                "result_bytes": MIB,
                 "log_bytes": 64 * KIB,
             }
         )

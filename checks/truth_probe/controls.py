@@ -1,45 +1,45 @@
-"""In-run controls: shuffled labels must carry nothing, a planted truth must be found. Specification: section 8."""
+"""In-run controls: labels shuffled, pairs re-paired, a model that never learned, truth planted.
+
+Specification: section 8.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from assay.result import Measured
+from assay.result import Measured, Metric
 
-from checks.check import Evidence, Expected, ModelFacts
+from checks.check import Evidence, Expected
 from checks.memory import InMemoryEvidence
+from checks.truth_probe.asking import asked
+from checks.truth_probe.gathering import Gathered, gathered
+from checks.truth_probe.modes import Mode, spoiled_facts
 from checks.truth_probe.nulls import effect_for
-from checks.truth_probe.splits import Plan
+from checks.truth_probe.pairs import Pair
+from checks.truth_probe.plants import surrogate
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-
     from checks.truth_probe.check import TruthProbe
 
 STANDARD_ERRORS = 4.0
-"""Half-width of the shuffled band, in standard errors of the mean (section 8)."""
+"""Half-width of the shuffled and of the twin's band, in standard errors (section 8)."""
+
+SHARE_BAND = (0.44, 0.56)
+"""Where the displacement's share must fall once pairs are re-paired (section 8)."""
 
 PLANT_SEEDS, PLANT_AUROC = 5, 0.97
 """Draws of the surrogate, and the AUROC its effect is solved for (section 8)."""
 
 PLANT_TOLERANCE, CEILING_MIN = 0.04, 0.90
-"""Bands of the plant: of midpoint-displacement about the prediction, and of the logistic regression (section 8)."""
+"""Bands of the plant: of the label-free methods about the prediction, and of the logistic regression (section 8)."""
 
-OF_MODEL = tuple(ModelFacts.__dataclass_fields__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpoiledFacts(ModelFacts):
-    """Facts of a control's own states."""
-
-    shuffles: bool = False
-    """Fit logistic directions to shuffled labels too."""
-    all_layers: bool = False
-    """Every layer is measured, whatever `layers` says of the real model: here a layer is a draw."""
+EMPTY_MAX = 0.10
+"""Share of plants of no effect in which gate 1 may hold: 2 of 20 (section 8)."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,17 @@ class ShuffledLabels:
 
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return the evidence with the labels of train pairs permuted among them."""
-        plan = check.plan(seen.data("pairs"))
-        train = [row for row, split in enumerate(plan.splits) if split == "train" and plan.pairs[row].label is not None]
-        labels = [pair.label for pair in plan.pairs]
-        for row, other in zip(train, seen.rng("shuffle").permutation(train), strict=True):
-            labels[row] = plan.pairs[int(other)].label
-        sites = {site: seen.activations(site) for site in check.sites(seen.facts)}
-        facts = SpoiledFacts(**_known(seen.facts), shuffles=True)
-        return _evidence(check, seen, facts, sites, _rows(seen, plan, labels))
+        held, rng = gathered(check, seen), seen.rng("shuffle")
+
+        def labels(name: str) -> list[int | None]:
+            plan, masks = held.sets[name].plan, held.sets[name].masks
+            told = [pair.label for pair in plan.pairs]
+            train = [int(row) for row in np.flatnonzero(masks.train) if told[int(row)] is not None]
+            for row, other in zip(train, rng.permutation(train), strict=True):
+                told[row] = plan.pairs[int(other)].label
+            return told
+
+        return _evidence(check, seen, held, "shuffled", labels=labels)
 
     def bands(self, check: TruthProbe, measured: Measured) -> Sequence[Expected]:
         """Return the band of the mean AUROC at every layer."""
@@ -66,88 +69,205 @@ class ShuffledLabels:
         for metric in measured.named("shuffled_auroc"):
             if metric.null is not None:
                 reach = STANDARD_ERRORS * float(metric.null.sd) / sqrt(metric.null.n)
-                expected.append(
-                    Expected(
-                        metric=metric.name,
-                        value=float(metric.value),
-                        low=0.5 - reach,
-                        high=0.5 + reach,
-                        labels=metric.labels,
-                    )
-                )
+                expected.append(_expected(metric, 0.5 - reach, 0.5 + reach))
         return expected
 
 
 @dataclass(frozen=True)
+class RePaired:
+    """The - states of other items: what is left of displacement must not outweigh the midpoint."""
+
+    name: ClassVar[str] = "re-paired"
+    kind: ClassVar[Literal["negative"]] = "negative"
+
+    def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
+        """Return the evidence with the - states permuted within split and template."""
+        held, rng = gathered(check, seen), seen.rng("re-pair")
+        order = {}
+        for name, one in held.sets.items():
+            rows = np.arange(len(one.plan.pairs))
+            for template in np.unique(one.masks.template):
+                for mask in (one.masks.train, one.masks.anchor, one.masks.test):
+                    there = np.flatnonzero(mask & (one.masks.template == template))
+                    rows[there] = rng.permutation(there)
+            order[name] = rows
+        return _evidence(check, seen, held, "repaired", other=order)
+
+    def bands(self, check: TruthProbe, measured: Measured) -> Sequence[Expected]:
+        """Return the band of the displacement's share at every layer."""
+        return [_expected(metric, *SHARE_BAND) for metric in measured.named("displacement_share")]
+
+
+@dataclass(frozen=True)
+class RandomWeights:
+    """The same texts through a model that never learned: what is found there, the words of the texts leak."""
+
+    name: ClassVar[str] = "random-weights"
+    kind: ClassVar[Literal["negative"]] = "negative"
+
+    def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
+        """Return the twin's states."""
+        held, twin = gathered(check, seen), seen.twin()
+        return _evidence(check, seen, held, "twin", states=twin)
+
+    def bands(self, check: TruthProbe, measured: Measured) -> Sequence[Expected]:
+        """Return, at every layer, the method that strays farthest from one half, in units of its own band."""
+        worst: dict[tuple[str, str], tuple[float, Expected]] = {}
+        for metric in measured.named("auroc"):
+            reach = _twin_reach(metric, measured)
+            expected = _expected(metric, 0.5 - reach, 0.5 + reach)
+            strays = abs(expected.value - 0.5) / reach
+            at = (metric.labels["set"], metric.labels["layer"])
+            if at not in worst or strays > worst[at][0]:
+                worst[at] = (strays, expected)
+        return [expected for _, expected in worst.values()]
+
+
+def _twin_reach(metric: Metric, measured: Measured) -> float:
+    """Return 4 x the larger of the error without separation and the bootstrap's (section 8)."""
+    assert metric.interval is not None
+    # The control asks for plain intervals of this level, so that the standard error can be read off them.
+    half = (float(metric.interval.high) - float(metric.interval.low)) / 2
+    bootstrap = half / NormalDist().inv_cdf(0.5 + float(metric.interval.level) / 2)
+    return STANDARD_ERRORS * max(sqrt((metric.n + 1) / (3 * metric.n**2)), bootstrap)
+
+
+@dataclass(frozen=True)
 class PlantedTruth:
-    """Gaussian states of the same number and width with truth planted at a predicted AUROC of .97; five draws."""
+    """Gaussian states of the smallest set's size and width, truth planted at a predicted AUROC of .97; five draws."""
 
     name: ClassVar[str] = "planted-truth"
     kind: ClassVar[Literal["positive"]] = "positive"
 
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return planted states at five sites, one a draw."""
-        plan = check.plan(seen.data("pairs"))
-        width = seen.facts.width
-        trained = sum(split == "train" for split in plan.splits)
-        effect = effect_for(PLANT_AUROC, trained, width)
+        held, width = gathered(check, seen), seen.facts.width
+        name = min(held.sets, key=lambda one: (int(held.sets[one].masks.train.sum()), one))
+        masks = held.sets[name].masks
+        effect = effect_for(PLANT_AUROC, int(masks.train.sum()), width)
         rng = seen.rng("plant")
-        sites = {f"resid.{draw}": surrogate(plan, width, effect, rng) for draw in range(PLANT_SEEDS)}
-        facts = SpoiledFacts(**{**_known(seen.facts), "layers": PLANT_SEEDS}, all_layers=True)
-        return _evidence(check, seen, facts, sites, _rows(seen, plan, [pair.label for pair in plan.pairs]))
+        drawn = {f"resid.{draw}": surrogate(masks.labels, width, effect, rng) for draw in range(PLANT_SEEDS)}
+        return _evidence(check, seen, held, "surrogate", only=(name,), planted=drawn)
 
     def bands(self, check: TruthProbe, measured: Measured) -> Sequence[Expected]:
-        """Return the bands of both methods' mean AUROC over the draws."""
-        scored = measured.named("auroc")
-        by = {m: [float(one.value) for one in scored if one.labels["method"] == m] for m in ("md", "lr")}
-        if not by["md"] or not by["lr"]:
-            return ()
-        # An anchor's vote may leave a sign open; the prediction is of the axis, so the better sign is compared.
-        found = float(np.mean([max(area, 1 - area) for area in by["md"]]))
+        """Return the bands of the methods' mean AUROC over the draws."""
+        by: dict[str, list[float]] = {}
+        for one in measured.named("auroc"):
+            # An anchor's vote may leave a sign open; the prediction is of the axis, so the better sign is compared.
+            by.setdefault(one.labels["method"], []).append(max(float(one.value), 1 - float(one.value)))
         low, high = PLANT_AUROC - PLANT_TOLERANCE, min(1.0, PLANT_AUROC + PLANT_TOLERANCE)
-        return (
-            Expected(metric="mean_auroc", value=found, low=low, high=high, labels={"method": "md"}),
-            Expected(
-                metric="mean_auroc", value=float(np.mean(by["lr"])), low=CEILING_MIN, high=1.0, labels={"method": "lr"}
-            ),
-        )
+        bands = {"md": (low, high), "tpc": (low, high), "lr": (CEILING_MIN, 1.0)}
+        return [
+            Expected(metric="mean_auroc", value=float(np.mean(by[method])), low=a, high=b, labels={"method": method})
+            for method, (a, b) in bands.items()
+            if method in by
+        ]
 
 
-def surrogate(plan: Plan, width: int, effect: float, rng: np.random.Generator) -> Float[np.ndarray, "text width"]:
-    """Return states whose displacements are effect * t * axis + noise; rows as the check's texts."""
-    axis = rng.standard_normal(width)
-    axis /= np.linalg.norm(axis)
-    guess = rng.integers(0, 2, len(plan.pairs))
-    labels = np.array([pair.label if pair.label is not None else guess[row] for row, pair in enumerate(plan.pairs)])
-    u = effect * (2.0 * labels - 1.0)[:, None] * axis + rng.standard_normal((len(labels), width))
-    v = rng.standard_normal((len(labels), width))
-    states = np.empty((2 * len(labels), width))
-    states[0::2], states[1::2] = (v + u) / 2, (v - u) / 2
-    return states
+@dataclass(frozen=True)
+class DeflatedPlant:
+    """The model's own displacements without what they had, a plant of known effect in its place: power at this n."""
+
+    name: ClassVar[str] = "deflated-plant"
+    kind: ClassVar[Literal["positive"]] = "positive"
+
+    def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
+        """Return the states of the primary sets at the causal layers; they are emptied and planted where measured."""
+        held = gathered(check, seen)
+        only = tuple(name for name in held.asked.primary if name in held.sets) or tuple(held.sets)[:1]
+        return _evidence(check, seen, held, "deflated", only=only, layers=held.asked.causal_layers)
+
+    def bands(self, check: TruthProbe, measured: Measured) -> Sequence[Expected]:
+        """Return the power at every effect; only the plant of no effect has a bound."""
+        return [
+            _expected(metric, 0.0, EMPTY_MAX if metric.labels["effect"] == "0" else 1.0)
+            for metric in measured.named("power")
+        ]
 
 
-def _known(facts: ModelFacts) -> dict[str, Any]:
-    return {name: getattr(facts, name) for name in OF_MODEL}
+def _expected(metric: Metric, low: float, high: float) -> Expected:
+    return Expected(metric=metric.name, value=float(metric.value), low=low, high=high, labels=metric.labels)
 
 
-def _rows(seen: Evidence, plan: Plan, labels: Sequence[int | None]) -> list[Mapping[str, Any]]:
-    """Return the planned rows with these labels and with their split declared, so that the plan stays as it is."""
-    at = {pair.id: row for row, pair in enumerate(plan.pairs)}
-    return [
-        {**row, "label": labels[at[row["id"]]], "split": plan.splits[at[row["id"]]]}
-        for row in seen.data("pairs")
-        if row["id"] in at
-    ]
+def _row(name: str, pair: Pair, cluster: str, split: str, label: int | None) -> Mapping[str, Any]:
+    """Return a kept pair as a row of its own, its split declared, so that the plan stays as it is."""
+    return {
+        "id": pair.key,
+        "item": pair.item,
+        "cluster": cluster,
+        "set": name,
+        "template": pair.template,
+        "form": "statement",
+        "pos": pair.pos,
+        "neg": pair.neg,
+        "label": label,
+        "polarity": pair.polarity,
+        "split": split,
+    }
 
 
 def _evidence(
     check: TruthProbe,
     seen: Evidence,
-    facts: ModelFacts,
-    sites: Mapping[str, np.ndarray],
-    rows: Sequence[Mapping[str, Any]],
+    held: Gathered,
+    mode: Mode,
+    *,
+    labels: Any = None,
+    other: Mapping[str, np.ndarray] | None = None,
+    states: Evidence | None = None,
+    only: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    planted: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Evidence:
-    seed = int(seen.rng(f"control/{sorted(sites)[0]}/{len(sites)}").integers(2**63))
+    """Return the main rows of some sets as evidence of their own.
+
+    Args:
+        check: the check.
+        seen: the real evidence.
+        held: what measurement sees of it.
+        mode: what the control did.
+        labels: returns the labels of a set's rows; as they are where None.
+        other: rows of each set from which the - states come; its own where None.
+        states: where states come from; the real evidence where None.
+        only: sets; all where None.
+        layers: layers; all that are measured where None.
+        planted: states + and - of a single set's rows by site, in place of swept ones.
+    """
+    rows: list[Mapping[str, Any]] = []
+    kept: dict[str, tuple[str, int]] = {}
+    for name in only or held.sets:
+        plan = held.sets[name].plan
+        told = labels(name) if labels else [pair.label for pair in plan.pairs]
+        for number, (pair, kind) in enumerate(zip(plan.pairs, plan.kinds, strict=True)):
+            if kind == "main":
+                rows.append(_row(name, pair, plan.clusters[number], plan.splits[number], told[number]))
+                kept[pair.key] = (name, number)
+    at = tuple(range(len(planted))) if planted else tuple(held.asked.layers if layers is None else layers)
+    facts = spoiled_facts(seen.facts, mode, at, judged=len(held.asked.layers))
+    order = [pair.id for plan in asked(check, facts, {"pairs": rows}).plans.values() for pair in plan.pairs]
+    places = [kept[key] for key in order]
+    if planted:
+        drawn = [number for _, number in places]
+        sites = {site: _interleaved(pos[drawn], neg[drawn]) for site, (pos, neg) in planted.items()}
+    else:
+        sites = {}
+        for layer in at:
+            site = f"resid.{layer}"
+            swept = (states or seen).activations(site)
+            of = {name: held.states(name, swept) for name in held.sets}
+            pos = np.stack([of[name].pos[number] for name, number in places])
+            neg = np.stack([of[name].neg[other[name][number] if other else number] for name, number in places])
+            sites[site] = _interleaved(pos, neg)
     return InMemoryEvidence(
-        facts=facts, check=check.name, seed=seed, activations=sites, rows={"pairs": rows}, lost=seen.lost()
+        facts=facts,
+        check=check.name,
+        seed=int(seen.rng(f"control/{mode}").integers(2**63)),
+        activations=sites,
+        rows={"pairs": rows},
     )
+
+
+def _interleaved(pos: np.ndarray, neg: np.ndarray) -> np.ndarray:
+    states = np.empty((2 * len(pos), pos.shape[1]))
+    states[0::2], states[1::2] = pos, neg
+    return states

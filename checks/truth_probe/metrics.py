@@ -1,24 +1,13 @@
-"""The metrics of the check: what each means, and how a layer's numbers become them. Specification: section 6."""
+"""The metrics of the check: what each means. Specification: section 6. `telling` makes them from numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
-
-from assay.result import Metric, Multiplicity
+from typing import Literal
 
 from checks.check import MetricSpec
-from checks.holm import holm
-from checks.quantise import decimal, metric, null_distribution
 
-if TYPE_CHECKING:
-    from checks.truth_probe.probing import LayerNumbers
-    from checks.truth_probe.scores import Estimate
-
-BOOTSTRAP = "cluster-bootstrap-normal"
-
-HALVING_LEVEL = "0.875"
-"""Least and greatest of four draws hold their law's median with this probability, 1 - 2 / 2^4."""
+SET, AT, BY = ("set",), ("set", "layer"), ("set", "layer", "method")
+BY_H = (*BY, "h")
 
 
 def _spec(
@@ -26,159 +15,91 @@ def _spec(
     unit: str,
     labels: tuple[str, ...],
     summary: str,
-    better: Literal["higher", "none"] = "none",
+    better: Literal["higher", "lower", "none"] = "none",
     determinism: Literal["exact", "tolerance", "statistical"] = "statistical",
 ) -> MetricSpec:
     return MetricSpec(name=name, unit=unit, labels=labels, better=better, determinism=determinism, summary=summary)
 
 
-AT, BY = ("set", "layer"), ("set", "layer", "method")
-
-METRICS: tuple[MetricSpec, ...] = (
-    _spec(
-        "auroc",
-        "1",
-        BY,
-        "Signed AUROC on test pairs; bounds simultaneous over layers; p by cluster flips, Holm.",
-        "higher",
-    ),
+SCORES: tuple[MetricSpec, ...] = (
+    _spec("auroc", "1", BY, "Signed AUROC on test; bounds simultaneous over layers; p by flips, Holm.", "higher"),
     _spec("accuracy", "fraction", BY, "Share of test pairs on the right side of zero; same bounds.", "higher"),
     _spec("stability", "1", BY, "Mean |cos| of the directions of two halves of train; range of four.", "higher"),
+    _spec("restart_cos", "1", BY, "Mean pairwise |cos| of CCS restarts. No interval: restarts are not a sample."),
+    _spec("restart_auroc_best_of_sign", "1", BY, "Median AUROC of CCS restarts, better sign; least to most."),
+    _spec("restart_loss_correlation", "1", BY, "Rank correlation of train loss with AUROC over restarts. No interval."),
+    _spec("test_loss", "1", BY, "CCS loss of the kept restart on test; a constant probe has .25. No interval."),
+    _spec("inconsistency", "1", BY, "Mean |p+q-1| of the kept CCS restart on test. No interval."),
+    _spec("one_sided", "fraction", BY, "Share of test pairs with both branches on one side under CCS. No interval."),
     _spec(
         "orientation_margin",
         "fraction",
         BY,
         "Share of anchors that +direction orients right, less one half. No interval: its binomial p fixes the sign.",
     ),
+    _spec("lambda", "1", BY, "Weight of the midpoint, sum convention; no label chose it. A choice, without interval."),
+    _spec("relative_gap", "1", AT, "1 - s2^2/s1^2 of centred displacements: near 0, two features tie. No interval."),
     _spec(
-        "lambda",
+        "second_stability",
         "1",
-        BY,
-        "Weight of the midpoint, sum convention; no label chose it. A choice, without interval.",
-        determinism="tolerance",
+        AT,
+        "Smaller cosine of the top-two planes of two halves of train. No interval.",
     ),
     _spec(
         "random_auroc_best_of_sign",
         "1",
-        AT,
-        "Mean AUROC of 1000 whitened random directions with the better sign. No interval: the null tells sd and p95.",
+        (*AT, "null"),
+        "Mean AUROC of 1000 random directions with the better sign. No interval: the null tells sd and p95.",
     ),
     _spec(
         "shuffled_auroc",
         "1",
-        AT,
-        "Control only: mean AUROC of logistic directions of shuffled train labels. No interval: the null tells sd.",
+        BY,
+        "Mean AUROC of lr on shuffled train labels. No interval: see the null.",
     ),
+    _spec("selectivity", "1", BY, "Ceiling's AUROC less the same on one random label a cluster. No interval."),
+    _spec("kappa", "1", AT, "(E|z|)^2/E z^2 of tpc scores on test: 2/pi Gaussian, 1 two points. No interval."),
+    _spec("displacement_share", "fraction", BY, "Displacement's share of both variances on test. No interval."),
+    _spec("predicted_auroc", "1", SET, "AUROC predicted for a plant of effect 2.12. A formula, no interval."),
     _spec(
-        "predicted_auroc",
-        "1",
-        ("set",),
-        "AUROC that theory predicts for a planted effect of 2.12 at this n and width. A formula, without interval.",
+        "power",
+        "fraction",
+        (*BY, "effect"),
+        "Control only: share of plants of a known effect for which gate 1 holds. No interval: a control's number.",
+    ),
+    _spec("train_pairs", "count", SET, "Pairs that directions were fitted on.", determinism="exact"),
+    _spec("test_items", "count", SET, "Items behind the scores.", determinism="exact"),
+    _spec("test_clusters", "count", SET, "Clusters behind the scores.", determinism="exact"),
+)
+"""Of main rows."""
+
+BEYOND: tuple[MetricSpec, ...] = (
+    _spec("frozen_auroc", "1", BY_H, "Direction as fitted: its AUROC for feature h; battery/* swept again."),
+    _spec("distracted_auroc", "1", BY_H, "Direction as fitted: its AUROC for truth beside a distractor."),
+    _spec("refit_auroc", "1", BY_H, "Method fitted again beside a distractor: its AUROC for it."),
+    _spec("negation_auroc", "1", BY, "Fitted and signed on affirmative rows, tested on negated ones.", "higher"),
+    _spec("transfer_auroc", "1", (*BY, "to"), "Fitted and signed on one set, tested on another.", "higher"),
+    _spec("output_auroc", "1", ("set", "persona"), "AUROC of the model's own answer against truth."),
+    _spec("persona_auroc", "1", BY, "Fitted and signed on one persona, tested on the other."),
+    _spec("pgr", "1", BY, "Performance gap recovered: (probe B - output B) / (output A - output B)."),
+    _spec("disagreement_auroc", "fraction", BY, "Where the output is wrong: share that the probe has right."),
+    _spec(
+        "cells",
+        "count",
+        (*BY, "probe", "output"),
+        "Items by what probe and output say.",
         determinism="exact",
     ),
-    _spec("train_pairs", "count", ("set",), "Pairs that directions were fitted on.", determinism="exact"),
-    _spec("test_clusters", "count", ("set",), "Clusters behind the scores.", determinism="exact"),
+    _spec("output_gap", "1", SET, "P(yes) - P(no): mean on true less mean on false texts, unedited. No interval."),
+    _spec("nie_f2t", "1", BY, "Effect of the shift on false texts, 1 = answers become those of true texts.", "higher"),
+    _spec("nie_t2f", "1", BY, "Effect of the shift on true texts, 1 = answers become those of false texts.", "higher"),
+    _spec("nie_random_max", "1", AT, "Largest |effect| of random directions of the same length. No interval."),
+    _spec("recall_at_fpr01", "fraction", BY, "Asserted false statements under the alarm's threshold.", "higher"),
+    _spec("fpr_measured", "fraction", BY, "Alarms on the held-out half of benign texts.", "lower"),
+    _spec("lie_rate", "fraction", BY, "Share of asserted statements that the feature marks false."),
+    _spec("brier", "1", BY, "Brier score on test after Platt scaling on anchors alone.", "lower"),
+    _spec("ece", "1", BY, "Expected calibration error on test, ten equal bins, after Platt.", "lower"),
 )
+"""Of further rows, answers and edits."""
 
-
-def layer_metrics(set_name: str, layers: Sequence[LayerNumbers], items: int) -> tuple[Metric, ...]:
-    """Return the metrics of all measured layers, quantised; p-values are corrected over the layers of a method."""
-    corrected: dict[tuple[int, str], float] = {}
-    for method in layers[0].methods:
-        adjusted = holm([one.methods[method].p for one in layers])
-        corrected |= {(one.layer, method): p for one, p in zip(layers, adjusted, strict=True)}
-    family = Multiplicity(family="layers", m=len(layers), corrected="holm")
-    told: list[Metric] = []
-    for one in layers:
-        at = {"set": set_name, "layer": str(one.layer)}
-        for method, scored in one.methods.items():
-            by = {**at, "method": method}
-            p = corrected[one.layer, method]
-            told.append(_estimate("auroc", scored.auroc, "1", items, by, p=p, family=family))
-            told.append(_estimate("accuracy", scored.accuracy, "fraction", items, by))
-        told += _closed_form(one, {**at, "method": "md"})
-        told += _nulls(one, at)
-    return tuple(told)
-
-
-def _estimate(
-    name: str,
-    estimate: Estimate,
-    unit: str,
-    items: int,
-    labels: Mapping[str, str],
-    p: float | None = None,
-    family: Multiplicity | None = None,
-) -> Metric:
-    return metric(
-        name,
-        estimate.value,
-        n=items,
-        unit=unit,
-        determinism="statistical",
-        labels=labels,
-        interval=(estimate.low, estimate.high),
-        level=decimal(estimate.level),
-        method=BOOTSTRAP,
-        p=p,
-        multiplicity=family,
-        better="higher",
-    )
-
-
-def _closed_form(one: LayerNumbers, by: Mapping[str, str]) -> tuple[Metric, ...]:
-    stable, sign = one.stability, one.orientation
-    return (
-        metric(
-            "stability",
-            float(stable.mean()),
-            n=len(stable),
-            unit="1",
-            determinism="statistical",
-            labels=by,
-            interval=(float(stable.min()), float(stable.max())),
-            level=HALVING_LEVEL,
-            method="halving-range",
-            better="higher",
-        ),
-        metric(
-            "orientation_margin",
-            sign.margin,
-            n=sign.anchors,
-            unit="fraction",
-            determinism="statistical",
-            labels=by,
-            p=sign.p,
-        ),
-        metric(
-            "lambda", one.lam, n=one.train_pairs, unit="1", determinism="tolerance", labels=by, tolerance=(0.0, 0.0)
-        ),
-    )
-
-
-def _nulls(one: LayerNumbers, at: Mapping[str, str]) -> tuple[Metric, ...]:
-    drawn = [("random_auroc_best_of_sign", "whitened-directions", one.random)]
-    if one.shuffled is not None:
-        drawn.append(("shuffled_auroc", "shuffled-labels", one.shuffled))
-    return tuple(
-        metric(
-            name,
-            float(values.mean()),
-            n=len(values),
-            unit="1",
-            determinism="statistical",
-            labels=at,
-            null=null_distribution(kind, [float(value) for value in values]),
-        )
-        for name, kind, values in drawn
-    )
-
-
-def set_metrics(set_name: str, *, train_pairs: int, test_clusters: int, predicted: float) -> tuple[Metric, ...]:
-    """Return the numbers that hold for all layers."""
-    at = {"set": set_name}
-    return (
-        metric("predicted_auroc", predicted, n=train_pairs, unit="1", determinism="exact", labels=at),
-        metric("train_pairs", float(train_pairs), n=train_pairs, unit="count", determinism="exact", labels=at),
-        metric("test_clusters", float(test_clusters), n=test_clusters, unit="count", determinism="exact", labels=at),
-    )
+METRICS: tuple[MetricSpec, ...] = (*SCORES, *BEYOND)

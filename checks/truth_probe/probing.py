@@ -1,60 +1,40 @@
-"""All numbers of one layer: directions fitted on train, oriented by anchors, scored on test."""
+"""All numbers of one data set at one layer that need no more than its main rows: scores, stability, nulls.
+
+Specification: sections 5.2 to 5.9. What other rows, answers and edits add is in `beyond`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from checks.truth_probe import displacement as md
+from checks.truth_probe import nulls
+from checks.truth_probe.areas import Sure, areas
+from checks.truth_probe.baselines import split_half, tpc, vinc
+from checks.truth_probe.ccs_spread import CcsSpread, dispersion
+from checks.truth_probe.fitting import Draw, Fitted, How, Method, Rows, fit
+from checks.truth_probe.normaliser import Mode as Centring
 from checks.truth_probe.normaliser import Normaliser
-from checks.truth_probe.nulls import best_of_sign, whitened_directions
-from checks.truth_probe.orientation import Orientation, orient
 from checks.truth_probe.pairs import PairActivations
-from checks.truth_probe.scores import Estimate, accuracy_interval, auroc, auroc_interval, flip_p
-from checks.truth_probe.supervised import lr, mass_mean, shuffled
+from checks.truth_probe.scores import Estimate, accuracy_interval, auroc, flip_ps
+from checks.truth_probe.splits import Masks
+from checks.truth_probe.supervised import control_task_labels, lr, shuffled
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float
 
 SHUFFLES = 200
-"""Shuffled label sets of the control (5.9)."""
+"""Shuffled label sets behind the supervised floor (5.9)."""
 
 DEGENERATE = 1e-6
 """A layer whose displacements are this small beside its states is not measured (section 3)."""
 
-Draw = Callable[[str], np.random.Generator]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How a layer is measured."""
-
-    lambda_rule: str
-    level: float
-    """Level of each interval: simultaneous over the layers."""
-    bootstrap: int
-    permutations: int
-    shuffles: bool
-    """Whether logistic directions of shuffled labels are fitted too: only under their control."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which pairs are for what, as masks over the states' rows, and their labels."""
-
-    train: Bool[np.ndarray, " pair"]
-    anchor: Bool[np.ndarray, " pair"]
-    """Labelled; one pair an item."""
-    test: Bool[np.ndarray, " pair"]
-    """Labelled."""
-    labels: Int[np.ndarray, " pair"]
-    """1, 0, or -1 where nobody said."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """One method's direction on test pairs."""
 
@@ -64,81 +44,156 @@ class Scored:
     """Two-sided, by flips of whole clusters; not corrected."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """States of one set at one layer, normalised with the train statistics of its main rows."""
+
+    normaliser: Normaliser
+    train: Rows
+    anchor: Rows
+    test: Rows
+    negated_train: Rows
+    negated_test: Rows
+    other: Rows
+    """Test rows of the second persona."""
+
+    def fit(self, how: How, draw: Draw, at: str) -> Fitted:
+        """Return every method's direction; no test row is looked at."""
+        return fit(self.train, self.anchor, self.negated_train, self.normaliser.scale, how, draw, at)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerNumbers:
-    """All numbers of one layer."""
+    """All numbers of one layer that main rows give."""
 
     layer: int
-    methods: Mapping[str, Scored]
-    lam: float
-    path: tuple[md.PathRow, ...]
-    """Empty where no path was searched."""
-    stability: Float[np.ndarray, " halvings"]
-    orientation: Orientation
-    random: Float[np.ndarray, " draws"]
-    shuffled: Float[np.ndarray, " draws"] | None
-    train_pairs: int
+    fitted: Fitted
+    scored: Mapping[Method, Scored]
+    stability: Mapping[Method, Float[np.ndarray, " halvings"]]
+    """Of the closed forms."""
+    spread: CcsSpread | None
+    gap: float
+    second_stability: float
+    random: Mapping[str, Float[np.ndarray, " draws"]]
+    """Best-of-sign AUROC of random directions, by kind."""
+    shuffled: Float[np.ndarray, " draws"]
+    selectivity: float | None
+    kappa: float
+    kappa_null: Float[np.ndarray, " draws"]
+    share: float
+    """Share of displacement along md's direction on test (5.3)."""
+    path_on_test: tuple[tuple[float, float], ...]
+    """(displacement share, AUROC of the better sign) at each lambda of the path: shown, never used (5.3)."""
 
 
-def fault(states: PairActivations) -> tuple[str, int] | None:
-    """Return why a layer cannot be measured, and the first pair at fault; None where it can."""
+def fault(states: PairActivations) -> tuple[str, int, int] | None:
+    """Return why a layer cannot be measured, the first pair at fault and how many; None where it can."""
     finite = np.isfinite(states.pos).all(axis=1) & np.isfinite(states.neg).all(axis=1)
     if not finite.all():
-        return "non_finite", int(np.argmin(finite))
+        return "non_finite", int(np.argmin(finite)), int((~finite).sum())
     u = md.displacement(states).astype(np.float64)
     size = float(np.sqrt(np.mean(np.square(states.pos, dtype=np.float64))))
-    return ("degenerate_layer", 0) if float(np.sqrt(np.mean(u**2))) <= DEGENERATE * size else None
+    return ("degenerate_layer", 0, 0) if float(np.sqrt(np.mean(u**2))) <= DEGENERATE * size else None
 
 
-def probe(layer: int, states: PairActivations, split: Split, how: Settings, draw: Draw) -> LayerNumbers:
-    """Return the numbers of a layer. Statistics, lambda and directions see train only; the sign sees anchors only."""
-    normaliser = Normaliser.fit(states.take(split.train))
-    train, anchor, test = (normaliser.apply(states.take(rows)) for rows in (split.train, split.anchor, split.test))
-    lam, path = _lambda(train, how.lambda_rule, draw(f"halves/{layer}"))
-    direction = md.solve_md(train, lam)
-    sign = orient(direction.vector, md.displacement(anchor), split.labels[split.anchor])
-    labelled = split.labels[split.train] >= 0
-    u, y = md.displacement(train)[labelled], split.labels[split.train][labelled]
-    logistic, penalty = lr(u, y, train.cluster[labelled], draw(f"folds/{layer}"))
-    directions = {"md": sign.sign * direction.vector, "lr": logistic.vector, "mass_mean": mass_mean(u, y).vector}
-    test_u, test_y = md.displacement(test), split.labels[split.test]
-    drawn = None
-    if how.shuffles:
-        drawn = auroc(test_u @ shuffled(u, y, penalty, SHUFFLES, draw(f"shuffles/{layer}")), test_y)
-    whitened = whitened_directions(md.displacement(train), draw(f"directions/{layer}"))
+def see(states: PairActivations, masks: Masks, centring: Centring) -> Seen:
+    """Return the rows of a set by what they are for, normalised by train's statistics alone."""
+    normaliser = Normaliser.fit(states.take(masks.train), mode=centring)
+
+    def rows(mask: np.ndarray) -> Rows:
+        raw = states.take(mask)
+        return Rows(pairs=normaliser.apply(raw), raw=raw, labels=masks.labels[mask], item=masks.item[mask])
+
+    return Seen(
+        normaliser=normaliser,
+        train=rows(masks.train),
+        anchor=rows(masks.anchor),
+        test=rows(masks.test),
+        negated_train=rows(masks.negated_train),
+        negated_test=rows(masks.negated_test),
+        other=rows(masks.other_test),
+    )
+
+
+def probe(layer: int, seen: Seen, how: How, sure: Sure, draw: Draw, at: str) -> LayerNumbers:
+    """Return the numbers of a layer. Directions, lambda and restarts see train only; signs see anchors only."""
+    fitted = seen.fit(how, draw, at)
+    test, known = seen.test, seen.train.take(seen.train.labels >= 0)
     return LayerNumbers(
         layer=layer,
-        methods={
-            name: _scored(test_u @ vector, test_y, test.cluster, how, draw, f"{layer}/{name}")
-            for name, vector in directions.items()
+        fitted=fitted,
+        scored=score(fitted, test, sure, draw, at),
+        stability=_stability(seen.train, fitted, draw, at),
+        spread=None if fitted.ccs is None else dispersion(fitted.ccs, test.pairs, test.labels),
+        gap=md.gap(seen.train.u),
+        second_stability=md.second_stability(seen.train.pairs, draw(f"second/{at}")),
+        random={
+            kind: nulls.best_of_sign(test.u, test.labels, nulls.directions(kind, seen.train.u, draw(f"{kind}/{at}")))
+            for kind in nulls.KINDS
         },
-        lam=lam,
-        path=path,
-        stability=md.stability(train, lam, draw(f"stability/{layer}")),
-        orientation=sign,
-        random=best_of_sign(test_u, test_y, whitened),
-        shuffled=drawn,
-        train_pairs=len(train),
+        shuffled=shuffled_areas(known, test, fitted.penalty, draw(f"shuffles/{at}")),
+        selectivity=_selectivity(fitted, known, test, draw, at),
+        kappa=nulls.kappa(test.u @ tpc(seen.train.pairs).vector),
+        kappa_null=nulls.surrogate_kappas(len(test), draw(f"surrogate/{at}")),
+        share=md.share(test.pairs, fitted.directions["md"].vector),
+        path_on_test=tuple(_on_test(seen, row.lam) for row in fitted.path),
     )
 
 
-def _lambda(train: PairActivations, rule: str, rng: np.random.Generator) -> tuple[float, tuple[md.PathRow, ...]]:
-    if rule == "split_half":
-        path = md.lambda_path(train, rng)
-        return md.choose_lambda(path), path
-    return (md.lambda0(train) if rule == "lambda0" else float(rule)), ()
+def score(fitted: Fitted, test: Rows, sure: Sure, draw: Draw, at: str) -> dict[Method, Scored]:
+    """Return every method on the test rows."""
+    scores = {method: direction.score(test.u) for method, direction in fitted.directions.items()}
+    cluster = test.pairs.cluster
+    told = areas(scores, test.labels, cluster, sure, draw(f"bootstrap/{at}"))
+    columns = np.stack(list(scores.values()), axis=1)
+    flips = flip_ps(columns, test.labels, cluster, sure.permutations, draw(f"flips/{at}"))
+    return {
+        method: Scored(
+            auroc=told[method],
+            accuracy=accuracy_interval(
+                values, test.labels, cluster, sure.level, sure.bootstrap, draw(f"bootstrap/{at}")
+            ),
+            p=float(p),
+        )
+        for (method, values), p in zip(scores.items(), flips, strict=True)
+    }
 
 
-def _scored(
-    scores: Float[np.ndarray, " pair"],
-    labels: Int[np.ndarray, " pair"],
-    cluster: Int[np.ndarray, " pair"],
-    how: Settings,
-    draw: Draw,
-    label: str,
-) -> Scored:
-    return Scored(
-        auroc_interval(scores, labels, cluster, how.level, how.bootstrap, draw(f"bootstrap/{label}")),
-        accuracy_interval(scores, labels, cluster, how.level, how.bootstrap, draw(f"bootstrap/{label}")),
-        flip_p(scores, labels, cluster, how.permutations, draw(f"flips/{label}")),
-    )
+def shuffled_areas(known: Rows, test: Rows, penalty: float, rng: np.random.Generator) -> Float[np.ndarray, " draws"]:
+    """Return the AUROC on test of logistic directions fitted to shuffled train labels."""
+    return auroc(test.u @ shuffled(known.u, known.labels, penalty, SHUFFLES, rng), test.labels)
+
+
+def _stability(train: Rows, fitted: Fitted, draw: Draw, at: str) -> dict[Method, np.ndarray]:
+    halvings = f"stability/{at}"
+    told: dict[Method, np.ndarray] = {}
+    if "md" in fitted.directions:
+        told["md"] = md.stability(train.pairs, fitted.lam, draw(halvings))
+    if "tpc" in fitted.directions:
+        told["tpc"] = split_half(lambda rows: tpc(train.pairs.take(rows)), train.pairs.cluster, draw(halvings))
+    if "vinc" in fitted.directions:
+        told["vinc"] = split_half(
+            lambda rows: vinc(train.pairs.take(rows), train.item[rows]), train.pairs.cluster, draw(halvings)
+        )
+    return told
+
+
+def _selectivity(fitted: Fitted, known: Rows, test: Rows, draw: Draw, at: str) -> float | None:
+    """Return the ceiling's AUROC on truth less the same on one random label a cluster (5.9).
+
+    None where a split drew one label only, or nobody asked for the ceiling.
+    """
+    rng = draw(f"control-task/{at}")
+    every = control_task_labels(np.concatenate([known.pairs.cluster, test.pairs.cluster]), rng)
+    random_train, random_test = every[: len(known)], every[len(known) :]
+    if "lr" not in fitted.directions or len(np.unique(random_train)) < 2 or len(np.unique(random_test)) < 2:
+        return None
+    of_truth = fitted.directions["lr"]
+    of_chance = lr(known.u, random_train, known.pairs.cluster, draw(f"folds/{at}"))[0]
+    return float(auroc(of_truth.score(test.u), test.labels)) - float(auroc(of_chance.score(test.u), random_test))
+
+
+def _on_test(seen: Seen, lam: float) -> tuple[float, float]:
+    theta = md.solve_md(seen.train.pairs, lam).vector
+    area = float(auroc(seen.test.u @ theta, seen.test.labels))
+    return md.share(seen.test.pairs, theta), max(area, 1.0 - area)

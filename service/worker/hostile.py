@@ -25,7 +25,7 @@ from sandbox.reader.error import ReaderError
 from service.worker.promises import Promise, check_promise
 from service.worker.request import AskedCheck
 
-RESULT_CAP = 256 * 2**10
+RESULT_CAP = 2**20
 """Bytes of a result document; the cell's own cap is the same."""
 
 RESULT_DEPTH = 24

@@ -1,0 +1,172 @@
+"""Truth planted in states: in Gaussian ones of the same size, and in the model's own after what it had was taken out.
+
+Specification: section 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from checks.truth_probe import displacement as md
+from checks.truth_probe import nulls
+from checks.truth_probe.orientation import orient
+from checks.truth_probe.pairs import PairActivations
+from checks.truth_probe.probing import Seen
+from checks.truth_probe.scores import auroc_intervals, flip_ps
+from checks.truth_probe.supervised import fit_logistic, lr, mass_mean, rms
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+EFFECTS = ("0", "0.71", "1.06", "1.41", "2.12")
+"""Planted effects in units of the displacement's root mean square (section 8)."""
+
+TOP_REMOVED = 3
+"""Leading displacement components that are taken out, beside the ceiling's and the mean difference's directions."""
+
+PLANT_BOOTSTRAP = 200
+"""Bootstrap draws behind each planted interval: its standard error is then known to five per cent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """What gate 1 asks of a planted layer."""
+
+    alpha: float
+    floor: float
+    level: float
+    permutations: int
+    layers: int
+    """Layers over which p-values are corrected: the plant pays what the smallest of them would."""
+
+
+def surrogate(
+    labels: Int[np.ndarray, " pair"], width: int, effect: float, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "pair width"], Float[np.ndarray, "pair width"]]:
+    """Return Gaussian states + and - whose displacements are effect * t * axis + noise; unlabelled rows are guessed."""
+    axis = rng.standard_normal(width)
+    axis /= np.linalg.norm(axis)
+    truth = np.where(labels < 0, rng.integers(0, 2, len(labels)), labels)
+    u = effect * (2.0 * truth - 1.0)[:, None] * axis + rng.standard_normal((len(labels), width))
+    v = rng.standard_normal((len(labels), width))
+    return (v + u) / 2, (v - u) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Emptied:
+    """Displacements without what the model had, and midpoints as they are, in train, anchor, test order."""
+
+    u: Float[np.ndarray, "pair width"]
+    v: Float[np.ndarray, "pair width"]
+    labels: Int[np.ndarray, " pair"]
+    cluster: Int[np.ndarray, " pair"]
+    bounds: tuple[int, int]
+    """Where anchors and where test begin."""
+
+
+def power(seen: Seen, lam: float, bar: Bar, draws: int, rng: np.random.Generator) -> dict[tuple[str, str], float]:
+    """Return the share of draws in which gate 1 holds, by (method, effect), for midpoint-displacement and the ceiling.
+
+    Args:
+        seen: normalised rows of the model itself.
+        lam: weight of the midpoint, as chosen on them.
+        bar: what gate 1 asks.
+        draws: plants for each effect.
+        rng: generator of directions, permutations and bootstraps.
+    """
+    empty = _emptied(seen, rng)
+    size: float = rms(empty.u)
+    told: dict[tuple[str, str], float] = {}
+    for effect in EFFECTS:
+        held = {"md": 0, "lr": 0}
+        floor: float = bar.floor
+        penalty = 0.0
+        for draw in range(draws):
+            u, v = _planted(empty, float(effect) * size, rng)
+            if draw == 0:
+                # Neither moves with the draw by more than its own noise, and both cost more than all the rest.
+                floor = max(bar.floor, float(_whitened_p95(empty, u, rng)))
+                penalty = _penalty(empty, u, rng)
+            for method, passed in _gate(empty, u, v, lam, penalty, floor, bar, rng).items():
+                held[method] += passed
+        told |= {(method, effect): count / draws for method, count in held.items()}
+    return told
+
+
+def _emptied(seen: Seen, rng: np.random.Generator) -> _Emptied:
+    parts = (seen.train, seen.anchor, seen.test)
+    u, v = (np.concatenate(rows) for rows in ([p.u for p in parts], [p.pairs.pos + p.pairs.neg for p in parts]))
+    labels = np.concatenate([part.labels for part in parts])
+    labels = np.where(labels < 0, rng.integers(0, 2, len(labels)), labels)
+    known = seen.train.take(seen.train.labels >= 0)
+    taken = np.column_stack(
+        [
+            md.components(seen.train.u, TOP_REMOVED),
+            lr(known.u, known.labels, known.pairs.cluster, rng)[0].vector,
+            mass_mean(known.u, known.labels).vector,
+        ]
+    )
+    basis = np.linalg.qr(taken)[0]
+    return _Emptied(
+        u=u - (u @ basis) @ basis.T,
+        v=v,
+        labels=labels,
+        cluster=np.concatenate([part.pairs.cluster for part in parts]),
+        bounds=(len(seen.train), len(seen.train) + len(seen.anchor)),
+    )
+
+
+def _planted(empty: _Emptied, size: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return displacements and midpoints: rows permuted within their split, truth added along a random direction."""
+    first, second = empty.bounds
+    order = np.concatenate(
+        [rng.permutation(np.arange(a, b)) for a, b in ((0, first), (first, second), (second, len(empty.u)))]
+    )
+    axis = rng.standard_normal(empty.u.shape[1])
+    axis /= np.linalg.norm(axis)
+    return empty.u[order] + size * (2.0 * empty.labels - 1.0)[:, None] * axis, empty.v[order]
+
+
+def _gate(
+    empty: _Emptied,
+    u: np.ndarray,
+    v: np.ndarray,
+    lam: float,
+    penalty: float,
+    floor: float,
+    bar: Bar,
+    rng: np.random.Generator,
+) -> Mapping[str, bool]:
+    """Return whether gate 1 holds for each method, by the rule that the judge applies."""
+    first, second = empty.bounds
+    labels, cluster = empty.labels, empty.cluster
+    train = PairActivations((v[:first] + u[:first]) / 2, (v[:first] - u[:first]) / 2, cluster[:first], cluster[:first])
+    direction = md.solve_md(train, lam).vector
+    sign = orient(direction, u[first:second], labels[first:second])
+    ceiling = fit_logistic(u[:first] / rms(u[:first]), labels[:first], penalty)
+    columns = np.column_stack([sign.sign * (u[second:] @ direction), u[second:] @ ceiling])
+    test, of_test = labels[second:], cluster[second:]
+    told = auroc_intervals(columns, test, of_test, bar.level, PLANT_BOOTSTRAP, rng)
+    ps = bar.layers * flip_ps(columns, test, of_test, bar.permutations, rng)
+    clear = [one.low > floor and p <= bar.alpha for one, p in zip(told, ps, strict=True)]
+    return {"md": bool(clear[0] and sign.resolved), "lr": bool(clear[1])}
+
+
+def _whitened_p95(empty: _Emptied, u: np.ndarray, rng: np.random.Generator) -> float:
+    first, second = empty.bounds
+    directions = nulls.directions("whitened", u[:first], rng)
+    return float(np.quantile(nulls.best_of_sign(u[second:], empty.labels[second:], directions), 0.95))
+
+
+def _penalty(empty: _Emptied, u: np.ndarray, rng: np.random.Generator) -> float:
+    first = empty.bounds[0]
+    return lr(u[:first], empty.labels[:first], empty.cluster[:first], rng)[1]
+
+
+def effects_told(shares: Mapping[tuple[str, str], float]) -> Sequence[tuple[str, str, float]]:
+    """Return (method, effect, share) in a fixed order."""
+    return [(method, effect, shares[method, effect]) for method in ("md", "lr") for effect in EFFECTS]
