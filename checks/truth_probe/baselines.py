@@ -76,14 +76,15 @@ def _top(
     rows: Float[np.ndarray, "row width"], weights: Float[np.ndarray, " row"], u: Float[np.ndarray, "pair width"]
 ) -> tuple[Float[np.ndarray, " width"], tuple[str, ...]]:
     """Return the eigenvector of the largest eigenvalue of the weighted sum of outer products."""
+    flags: tuple[str, ...] = ()
     if min(rows.shape) > DENSE_MAX:
         basis = components(u, SEARCH_MAX)
-        inner, _ = _top(rows @ basis, weights, u @ basis)
-        return np.asarray(basis @ inner), ("restricted",)
+        rows, flags = rows @ basis, ("restricted",)
     held, lift = span(rows)
     last = held.shape[1] - 1
     vectors = eigh(held.T @ (weights[:, None] * held), subset_by_index=[last, last])[1]
-    return lift(vectors[:, 0]), ()
+    found = lift(vectors[:, 0])
+    return (np.asarray(basis @ found) if flags else found), flags
 
 
 def split_half(fit: Fit, cluster: Int[np.ndarray, " pair"], rng: np.random.Generator) -> Float[np.ndarray, " halvings"]:
