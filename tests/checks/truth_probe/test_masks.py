@@ -54,6 +54,13 @@ def test_an_item_that_lost_one_text_goes_as_a_whole() -> None:
     assert told_of(kept).items() <= told_of(plan).items()
 
 
+def test_an_item_that_is_lost_and_alike_is_told_once() -> None:
+    plan = drawn(everything(), **ASKED)
+    item = plan.pairs[0].item
+    one, two = [pair for pair in plan.pairs if pair.item == item][:2]
+    assert without_lost(plan, {two.texts()[0].id: "too_long"}, {one.key})[2] == [(f"item:{item}:too_long", "text_lost")]
+
+
 def test_nothing_lost_is_the_same_plan() -> None:
     plan = drawn(many())
     kept, rows, skipped = without_lost(plan, {}, ())

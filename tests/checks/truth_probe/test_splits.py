@@ -202,6 +202,15 @@ def test_a_plan_of_its_own_rows_is_the_same_plan() -> None:
     assert again.left_out == ()
 
 
+def test_declared_anchors_are_the_only_ones() -> None:
+    rows = many(500)
+    for row in rows[:20]:
+        row["split"] = "anchor"
+    plan = drawn(rows)
+    assert of_split(plan)["anchor"] == {row["id"] for row in rows[:20]}
+    assert len(plan.pairs) == 500
+
+
 def test_labels_of_train_and_test_move_nobody() -> None:
     rows = many()
     plan = drawn(rows)
