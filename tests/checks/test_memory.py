@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from checks.check import Evidence
+from checks.check import Edit, Evidence
 from checks.errors import NotAskedFor
 from checks.memory import InMemoryEvidence, generator, model_facts
 
@@ -46,6 +47,42 @@ def test_replacing_leaves_the_original_untouched() -> None:
     assert spoiled.lost() == {}
     assert spoiled.data("pairs") == seen.data("pairs")
     assert (spoiled.seed, spoiled.check) == (7, "demo")
+
+
+def test_spoiled_evidence_keeps_what_was_not_spoiled() -> None:
+    """A control replaces states; words, runs, replay and the twin are still those of the model."""
+    asked: list[int] = []
+
+    def replay(edits: Sequence[Edit]) -> list[np.ndarray]:
+        asked.append(len(edits))
+        return [np.zeros(len(edit.ask)) for edit in edits]
+
+    seen = InMemoryEvidence(
+        facts=model_facts(),
+        activations={"resid.0": np.zeros((2, 2))},
+        runs={"a": 0, "b": 0},
+        log_probabilities={"c": -1.5},
+        replay=replay,
+        twin={"resid.0": np.full((2, 2), 7.0)},
+    )
+    spoiled = seen.replacing(activations={"resid.0": np.ones((2, 2))})
+    edit = Edit(site="resid.0", row="a", add=np.zeros(2), ask=("c", "c"))
+    for one in (seen, spoiled, spoiled.twin()):
+        assert one.runs() == {"a": 0, "b": 0}
+        assert one.log_probabilities() == {"c": -1.5}
+        assert [len(found) for found in one.replay([edit])] == [2]
+        assert one.twin().activations("resid.0").sum() == 28
+    assert asked == [1, 1, 1]
+    assert spoiled.activations("resid.0").sum() == 4, "the twin replaces the states of its own evidence alone"
+
+
+def test_a_replay_and_a_twin_that_nobody_asked_for_are_not_there() -> None:
+    with pytest.raises(NotAskedFor, match="2 edits"):
+        evidence().replay([Edit(site="resid.0", row="a", add=np.zeros(2), ask=())] * 2)
+    with pytest.raises(NotAskedFor, match="twin"):
+        evidence().twin()
+    assert evidence().runs() == {}
+    assert evidence().log_probabilities() == {}
 
 
 def test_evidence_is_not_changed_in_place() -> None:

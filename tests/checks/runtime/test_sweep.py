@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from checks.check import Needs, Text
 from checks.errors import NotAskedFor
+from checks.runtime.batches import in_batches
 from checks.runtime.plan import check_needs, plan, reads_of
-from checks.runtime.sweep import evidence, in_batches, sweep
+from checks.runtime.sweep import evidence, sweep
 from checks.runtime.tokens import Row, tokenise
 from tests.checks.models import LAYERS, MODELS, save
 from tests.checks.runtime.test_loading import loaded
