@@ -110,20 +110,24 @@ def ccs_restarts(
         ValueError: an unknown mode, fewer than 3 starts, states that are not pairs x width, a preset outside parity,
             or no restart that ended finite.
     """
+    count = restarts if init is None else len(init[0])
+    _refuse(pairs, mode, count, preset)
+    # A restart that overflows is dropped and named; a warning would name nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if mode == "parity":
+            return _parity(pairs, count, preset or "paper", rng, init)
+        return _minimised(pairs, mode, count, subspace_k, rng, init)
+
+
+def _refuse(pairs: PairActivations, mode: str, count: int, preset: str | None) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode {mode} is none of {', '.join(get_args(Mode))}")
-    count = restarts if init is None else len(init[0])
     if count < RESTARTS_MIN:
         raise ValueError(f"{count} restarts: {RESTARTS_MIN} are the least that show their spread")
     if pairs.pos.ndim != 2 or pairs.pos.shape != pairs.neg.shape or not len(pairs):
         raise ValueError(f"states {pairs.pos.shape} and {pairs.neg.shape} are not the two branches of pairs")
     if preset is not None and mode != "parity":
         raise ValueError(f"preset {preset} belongs to mode parity")
-    # A restart that overflows is dropped and named; a warning would name nothing.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if mode == "parity":
-            return _parity(pairs, count, preset or "paper", rng, init)
-        return _minimised(pairs, mode, count, subspace_k, rng, init)
 
 
 def _parity(
