@@ -1,4 +1,4 @@
-"""`python -m checks`: the guest's entry (`run`), the catalogue's generator, and a developer's `run-local`."""
+"""`python -m checks`: the guest's entry (`run`), the catalogue, a developer's `run-local`, a reader's `rejudge`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from checks.catalogue import CATALOGUE, catalogue_bytes
 from checks.documents import OrderedCheck, read_order, write_result
 from checks.errors import ChecksError, OrderInvalid
 from checks.local import WARNING, run_local
+from checks.rejudge import NOTE, document, exit_code, rejudge
 from checks.run import Progress, carry_out
 from checks.runtime.architectures import architectures_json
 
@@ -23,7 +24,7 @@ PROGRESS_DESCRIPTOR = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 the order or the command is wrong."""
+    """Run one command; return its exit code: 0 done, 2 the order or the command is wrong; `rejudge` has its own 1."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed))
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     local.add_argument("--seed", type=int, default=0)
     local.add_argument("--threads", type=int, default=1)
     local.set_defaults(command=_run_local)
+    again = commands.add_parser("rejudge", help="form a report's findings again from its numbers; 0 same, 1 different")
+    again.add_argument("report", type=Path, metavar="REPORT", help="a report's folder, or its report.sigstore.json")
+    again.add_argument("--json", action="store_true", help="print one JSON document")
+    again.set_defaults(command=_rejudge)
     return parser
 
 
@@ -93,6 +98,17 @@ def _run_local(parsed: argparse.Namespace) -> int:
     told = {"note": WARNING, **result.to_json()}
     print(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False))
     return 0
+
+
+def _rejudge(parsed: argparse.Namespace) -> int:
+    told = rejudge(parsed.report, CATALOGUE)
+    if parsed.json:
+        print(json.dumps(document(told), sort_keys=True))
+    else:
+        for one in told:
+            print(one.said)
+        print(f"note: {NOTE}")
+    return exit_code(told)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
