@@ -98,7 +98,8 @@ def test_auroc_interval_covers_with_clusters() -> None:
         covered += got.low <= truth <= got.high
         got = auroc_interval(scores, labels, np.arange(400), 0.95, 50, rng)
         narrow += got.low <= truth <= got.high
-    assert covered >= 180
+    # A normal interval over 40 clusters covers about .91; .86 is three standard errors of 200 draws below that.
+    assert covered >= 172
     assert narrow <= 140
 
 
