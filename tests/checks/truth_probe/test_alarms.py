@@ -117,6 +117,28 @@ def test_the_false_alarm_rate_covers_what_this_threshold_lets_through() -> None:
     assert covered >= 53
 
 
+def test_false_alarms_are_counted_on_the_half_that_set_nothing() -> None:
+    benign = texts(np.zeros(400))
+    half = halve(benign.cluster)
+    scores = np.where(half, np.linspace(0, 1, 400), -5.0)  # the other half rings throughout
+    none = np.zeros(1, int)
+    got = recall_at_fpr(
+        SingleTexts(scores, benign.cluster), texts(np.zeros(1)), none, none + 1, 0.95, 50, np.random.default_rng(9)
+    )
+    assert got.fpr.n == 200
+    assert got.fpr.estimate is not None
+    assert got.fpr.estimate.value == 1.0
+
+
+def test_a_text_at_the_threshold_does_not_ring() -> None:
+    # Benign scores tie at 0, so the threshold is 0 itself; a statement at 0 is no more alarming than they are.
+    said, none = np.array([0.0, 0.0, 0.0, -1e-9]), np.zeros(4, int)
+    got = recall_at_fpr(texts(np.zeros(400)), texts(said), none, none + 1, 0.95, 50, np.random.default_rng(10))
+    assert got.recall.estimate is not None
+    assert got.fpr.estimate is not None
+    assert (got.recall.estimate.value, got.fpr.estimate.value) == (0.25, 0.0)
+
+
 def test_few_benign_texts_are_wide_or_not_estimable() -> None:
     assert planted(499, 2.0, 5).wide
     assert not planted(500, 2.0, 5).wide

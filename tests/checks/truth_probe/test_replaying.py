@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from checks.check import Edit
-from checks.truth_probe.replaying import CausalEffect, CausalText, Replay, choose, nie, passes, plan_shifts
+from checks.truth_probe.replaying import CausalEffect, CausalText, Replay, Shifts, choose, nie, passes, plan_shifts
 from checks.truth_probe.scores import Estimate
 
 WIDTH = 64
@@ -128,6 +128,15 @@ def test_effects_by_hand() -> None:
     assert signs == {(text.id, not text.true) for text in TEXTS}
     assert {edit.site for edit in model.asked} == {"resid.1"}
     assert all(edit.ask == (f"{edit.row}/yes", f"{edit.row}/no") for edit in model.asked)
+
+
+def test_the_band_counts_effects_of_either_sign() -> None:
+    # A random shift straight against the used axis drives both kinds further apart: as much of an effect.
+    model = Model()
+    got = nie(model.replay, "r", Shifts(USED, -USED[None]), TEXTS, model.nats(), 0.95, 50, np.random.default_rng(9))
+    against = (math.tanh(2.5) - math.tanh(1.5)) / (2 * math.tanh(1.5))
+    assert got.random_max == pytest.approx(against)
+    assert told(got.f2t).value == pytest.approx((math.tanh(1.5) - math.tanh(0.5)) / (2 * math.tanh(1.5)))
 
 
 def test_effects_of_both_kinds_are_told_apart() -> None:
