@@ -10,7 +10,7 @@ from pathlib import Path
 from checks.check import ModelFacts, Needs
 from checks.memory import generator
 from checks.runtime.loading import Loaded, load
-from checks.runtime.plan import plan, twin_plan
+from checks.runtime.plan import Plan, plan, twin_plan
 from checks.runtime.sweep import NOTHING, Swept, sweep
 from sandbox.reader.model import ModelReading
 
@@ -45,8 +45,7 @@ def look(
 ) -> Looked:
     """Sweep the model, and first its twin where one is asked for.
 
-    The twin goes first and is gone before the model is read: never are two models in memory, and the model can stay
-    for as long as it may replay.
+    The twin is gone before the model is read: never are two in memory, and the model can stay while it may replay.
 
     Args:
         needs: one entry a check, each held against the model by `check_needs`; together they need a sweep.
@@ -70,13 +69,7 @@ def look(
         return lambda done, owed: on_step("sweep", half * owed + done, halves * owed)
 
     on_step("loading", 0, 1)
-    twin = None
-    if of_twin.sweeps:
-        twin_seed = int(generator(seed, *TWIN_RNG).integers(2**63))
-        random = load(reading.config, facts, reading.tensors, files, twin_seed=twin_seed)
-        twin = sweep(random, of_twin, on_batch=told(0))
-        del random
-        gc.collect()  # a wrapped model refers to itself
+    twin = _twin(of_twin, reading, files, facts, seed, told(0)) if of_twin.sweeps else None
     loaded = load(reading.config, facts, reading.tensors, files)
     on_step("loading", 1, 1)
     swept = sweep(loaded, merged, on_batch=told(halves - 1))
@@ -85,3 +78,20 @@ def look(
     del loaded
     gc.collect()
     return Looked(swept=swept, twin=twin, loaded=None)
+
+
+def _twin(
+    of_twin: Plan,
+    reading: ModelReading,
+    files: Mapping[str, Path],
+    facts: ModelFacts,
+    seed: int,
+    on_batch: Callable[[int, int], None],
+) -> Swept:
+    """Draw the twin, sweep it, and leave nothing of it in memory."""
+    twin_seed = int(generator(seed, *TWIN_RNG).integers(2**63))
+    random = load(reading.config, facts, reading.tensors, files, twin_seed=twin_seed)
+    swept = sweep(random, of_twin, on_batch=on_batch)
+    del random
+    gc.collect()  # a wrapped model refers to itself
+    return swept

@@ -162,11 +162,6 @@ def evidence(
     reads = reads_of(needs) if needs.sites else ()
     states = _states(needs, reads, swept)
     lost = _lost(needs, reads, swept, states)
-    scores = {
-        one.id: swept.scores[score]
-        for one, score in zip(needs.continuations, scores_of(needs), strict=True)
-        if score in swept.scores
-    }
     return InMemoryEvidence(
         facts=facts,
         check=check,
@@ -176,7 +171,11 @@ def evidence(
         rows={role: rows[role] for role in needs.data_roles if role in rows},
         lost=lost,
         runs=_runs(needs, reads, swept, lost),
-        log_probabilities=scores,
+        log_probabilities={
+            one.id: swept.scores[score]
+            for one, score in zip(needs.continuations, scores_of(needs), strict=True)
+            if score in swept.scores
+        },
         replay=Replayer(loaded, needs, swept) if needs.replay and loaded is not None else None,
         twin=_states(needs, reads, twin) if needs.twin and twin is not None else None,
     )
