@@ -53,7 +53,7 @@ def claim(verdict: Verdict) -> str:
     if random is not None and random.null and random.null.p95 is not None:
         parts.append(f"Random directions p95 {float(random.null.p95):.3f}.")
     if cell.ceiling is not None and cell.method != "lr":
-        parts.append(f"Ceiling lr {number(cell.ceiling)}.")
+        parts.append(f"Ceiling lr {float(cell.ceiling.value):.3f}.")
     text = " ".join(parts)
     return text if len(text) <= CLAIM_MAX else f"{text[: CLAIM_MAX - 3]}..."
 

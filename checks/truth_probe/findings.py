@@ -16,6 +16,9 @@ __all__ = ["WORDS", "Limits", "findings"]
 WORDS = (*RULES, *RELATIONS)
 """Every word of a finding of this check."""
 
+THINNED = "over_cell_limit"
+"""Reason of layers that no answer has room for: the sentence of all layers tells them, findings would crowd it."""
+
 PRIMARY = "md"
 """The method whose layers are told one by one; the others are told as a whole (section 2)."""
 
@@ -54,7 +57,7 @@ def _of_set(real: Measured, readings: Readings, name: str, limits: Limits, ran: 
         if method == PRIMARY and measured:
             primary = verdicts
             told += map(_of_layer, verdicts)
-            told += [_unmeasured(name, layer, why) for layer, why in left_out.items()]
+            told += [_unmeasured(name, layer, why) for layer, why in left_out.items() if why != THINNED]
     told += whole
     if measured:
         told.append(relation(readings, name, primary, limits, ran))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from assay.result import ControlResult, Finding, Measured, Metric
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checks.truth_probe.check import TruthProbe
 from checks.truth_probe.claims import CLAIM_MAX
 from checks.truth_probe.findings import WORDS, findings
 from checks.truth_probe.gates import BATTERY, GATES, Cell, Readings
+from checks.truth_probe.pairs import read_pairs
 from checks.truth_probe.words import RULES, STRENGTH, Controls, word
 from tests.checks.truth_probe.reported import (
     DECLARED,
@@ -131,7 +134,7 @@ def test_not_detected_tells_reason_power_and_ceiling(changed: tuple[Metric, ...]
     found = cell_of(judged(everything(UNSEEN, *changed)))
     assert (found.word, found.labels["reason"]) == ("NOT-DETECTED", reason)
     assert ".00 at 0.71, .50 at 1.06, .95 at 1.41, 1.00 at 2.12" in found.claim
-    assert "Ceiling lr 0.950 [0.920, 0.980]" in found.claim
+    assert "Ceiling lr 0.950." in found.claim
 
 
 def test_not_detected_is_not_said_where_this_n_could_not_tell() -> None:
@@ -372,6 +375,16 @@ def test_every_owed_layer_and_set_is_told() -> None:
     assert "INCONCLUSIVE at layers 0-2 of 3 (too_few_items)" in refused.claim
 
 
+def test_layers_without_room_are_told_in_the_sentence_alone() -> None:
+    told = judged(
+        everything(), layers=("0", "1", "2"), skipped=(("layer:1", "over_cell_limit"), ("layer:2", "non_finite"))
+    )
+    assert {one.labels["layer"] for one in told if one.code == "truth_feature"} == {"0", "2"}
+    found = the(told, "truth_feature_by_layer", method="md")
+    assert "INCONCLUSIVE at 1-2 (over_cell_limit, non_finite)" in found.claim
+    assert found.labels["layer:1"] == "INCONCLUSIVE"
+
+
 def test_another_sets_broken_layer_is_not_this_sets_reason() -> None:
     told = judged(
         [*whole("world"), *whole("other", "0"), *of_set(), *of_set("other")],
@@ -460,6 +473,14 @@ def test_no_share_is_told_for_a_feature_that_does_not_stand() -> None:
     assert not [one for one in told if one.code == "lie_indicator"]
     told = judged([*everything(), *without(alarms(500), "fpr_measured")])
     assert not [one for one in told if one.code == "lie_indicator"]
+
+
+def test_the_guide_names_every_word_gate_and_control_and_its_example_is_read() -> None:
+    guide = (Path(__file__).resolve().parents[3] / "docs/guide/truth_probe.md").read_text("utf-8")
+    named = (*WORDS, *(f"`{gate}`" for gate in GATES), *(f"`{control.name}`" for control in TruthProbe.controls))
+    assert [name for name in named if name not in guide] == []
+    rows = [json.loads(line) for line in guide.split("```json\n")[1].split("```")[0].splitlines()]
+    assert len(read_pairs(rows)) == 2
 
 
 def test_gates_are_six() -> None:
