@@ -1,9 +1,10 @@
 """The set `comparison`: which of two numbers is larger; affirmative, or negated for the set `negation`.
 
-A cluster is an unordered pair of numbers and holds two items of one template. In three templates they are the two
-orders of the numbers; in `ask`, whose answers are the numbers themselves, they ask for the larger and for the smaller
-one. The + text says "larger" throughout `larger` and "less" throughout `less`, so that the first number being the
-larger one is the label in the one, its opposite in the other, and unrelated to it over the set.
+A cluster is an unordered pair of numbers and holds two items of one template, with the numbers in one order: one says
+"larger" (or "greater"), the other "smaller" (or "less"). The branches of a statement differ in the order of the numbers
+and not in that word. So truth is the order and the word taken together. Were the branches "larger" and "smaller", truth
+would be the order alone, and how high the first number begins would tell it: a probe of a randomly initialised network
+then read it with an AUROC of .61.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ CLUSTERS = 300
 CLOSE = 300
 """Two numbers less than this apart are `close`; about half of all pairs are."""
 
-TEMPLATES = ("larger", "less", "verify", "ask")
+WORDS = {
+    "larger": ("larger", "smaller"),
+    "less": ("greater", "less"),
+    "verify": ("larger", "smaller"),
+    "ask": ("larger", "smaller"),
+}
+"""Templates, and the words for more and for less in each."""
 
 
 def comparison(*, negated: bool = False) -> list[Row]:
@@ -35,24 +42,19 @@ def comparison(*, negated: bool = False) -> list[Row]:
             chosen.add((low, high))
     pairs = sorted(chosen)
     rows = []
+    templates = tuple(WORDS)
     for number, drawn in enumerate(rng.permutation(CLUSTERS)):
-        template, side = TEMPLATES[number % 4], number // 4 % 2 == 1
         low, high = pairs[int(drawn)]
-        numbers = (high, low) if side else (low, high)
-        if template == "ask":
-            rows += [_row(template, numbers, more, negated) for more in (True, False)]
-        else:
-            more = {"larger": True, "less": False, "verify": side}[template]
-            rows += [_row(template, order, more, negated) for order in ((low, high), (high, low))]
+        numbers = (high, low) if number // 4 % 2 else (low, high)
+        rows += [_row(templates[number % 4], numbers, more, negated) for more in (True, False)]
     return rows
 
 
 def _row(template: str, numbers: tuple[int, int], more: bool, negated: bool) -> Row:
-    """Return one row; `more` says whether the + text, or the question, is about the larger number."""
+    """Return one row; `numbers` are in the order of the + text, `more` says whether it is about being larger."""
     a, b = numbers
-    ending = ("-most" if more else "-least") if template == "ask" else ""
     head = Head(
-        item=f"{a}-{b}-{template}{ending}{'-not' if negated else ''}",
+        item=f"{a}-{b}-{template}-{'more' if more else 'less'}{'-not' if negated else ''}",
         cluster=f"{min(a, b)}-{max(a, b)}",
         set="comparison",
         template=template,
@@ -60,13 +62,10 @@ def _row(template: str, numbers: tuple[int, int], more: bool, negated: bool) -> 
         features={"larger_first": a > b, "close": abs(a - b) < CLOSE, "says_more": more},
         negated=negated,
     )
-    no = "not " if negated else ""
+    word = ("not " if negated else "") + WORDS[template][0 if more else 1]
     if template == "ask":
-        word = "larger" if more else "smaller"
-        return answered(head, f"Of the numbers {a} and {b}, the one that is {no}{word} is", str(a), str(b))
+        return answered(head, f"Of the numbers {a} and {b}, the one that is {word} is", str(a), str(b))
     if template == "verify":
-        return verified(head, f"{a} is {no}{'larger' if more else 'smaller'} than {b}")
-    words, tail = (
-        (("larger", "smaller"), TRUE_OR_FALSE) if template == "larger" else (("less", "greater"), IS_THAT_RIGHT)
-    )
-    return stated(head, (f"{a} is {no}{word} than {b}" for word in words), tail=tail)
+        return verified(head, f"{a} is {word} than {b}")
+    tail = TRUE_OR_FALSE if template == "larger" else IS_THAT_RIGHT
+    return stated(head, (f"{one} is {word} than {other}" for one, other in ((a, b), (b, a))), tail=tail)
