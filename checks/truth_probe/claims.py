@@ -29,6 +29,9 @@ from checks.truth_probe.words import (
 CLAIM_MAX, NAME_MAX = 512, 128
 """Letters of a claim, and of a label's value: the report's limits."""
 
+FOUND_ELSE = (NOT_DETECTED, FEATURE_NOT_TRUTH, AMBIGUOUS, INCONCLUSIVE)
+"""Words beside which a reader asks what chance reaches, and what labels find."""
+
 SPOKEN = (
     SUPPORTED,
     PROVISIONAL,
@@ -49,29 +52,31 @@ def claim(verdict: Verdict) -> str:
     parts = [_said(verdict)]
     if verdict.also:
         parts.append(f"Also: {', '.join(verdict.also)}.")
-    random = cell.of_layer("random_auroc_best_of_sign", null="whitened")
-    if random is not None and random.null and random.null.p95 is not None:
-        parts.append(f"Random directions p95 {float(random.null.p95):.3f}.")
-    if cell.ceiling is not None and cell.method != "lr":
-        parts.append(f"Ceiling lr {float(cell.ceiling.value):.3f}.")
+    # Beside a word that stands they would only repeat the numbers below it, and every letter is charged to the answer.
+    if verdict.word in FOUND_ELSE:
+        random = cell.of_layer("random_auroc_best_of_sign", null="whitened")
+        if random is not None and random.null and random.null.p95 is not None:
+            parts.append(f"Random directions p95 {float(random.null.p95):.3f}.")
+        if cell.ceiling is not None and cell.method != "lr":
+            parts.append(f"Ceiling lr {float(cell.ceiling.value):.3f}.")
     text = " ".join(parts)
     return text if len(text) <= CLAIM_MAX else f"{text[: CLAIM_MAX - 3]}..."
 
 
 def _said(verdict: Verdict) -> str:
     auroc = verdict.cell.find("auroc")
-    scored = "no AUROC" if auroc is None else f"AUROC {number(auroc)} on {auroc.n} held-out items"
+    scored = "no AUROC" if auroc is None else f"AUROC {number(auroc)}, n = {auroc.n}"
     match verdict.word:
         case "SUPPORTED":
-            return f"a linear feature separates true from false, {scored}, and all six gates hold."
+            return f"a linear feature separates true from false ({scored}); all six gates hold."
         case "PROVISIONAL":
-            return f"a linear feature separates true from false, {scored}. Open gates: {', '.join(verdict.open)}."
+            return f"a linear feature separates true from false ({scored}); open gates: {', '.join(verdict.open)}."
         case "READABLE-ONLY":
-            return f"a direction separates true from false, {scored}, but moving states along it {_effects(verdict)}."
+            return f"a direction separates true from false ({scored}) but moving states along it {_effects(verdict)}."
         case "OUTPUT-TRACKING":
-            return f"a direction separates true from false, {scored}, but follows the output: {_against(verdict)}."
+            return f"a direction separates true from false ({scored}) but follows the output: {_against(verdict)}."
         case "UNSTABLE":
-            return f"a direction separates true from false, {scored}, but {_halves(verdict)}."
+            return f"a direction separates true from false ({scored}) but {_halves(verdict)}."
         case "FEATURE-NOT-TRUTH":
             return f"the direction reads something else than truth ({scored}): {_other(verdict)}."
         case "AMBIGUOUS":
@@ -141,7 +146,7 @@ def sentence(verdicts: Sequence[Verdict], left_out: Mapping[str, str], layers: S
     Args:
         verdicts: of every measured layer.
         left_out: every other layer that is owed, with the reason.
-        layers: all layers that are owed, as labels in order.
+        layers: all layers that are owed, as labels in order, counted from 0.
     """
     by_word: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -160,7 +165,7 @@ def sentence(verdicts: Sequence[Verdict], left_out: Mapping[str, str], layers: S
             where = _runs(places[word]) if listed else f"{len(places[word])} in {min(places[word])}-{max(places[word])}"
             place = f"{'layer' if len(places[word]) == 1 else 'layers'} {where}{_of(layers)}" if not runs else where
             runs.append(f"{word} at {place}" + (f" ({details[word]})" if detailed and details.get(word) else ""))
-        text = f"{'; '.join(runs)}. Layers count from 0." if runs else "nothing was measured."
+        text = f"{'; '.join(runs)}." if runs else "nothing was measured."
         if len(text) <= CLAIM_MAX:
             break
     return text

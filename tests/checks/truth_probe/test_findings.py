@@ -310,7 +310,7 @@ def test_the_sentence_is_built_from_runs_of_layers() -> None:
     found = the(told, "truth_feature_by_layer", method="md")
     assert found.claim == (
         "SUPPORTED at layer 2 of 4; OUTPUT-TRACKING at 3; NOT-DETECTED at 0-1 "
-        "(power .95 at effect 1.41, n = 400; ceiling lr .98 at 1). Layers count from 0."
+        "(power .95 at effect 1.41, n = 400; ceiling lr .98 at 1)."
     )
     assert [found.labels[f"layer:{layer}"] for layer in range(4)] == [cell_of(told, str(one)).word for one in range(4)]
     assert (found.word, found.severity) == ("OUTPUT-TRACKING", "concern")
