@@ -104,7 +104,10 @@ def test_the_digest_is_of_every_number() -> None:
     others = {Normaliser.fit(train, mode=mode).digest() for mode in MODES}
     others |= {Normaliser.fit(replace(train, neg=moved)).digest(), Normaliser.fit(train.take(np.arange(59))).digest()}
     swapped = replace(first, pos=first.neg, neg=first.pos, pos_all=first.neg_all, neg_all=first.pos_all)
-    assert len(others | {swapped.digest()}) == 6
+    one_template = [{**branch, 1: branch[1] + 1e-9} for branch in (first.pos, first.neg)]
+    others |= {swapped.digest(), replace(first, pos=one_template[0]).digest()}
+    others |= {replace(first, neg=one_template[1]).digest(), replace(first, thin=(8,)).digest()}
+    assert len(others) == 9
 
 
 def test_fit_without_pairs_or_mode_is_refused() -> None:

@@ -40,11 +40,12 @@ def test_per_template_statistics() -> None:
     """EleutherAI/elk (PR 242) took one mean over all templates, so that wording was the largest axis."""
     draw = rng(12)
     template = np.repeat([0, 1, 2], [20, 20, 4])
-    pos, neg = draw.standard_normal((44, 3)) + 10 * template[:, None], draw.standard_normal((44, 3))
+    pos, neg = draw.standard_normal((2, 44, 3)) + np.array([10, -4])[:, None, None] * template[:, None]
     pairs = PairActivations(pos, neg, template, np.arange(44))
     centred = Normaliser.fit(pairs).apply(pairs)
     for name in (0, 1):
-        assert np.abs(centred.pos[template == name].mean(axis=0)).max() < 1e-9
+        for branch in (centred.pos, centred.neg):
+            assert np.abs(branch[template == name].mean(axis=0)).max() < 1e-9
     # Four pairs are too few for statistics of their own: they take the branch's mean, and are named.
     assert Normaliser.fit(pairs).thin == (2,)
     assert centred.pos[template == 2] == pytest.approx(pos[template == 2] - pos.mean(axis=0))

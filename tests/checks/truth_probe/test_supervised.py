@@ -79,6 +79,22 @@ def test_penalty_is_chosen_by_folds_of_whole_clusters(d: int) -> None:
     assert cos(direction.vector, by_sklearn(scaled, labels, penalty)) > 1 - 1e-4
 
 
+def test_no_cluster_is_in_two_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    dealt: list[np.ndarray] = []
+
+    def held_out(u: np.ndarray, labels: np.ndarray, fold: np.ndarray, penalty: float) -> list[float]:
+        dealt.append(fold)
+        return [0.5]
+
+    monkeypatch.setattr(supervised, "_held_out", held_out)
+    cluster = rng(0).permutation(np.repeat(np.arange(23), 4))
+    lr(rng(1).standard_normal((92, 5)), rng(2).integers(0, 2, 92), cluster, rng(3))
+    assert len(dealt) == len(PENALTIES)
+    for fold in dealt:
+        assert all(len(set(fold[cluster == one])) == 1 for one in range(23))
+        assert sorted(set(fold)) == list(range(FOLDS))
+
+
 def test_lr_does_not_depend_on_the_units_of_states() -> None:
     found = plant(2.0, seed=1, n=120, d=24)
     u = displacement(found.train)

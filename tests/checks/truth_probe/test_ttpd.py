@@ -57,6 +57,22 @@ def test_against_other_implementations(d: int) -> None:
     assert np.linalg.norm(found.vector) == pytest.approx(1.0)
 
 
+def test_the_offset_is_in_the_units_of_raw_states() -> None:
+    # True texts spread far to one side: the best cut is not at their mean, and states are not of unit size.
+    held: list[tuple[PairActivations, np.ndarray]] = []
+    for p in (1, -1):
+        pairs, labels = polar(300, 4, p, 5, wrong=0.0)
+        far = np.random.default_rng(6).exponential(4.0, (300, 1)) * np.eye(4)[0]
+        is_true = labels[:, None] == 1
+        moved = pairs_of(20 * (pairs.pos + far * is_true), 20 * (pairs.neg + far * ~is_true))
+        held.append((moved, labels))
+    found = ttpd(*held[0], *held[1])
+    assert found is not None
+    offset = by_other_hands(*held[0], *held[1])[1]
+    assert abs(offset) > 5
+    assert found.offset == pytest.approx(offset, rel=0.01)
+
+
 def test_the_pair_score_is_the_difference_of_single_logits() -> None:
     affirmative, labels = polar(60, 6, 1, 0)
     found = ttpd(affirmative, labels, *polar(60, 6, -1, 1))
