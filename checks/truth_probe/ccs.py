@@ -99,7 +99,7 @@ def ccs_restarts(
         pairs: normalised train pairs; labels are never seen.
         mode: "parity" trains as published, on the states as handed in (their scaling is the normaliser's);
             "lbfgs" minimises in the range of the states; "subspace" does so in the leading displacement components.
-            Both divide the states by their mean norm / sqrt(width) first and fold that back.
+            These two divide the states by their mean norm / sqrt(width) first and fold that back.
         restarts: starts, at least 3; ignored where `init` is given.
         subspace_k: components of mode "subspace"; fewer where the displacements have fewer.
         rng: source of the starts.
