@@ -166,6 +166,21 @@ def test_without_a_plant_in_the_set_the_prediction_stands_in() -> None:
     assert cell_of(judged(without(everything(UNSEEN), "predicted_auroc"), elsewhere)).word == "INCONCLUSIVE"
 
 
+@pytest.mark.parametrize("name", ["orientation_margin", "random_auroc_best_of_sign"])
+def test_a_number_that_gate_1_lacks_is_not_read_as_nothing_found(name: str) -> None:
+    found = cell_of(judged(without(everything(), name)))
+    assert (found.word, found.labels["reason"]) == ("INCONCLUSIVE", "not_measured")
+
+
+def test_where_shuffled_labels_reach_far_a_ceiling_that_fails_could_not_tell() -> None:
+    lr: dict[str, Any] = {**AT, "method": "lr"}
+    metrics = everything(read("auroc", 0.52, 0.05, p=0.6, **lr))
+    elsewhere = controls(sets=("arithmetic",))
+    assert the(judged(metrics, elsewhere), "truth_feature_by_layer", method="lr").word == "NOT-DETECTED"
+    metrics = spoilt(metrics, read("shuffled_auroc", 0.5, p95="0.95", **lr))
+    assert the(judged(metrics, elsewhere), "truth_feature_by_layer", method="lr").word == "INCONCLUSIVE"
+
+
 def test_the_prediction_says_nothing_of_ccs() -> None:
     found = read("auroc", 0.52, 0.05, p=0.6, set="world", layer="0", method="ccs")
     metrics = spoilt([*everything(), *without(whole(method="ccs"), *shared())], found)
@@ -429,6 +444,14 @@ def test_an_output_that_is_only_weak_contradicts_nothing() -> None:
 
 def test_a_direction_that_follows_the_output_is_told_so() -> None:
     assert output(judged(everything(TRACKING)))[0] == "FOLLOWS-OUTPUT"
+
+
+def test_a_layer_that_could_not_tell_says_nothing_of_the_output() -> None:
+    weak = read("output_auroc", 0.3, 0.1, set="world", persona="B")
+    metrics = [*everything(TRACKING, weak), *whole(layer="1")]
+    results = [*controls(), ran("shuffled-labels", "2", set="world", layer="0")]
+    assert output(judged(metrics, layers=("0", "1")))[0] == "FOLLOWS-OUTPUT"
+    assert output(judged(metrics, results, layers=("0", "1")))[0] == "NOT-TESTABLE"
 
 
 def test_an_output_that_reads_truth_agrees() -> None:
