@@ -113,8 +113,8 @@ class Needs:
     """Scored in the same sweep; only a causal model with an output head can."""
     replay: int = 0
     """Edited passes that `measure` may ask for, one for each `Edit`; the sweep's `texts` are the rows."""
-    twin: bool = False
-    """Sweep `texts` through a randomly initialised twin of the model too (`Evidence.twin`)."""
+    twin: tuple[str, ...] = ()
+    """Ids of the texts that a randomly initialised twin of the model sweeps too (`Evidence.twin`)."""
     gradients: bool = False
 
     def access(self) -> tuple[Access, ...]:
@@ -174,7 +174,7 @@ class Evidence(Protocol):
         ...
 
     def twin(self) -> Evidence:
-        """Return the same texts as a randomly initialised twin of the model sees them.
+        """Return the same texts as a randomly initialised twin of the model sees them; rows not asked for are NaN.
 
         Raises:
             NotAskedFor: the needs did not ask for one.

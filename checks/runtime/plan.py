@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from checks.check import ModelFacts, Needs
+from checks.check import ModelFacts, Needs, Text
 from checks.errors import NotAskedFor
 
 SITE = re.compile(r"resid\.(0|[1-9][0-9]{0,3})")
@@ -95,6 +95,8 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
         raise NotAskedFor(f"a replay budget of {needs.replay} edits: it is a count")
     if (needs.replay or needs.twin) and not (needs.sites and needs.texts):
         raise NotAskedFor("replay and a twin need texts and sites: there is nothing to shift or to sweep")
+    if not set(needs.twin) <= {text.id for text in needs.texts}:
+        raise NotAskedFor("a twin sweeps texts of the needs: one of its ids is none")
     if needs.gradients:
         raise NotAskedFor("gradients are not captured by this runtime")
 
@@ -122,4 +124,11 @@ def twin_plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         needs: one entry a check, each held against the model by `check_needs`.
         facts: the model.
     """
-    return replace(plan([need for need in needs if need.twin], facts), weights=(), scores=())
+    asked = [replace(need, texts=twin_texts(need)) for need in needs if need.twin]
+    return replace(plan(asked, facts), weights=(), scores=())
+
+
+def twin_texts(needs: Needs) -> tuple[Text, ...]:
+    """Return the texts that the twin sweeps, in the order of the needs."""
+    wanted = set(needs.twin)
+    return tuple(text for text in needs.texts if text.id in wanted)

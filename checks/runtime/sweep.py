@@ -182,8 +182,12 @@ def evidence(
 
 
 def _states(needs: Needs, reads: Sequence[Read], swept: Swept) -> dict[str, np.ndarray]:
-    places = np.array([swept.places[read] for read in reads], dtype=np.int64)
-    return {site: swept.states[int(site.removeprefix("resid."))][places] for site in needs.sites}
+    """Return each text's states; NaN where it was not swept."""
+    places = np.array([swept.places.get(read, -1) for read in reads], dtype=np.int64)
+    states = {site: swept.states[int(site.removeprefix("resid."))][places] for site in needs.sites}
+    for of_site in states.values():
+        of_site[places < 0] = np.nan
+    return states
 
 
 def _lost(needs: Needs, reads: Sequence[Read], swept: Swept, states: Mapping[str, np.ndarray]) -> dict[str, str]:

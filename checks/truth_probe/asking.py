@@ -28,6 +28,9 @@ what a reader needs of each."""
 
 BRANCHES: tuple[Literal["pos", "neg"], ...] = ("pos", "neg")
 
+EVERYONE = "all"
+"""Persona of the output's AUROC where none are separated."""
+
 NEGATED_OF = "negation"
 """The built-in set that holds negated forms of others; its rows join the set that they negate."""
 
@@ -56,6 +59,17 @@ class Asked:
     texts: tuple[Text, ...]
     continuations: tuple[Continuation, ...]
     replay: int
+
+    @property
+    def main_texts(self) -> tuple[str, ...]:
+        """Ids of the texts that are fitted on and scored: all that a model without training is asked about."""
+        return tuple(
+            text.id
+            for plan in self.plans.values()
+            for pair, kind in zip(plan.pairs, plan.kinds, strict=True)
+            if kind == "main"
+            for text in pair.texts()
+        )
 
     @property
     def primary(self) -> tuple[str, ...]:

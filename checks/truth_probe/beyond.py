@@ -14,6 +14,7 @@ import numpy as np
 from checks.check import Evidence
 from checks.truth_probe.alarms import Alarms, SingleTexts, recall_at_fpr, single_text_scores
 from checks.truth_probe.areas import Sure, areas
+from checks.truth_probe.asking import EVERYONE
 from checks.truth_probe.calibration import Calibration, calibration, fit_platt
 from checks.truth_probe.direction import Direction
 from checks.truth_probe.distracted import Distracted, distracted
@@ -27,9 +28,6 @@ from checks.truth_probe.scores import Estimate, Reading, ScoredItems
 
 if TYPE_CHECKING:
     from checks.truth_probe.check import TruthProbe
-
-EVERYONE = "all"
-"""Persona of the output's AUROC where none are separated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,8 @@ def outputs(held: Gathered, name: str, evidence: Evidence, sure: Sure, check: Tr
     one = held.sets[name]
     nats = evidence.log_probabilities()
     every = output_scores([(pair.key, pair.form) for pair in one.plan.pairs], nats)
-    personas = {EVERYONE if check.fit_persona is None else check.fit_persona: one.masks.test}
+    separated = name in held.asked.own and check.fit_persona is not None
+    personas = {(check.fit_persona or EVERYONE) if separated else EVERYONE: one.masks.test}
     if check.test_persona is not None and one.masks.other_test.any():
         personas[check.test_persona] = one.masks.other_test
     told = {}

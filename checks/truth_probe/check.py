@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, Needs
 from checks.parameters import Between, Layers, Numbers, chosen_layers
-from checks.truth_probe.asking import asked
+from checks.truth_probe.asking import EVERYONE, asked
 from checks.truth_probe.controls import (
     DeflatedPlant,
     PlantedTruth,
@@ -200,7 +200,7 @@ class TruthProbe(Check):
             texts=wanted.texts,
             continuations=wanted.continuations,
             replay=wanted.replay,
-            twin=True,
+            twin=wanted.main_texts,
         )
 
     def measure(self, evidence: Evidence) -> Measured:
@@ -226,6 +226,8 @@ class TruthProbe(Check):
             unstable_below=float(self.unstable_below),
             restart_floor=float(self.restart_floor),
             nie_floor=float(self.nie_floor),
+            fit_persona=self.fit_persona or EVERYONE,
+            test_persona=self.test_persona or "",
         )
 
     def how(self, methods: tuple[Method, ...] | None = None) -> How:

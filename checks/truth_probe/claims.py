@@ -13,7 +13,6 @@ from checks.truth_probe.gates import Cell
 from checks.truth_probe.words import (
     AMBIGUOUS,
     CONCERNS,
-    EFFECT,
     FEATURE_NOT_TRUTH,
     INCONCLUSIVE,
     NOT_DETECTED,
@@ -136,8 +135,7 @@ def _power_here(verdict: Verdict) -> str:
             f"{short(power)} at {effect}" for effect, power in sorted(planted, key=lambda one: float(one[0]))
         )
         return f"power by planted effect: {told}"
-    foretold = verdict.cell.of_set("predicted_auroc")
-    return "power was not measured" + (f", AUROC foretold at effect {EFFECT}: {number(foretold)}" if foretold else "")
+    return "power was not measured"
 
 
 def sentence(verdicts: Sequence[Verdict], left_out: Mapping[str, str], layers: Sequence[str]) -> str:

@@ -11,16 +11,15 @@ from assay.result import Measured, Metric, Skipped
 
 from checks.ask import as_name
 from checks.check import Evidence, Refusal
-from checks.truth_probe import displacement as md
+from checks.truth_probe import nulls
 from checks.truth_probe.areas import Sure
 from checks.truth_probe.beyond import Beyond, Outputs, Place, beyond, outputs
 from checks.truth_probe.gathering import Gathered, gathered
 from checks.truth_probe.modes import Mode, SpoiledFacts, spoiled
-from checks.truth_probe.nulls import predicted_auroc
-from checks.truth_probe.plants import Bar, effects_told, power
+from checks.truth_probe.plants import EDGES, EFFECTS, Bar, power
 from checks.truth_probe.plots import plots
 from checks.truth_probe.probing import LayerNumbers, Seen, fault, probe, score, see, shuffled_areas
-from checks.truth_probe.telling import estimated, layer_metrics, number, set_metrics
+from checks.truth_probe.telling import BOOTSTRAP, estimated, layer_metrics, number, set_metrics
 from checks.truth_probe.telling_beyond import beyond_metrics, transfer_metrics
 from checks.truth_probe.transfer import Target, Transfer, transfer_matrix
 
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from checks.truth_probe.check import TruthProbe
     from checks.truth_probe.fitting import Method
 
-EFFECT = 2.12
-"""Planted effect that a measurement must be able to see before "not detected" is said (section 7)."""
+STANDARD_ERRORS, WIDE = 4.0, "0.9999"
+"""Half-width of the re-paired share's interval, and the normal level that it amounts to (section 8)."""
 
 LEAN_LEVEL, LEAN_DRAWS = 0.95, 200
 """Interval and draws under a control: its bands need a standard error, not a corrected bound."""
@@ -140,24 +139,29 @@ def _spoiled(check: TruthProbe, evidence: Evidence, mode: Mode, name: str, layer
             permutations=1000,
             layers=judged,
         )
-        shares = power(seen, lam, bar, check.power_draws, draw(f"plants/{label}"))
+        effects = EFFECTS if name in evidence.facts.primary else EDGES
+        shares = power(seen, lam, bar, effects, check.power_draws, draw(f"plants/{label}"))
         return [
             number("power", share, check.power_draws, {**at, "method": method, "effect": effect})
-            for method, effect, share in effects_told(shares)
+            for (method, effect), share in shares.items()
         ]
     if mode == "repaired":
         direction = seen.fit(check.how(("md",)), draw, label).directions["md"]
+        share, error = nulls.repaired_share(seen.test.pairs, direction.vector, LEAN_DRAWS, draw(f"re-paired/{label}"))
+        bounds = (max(0.0, share - STANDARD_ERRORS * error), min(1.0, share + STANDARD_ERRORS * error))
         return [
-            number("displacement_share", md.share(seen.test.pairs, direction.vector), items, {**at, "method": "md"})
+            number(
+                "displacement_share", share, items, {**at, "method": "md"}, bounds=bounds, level=WIDE, method=BOOTSTRAP
+            )
         ]
     lean_methods: dict[Mode, tuple[Method, ...]] = {"shuffled": ("lr",), "surrogate": ("md", "tpc", "lr")}
     methods = lean_methods.get(mode, check.methods)
     fitted = seen.fit(check.how(methods), draw, label)
     if mode == "shuffled":
         known = seen.train.take(seen.train.labels >= 0)
-        drawn = shuffled_areas(known, seen.test, fitted.penalty, draw(f"shuffles/{label}"))
-        null = ("shuffled-labels", list(drawn))
-        return [number("shuffled_auroc", float(drawn.mean()), len(drawn), {**at, "method": "lr"}, null=null)]
+        areas = shuffled_areas(known, seen.test, fitted.penalty, draw(f"shuffles/{label}"))
+        null = ("shuffled-labels", list(areas))
+        return [number("shuffled_auroc", float(areas.mean()), len(areas), {**at, "method": "lr"}, null=null)]
     return [
         estimated("auroc", scored.auroc, items, {**at, "method": method})
         for method, scored in score(fitted, seen.test, lean, draw, label).items()
@@ -176,7 +180,6 @@ def _answer(evidence: Evidence, held: Gathered, told: _Told) -> Measured:
             train_pairs=pairs,
             test_items=items,
             test_clusters=len(set(one.masks.cluster[one.masks.test])),
-            predicted=predicted_auroc(EFFECT, pairs, evidence.facts.width),
         )
         metrics += beyond_metrics(as_name(name), told.beyond[name], told.outputs[name], items)
         skipped += [

@@ -60,7 +60,6 @@ SCORES: tuple[MetricSpec, ...] = (
     _spec("selectivity", "1", BY, "Ceiling's AUROC less the same on one random label a cluster. No interval."),
     _spec("kappa", "1", AT, "(E|z|)^2/E z^2 of tpc scores on test: 2/pi Gaussian, 1 two points. No interval."),
     _spec("displacement_share", "fraction", BY, "Displacement's share of both variances on test. No interval."),
-    _spec("predicted_auroc", "1", SET, "AUROC predicted for a plant of effect 2.12. A formula, no interval."),
     _spec(
         "power",
         "fraction",

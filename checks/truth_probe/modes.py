@@ -21,6 +21,8 @@ class SpoiledFacts(ModelFacts):
     """Layers that the evidence holds, whatever `layers` says of the model."""
     judged: int
     """Layers over which the real measurement corrects."""
+    primary: tuple[str, ...]
+    """Sets for which power is measured at every effect."""
 
 
 def spoiled(facts: ModelFacts) -> Mode | None:
@@ -28,7 +30,9 @@ def spoiled(facts: ModelFacts) -> Mode | None:
     return facts.mode if isinstance(facts, SpoiledFacts) else None
 
 
-def spoiled_facts(facts: ModelFacts, mode: Mode, at: tuple[int, ...], judged: int) -> SpoiledFacts:
+def spoiled_facts(
+    facts: ModelFacts, mode: Mode, at: tuple[int, ...], judged: int, primary: tuple[str, ...]
+) -> SpoiledFacts:
     """Return the facts of a control's evidence."""
     known = {name: getattr(facts, name) for name in OF_MODEL}
-    return SpoiledFacts(**known, mode=mode, at=at, judged=judged)
+    return SpoiledFacts(**known, mode=mode, at=at, judged=judged, primary=primary)

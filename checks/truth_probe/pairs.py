@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from checks.check import Continuation, Text
+from checks.ask import as_name
+from checks.check import Continuation, Refusal, Text
 from checks.truth_probe.roles import RESERVED_SETS, field_problems, is_flag, is_text, read_rows
 
 if TYPE_CHECKING:
@@ -126,12 +128,21 @@ def read_pairs(rows: Sequence[Mapping[str, Any]]) -> tuple[Pair, ...]:
     """Return the pairs of a role, in file order.
 
     Raises:
-        Refusal: `role_invalid`, naming line, field and reason of the first twenty problems and the total count.
+        Refusal: `role_invalid`, naming line, field and reason of the first twenty problems and the total count, or the
+            sets that would bear one name in the report.
     """
     # Two sets may not spell one key between them either: "a/b" + "c" and "a" + "b/c".
-    return read_rows(
+    pairs = read_rows(
         rows, _problems, _pair, names=lambda row: (("id", row["id"]), ("key", f"{row['set']}/{row['id']}"))
     )
+    told = Counter(as_name(name) for name in {pair.set for pair in pairs})
+    alike = sorted(name for name, sets in told.items() if sets > 1)
+    if alike:
+        # The report has one alphabet: two sets of one name there would be read as one.
+        raise Refusal(
+            "role_invalid", (*(f"set:{name}:name_of_two"[:128] for name in alike[:20]), f"total:{len(alike)}")
+        )
+    return pairs
 
 
 def _problems(row: Mapping[str, Any]) -> Iterable[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from checks.truth_probe import displacement as md
 from checks.truth_probe import nulls
+from checks.truth_probe.baselines import tpc
 from checks.truth_probe.orientation import orient
 from checks.truth_probe.pairs import PairActivations
 from checks.truth_probe.probing import Seen
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 EFFECTS = ("0", "0.71", "1.06", "1.41", "2.12")
 """Planted effects in units of the displacement's root mean square (section 8)."""
+
+EDGES = ("0", "2.12")
+"""Effects planted in sets beside the primary ones: what must not be found, and what must be before "not detected" is
+said of a set (section 7)."""
+
+METHODS = ("md", "tpc", "mass_mean", "lr")
+"""Methods whose power is measured: a fit of each of the others, for each of hundreds of plants, would cost more than
+the whole measurement."""
 
 TOP_REMOVED = 3
 """Leading displacement components that are taken out, beside the ceiling's and the mean difference's directions."""
@@ -68,28 +77,30 @@ class _Emptied:
     """Where anchors and where test begin."""
 
 
-def power(seen: Seen, lam: float, bar: Bar, draws: int, rng: np.random.Generator) -> dict[tuple[str, str], float]:
-    """Return the share of draws in which gate 1 holds, by (method, effect), for midpoint-displacement and the ceiling.
+def power(
+    seen: Seen, lam: float, bar: Bar, effects: Sequence[str], draws: int, rng: np.random.Generator
+) -> dict[tuple[str, str], float]:
+    """Return the share of draws in which gate 1 holds, by (method, effect).
 
     Args:
         seen: normalised rows of the model itself.
         lam: weight of the midpoint, as chosen on them.
         bar: what gate 1 asks.
+        effects: what is planted, of `EFFECTS`.
         draws: plants for each effect.
         rng: generator of directions, permutations and bootstraps.
     """
     empty = _emptied(seen, rng)
     size: float = rms(empty.u)
     told: dict[tuple[str, str], float] = {}
-    for effect in EFFECTS:
-        held = {"md": 0, "lr": 0}
-        floor: float = bar.floor
-        penalty = 0.0
+    for effect in effects:
+        held = dict.fromkeys(METHODS, 0)
+        floor, penalty = bar.floor, 0.0
         for draw in range(draws):
             u, v = _planted(empty, float(effect) * size, rng)
             if draw == 0:
                 # Neither moves with the draw by more than its own noise, and both cost more than all the rest.
-                floor = max(bar.floor, float(_whitened_p95(empty, u, rng)))
+                floor = max(bar.floor, _whitened_p95(empty, u, rng))
                 penalty = _penalty(empty, u, rng)
             for method, passed in _gate(empty, u, v, lam, penalty, floor, bar, rng).items():
                 held[method] += passed
@@ -127,7 +138,7 @@ def _planted(empty: _Emptied, size: float, rng: np.random.Generator) -> tuple[np
         [rng.permutation(np.arange(a, b)) for a, b in ((0, first), (first, second), (second, len(empty.u)))]
     )
     axis = rng.standard_normal(empty.u.shape[1])
-    axis /= np.linalg.norm(axis)
+    axis /= float(np.linalg.norm(axis))
     return empty.u[order] + size * (2.0 * empty.labels - 1.0)[:, None] * axis, empty.v[order]
 
 
@@ -144,16 +155,20 @@ def _gate(
     """Return whether gate 1 holds for each method, by the rule that the judge applies."""
     first, second = empty.bounds
     labels, cluster = empty.labels, empty.cluster
-    train = PairActivations((v[:first] + u[:first]) / 2, (v[:first] - u[:first]) / 2, cluster[:first], cluster[:first])
-    direction = md.solve_md(train, lam).vector
-    sign = orient(direction, u[first:second], labels[first:second])
-    ceiling = fit_logistic(u[:first] / rms(u[:first]), labels[:first], penalty)
-    columns = np.column_stack([sign.sign * (u[second:] @ direction), u[second:] @ ceiling])
-    test, of_test = labels[second:], cluster[second:]
-    told = auroc_intervals(columns, test, of_test, bar.level, PLANT_BOOTSTRAP, rng)
-    ps = bar.layers * flip_ps(columns, test, of_test, bar.permutations, rng)
-    clear = [one.low > floor and p <= bar.alpha for one, p in zip(told, ps, strict=True)]
-    return {"md": bool(clear[0] and sign.resolved), "lr": bool(clear[1])}
+    u_train, y_train = u[:first], labels[:first]
+    train = PairActivations((v[:first] + u_train) / 2, (v[:first] - u_train) / 2, cluster[:first], cluster[:first])
+    free = [md.solve_md(train, lam).vector, tpc(train).vector]
+    signs = [orient(vector, u[first:second], labels[first:second]) for vector in free]
+    labelled = [mass_mean(u_train, y_train).vector, fit_logistic(u_train / rms(u_train), y_train, penalty)]
+    axes = [sign.sign * vector for sign, vector in zip(signs, free, strict=True)] + labelled
+    columns = u[second:] @ np.column_stack(axes)
+    told = auroc_intervals(columns, labels[second:], cluster[second:], bar.level, PLANT_BOOTSTRAP, rng)
+    ps = bar.layers * flip_ps(columns, labels[second:], cluster[second:], bar.permutations, rng)
+    resolved = [*(sign.resolved for sign in signs), True, True]
+    return {
+        method: bool(one.low > floor and p <= bar.alpha and sure)
+        for method, one, p, sure in zip(METHODS, told, ps, resolved, strict=True)
+    }
 
 
 def _whitened_p95(empty: _Emptied, u: np.ndarray, rng: np.random.Generator) -> float:
@@ -165,8 +180,3 @@ def _whitened_p95(empty: _Emptied, u: np.ndarray, rng: np.random.Generator) -> f
 def _penalty(empty: _Emptied, u: np.ndarray, rng: np.random.Generator) -> float:
     first = empty.bounds[0]
     return lr(u[:first], empty.labels[:first], empty.cluster[:first], rng)[1]
-
-
-def effects_told(shares: Mapping[tuple[str, str], float]) -> Sequence[tuple[str, str, float]]:
-    """Return (method, effect, share) in a fixed order."""
-    return [(method, effect, shares[method, effect]) for method in ("md", "lr") for effect in EFFECTS]

@@ -136,7 +136,7 @@ def probe(layer: int, seen: Seen, how: How, sure: Sure, draw: Draw, at: str) -> 
         kappa=nulls.kappa(test.u @ tpc(seen.train.pairs).vector),
         kappa_null=nulls.surrogate_kappas(len(test), draw(f"surrogate/{at}")),
         share=md.share(test.pairs, fitted.directions["md"].vector),
-        path_on_test=tuple(_on_test(seen, row.lam) for row in fitted.path),
+        path_on_test=tuple(_on_test(seen, row.vector) for row in fitted.path if row.vector is not None),
     )
 
 
@@ -193,7 +193,6 @@ def _selectivity(fitted: Fitted, known: Rows, test: Rows, draw: Draw, at: str) -
     return float(auroc(of_truth.score(test.u), test.labels)) - float(auroc(of_chance.score(test.u), random_test))
 
 
-def _on_test(seen: Seen, lam: float) -> tuple[float, float]:
-    theta = md.solve_md(seen.train.pairs, lam).vector
+def _on_test(seen: Seen, theta: Float[np.ndarray, " width"]) -> tuple[float, float]:
     area = float(auroc(seen.test.u @ theta, seen.test.labels))
     return md.share(seen.test.pairs, theta), max(area, 1.0 - area)

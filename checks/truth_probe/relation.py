@@ -48,7 +48,9 @@ def relation(readings: Readings, name: str, primary: Sequence[Verdict], limits: 
     following = [one for one in standing if one.ruled["output"].gate == "fails"]
     tested = readings.find("output_auroc", set=name, persona=limits.test_persona)
     inverted = (bounds(tested) or (0.0, 1.0))[1] < OUTPUT_INVERTED
-    against = [one for one in standing if inverted and _low(one.cell.find("persona_auroc")) > PROBE_READS]
+    # Where nothing was detected the sign may be a coin's, and so would be which side the direction takes.
+    seen = [one for one in standing if one.ruled["detected"].gate == "holds"]
+    against = [one for one in seen if inverted and _low(one.cell.find("persona_auroc")) > PROBE_READS]
     if ran.touching(name, "") or (primary and all(one.missed for one in primary)):
         return _told(name, INCONCLUSIVE, "control_missed", "a control missed its band or said nothing.", ())
     if against:

@@ -21,6 +21,9 @@ BOOTSTRAP, WILSON = "cluster-bootstrap-normal", "cluster-bootstrap-wilson"
 HALVING_LEVEL = "0.875"
 """Least and greatest of four draws hold their law's median with this probability, 1 - 2 / 2^4."""
 
+LITTLE = "cos_says_little"
+"""Flag of CCS in so few components that restarts agree on anything."""
+
 _SPECS = {spec.name: spec for spec in METRICS}
 
 
@@ -142,8 +145,11 @@ def _restarts(one: LayerNumbers, at: Mapping[str, str], items: int) -> list[Metr
         return []
     by, n, kept = {**at, "method": "ccs"}, len(spread.train_loss), spread.chosen
     least, middle, most = spread.auroc_range_best_of_sign
+    # In few components restarts agree on noise too, so their agreement would be no evidence (5.4).
+    fit = one.fitted.ccs
+    told = [] if fit is None or LITTLE in fit.flags else [number("restart_cos", spread.cos, n, by)]
     return [
-        number("restart_cos", spread.cos, n, by),
+        *told,
         number("restart_auroc_best_of_sign", middle, n, by, bounds=(least, most), level="1", method="range"),
         number("restart_loss_correlation", spread.loss_rank, n, by),
         number("test_loss", float(spread.test_loss[kept]), items, by),
@@ -182,13 +188,10 @@ def _nulls(one: LayerNumbers, at: Mapping[str, str], items: int, pairs: int) -> 
     return told
 
 
-def set_metrics(
-    set_name: str, *, train_pairs: int, test_items: int, test_clusters: int, predicted: float
-) -> tuple[Metric, ...]:
+def set_metrics(set_name: str, *, train_pairs: int, test_items: int, test_clusters: int) -> tuple[Metric, ...]:
     """Return the numbers that hold for all layers of a set."""
     at = {"set": set_name}
     return (
-        number("predicted_auroc", predicted, train_pairs, at),
         number("train_pairs", float(train_pairs), train_pairs, at),
         number("test_items", float(test_items), test_items, at),
         number("test_clusters", float(test_clusters), test_clusters, at),

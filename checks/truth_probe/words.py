@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import sqrt
-from statistics import NormalDist
 from typing import Literal
 
 from assay.result import ControlResult, Metric
 
-from checks.truth_probe.gates import LABEL_FREE, SUPERVISED, Cell, Limits, Ruling, present, rulings
+from checks.truth_probe.gates import LABEL_FREE, Cell, Limits, Ruling, present, rulings
 
 INCONCLUSIVE, AMBIGUOUS, FEATURE_NOT_TRUTH = "INCONCLUSIVE", "AMBIGUOUS", "FEATURE-NOT-TRUTH"
 NOT_DETECTED, UNSTABLE, OUTPUT_TRACKING = "NOT-DETECTED", "UNSTABLE", "OUTPUT-TRACKING"
@@ -62,9 +60,6 @@ POWER_MIN = 0.8
 POWER_CONTROL = "deflated-plant"
 REASON_OF_CONTROL = {"random-weights": "surface_leak"}
 """Reason where a certain control missed its band; the others are `control_missed` (section 8)."""
-
-PREDICTED = ("md", "tpc", "vinc", "lr", "mass_mean")
-"""Methods of which the prediction of section 8 speaks: the leading axis of displacements, and labels on top of it."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +137,12 @@ def word(cell: Cell, limits: Limits, controls: Controls) -> Verdict:
     """
     ruled = rulings(cell, limits)
     power, missed = controls.power(cell), controls.touching(cell.set, cell.layer)
-    untold = _untold(cell, limits, ruled, power, missed)
+    untold = _untold(ruled, power, missed)
     faults = ({INCONCLUSIVE: untold} if untold else {}) | _faults(cell, ruled)
     if untold:
         faults.pop(NOT_DETECTED, None)  # what could not be told is not "not detected" on the side
     rests = {id(metric): metric for ruling in ruled.values() for metric in ruling.rests}
-    for metric in present((*_tie_metrics(cell), cell.ceiling, *_foretold(cell, power))):
+    for metric in present((*_tie_metrics(cell), cell.ceiling)):
         rests[id(metric)] = metric
     said = next((one for one in RULES if one in faults), None)
     verdict = Verdict(
@@ -165,17 +160,15 @@ def word(cell: Cell, limits: Limits, controls: Controls) -> Verdict:
     return verdict
 
 
-def _untold(
-    cell: Cell, limits: Limits, ruled: Mapping[str, Ruling], power: Mapping[str, float], missed: Sequence[str]
-) -> str | None:
+def _untold(ruled: Mapping[str, Ruling], power: Mapping[str, float], missed: Sequence[str]) -> str | None:
     """Return why nothing can be told here, or None."""
     if missed:
         return REASON_OF_CONTROL.get(missed[0], "control_missed")
     detected = ruled["detected"]
     if "not_measured" in detected.why:
         return "not_measured"
-    if detected.gate != "holds" and not _could_tell(cell, limits, power):
-        return "could_not_tell"
+    if detected.gate != "holds" and not _could_tell(power):
+        return "could_not_tell" if power else "power_not_measured"
     return None
 
 
@@ -215,26 +208,10 @@ def _tie_metrics(cell: Cell) -> tuple[Metric | None, Metric | None]:
     return cell.of_layer("relative_gap"), cell.of_layer("second_stability")
 
 
-def _foretold(cell: Cell, power: Mapping[str, float]) -> tuple[Metric | None, ...]:
-    """Return the prediction, where no plant was measured for this method and set."""
-    return () if power or cell.method not in PREDICTED else (cell.of_set("predicted_auroc"),)
+def _could_tell(power: Mapping[str, float]) -> bool:
+    """Return whether a plant of the effect passes gate 1 here: else "not detected" would say too much.
 
-
-def _could_tell(cell: Cell, limits: Limits, power: Mapping[str, float]) -> bool:
-    """Return whether a plant of the effect would pass gate 1 here: else "not detected" would say too much.
-
-    Where no plant was measured, the prediction stands in. The error of an AUROC without any separation,
-    sqrt((n + 1) / (12 n1 n0)) at even labels, is above that of a separated one, so it errs towards "could not tell".
+    Only a measured power counts. The prediction of section 8 is for displacements that are alike in all directions; a
+    model's own are not, and a method that it foretells .99 for found none of the plants (all-MiniLM-L6-v2, comparison).
     """
-    if power:
-        return power.get(EFFECT, 0.0) >= POWER_MIN
-    foretold, auroc = next(iter(_foretold(cell, power)), None), cell.find("auroc")
-    nulls = [cell.of_layer("random_auroc_best_of_sign", null="whitened")]
-    if cell.method in SUPERVISED:
-        nulls.append(cell.of_layer("shuffled_auroc", method="lr"))
-    bars = [float(one.null.p95) for one in nulls if one is not None and one.null and one.null.p95 is not None]
-    if foretold is None or auroc is None or auroc.interval is None or not auroc.n:
-        return False
-    error = sqrt((auroc.n + 1) / (3 * auroc.n**2))
-    reach = NormalDist().inv_cdf(0.5 + float(auroc.interval.level) / 2) * error
-    return float(foretold.value) - reach > max(limits.detect_floor, *bars)
+    return power.get(EFFECT, 0.0) >= POWER_MIN

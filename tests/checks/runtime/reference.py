@@ -39,6 +39,8 @@ def needs_of(texts: Sequence[str] = TEXTS, words: Sequence[str] = WORDS, **more:
             for word in words
         ),
     }
+    if more.get("twin") is True:
+        more["twin"] = tuple(text.id for text in given["texts"])
     return Needs(**(given | more))
 
 

@@ -212,12 +212,13 @@ def test_needs_of_words_that_cannot_be_met_are_refused(tmp_path: Path) -> None:
         {"replay": 3, "texts": texts},
         {"replay": 3, "sites": ("resid.0",)},
         {"replay": -1, "texts": texts, "sites": ("resid.0",)},
-        {"twin": True, "texts": texts},
+        {"twin": ("t",), "texts": texts},
+        {"twin": ("u",), "texts": texts, "sites": ("resid.0",)},
     )
     for fields in bad:
         with pytest.raises(NotAskedFor):
             check_needs(Needs(**fields), facts)
-    check_needs(Needs(texts=texts, sites=("resid.0",), replay=3, twin=True, continuations=(one,)), facts)
+    check_needs(Needs(texts=texts, sites=("resid.0",), replay=3, twin=("t",), continuations=(one,)), facts)
 
 
 def test_an_untied_head_is_used_and_not_the_embedding(tmp_path: Path) -> None:

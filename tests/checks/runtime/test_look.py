@@ -162,7 +162,7 @@ class Whole(Check):
             texts=(Text(id="t0", text=TEXTS[0]), Text(id="t1", text=TEXTS[1])),
             continuations=tuple(Continuation(id=f"c{n}", after=TEXTS[n], text=" red") for n in range(2)),
             replay=2,
-            twin=True,
+            twin=("t0", "t1"),
         )
 
     def measure(self, evidence: Evidence) -> Measured:
@@ -215,3 +215,15 @@ def test_a_check_asks_for_all_of_it_in_a_run(tmp_path: Path) -> None:
     over, _ = run(1, 3)
     assert (over.outcome, over.reason, over.step) == ("failed", "check_error", "measure")
     assert set(told) <= set(STEPS)
+
+
+def test_a_twin_sweeps_only_the_texts_that_were_asked_of_it(tmp_path: Path) -> None:
+    save("gpt2", tmp_path)
+    needs = needs_of(words=(), twin=("t1",))
+    seen, facts = looked(tmp_path, needs)
+    states = given(seen, facts, needs).twin().activations("resid.1")
+    assert np.isfinite(states).all(axis=1).tolist() == [text.id == "t1" for text in needs.texts]
+    whole, _ = looked(tmp_path, needs_of(words=(), twin=True))
+    assert whole.twin is not None
+    assert seen.twin is not None
+    assert seen.twin.texts == 1 < whole.twin.texts

@@ -85,7 +85,6 @@ def of_set(set_name: str = "world") -> list[Metric]:
     return [
         read("output_auroc", 0.97, 0.02, set=set_name, persona="A"),
         read("output_auroc", 0.03, 0.02, set=set_name, persona="B"),
-        read("predicted_auroc", 0.99, set=set_name),
     ]
 
 
