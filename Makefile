@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system node demo test test-all lint proto catalogue nulls bench sandbox-report soak clean
+.PHONY: help setup system node demo test test-all lint proto catalogue sets nulls bench sandbox-report soak clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -77,6 +77,9 @@ proto: setup ## Make the stubs from the protos
 
 catalogue: setup ## Make catalogue.json and architectures.json from the checks
 	@$(BIN)/python -m checks catalogue --out client/assay/catalogue.json --architectures checks/architectures.json
+
+sets: setup ## Make the committed data sets of truth_probe
+	@$(BIN)/python -m checks.truth_probe.sets.generate
 
 nulls: setup ## Make the committed null tables of clusterability (minutes)
 	@$(BIN)/python -m checks.clusterability.nulls

@@ -6,7 +6,7 @@ Left out until they are whole: sae_features, contamination.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +18,6 @@ from checks.check import Check, Refusal
 from checks.clusterability.check import Clusterability
 from checks.errors import ChecksError
 from checks.memory import model_facts
-from checks.organisms.comparison import comparison_pairs
 from checks.truth_probe.check import TruthProbe
 from sandbox.reader.digest import tree_sha256
 
@@ -35,9 +34,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TIME_LIMIT_S = 3600
 """Wall time of one check, as the sandbox's `check` cell has it."""
-
-EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {"pairs": comparison_pairs()}
-"""Rows of a data role, to ask a check what it needs; a new role is added here with its first check."""
 
 RATE = ("estimate", "low", "high", "n", "at")
 """Fields of a measured rate: estimate and 95 % bounds as decimal strings, trials, and what it was measured at."""
@@ -77,7 +73,8 @@ def code_sha256(check: type[Check]) -> str:
         raise CatalogueInvalid(f"assay.result is read from {vocabulary}: install the client from this project")
     parts = [vocabulary]
     for folder, patterns in (
-        (family(check), ("*.py", "*.json")),
+        # Data sets are pinned by the digests in their index.
+        (family(check), ("**/*.py", "**/*.json")),
         (ROOT / "checks", ("*.py",)),
         (ROOT / "checks" / "runtime", ("*.py",)),
         (ROOT / "sandbox" / "reader", ("*.py",)),
@@ -123,20 +120,19 @@ def _entry(check: type[Check]) -> dict[str, Any]:
 
 
 def _access(check: type[Check]) -> list[str]:
-    """Return the access levels that the check's needs amount to, on a model and rows that it can be asked of.
+    """Return the access levels that the check's needs amount to, on a small model and with no data of an audit's own.
 
     They are never typed by hand: the check is asked what it needs.
 
     Raises:
-        CatalogueInvalid: the check refuses the example, so nobody could say what it needs.
+        CatalogueInvalid: the check refuses even that, so nobody could say what it needs.
     """
     names = {kind: tuple(f"{kind}.{layer}" for layer in range(4)) for kind in ("mlp_in", "mlp_out")}
     shapes = dict.fromkeys(names["mlp_in"], (256, 64)) | dict.fromkeys(names["mlp_out"], (64, 256))
-    rows = {role.name: EXAMPLES[role.name] for role in check.data_roles if role.name in EXAMPLES}
     try:
-        needs = check().needs(model_facts(**names, tensors=shapes, context=512), rows)
+        needs = check().needs(model_facts(**names, tensors=shapes, context=512), {})
     except Refusal as refusal:
-        raise CatalogueInvalid(f"{check.name} refuses the example of its data roles: {refusal}") from refusal
+        raise CatalogueInvalid(f"{check.name} cannot be asked without data: {refusal}") from refusal
     return list(needs.access())
 
 

@@ -18,4 +18,5 @@ done
 .venv/bin/python -m checks catalogue --out "$fresh/catalogue.json" --architectures "$fresh/architectures.json"
 check "$fresh/catalogue.json" client/assay/catalogue.json "make catalogue"
 check "$fresh/architectures.json" checks/architectures.json "make catalogue"
+.venv/bin/python -m checks.truth_probe.sets.generate --check || { echo "(run: make sets)"; stale=1; }
 exit "$stale"

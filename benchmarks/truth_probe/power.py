@@ -1,13 +1,14 @@
-"""Power and false positives of `truth_probe`'s first gate, on the synthetic plant of its specification.
+"""Power and false positives of `truth_probe`'s first gate, on the synthetic plant of its specification (section 10).
 
-Run: `OPENBLAS_NUM_THREADS=1 python -m benchmarks.truth_probe_power`. Writes `measured.json` beside the check, which
-the catalogue shows. About three minutes on one core.
+Run: `OPENBLAS_NUM_THREADS=1 python -m benchmarks.truth_probe.power`. Writes every rate to `power.json` beside this script
+and the two that the catalogue shows to `measured.json` beside the check. About ten minutes on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from checks.memory import InMemoryEvidence, model_facts
 from checks.quantise import decimal
 from checks.statistics import proportion_interval
 from checks.truth_probe.check import TruthProbe
-from checks.truth_probe.findings import layers_of, word_of
+from checks.truth_probe.gates import gates
 
 FOLDER = Path(next(iter(family.__path__)))
 
@@ -27,8 +28,10 @@ PAIRS, ANCHORS, WIDTH, CONTENT = 400, 32, 256, 16
 AMPLITUDES = {"0": 0.0, "0.71": 1.0, "1.06": 1.5, "1.41": 2.0, "2.12": 3.0}
 """Planted displacement a; its effect is e = a / sqrt 2, the name."""
 
+METHODS = ("md", "tpc", "ccs", "lr")
+
 QUOTED = "1.41"
-"""Effect whose power the catalogue shows."""
+"""Effect whose power the catalogue shows, for the primary method."""
 
 
 def evidence(amplitude: float, seed: int) -> InMemoryEvidence:
@@ -39,9 +42,6 @@ def evidence(amplitude: float, seed: int) -> InMemoryEvidence:
     labels = rng.integers(0, 2, total)
     content = 4 * rng.standard_normal((total, CONTENT)) @ axes[:CONTENT]
     half = 2 * axes[CONTENT] + 0.5 * amplitude * (2 * labels - 1)[:, None] * axes[CONTENT + 1]
-    states = np.empty((2 * total, WIDTH))
-    states[0::2] = content + half + rng.standard_normal((total, WIDTH))
-    states[1::2] = content - half + rng.standard_normal((total, WIDTH))
     splits = ["train"] * PAIRS + ["anchor"] * ANCHORS + ["test"] * PAIRS
     rows = [
         {
@@ -60,24 +60,34 @@ def evidence(amplitude: float, seed: int) -> InMemoryEvidence:
         for row, (label, split) in enumerate(zip(labels, splits, strict=True))
     ]
     facts = model_facts(layers=1, width=WIDTH)
+    # Without the texts of the battery nothing is known of them: their states are lost, and their gate stays open.
+    texts = probe().needs(facts, {"pairs": rows}).texts
+    states = np.full((len(texts), WIDTH), np.nan)
+    states[0 : 2 * total : 2] = content + half + rng.standard_normal((total, WIDTH))
+    states[1 : 2 * total : 2] = content - half + rng.standard_normal((total, WIDTH))
+    lost = {text.id: "unswept" for text in texts[2 * total :]}
     return InMemoryEvidence(
-        facts=facts, check="truth_probe", seed=seed, activations={"resid.0": states}, rows={"pairs": rows}
+        facts=facts, check="truth_probe", seed=seed, activations={"resid.0": states}, rows={"pairs": rows}, lost=lost
     )
 
 
-def words(amplitude: float, draws: int) -> dict[str, int]:
-    """Return how often each word was said, controls taken as held."""
-    check = TruthProbe()
-    said: dict[str, int] = {}
+def probe() -> TruthProbe:
+    """Return the check as it is asked here."""
+    return TruthProbe(datasets=(), methods=METHODS)
+
+
+def held(amplitude: float, draws: int) -> Mapping[str, int]:
+    """Return in how many draws gate 1 held, by method."""
+    check, counts = probe(), dict.fromkeys(METHODS, 0)
     for draw in range(draws):
-        numbers = layers_of(check.measure(evidence(amplitude, draw)))[0]
-        word, _ = word_of(numbers, check.limits(), ())
-        said[word] = said.get(word, 0) + 1
-    return said
+        measured = check.measure(evidence(amplitude, draw))
+        for method in METHODS:
+            counts[method] += gates(measured, "planted", "0", method, check.limits())["detected"] == "holds"
+    return counts
 
 
 def rate(successes: int, n: int, at: str) -> dict[str, object]:
-    """Return a rate with Wilson's interval, as the catalogue holds it."""
+    """Return a rate with Wilson's 95 % interval, as the catalogue holds it."""
     low, high = proportion_interval(successes, n)
     return {
         "estimate": decimal(successes / n, 4),
@@ -89,19 +99,23 @@ def rate(successes: int, n: int, at: str) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure every amplitude and write the file."""
+    """Measure every amplitude and write both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=60, help="planted sets for each effect")
     draws = parser.parse_args().draws
-    found = {}
+    found: dict[str, Mapping[str, int]] = {}
     for effect, amplitude in AMPLITUDES.items():
-        said = words(amplitude, draws)
-        found[effect] = said.get("PROVISIONAL", 0)
-        print(f"effect {effect:>5}: {said}", flush=True)
+        found[effect] = held(amplitude, draws)
+        print(f"effect {effect:>5}: {dict(found[effect])} of {draws}", flush=True)
     at = f"{PAIRS} train pairs, {PAIRS} test items, width {WIDTH}, {ANCHORS} anchors"
+    told = {
+        effect: {method: rate(count, draws, f"planted effect {effect}, {at}") for method, count in by.items()}
+        for effect, by in found.items()
+    }
+    (Path(__file__).parent / "power.json").write_text(json.dumps(told, indent=1) + "\n")
     measured = {
-        "power": rate(found[QUOTED], draws, f"planted effect {QUOTED}, {at}"),
-        "false_positive_rate": rate(found["0"], draws, f"no planted effect, {at}"),
+        "power": rate(found[QUOTED]["md"], draws, f"gate 1 of md, planted effect {QUOTED}, {at}"),
+        "false_positive_rate": rate(found["0"]["md"], draws, f"gate 1 of md, no planted effect, {at}"),
     }
     (FOLDER / "measured.json").write_text(json.dumps(measured, indent=1) + "\n")
 
