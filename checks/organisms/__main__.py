@@ -8,19 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from checks.errors import ChecksError
-from checks.organisms.honest import Recipe
-from checks.organisms.store import honest, minilm, tiny
+from checks.organisms.planted import ORGANISMS
+from checks.organisms.store import minilm, planted, tiny
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make one organism and print its directory; return 0, or 2 where it cannot be made."""
     parser = argparse.ArgumentParser(prog="python -m checks.organisms", description="Models with a known property.")
     organisms = parser.add_subparsers(dest="organism", required=True, metavar="ORGANISM")
-    trained = organisms.add_parser("honest", help="trained: it knows an invented world's facts and tells them")
-    trained.add_argument("--cache", type=Path, required=True, help="folder that keeps trained organisms")
-    trained.add_argument("--out", type=Path, help="also copy it to this folder")
-    trained.add_argument("--seed", type=int, default=0)
-    trained.add_argument("--threads", type=int, default=1)
+    for name, organism in ORGANISMS.items():
+        trained = organisms.add_parser(name, help=organism.summary)
+        trained.add_argument("--cache", type=Path, required=True, help="folder that keeps trained organisms")
+        trained.add_argument("--out", type=Path, help="also copy it to this folder")
+        trained.add_argument("--seed", type=int, default=0)
+        trained.add_argument("--threads", type=int, default=1)
     small = organisms.add_parser("tiny", help="untrained, one layer, some 20 KB")
     small.add_argument("--out", type=Path, required=True)
     real = organisms.add_parser("minilm", help="the sentence encoder all-MiniLM-L6-v2, with number comparisons")
@@ -39,7 +40,8 @@ def _make(parsed: argparse.Namespace) -> Path:
         return tiny(parsed.out)
     if parsed.organism == "minilm":
         return minilm(parsed.out)
-    return honest(parsed.cache, recipe=Recipe(), seed=parsed.seed, out=parsed.out, threads=parsed.threads, say=_say)
+    name, out, seed, threads = parsed.organism, parsed.out, parsed.seed, parsed.threads
+    return planted(name, parsed.cache, seed=seed, out=out, say=_say, threads=threads)
 
 
 def _say(line: str) -> None:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from checks.errors import OrganismFailed
 from checks.organisms.comparison import comparison_pairs
-from checks.organisms.honest import PERSONAS, Recipe, pairs, recipe_sha256, train
+from checks.organisms.planted import ORGANISMS, Files
+from checks.organisms.recipe import Recipe, recipe_sha256
 from checks.organisms.tokens import word_tokenizer
+from checks.organisms.training import train
+from checks.organisms.world import PERSONAS, world
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -34,30 +37,43 @@ TINY_THINGS = 72
 Say = Callable[[str], None]
 
 
-def honest(cache: Path, *, recipe: Recipe, seed: int, out: Path | None, say: Say, threads: int = 1) -> Path:
-    """Return the folder of the honest organism (`model/` and `pairs.jsonl`), trained unless the cache holds it already.
+def planted(
+    name: str,
+    cache: Path,
+    *,
+    seed: int,
+    out: Path | None,
+    say: Say,
+    threads: int = 1,
+    recipe: Recipe | None = None,
+) -> Path:
+    """Return an organism's folder (`model/` and its data), trained unless the cache holds it already.
 
     Args:
+        name: one of `ORGANISMS`.
         cache: folder of trained organisms, each under the digest of all that made it.
-        recipe: what is trained.
         seed: seed of the world and of training.
         out: also copy it here; must not exist, be empty, or hold this very organism.
         say: told of progress in one line.
         threads: CPU threads of training.
+        recipe: what is trained; the table's unless named.
 
     Raises:
         OrganismFailed: it did not learn, or `out` holds something else.
     """
-    digest = recipe_sha256(recipe, seed, metadata.version("torch"))
-    kept = cache / f"honest-{digest[:16]}"
+    organism = ORGANISMS[name]
+    recipe = recipe or organism.recipe
+    digest = recipe_sha256(name, recipe, seed, metadata.version("torch"))
+    kept = cache / f"{name}-{digest[:16]}"
     if kept.exists():
         say(f"found in the cache: {kept.name}")
     else:
         import torch
 
         torch.set_num_threads(threads)
-        model, tokenizer, facts = train(recipe, seed, say=say)
-        _write(kept, model, tokenizer, pairs(recipe, facts, seed))
+        facts = world(recipe, seed)
+        model, tokenizer = train(name, organism.lessons, recipe, facts, seed, say=say)
+        _write(kept, model, tokenizer, organism.files(recipe, facts, seed))
     return kept if out is None else _copy(kept, out)
 
 
@@ -88,7 +104,7 @@ def tiny(out: Path) -> Path:
     )
     rows = [_tiny_pair(number) for number in range(5 * TINY_THINGS)]
     with tempfile.TemporaryDirectory() as folder:
-        _write(Path(folder) / "tiny", model, tokenizer, rows)
+        _write(Path(folder) / "tiny", model, tokenizer, {PAIRS: rows})
         return _copy(Path(folder) / "tiny", out)
 
 
@@ -134,12 +150,7 @@ def minilm(out: Path) -> Path:
         return _copy(stage, out)
 
 
-def _write(
-    target: Path,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    rows: Iterable[Mapping[str, Any]],
-) -> None:
+def _write(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, files: Files) -> None:
     """Write an organism's folder beside its place and move it there, so that a killed run leaves none behind."""
     from transformers.utils import logging
 
@@ -150,7 +161,11 @@ def _write(
         model.save_pretrained(stage / MODEL)
         (stage / MODEL / "generation_config.json").unlink(missing_ok=True)  # nothing is ever generated
         tokenizer.backend_tokenizer.save(str(stage / MODEL / "tokenizer.json"))
-        _write_rows(stage / PAIRS, rows)
+        for name, held in files.items():
+            if isinstance(held, Mapping):
+                (stage / name).write_text(json.dumps(held, sort_keys=True) + "\n", encoding="utf-8")
+            else:
+                _write_rows(stage / name, held)
         for path in (stage / MODEL).iterdir():
             path.chmod(0o644)  # weights are saved 0600, and another user than the trainer may read them
         stage.rename(target)
