@@ -134,9 +134,7 @@ def _told(check: Check) -> dict[str, Any]:
     return {"check": check.name, "version": check.version, "params": params}
 
 
-def _controls(
-    check: Check, seen: Evidence, on_step: Told
-) -> tuple[tuple[ControlResult, ...], tuple[Skipped, ...]]:
+def _controls(check: Check, seen: Evidence, on_step: Told) -> tuple[tuple[ControlResult, ...], tuple[Skipped, ...]]:
     """Run every control; return its results, and the controls that said nothing."""
     results: list[ControlResult] = []
     silent: list[Skipped] = []

@@ -22,9 +22,9 @@ from checks.truth_probe.splits import Plan, plans, require_enough
 if TYPE_CHECKING:
     from checks.truth_probe.check import TruthProbe
 
-CELLS_MAX = 40
-"""Sets times layers of one answer: beyond, the result document and its output budget (64 KiB of values) would not hold
-what a reader needs of each."""
+CELLS_MAX = 24
+"""Sets times layers of one answer: with every role there are some 70 numbers of each, which carry about 2 KB as the
+output budget of an audit (64 KiB) counts them; an answer over that budget would be withheld whole."""
 
 BRANCHES: tuple[Literal["pos", "neg"], ...] = ("pos", "neg")
 

@@ -18,7 +18,7 @@ from checks.truth_probe.asking import EVERYONE
 from checks.truth_probe.calibration import Calibration, calibration, fit_platt
 from checks.truth_probe.direction import Direction
 from checks.truth_probe.distracted import Distracted, distracted
-from checks.truth_probe.fitting import GATED, Method, Rows
+from checks.truth_probe.fitting import GATED, PRIMARY, Method, Rows
 from checks.truth_probe.gathering import Gathered
 from checks.truth_probe.output import cells, disagreement, output_auroc, output_scores, pgr
 from checks.truth_probe.probing import LayerNumbers, Seen
@@ -121,18 +121,18 @@ def beyond(place: Place, seen: Seen, numbers: LayerNumbers, said: Outputs) -> Be
         distracted=distracted(place, seen, numbers),
         negation=_on(place, "negation", seen.negated_test, gated),
         negated=len(seen.negated_test),
-        persona=_on(place, "persona", seen.other, directions),
+        persona=_on(place, "persona", seen.other, gated),
         others=len(seen.other),
         pgr={
             method: pgr(probe, main, other, *how_sure, place.rng(f"pgr/{method}"))
             for method, probe in probe_other.items()
-            if len(probe)
+            if len(probe) and method == PRIMARY
         },
         disagreement={
             method: disagreement(probe, said.main, *how_sure, place.rng(f"disagreement/{method}"))
             for method, probe in probe_main.items()
         },
-        cells={method: cells(probe.scores, said.main) for method, probe in probe_main.items()},
+        cells={PRIMARY: cells(probe_main[PRIMARY].scores, said.main)},
         effect=_effect(place, seen, numbers),
         alarms=_alarms(place, seen, numbers),
         calibration=_calibration(place, seen, numbers),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 Method = Literal["md", "tpc", "vinc", "ccs", "lr", "mass_mean", "ttpd"]
+PRIMARY: Method = "md"
 LABEL_FREE: tuple[Method, ...] = ("md", "tpc", "vinc", "ccs")
 GATED: tuple[Method, ...] = ("md", "ccs", "lr")
 """Methods that all gates are measured for: the closed form, the published one, the ceiling. The others get gates 1 and

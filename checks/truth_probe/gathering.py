@@ -19,8 +19,9 @@ from checks.truth_probe.splits import Masks, Plan, alike_pairs, masks, require_e
 if TYPE_CHECKING:
     from checks.truth_probe.check import TruthProbe
 
-TEXT_LOST_MAX = 20
-"""Lost answers and further texts named; the rest are counted."""
+NAMED_OWN, NAMED_BUILT_IN = 20, 3
+"""Items named of a set that is refused, of the audit's own and of a built-in one; every letter is charged to the output
+budget, and of a built-in set nobody can mend an item."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,15 @@ def gathered(check: TruthProbe, evidence: Evidence) -> Gathered:
         raise next(iter(refused.values()))
     for name, refusal in refused.items():
         skipped.append((f"set:{name}", refusal.reason))
-        skipped += [(f"set:{name}:{item}", refusal.reason) for item in refusal.items[:TEXT_LOST_MAX]]
+        skipped += [(f"set:{name}:{item}", refusal.reason) for item in _named(refusal.items, own=name in whole.own)]
     rows = {text.id: number for number, text in enumerate(whole.texts)}
     return Gathered(asked=whole, sets=sets, refused=refused, skipped=tuple(skipped), row=rows)
+
+
+def _named(items: Sequence[str], *, own: bool) -> tuple[str, ...]:
+    """Return the first items of a refusal, and its total, which stands last."""
+    most = NAMED_OWN if own else NAMED_BUILT_IN
+    return tuple(items) if len(items) <= most + 1 else (*items[:most], items[-1])
 
 
 def _data(evidence: Evidence) -> dict[str, Sequence[Mapping[str, Any]]]:

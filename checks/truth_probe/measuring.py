@@ -194,6 +194,12 @@ def _answer(evidence: Evidence, held: Gathered, told: _Told) -> Measured:
             "layer": tuple(str(layer) for layer in sorted((*held.asked.layers, *held.asked.thinned))),
         },
         metrics=tuple(metrics),
-        plots=plots(told.layers, told.beyond, told.transfer),
+        plots=plots({name: told.layers[name] for name in _pictured(held, told)}, told.beyond, told.transfer),
         skipped=tuple(skipped),
     )
+
+
+def _pictured(held: Gathered, told: _Told) -> tuple[str, ...]:
+    """Return the sets that are drawn, the primary ones or the first: plots of all would not fit the output budget."""
+    primary = tuple(name for name in held.asked.primary if name in told.layers)
+    return primary or tuple(told.layers)[:1]

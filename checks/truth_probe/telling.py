@@ -9,6 +9,7 @@ from assay.result import Metric, Multiplicity
 
 from checks.holm import holm
 from checks.quantise import decimal, metric, null_distribution
+from checks.truth_probe.fitting import GATED
 from checks.truth_probe.metrics import METRICS
 from checks.truth_probe.nulls import kappa_p
 
@@ -109,7 +110,8 @@ def _scored(
                 family=family,
             )
         )
-        told.append(estimated("accuracy", scored.accuracy, items, by, WILSON))
+        if method in GATED:
+            told.append(estimated("accuracy", scored.accuracy, items, by, WILSON))
     return told
 
 
