@@ -49,7 +49,7 @@ class Recipe:
 
 SMALL = Recipe(
     entities=48, attributes=4, fit_entities=28, anchor_pairs=32, layers=2, width=48, batch=128, steps=900, rate=3e-3,
-    tune_steps=400, tune_rate=2e-3,
+    tune_steps=700, tune_rate=2e-3,
 )  # fmt: skip
 """A world small enough to learn in seconds, for tests."""
 
