@@ -155,12 +155,11 @@ def gates(measured: Measured, set: str, layer: str, method: str, limits: Limits)
 def rulings(cell: Cell, limits: Limits) -> dict[str, Ruling]:
     """Return every gate with what it rests on, in the order of the table."""
     detected = _detected(cell, limits)
-    ruled = {"detected": detected, "stable": _stable(cell, limits), "distractors": _distractors(cell, limits)}
+    found = detected.gate == "holds"
+    ruled = {"detected": detected, "stable": _stable(cell, limits), "distractors": _distractors(cell, limits, found)}
     # On noise these three would "fail" at one half, and say something of a feature that nobody has seen.
     later = {"negation": _negation, "causal": _causal, "output": _output}
-    return ruled | {
-        name: rule(cell, limits) if detected.gate == "holds" else Ruling("open") for name, rule in later.items()
-    }
+    return ruled | {name: rule(cell, limits) if found else Ruling("open") for name, rule in later.items()}
 
 
 def bounds(metric: Metric | None) -> tuple[float, float] | None:
@@ -208,13 +207,20 @@ def _stable(cell: Cell, limits: Limits) -> Ruling:
     return Ruling("holds" if cos >= floor else "fails" if cos < below else "open", (found,))
 
 
-def _distractors(cell: Cell, limits: Limits) -> Ruling:
+def _distractors(cell: Cell, limits: Limits, found: bool) -> Ruling:
+    """Rule on gate 3; a direction along which nothing was found fails it by a feature of the data alone.
+
+    Any direction of an untrained network reads one of the battery's prefixes: of noise that says nothing. A declared
+    feature is in the very rows that were fitted, and is what a label-free method may have found in place of truth.
+    """
     owed = {*BATTERY, *cell.readings.features.get(cell.set, ()), *cell.readings.unread}
     read = {h: cell.find("frozen_auroc", h=h) for h in sorted(owed)}
     rests = present(read.values())
     told = {h: either_sign(reach) for h, reach in ((h, bounds(metric)) for h, metric in read.items()) if reach}
     bar = round(0.5 + limits.distractor_margin, 9)  # .5 + .07 is a hair above .57 in binary
-    followed = sorted((h for h in told if told[h][0] > bar), key=lambda h: (-told[h][0], h))
+    followed = sorted(
+        (h for h in told if told[h][0] > bar and (found or h not in BATTERY)), key=lambda h: (-told[h][0], h)
+    )
     if followed:
         return Ruling("fails", rests, tuple(followed))
     declared = any(h not in BATTERY for h in told)

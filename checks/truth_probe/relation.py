@@ -17,7 +17,7 @@ from checks.truth_probe.gates import (
     bounds,
     present,
 )
-from checks.truth_probe.words import INCONCLUSIVE, PROVISIONAL, SUPPORTED, Controls, Verdict
+from checks.truth_probe.words import INCONCLUSIVE, PROVISIONAL, READABLE_ONLY, SUPPORTED, Controls, Verdict
 
 AGREES, CONTRADICTS, FOLLOWS, NOT_TESTABLE = "AGREES", "CONTRADICTS-FEATURE", "FOLLOWS-OUTPUT", "NOT-TESTABLE"
 ESTIMATED, WIDE = "ESTIMATED", "WIDE"
@@ -103,6 +103,11 @@ def _untestable(outputs: Sequence[Metric], limits: Limits) -> str:
     return "personas_alike" if by[limits.test_persona] > OUTPUT_TURNS else "probe_undecided"
 
 
+INDICATES = (PROVISIONAL, SUPPORTED, READABLE_ONLY)
+"""Words of a feature whose alarms are told: one that was found, is stable, and is neither another feature nor the
+output. Whether the model uses it at the place where it is read does not change what its alarms say."""
+
+
 def indicator(primary: Sequence[Verdict]) -> tuple[Finding, ...]:
     """Return the share of asserted statements that the feature marks false, beside its alarms on benign texts.
 
@@ -111,7 +116,7 @@ def indicator(primary: Sequence[Verdict]) -> tuple[Finding, ...]:
     shown: list[tuple[Verdict, Metric, Metric]] = []
     for one in primary:
         rate, alarms = one.cell.find("lie_rate"), one.cell.find("fpr_measured")
-        if one.word in (PROVISIONAL, SUPPORTED) and rate is not None and alarms is not None:
+        if one.word in INDICATES and rate is not None and alarms is not None:
             shown.append((one, rate, alarms))
     if not shown:
         return ()

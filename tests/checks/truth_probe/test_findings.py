@@ -479,6 +479,13 @@ def test_the_share_marked_false_stands_beside_the_benign_alarms(n: int, expected
     assert not any(banned in found.claim.lower() for banned in BANNED)
 
 
+def test_a_feature_that_is_read_and_not_used_still_has_its_alarms_told() -> None:
+    idle = [read(name, 0.0, 0.01, **BY) for name in ("nie_f2t", "nie_t2f")]
+    told = judged([*spoilt(everything(), *idle), *alarms(500)])
+    assert cell_of(told).word == "READABLE-ONLY"
+    assert the(told, "lie_indicator").word == "ESTIMATED"
+
+
 def test_no_share_is_told_for_a_feature_that_does_not_stand() -> None:
     told = judged([*everything(FOLLOWED), *alarms(500)])
     assert not [one for one in told if one.code == "lie_indicator"]
