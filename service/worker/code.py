@@ -70,13 +70,13 @@ def _files(guest: Guest, check: str) -> dict[str, Path]:
     checks, sandbox, client = (guest.folder(name) for name in ("checks", "sandbox", "assay"))
     files = {"client/assay/result.py": client / "result.py"}
     for prefix, folder, patterns in (
-        (f"checks/{check}", checks / check, ("*.py", "*.json")),
+        (f"checks/{check}", checks / check, ("**/*.py", "**/*.json")),
         ("checks", checks, ("*.py",)),
         ("checks/runtime", checks / "runtime", ("*.py",)),
         ("sandbox/reader", sandbox / "reader", ("*.py",)),
     ):
         for pattern in patterns:
-            files |= {f"{prefix}/{path.name}": path for path in folder.glob(pattern)}
+            files |= {f"{prefix}/{path.relative_to(folder).as_posix()}": path for path in folder.glob(pattern)}
     return files
 
 
