@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checks.errors import OrganismFailed
-from checks.organisms.comparison import comparison_pairs
 from checks.organisms.planted import ORGANISMS, Files
 from checks.organisms.recipe import Recipe, recipe_sha256
 from checks.organisms.tokens import word_tokenizer
 from checks.organisms.training import train
 from checks.organisms.world import PERSONAS, world
+from checks.truth_probe.sets import load
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -146,7 +146,7 @@ def minilm(out: Path) -> Path:
         (stage / MODEL).mkdir()
         for name in MINILM:
             shutil.copyfile(source / name, stage / MODEL / name)
-        _write_rows(stage / PAIRS, comparison_pairs())
+        _write_rows(stage / PAIRS, load.rows("comparison"))
         return _copy(stage, out)
 
 

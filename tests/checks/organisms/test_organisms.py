@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from checks.documents import OrderedCheck
 from checks.errors import OrganismFailed
 from checks.local import run_local
 from checks.organisms.__main__ import main
-from checks.organisms.comparison import comparison_pairs
 from checks.organisms.recipe import SMALL, Recipe, recipe_sha256
 from checks.organisms.store import minilm, planted, tiny
 from checks.organisms.world import PERSONAS, world
@@ -168,25 +166,6 @@ def test_chance_is_not_asked_to_be_learned(tmp_path: Path) -> None:
     made = planted("random-answer", tmp_path, recipe=FUTILE, seed=0, out=None, say=said.append)
     assert (made / "model" / "model.safetensors").exists()
     assert said[-1].endswith("after 60 steps")
-
-
-def test_comparisons_cannot_be_told_by_their_words() -> None:
-    rows = comparison_pairs()
-    assert len(rows) == 600
-    assert rows == comparison_pairs()
-    assert all(set(row) == FIELDS for row in rows)
-    assert len({row["id"] for row in rows}) == 600
-    for template in ("larger", "greater"):
-        of = [row for row in rows if row["template"] == template]
-        assert np.mean([row["label"] for row in of]) == 0.5
-        for feature in ("larger_first", "pos_says_more"):
-            table = Counter((row["features"][feature], row["label"]) for row in of)
-            assert max(table.values()) - min(table.values()) <= 2, (template, feature, table)
-    assert {len({row["label"] for row in rows if row["cluster"] == one["cluster"]}) for one in rows} == {2}
-    for row in rows:
-        first, *_, last = row["pos"].rstrip(".").split()
-        more = "larger" in row["pos"] or "greater" in row["pos"]
-        assert row["label"] == int((int(first) > int(last)) == more)
 
 
 def test_tiny_is_small_and_runs_end_to_end(tmp_path: Path) -> None:
