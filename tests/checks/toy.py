@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from assay.result import Axis, D, Finding, Measured, MetricRef, Plot, Series, Skipped
+from assay.result import Axis, ControlResult, D, Finding, Measured, MetricRef, Plot, Series, Skipped
 from pydantic import Field
 
 from checks.check import Check, DataRole, Evidence, Expected, MetricSpec, ModelFacts, Needs, Refusal, Text
@@ -97,7 +97,7 @@ class Toy(Check):
             skipped=tuple(Skipped(item=item, reason=reason) for item, reason in evidence.lost().items()),
         )
 
-    def judge(self, real: Measured, controls: Mapping[str, Measured]) -> tuple[Finding, ...]:
+    def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
         if self.raises == "judge":
             raise RuntimeError("a secret path /home/x")
         word = "UNDECLARED" if self.raises == "word" else "MEAN"

@@ -1,4 +1,4 @@
-"""Planted evidence for the truth probe: the synthetic table of the specification, section 10."""
+"""Planted states for the truth probe, and plain rows: the synthetic plant of the specification, section 10."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from checks.memory import InMemoryEvidence, model_facts
 from checks.truth_probe.pairs import PairActivations
 
 CONTENT = 16
@@ -59,26 +58,3 @@ def rows_of(labels: Sequence[int | None], splits: Sequence[str | None], per_clus
         }
         for row, (label, split) in enumerate(zip(labels, splits, strict=True))
     ]
-
-
-def planted_evidence(
-    amplitudes: Sequence[float], *, n: int = 400, d: int = 64, anchors: int = 32, seed: int = 0
-) -> InMemoryEvidence:
-    """Return evidence with one layer for each amplitude, n train pairs, n test pairs and declared splits."""
-    total = 2 * n + anchors
-    splits = ["train"] * n + ["anchor"] * anchors + ["test"] * n
-    sites = {}
-    labels = np.random.default_rng(seed).integers(0, 2, total)
-    for layer, a in enumerate(amplitudes):
-        rng = np.random.default_rng([seed, layer])
-        pos, neg, _ = planted_states(total, d, a, rng, labels=labels)
-        states = np.empty((2 * total, d))
-        states[0::2], states[1::2] = pos, neg
-        sites[f"resid.{layer}"] = states
-    return InMemoryEvidence(
-        facts=model_facts(layers=len(amplitudes), width=d),
-        check="truth_probe",
-        seed=seed,
-        activations=sites,
-        rows={"pairs": rows_of([int(label) for label in labels], splits)},
-    )
