@@ -5,9 +5,10 @@ Specification: clusterability, section 4.2. Everything is float64; `n` rows are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -16,6 +17,9 @@ from scipy.special import ndtri
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
+
+View = Literal["balanced", "raw", "normal_scores", "unit_in_norm"]
+"""Names of the views (4.2)."""
 
 RIDGE = 1e-9
 """Share of the mean that is added inside each component, so that a thin support still has a balanced form (4.2)."""
@@ -38,6 +42,62 @@ class Balanced:
     """Total 1; with one component, rows sum to 1/n and columns to 1/m."""
     residual: float
     """Largest relative error of a row sum that was left when scaling stopped."""
+
+
+def view(weights: Float[np.ndarray, "n m"], name: View) -> Float[np.ndarray, "n m"]:
+    """Return a view of a matrix as masses that add up to 1 (specification 4.2).
+
+    Args:
+        weights: at least one entry is not zero; rows are outputs. Only views that scale single rows and columns need
+            them free of dead ones: `balanced` and `normal_scores` (`live` tells which those are).
+        name: the view. `balanced` and `normal_scores` are unchanged by any positive rescaling of rows and columns;
+            `unit_in_norm` by one of the rows; `raw` by one common factor.
+
+    Raises:
+        ValueError: there is no view of that name.
+    """
+    values = in_range(weights)
+    match name:
+        case "balanced":
+            return balanced_squares(values).mass
+        case "normal_scores":
+            return normal_scores(values).mass
+        case "raw":
+            return raw(values)
+        case "unit_in_norm":
+            (magnitudes,) = unit_in_norm([values])
+            return np.asarray(magnitudes / magnitudes.sum())
+    raise ValueError(f"there is no view {name!r}")
+
+
+def unit_in_norm(layers: Sequence[Float[np.ndarray, "n m"]]) -> tuple[Float[np.ndarray, "n m"], ...]:
+    """Return the magnitudes of consecutive layers with every hidden neuron's incoming L2 norm at 1 (Filan et al.).
+
+    A neuron's scale is pushed to its outgoing weights, which leaves a ReLU network's function as it was: layer l's
+    columns are multiplied by the norms taken from layer l-1's rows, then its own rows are normalised. Outputs of the
+    last layer are hidden neurons only of a single matrix, the hidden layer's own; of a chain they are left alone.
+
+    Args:
+        layers: matrices as [out, in] in order of computation; the columns of each are the rows of the one before.
+            A neuron without incoming weights keeps its row of zeros and passes its outgoing weights on as they are.
+
+    Raises:
+        ValueError: a layer does not read as many neurons as the one before writes.
+    """
+    told = []
+    pushed: Float[np.ndarray, " m"] | None = None
+    for place, weights in enumerate(layers):
+        magnitudes = np.abs(weights)
+        if pushed is not None:
+            if magnitudes.shape[1] != len(pushed):
+                raise ValueError(f"layer {place} reads {magnitudes.shape[1]} neurons of {len(pushed)}")
+            magnitudes *= pushed
+        if place < len(layers) - 1 or len(layers) == 1:
+            norms = np.sqrt(np.square(magnitudes).sum(axis=1))
+            pushed = np.where(norms > 0, norms, 1.0)
+            magnitudes /= pushed[:, None]
+        told.append(magnitudes)
+    return tuple(told)
 
 
 def live(weights: Float[np.ndarray, "n m"]) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
@@ -122,28 +182,40 @@ def normal_scores(weights: Float[np.ndarray, "n m"]) -> Balanced:
 
 def rank_scores(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
     """Return the scores before their own balancing: on continuous weights their mean is 1."""
-    return _quantiles_of_ranks(balance(np.abs(weights)).mass)
-
-
-def _quantiles_of_ranks(values: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
-    flat = values.ravel()
+    # In rows, so that the flat form is the same memory and not a copy.
+    values = np.ascontiguousarray(balance(np.abs(weights)).mass)
+    flat = values.reshape(-1)
     order = np.argsort(flat)
-    ordered = flat[order]
-    table = _half_normal(flat.size)
-    scores = np.empty(flat.size)
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    if len(starts) == flat.size:
-        scores[order] = table[1::2]
+    changes = _first_of_ties(flat[order])
+    # The balanced values have served: the scores take their place, so that large matrices need less memory.
+    if changes.all():
+        flat[order] = _half_normal(flat.size)
     else:
         # A run of ties from position s to e (0-based, e exclusive) has mid-rank (s + e + 1) / 2.
+        starts = np.flatnonzero(changes)
         ends = np.append(starts[1:], flat.size)
-        scores[order] = np.repeat(table[starts + ends], ends - starts)
-    return scores.reshape(values.shape)
+        flat[order] = np.repeat(_squared_quantile(starts + ends, flat.size), ends - starts)
+    return values
+
+
+def _first_of_ties(ordered: Float[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
+    changes = np.empty(len(ordered), dtype=bool)
+    changes[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
+    return changes
+
+
+def _squared_quantile(twice: np.ndarray, size: int) -> Float[np.ndarray, " p"]:
+    """Return Phi^-1(1/2 + q/2)^2 at q = twice / (2 size), where `twice` is 2 (mid-)rank - 1."""
+    scores = np.asarray(twice, dtype=np.float64) / (4.0 * size)
+    scores += 0.5
+    ndtri(scores, out=scores)
+    return np.square(scores, out=scores)
 
 
 @lru_cache(maxsize=3)
-def _half_normal(size: int) -> Float[np.ndarray, " twice"]:
-    """Return Phi^-1(1/2 + q/2)^2 at q = j / (2 size); entry j = 2 rank - 1 is the score of a (mid-)rank."""
-    table = np.square(ndtri(0.5 + np.arange(2 * size) / (4.0 * size)))
+def _half_normal(size: int) -> Float[np.ndarray, " size"]:
+    """Return the scores of ranks 1 to `size`, all different."""
+    table = _squared_quantile(np.arange(1.0, 2.0 * size, 2.0), size)
     table.flags.writeable = False
-    return np.asarray(table)
+    return table
