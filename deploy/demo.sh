@@ -29,18 +29,29 @@ cat "$ready"
 grep -q '"ready": true' "$ready" || { echo "The service did not become ready; see $data/server.log"; exit 1; }
 export ASSAY_CONFIG=$data/client.json
 
+# What truth_probe is asked: of the organism, statements with and without the order to answer the opposite, by which its
+# feature and its output part; of the encoder, which answers nothing, a built-in set.
+organism=var/models/honest
+declare -A asks=(
+  [honest]="--param truth_probe.fit_persona=plain --param truth_probe.test_persona=opposite --param truth_probe.datasets=[]
+    --param truth_probe.max_items=2000 --data pairs=$organism/pairs-instructed.jsonl --data benign=$organism/benign.jsonl
+    --data statements=$organism/statements-instructed.jsonl"
+  [minilm]='--param truth_probe.datasets=["geography"] --param truth_probe.layers=[1,3,5]'
+)
 for model in honest minilm; do
   say "3. Audit of $model: submit, follow, fetch the report"
   rm -rf "var/reports/$model"
-  .venv/bin/assay submit "var/models/$model/model" --check truth_probe --check clusterability \
-    --data "pairs=var/models/$model/pairs.jsonl" --wait --report "var/reports/$model"
+  read -r -d '' -a ask <<<"${asks[$model]//$'\n'/ }" || true
+  .venv/bin/assay submit "var/models/$model/model" --check truth_probe --check clusterability "${ask[@]}" \
+    --wait --report "var/reports/$model"
 
   say "4. Verify the report of $model offline: our numbered steps, then openssl on the envelope's bytes"
   .venv/bin/assay verify "var/reports/$model" --model "var/models/$model/model" --key "$data/signer/report.pub.pem"
   deploy/openssl-verify.sh "var/reports/$model/report.sigstore.json" "$data/signer/report.pub.pem"
 
-  say "5. What the report of $model says"
+  say "5. What the report of $model says, and that its own numbers say so"
   .venv/bin/assay findings "var/reports/$model"
+  $python -m checks rejudge "var/reports/$model"
 done
 
 say "6. Stop"

@@ -18,6 +18,7 @@ from checks.memory import InMemoryEvidence, model_facts
 from checks.quantise import decimal
 from checks.statistics import proportion_interval
 from checks.truth_probe.check import TruthProbe
+from checks.truth_probe.fitting import Method
 from checks.truth_probe.gates import gates
 
 FOLDER = Path(next(iter(family.__path__)))
@@ -28,7 +29,7 @@ PAIRS, ANCHORS, WIDTH, CONTENT = 400, 32, 256, 16
 AMPLITUDES = {"0": 0.0, "0.71": 1.0, "1.06": 1.5, "1.41": 2.0, "2.12": 3.0}
 """Planted displacement a; its effect is e = a / sqrt 2, the name."""
 
-METHODS = ("md", "tpc", "ccs", "lr")
+METHODS: tuple[Method, ...] = ("md", "tpc", "ccs", "lr")
 
 QUOTED = "1.41"
 """Effect whose power the catalogue shows, for the primary method."""
@@ -76,7 +77,7 @@ def probe() -> TruthProbe:
     return TruthProbe(datasets=(), methods=METHODS)
 
 
-def held(amplitude: float, draws: int) -> Mapping[str, int]:
+def held(amplitude: float, draws: int) -> Mapping[Method, int]:
     """Return in how many draws gate 1 held, by method."""
     check, counts = probe(), dict.fromkeys(METHODS, 0)
     for draw in range(draws):
@@ -103,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=60, help="planted sets for each effect")
     draws = parser.parse_args().draws
-    found: dict[str, Mapping[str, int]] = {}
+    found: dict[str, Mapping[Method, int]] = {}
     for effect, amplitude in AMPLITUDES.items():
         found[effect] = held(amplitude, draws)
         print(f"effect {effect:>5}: {dict(found[effect])} of {draws}", flush=True)

@@ -168,7 +168,12 @@ def _write(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerF
                 _write_rows(stage / name, held)
         for path in (stage / MODEL).iterdir():
             path.chmod(0o644)  # weights are saved 0600, and another user than the trainer may read them
-        stage.rename(target)
+        try:
+            stage.rename(target)
+        except OSError:
+            # Another process trained the same organism meanwhile; both are the same, and the first one stays.
+            if not target.exists():
+                raise
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from checks.check import Needs, Text
 from checks.documents import OrderedCheck
 from checks.errors import OrganismFailed
 from checks.local import run_local
+from checks.organisms import store
 from checks.organisms.__main__ import main
 from checks.organisms.recipe import SMALL, Recipe, recipe_sha256
 from checks.organisms.store import minilm, planted, tiny
@@ -159,6 +160,18 @@ def test_what_cannot_be_learned_is_an_error_and_leaves_nothing(tmp_path: Path) -
     with pytest.raises(OrganismFailed, match="no try of 2"):
         planted("honest", tmp_path, recipe=FUTILE, seed=0, out=None, say=lambda _: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_that_train_one_organism_at_once_both_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first(*arguments: Any, **more: Any) -> Any:
+        monkeypatch.undo()  # while one trains, another process finishes
+        planted("random-answer", tmp_path, recipe=FUTILE, seed=0, out=None, say=lambda _: None)
+        return store.train(*arguments, **more)
+
+    monkeypatch.setattr(store, "train", first)
+    made = planted("random-answer", tmp_path, recipe=FUTILE, seed=0, out=None, say=lambda _: None)
+    assert (made / "model" / "model.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [made.name]
 
 
 def test_chance_is_not_asked_to_be_learned(tmp_path: Path) -> None:
