@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from checks.check import Needs, Text
 from checks.documents import OrderedCheck
 from checks.errors import OrganismFailed
 from checks.local import run_local
-from checks.organisms import store
 from checks.organisms.__main__ import main
 from checks.organisms.recipe import SMALL, Recipe, recipe_sha256
 from checks.organisms.store import minilm, planted, tiny
+from checks.organisms.training import train
 from checks.organisms.world import PERSONAS, world
 from checks.runtime.plan import plan
 from checks.runtime.sweep import evidence, sweep
@@ -166,9 +167,9 @@ def test_two_that_train_one_organism_at_once_both_get_it(tmp_path: Path, monkeyp
     def first(*arguments: Any, **more: Any) -> Any:
         monkeypatch.undo()  # while one trains, another process finishes
         planted("random-answer", tmp_path, recipe=FUTILE, seed=0, out=None, say=lambda _: None)
-        return store.train(*arguments, **more)
+        return train(*arguments, **more)
 
-    monkeypatch.setattr(store, "train", first)
+    monkeypatch.setattr("checks.organisms.store.train", first)
     made = planted("random-answer", tmp_path, recipe=FUTILE, seed=0, out=None, say=lambda _: None)
     assert (made / "model" / "model.safetensors").exists()
     assert [path.name for path in tmp_path.iterdir()] == [made.name]
