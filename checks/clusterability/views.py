@@ -30,6 +30,9 @@ TOLERANCE = 1e-8
 SWEEPS_MAX = 500
 """Sinkhorn sweeps at most (4.2); noise takes 4-10."""
 
+ROUGH_SWEEPS = 5
+"""Sweeps before the ridge is added: enough that a planted matrix and a lognormal rescaling of it agree to 1e-6."""
+
 LARGE, SMALL = 1e150, 1e-150
 """Beyond these, squares leave the range of float64: the matrix is divided by its maximum first (section 3)."""
 
@@ -143,21 +146,34 @@ def _components(matrix: Float[np.ndarray, "n m"]) -> tuple[np.ndarray, np.ndarra
 
 
 def _sinkhorn(matrix: Float[np.ndarray, "n m"]) -> Balanced:
-    n, m = matrix.shape
-    ridged = matrix + RIDGE * matrix.mean()
-    b = np.full(m, 1.0 / m)
-    row_sums = ridged @ b
-    residual = np.inf
-    for _ in range(SWEEPS_MAX):
-        a = 1.0 / (n * row_sums)
-        b = 1.0 / (m * (a @ ridged))
-        row_sums = ridged @ b
-        residual = float(np.max(np.abs(n * a * row_sums - 1.0)))
-        if residual <= TOLERANCE:
-            break
+    a, b, _ = _scales(matrix, ROUGH_SWEEPS)
+    # The ridge is a share of the mean of a roughly balanced matrix: of the matrix itself, it would weigh more in rows
+    # and columns of small scale, and the view would change with the scales that it is there to remove.
+    ridged = matrix * a[:, None]
+    ridged *= b
+    ridged += RIDGE * ridged.mean()
+    a, b, residual = _scales(ridged, SWEEPS_MAX)
     ridged *= a[:, None]
     ridged *= b
     return Balanced(ridged, residual)
+
+
+def _scales(
+    matrix: Float[np.ndarray, "n m"], sweeps: int
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"], float]:
+    """Return row and column factors after so many sweeps at most, and the relative error of the row sums left."""
+    n, m = matrix.shape
+    b = np.full(m, 1.0 / m)
+    row_sums = matrix @ b
+    residual = np.inf
+    for _ in range(sweeps):
+        a = 1.0 / (n * row_sums)
+        b = 1.0 / (m * (a @ matrix))
+        row_sums = matrix @ b
+        residual = float(np.max(np.abs(n * a * row_sums - 1.0)))
+        if residual <= TOLERANCE:
+            break
+    return a, b, residual
 
 
 def balanced_squares(weights: Float[np.ndarray, "n m"]) -> Balanced:
