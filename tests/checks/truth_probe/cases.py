@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,7 @@ def _read(case: Case, texts: Sequence[Text]) -> _Read:
     )
 
 
+@lru_cache(maxsize=64)
 def _axes(case: Case, layer: int) -> np.ndarray:
     """Return orthonormal rows: truth, h, branch offset, one a prefix, then content."""
     shared = min(CONTENT, case.width - 3 - len(WORDS))

@@ -77,6 +77,7 @@ def test_without_roles_nothing_becomes_supported(dropped: tuple[str, ...], contr
     assert set(found) <= set(RULES)
 
 
+@pytest.mark.slow
 def test_rows_whose_persona_is_no_longer_told_never_support(controls: tuple[ControlResult, ...]) -> None:
     # The harder way to lose personas: every row stays, and nobody says who speaks.
     check = probe(replace(CASE, personas=False), **PARAMS)
