@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import networkx as nx
+import networkx as nx  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
@@ -61,7 +61,7 @@ def test_two_clusters_have_networkx_normalised_cut() -> None:
 def test_one_cluster_is_exact_in_every_view() -> None:
     weights = np.random.default_rng(6).standard_normal((16, 31))
     for view in ("raw", "balanced", "normal_scores", "unit_in_norm"):
-        got = scores(weights, np.zeros(16, dtype=int), np.zeros(31, dtype=int), view)  # type: ignore[arg-type]
+        got = scores(weights, np.zeros(16, dtype=int), np.zeros(31, dtype=int), view)
         assert (got.c, got.c_exp, got.q_b, got.c_max, got.ncut) == (1.0, 1.0, 0.0, 1.0, 0.0)
         assert got.c_adj is None
         assert got.size_entropy is None
