@@ -87,6 +87,15 @@ def test_p_is_never_zero() -> None:
     assert min(sequential_p(0, n) for n in (10, 199, 9999)) > 0
 
 
+def test_observed_and_replicates_are_measured_alike() -> None:
+    # Whichever of a pool is called the observed one, its rank is the same: each rank is held once. Moments of the
+    # others alone would give some ranks twice and the extreme ones too often.
+    for seed in range(20):
+        pool = np.random.default_rng([14, seed]).standard_normal((11, 3))
+        ranks = [masks._exceedances(pool[one], np.delete(pool, one, axis=0)) for one in range(11)]
+        assert sorted(ranks) == list(range(11))
+
+
 def test_the_sequential_p_is_valid_at_every_level() -> None:
     # Observed and replicates from one law: p <= a happens at most a share a of the time, stop, moments and all.
     rng = np.random.default_rng(4)
