@@ -167,7 +167,9 @@ def _untold(ruled: Mapping[str, Ruling], power: Mapping[str, float], missed: Seq
     detected = ruled["detected"]
     if "not_measured" in detected.why:
         return "not_measured"
-    if detected.gate != "holds" and not _could_tell(power):
+    # Power is asked for before absence is claimed; a direction that was seen to read something else claims none.
+    elsewhere = "fails" in (ruled["distractors"].gate, ruled["negation"].gate)
+    if detected.gate != "holds" and not elsewhere and not _could_tell(power):
         return "could_not_tell" if power else "power_not_measured"
     return None
 

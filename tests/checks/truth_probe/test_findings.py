@@ -169,6 +169,13 @@ def test_a_number_that_gate_1_lacks_is_not_read_as_nothing_found(name: str) -> N
     assert (found.word, found.labels["reason"]) == ("INCONCLUSIVE", "not_measured")
 
 
+def test_a_missing_power_does_not_hide_what_a_direction_was_seen_to_follow() -> None:
+    followed = read("frozen_auroc", 0.99, 0.01, **BY, h="topic")
+    metrics = spoilt(everything(UNSEEN), followed)
+    assert cell_of(judged(metrics, controls(power=("0",) * 5))).word == "FEATURE-NOT-TRUTH"
+    assert cell_of(judged(everything(UNSEEN), controls(power=("0",) * 5))).word == "INCONCLUSIVE"
+
+
 def test_no_plant_speaks_for_ccs() -> None:
     found = read("auroc", 0.52, 0.05, p=0.6, set="world", layer="0", method="ccs")
     metrics = spoilt([*everything(), *without(whole(method="ccs"), *shared())], found)
