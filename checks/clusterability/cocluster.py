@@ -138,18 +138,22 @@ def kmeans(points: Float[np.ndarray, "p d"], k: int, rng: np.random.Generator) -
     """
     centres = np.stack([_plus_plus(points, k, rng) for _ in range(STARTS)])
     lengths = np.square(points).sum(axis=1)
-    best_labels = np.zeros((STARTS, len(points)), dtype=np.int8)
+    best_labels = np.full((STARTS, len(points)), -1, dtype=np.int8)
     inertia = np.zeros(STARTS)
+    sums, counts = np.zeros_like(centres), np.zeros((STARTS, k))
     active = np.arange(STARTS)
-    for step in range(STEPS_MAX):
+    for _ in range(STEPS_MAX):
         labels, near = _nearest(points, centres[active])
         near += lengths
-        moved = np.any(labels != best_labels[active], axis=1) if step else np.ones(len(active), dtype=bool)
+        before = best_labels[active]
+        moved = np.any(labels != before, axis=1)
         best_labels[active], inertia[active] = labels, near.sum(axis=1)
-        active = active[moved]
-        if not len(active):
+        if not moved.any():
             break
-        centres[active] = _means(points, labels[moved], near[moved], k)
+        if not moved.all():
+            active, labels, before, near = active[moved], labels[moved], before[moved], near[moved]
+        sums[active], counts[active] = _sums(points, labels, before, sums[active], counts[active])
+        centres[active] = _means(points, sums[active], counts[active], near)
     first = int(np.argmax(inertia <= inertia.min() * (1.0 + TIE)))
     return np.asarray(best_labels[first], dtype=np.int64)
 
@@ -186,14 +190,33 @@ def _nearest(
     return labels, near
 
 
+def _sums(
+    points: Float[np.ndarray, "p d"],
+    labels: Int[np.ndarray, "s p"],
+    before: Int[np.ndarray, "s p"],
+    sums: Float[np.ndarray, "s k d"],
+    counts: Float[np.ndarray, "s k"],
+) -> tuple[Float[np.ndarray, "s k d"], Float[np.ndarray, "s k"]]:
+    """Return each cluster's sum of points and their number, from those before: few points move in most steps."""
+    starts, k, _ = sums.shape
+    start, point = np.nonzero(labels != before)
+    if len(point) >= len(points):
+        member = (labels[:, None, :] == np.arange(k, dtype=np.int8)[:, None]).reshape(starts * k, -1).astype(np.float64)
+        return (member @ points).reshape(sums.shape), member.sum(axis=1).reshape(counts.shape)
+    step = np.zeros((starts * k, len(point)))
+    step[start * k + before[start, point], np.arange(len(point))] = -1.0
+    step[start * k + labels[start, point], np.arange(len(point))] = 1.0
+    return sums + (step @ points[point]).reshape(sums.shape), counts + step.sum(axis=1).reshape(counts.shape)
+
+
 def _means(
-    points: Float[np.ndarray, "p d"], labels: Int[np.ndarray, "s p"], near: Float[np.ndarray, "s p"], k: int
+    points: Float[np.ndarray, "p d"],
+    sums: Float[np.ndarray, "s k d"],
+    counts: Float[np.ndarray, "s k"],
+    near: Float[np.ndarray, "s p"],
 ) -> Float[np.ndarray, "s k d"]:
-    starts, p = labels.shape
-    member = (labels[:, None, :] == np.arange(k, dtype=np.int8)[:, None]).reshape(starts * k, p).astype(np.float64)
-    counts = member.sum(axis=1).reshape(starts, k, 1)
-    means = (member @ points).reshape(starts, k, -1) / np.maximum(counts, 1.0)
-    for start, c in zip(*np.nonzero(counts[:, :, 0] == 0), strict=True):
+    means = sums / np.maximum(counts, 1.0)[:, :, None]
+    for start, c in zip(*np.nonzero(counts == 0), strict=True):
         # An empty cluster takes the point that is farthest from its own centre.
         means[start, c] = points[int(np.argmax(near[start]))]
     return np.asarray(means)

@@ -90,8 +90,23 @@ def test_kmeans_ends_where_no_point_has_a_nearer_centre() -> None:
 def test_an_empty_cluster_takes_the_farthest_point() -> None:
     points = np.array([[0.0], [0.1], [0.2], [9.0]])
     near = np.array([[0.0, 0.01, 0.04, 81.0]])
-    means = module._means(points, np.zeros((1, 4), dtype=np.int8), near, 2)
+    means = module._means(points, np.array([[[9.3], [0.0]]]), np.array([[4.0, 0.0]]), near)
     assert means[0, 1] == points[3]
+
+
+def test_sums_that_are_carried_on_are_the_sums() -> None:
+    rng = np.random.default_rng(8)
+    points = rng.standard_normal((50, 3))
+    first = rng.integers(0, 4, (2, 50)).astype(np.int8)
+    second = first.copy()
+    second[0, :7], second[1, 40:] = 3, 0
+    unset = np.full((2, 50), -1, dtype=np.int8)
+    sums, counts = module._sums(points, first, unset, np.zeros((2, 4, 3)), np.zeros((2, 4)))
+    sums, counts = module._sums(points, second, first, sums, counts)
+    for start in range(2):
+        for c in range(4):
+            assert sums[start, c] == pytest.approx(points[second[start] == c].sum(axis=0))
+            assert counts[start, c] == (second[start] == c).sum()
 
 
 def test_points_that_coincide_are_no_error() -> None:

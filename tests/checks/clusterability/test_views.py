@@ -44,7 +44,7 @@ def test_views_are_the_functions_of_their_names(weights: np.ndarray) -> None:
 def test_views_do_not_write_into_the_weights(weights: np.ndarray) -> None:
     before = weights.copy()
     for name in ("raw", "balanced", "normal_scores", "unit_in_norm"):
-        view(weights, name)  # type: ignore[arg-type]
+        view(weights, name)
     assert np.array_equal(weights, before)
 
 
