@@ -11,6 +11,7 @@ from assay.result import Measured, Metric, Skipped
 
 from checks.ask import as_name
 from checks.check import Evidence, Refusal
+from checks.truth_probe import displacement as md
 from checks.truth_probe import nulls
 from checks.truth_probe.areas import Sure
 from checks.truth_probe.beyond import Beyond, Outputs, Place, beyond, outputs
@@ -147,7 +148,8 @@ def _spoiled(check: TruthProbe, evidence: Evidence, mode: Mode, name: str, layer
         ]
     if mode == "repaired":
         direction = seen.fit(check.how(("md",)), draw, label).directions["md"]
-        share, error = nulls.repaired_share(seen.test.pairs, direction.vector, LEAN_DRAWS, draw(f"re-paired/{label}"))
+        share = md.share(seen.test.pairs, direction.vector)
+        error = nulls.share_error(seen.test.pairs, direction.vector, LEAN_DRAWS, draw(f"re-paired/{label}"))
         bounds = (max(0.0, share - STANDARD_ERRORS * error), min(1.0, share + STANDARD_ERRORS * error))
         return [
             number(

@@ -35,7 +35,7 @@ class Plan:
 
     set: str
     pairs: tuple[Pair, ...]
-    """Every pair that is swept, in file order."""
+    """Every pair that is swept, in the order of their ids: no number hangs on their order in the file."""
     clusters: tuple[str, ...]
     """Cluster of each pair, after joining duplicates."""
     splits: tuple[Split, ...]
@@ -97,7 +97,7 @@ def plans(
     left out; rows of `test_persona` are kept in test clusters alone.
 
     Args:
-        pairs: rows of any number of sets; their order decides nothing but the order of the plan's rows.
+        pairs: rows of any number of sets; their order decides nothing.
         max_items: items kept of each kind, by the hash of their name.
         anchors_k: labelled items that only orient, half of them true; not applied where anchors are declared.
         seed: the check's.
@@ -113,7 +113,7 @@ def plans(
     made: dict[str, Plan | Refusal] = {}
     for name in sorted({pair.set for pair in pairs}):
         try:
-            made[name] = _plan(name, [pair for pair in pairs if pair.set == name], order)
+            made[name] = _plan(name, sorted((one for one in pairs if one.set == name), key=lambda one: one.id), order)
         except Refusal as why:
             made[name] = why
     return made

@@ -138,15 +138,16 @@ def test_a_gate_that_passes_noise_is_noticed() -> None:
     assert words(told)["0"] == ("INCONCLUSIVE", "control_missed")
 
 
-def test_test_rows_that_were_never_centred_are_noticed() -> None:
-    case = replace(LEAKING, layers=(Layer(),), train=150, test=200)
+def test_pairs_that_were_left_together_miss_the_re_paired_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = replace(LEAKING, layers=(Layer(a=6.0),), train=150, test=200)
     check = probe(case, **LESS)
-    plain = evidence(check, case)
-    states = plain.activations("resid.0").copy()
-    first = 2 * (case.train + case.anchors)
-    main = slice(first, first + 2 * case.test)
-    states[main] += np.tile([[10.0], [-10.0]], (case.test, 1))
-    assert "re-paired" in missed(ask(check, plain.replacing(activations={"resid.0": states})))
+    whole = module._evidence
+
+    def together(*given: Any, **more: Any) -> Any:
+        return whole(*given, **{**more, "other": None})
+
+    monkeypatch.setattr(module, "_evidence", together)
+    assert "re-paired" in missed(ask(check, evidence(check, case)))
 
 
 def test_a_control_without_a_twin_fails_loudly() -> None:
