@@ -33,6 +33,11 @@ SWEEPS_MAX = 500
 ROUGH_SWEEPS = 5
 """Sweeps before the ridge is added: enough that a planted matrix and a lognormal rescaling of it agree to 1e-6."""
 
+DUST = 1e-14
+"""Relative difference up to which neighbouring values are ties. Balancing a matrix of rank one leaves one value but for
+rounding, and ranks would make full-grown noise of it; two entries of a continuous matrix of a million come as close in
+fewer than one of a hundred."""
+
 LARGE, SMALL = 1e150, 1e-150
 """Beyond these, squares leave the range of float64: the matrix is divided by its maximum first (section 3)."""
 
@@ -217,7 +222,7 @@ def rank_scores(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
 def _first_of_ties(ordered: Float[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
     changes = np.empty(len(ordered), dtype=bool)
     changes[:1] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
+    np.greater(ordered[1:], ordered[:-1] * (1.0 + DUST), out=changes[1:])
     return changes
 
 

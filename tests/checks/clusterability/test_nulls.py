@@ -48,8 +48,10 @@ def test_the_largest_replicate_counts_itself() -> None:
 
 
 def test_k_selection_is_in_the_p_value() -> None:
-    # The null's own replicates must reject at the level they promise. Testing the best k as if it had been fixed
-    # rejects too often; this is the flaw.
+    """Peers test the best k as if it had been fixed, which rejects too often.
+
+    The null's own replicates must reject at the level that they promise.
+    """
     table = null_table((96, 256), (2, 3, 4, 6, 8), COMMITTED_N)
     z = (table.q - table.mean) / table.sd
     fixed = np.sort(z, axis=0)

@@ -54,6 +54,14 @@ def test_rank_scores_do_not_depend_on_memory_order(weights: np.ndarray) -> None:
     assert rank_scores(weights[::2, ::3]) == pytest.approx(rank_scores(weights[::2, ::3].copy()))
 
 
+@pytest.mark.parametrize("shape", [(32, 64), (30, 77), (61, 53)])
+def test_a_matrix_of_rank_one_is_all_ties(shape: tuple[int, int]) -> None:
+    # Balanced, it is one value but for rounding: ranks of that dust would be noise of full strength.
+    rng = np.random.default_rng(5)
+    scores = rank_scores(np.outer(rng.lognormal(size=shape[0]), rng.lognormal(size=shape[1])))
+    assert np.ptp(scores) == 0.0
+
+
 def test_one_matrix_has_rows_of_unit_norm_in_filans_view(weights: np.ndarray) -> None:
     mass = view(weights, "unit_in_norm")
     by_hand = np.abs(weights) / np.linalg.norm(weights, axis=1)[:, None]
