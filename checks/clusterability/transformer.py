@@ -15,10 +15,15 @@ import numpy as np
 
 from checks.clusterability.canonical import Norm, carried
 from checks.clusterability.nulls import NullTable, sweep
-from checks.clusterability.views import normal_scores
+from checks.clusterability.views import balanced_squares, in_range, live, normal_scores
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
+
+INNER_MIN = 2
+"""Smallest inner size of the product null. Its Q falls as the size grows, but at 1 it is that of noise: magnitudes of
+one outer product balance to a constant, whose ranks are rounding errors (128x128, k = 4: .073 at 1, .368 at 2, .264 at
+4, .097 without bound)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,25 +102,34 @@ def d_eff(matrix: Float[np.ndarray, "n m"]) -> int | None:
     """Return the inner size at which a product of Gaussian factors has a matrix's participation ratio.
 
     1 / d = 1 / PR - 1/n - 1/m with PR = (sum sigma^2)^2 / sum sigma^4, rounded down to a power of sqrt 2: a smaller
-    inner size has the larger null, so the test errs towards finding nothing.
+    inner size has the larger null, so the test errs towards finding nothing. The ratio is that of the matrix with
+    balanced squares, as the test's own view is: one of the matrix itself would fall with every loud neuron (lognormal
+    scales on a product of inner size 32 read 1 to 8), and the null with it.
+
+    Args:
+        matrix: signed; dead rows and columns are left out.
 
     Returns:
-        the size, at least 1; None where the ratio is that of an unstructured matrix or above (then the null of
-        independent entries fits).
+        the size, at least `INNER_MIN`; None where the ratio is that of an unstructured matrix or above (then the null
+        of independent entries fits).
 
     Raises:
         ValueError: the matrix is all zero.
     """
-    n, m = matrix.shape
-    top = float(np.abs(matrix).max(initial=0.0))
-    if not top > 0:
+    values = in_range(matrix)
+    rows, columns = live(values)
+    kept = values[np.ix_(rows, columns)]
+    if not kept.size:
         raise ValueError("an all-zero matrix has no inner size")
-    scaled = matrix / top
-    gram = scaled @ scaled.T if n <= m else scaled.T @ scaled
+    signed = np.sign(kept) * np.sqrt(balanced_squares(kept).mass)
+    n, m = signed.shape
+    gram = signed @ signed.T if n <= m else signed.T @ signed
     inverse = float(np.square(gram).sum()) / float(np.trace(gram)) ** 2 - 1.0 / n - 1.0 / m
     if inverse <= 0:
         return None
-    return max(1, int(2.0 ** (floor(2.0 * log2(1.0 / inverse)) / 2.0)))
+    # A hair above the ratio, so that an exact power of two is not rounded below itself.
+    half_steps = floor(2.0 * log2(1.0 / inverse) + 1e-9)
+    return max(INNER_MIN, int(2.0 ** (half_steps / 2.0)))
 
 
 def product_null(
@@ -125,12 +139,17 @@ def product_null(
 
     Args:
         shape: rows and columns of the product.
-        inner: its inner size, from `d_eff`; what a cache must have in its key beside shape, ks and gated.
+        inner: its inner size, from `d_eff`; it belongs in a cache's key, beside shape, ks and `gated`.
         ks: candidates of k.
         n: replicates.
         rng: draws one seed a replicate.
         gated: replicates have two readers, as a gated MLP's `virtual_mlp` has.
+
+    Raises:
+        ValueError: the inner size is below `INNER_MIN`.
     """
+    if inner < INNER_MIN:
+        raise ValueError(f"an inner size of {inner} has no null; the least is {INNER_MIN}")
     seeds = [int(seed) for seed in rng.integers(2**63, size=n)]
     rows = [sweep(normal_scores(_product(shape, inner, seed, gated)).mass, ks, seed) for seed in seeds]
     return NullTable((min(shape), max(shape)), tuple(ks), np.stack(rows), committed=False)

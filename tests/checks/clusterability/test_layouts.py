@@ -208,3 +208,11 @@ def test_shared_keys_stand_side_by_side() -> None:
     assert np.array_equal(heads.value[2], heads.value[3])
     assert not np.array_equal(heads.key[1], heads.key[2])
     assert not np.array_equal(heads.query[0], heads.query[1])
+
+
+def test_norms_in_the_stream_are_passed_in_their_order() -> None:
+    # What BERT's attention writes meets the norm after attention first, then the norm after the MLP.
+    ran = Ran("bert")
+    gains = attention_names(ran.facts).cut(1, ran.weights).gains
+    assert np.array_equal(gains[0], ran.state["bert.encoder.layer.1.attention.output.LayerNorm.weight"])
+    assert np.array_equal(gains[1], ran.state["bert.encoder.layer.1.output.LayerNorm.weight"])
