@@ -53,8 +53,9 @@ class Rows:
 
     def by_task(self, values: Float[np.ndarray, "ablation row"]) -> Float[np.ndarray, "ablation task"]:
         """Return the mean over each task's rows."""
-        member = self.task[:, None] == np.arange(self.tasks)
-        return np.asarray(values @ (member / member.sum(axis=0)))
+        member = (self.task[:, None] == np.arange(self.tasks)).astype(float)
+        # Divided last: counts of right answers add up exactly, so equal accuracies are equal.
+        return np.asarray(values @ member / member.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,14 @@ class Units:
     size: Float[np.ndarray, " unit"]
     """Activation sd times outgoing norm: how much a unit can matter; random sets are matched by it."""
 
-    def strata(self) -> Int[np.ndarray, " unit"]:
-        """Return for each unit a number for its layer and its quartile of size there."""
-        found = np.empty(len(self.layer), dtype=np.int64)
-        for layer in np.unique(self.layer):
-            here = self.layer == layer
+    def strata(self, alive: Bool[np.ndarray, " unit"]) -> Int[np.ndarray, " unit"]:
+        """Return for each unit a number for its layer and its quartile of size there; -1 for units that are dead.
+
+        Dead units are in no cluster. In random sets they would make these seem harmless.
+        """
+        found = np.full(len(self.layer), -1)
+        for layer in np.unique(self.layer[alive]):
+            here = alive & (self.layer == layer)
             edges = np.quantile(self.size[here], QUARTILES)
             found[here] = layer * (len(QUARTILES) + 1) + np.searchsorted(edges, self.size[here], side="left")
         return found
@@ -170,9 +174,10 @@ def drops_of(
     return np.concatenate(found) if found else np.zeros((0, rows.tasks))
 
 
-def random_sets(cluster: Ablation, units: Units, n: int, rng: np.random.Generator) -> tuple[Ablation, ...]:
-    """Return n random sets with as many units as a cluster has, in every layer and in every quartile of size there."""
-    strata = units.strata()
+def random_sets(
+    cluster: Ablation, strata: Int[np.ndarray, " unit"], n: int, rng: np.random.Generator
+) -> tuple[Ablation, ...]:
+    """Return n random sets with as many units of each stratum as a cluster has: of each layer and quartile of size."""
     wanted = [(np.flatnonzero(strata == s), int((strata[cluster] == s).sum())) for s in np.unique(strata[cluster])]
     return tuple(
         np.sort(np.concatenate([rng.choice(pool, count, replace=False) for pool, count in wanted]))

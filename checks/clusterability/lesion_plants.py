@@ -69,18 +69,36 @@ class ReluNet:
             means: what an ablated unit is held at.
         """
         ablate = [np.zeros(0, dtype=np.int64)] if ablate is None else ablate
-        state, start = inputs[None], 0
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            state = np.maximum(state @ weight.T + bias, 0.0)
-            held = np.zeros((len(ablate), len(weight)), dtype=bool)
-            for index, units in enumerate(ablate):
-                here = np.asarray(units, dtype=np.int64) - start
-                held[index, here[(here >= 0) & (here < len(weight))]] = True
-            if means is not None and held.any():
-                state = np.where(held[:, None], means[start : start + len(weight)], state)
-            start += len(weight)
-        found = state @ self.weights[-1].T + self.biases[-1]
-        return np.broadcast_to(found, (len(ablate), *found.shape[1:]))
+        # What comes before the first ablated layer is the same for all.
+        entry = np.maximum(inputs @ self.weights[0].T + self.biases[0], 0.0) if len(self.weights) > 1 else inputs
+        found = np.empty((len(ablate), len(inputs), len(self.weights[-1])))
+        # One at a time: arrays of a few hundred kilobytes stay in the cache, all at once would not.
+        for out, units in zip(found, ablate, strict=True):
+            self._finish(entry.copy(), np.asarray(units, dtype=np.int64), means, out)
+        return found
+
+    def _finish(
+        self,
+        state: Float[np.ndarray, "row first"],
+        units: Int[np.ndarray, " ablated"],
+        means: Float[np.ndarray, " unit"] | None,
+        out: Float[np.ndarray, "row out"],
+    ) -> None:
+        """Hold units at their means and run on from the first hidden layer; `state` is overwritten."""
+        start = 0
+        for layer in range(1, len(self.weights)):
+            here = units[(units >= start) & (units < start + state.shape[1])]
+            if means is not None:
+                state[:, here - start] = means[here]
+            start += state.shape[1]
+            following = out if layer == len(self.weights) - 1 else np.empty((len(state), len(self.weights[layer])))
+            np.matmul(state, self.weights[layer].T, out=following)
+            following += self.biases[layer]
+            if layer < len(self.weights) - 1:
+                np.maximum(following, 0.0, out=following)
+            state = following
+        if len(self.weights) == 1:
+            out[:] = state @ self.weights[0].T + self.biases[0]
 
 
 @dataclass(frozen=True)

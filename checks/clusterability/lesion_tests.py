@@ -88,13 +88,14 @@ def lesion_tests(
         rng: draws the sets.
     """
     usable = ~np.array(lesions.at_chance)
+    strata = units.strata(labels >= 0)
     counted = []
     for cluster, members in enumerate(clusters_of(labels)):
         drop = lesions.drop.value[cluster][usable]
-        reason = _untested(members, units) or ("" if usable.any() else "baseline_at_chance")
+        reason = _untested(members, labels, units) or ("" if usable.any() else "baseline_at_chance")
         null = np.zeros((0, int(usable.sum())))
         if not reason:
-            null = drops_of(scored, lesions.baseline, random_sets(members, units, n, rng), rows)[:, usable]
+            null = drops_of(scored, lesions.baseline, random_sets(members, strata, n, rng), rows)[:, usable]
         counted.append(_count(reason, drop, null, np.flatnonzero(usable)))
     return _corrected(counted, labels)
 
@@ -115,11 +116,11 @@ def effect_size(drops: Float[np.ndarray, " task"]) -> float:
     return 1.0 - float(others.mean() / drops[best]) if drops[best] > SLACK and len(others) else float("nan")
 
 
-def _untested(members: Int[np.ndarray, " of_cluster"], units: Units) -> str:
+def _untested(members: Int[np.ndarray, " of_cluster"], labels: Int[np.ndarray, " unit"], units: Units) -> str:
     if not len(members):
         return "no_units"
     for layer in np.unique(units.layer[members]):
-        if (units.layer[members] == layer).sum() > SPANNING * (units.layer == layer).sum():
+        if (units.layer[members] == layer).sum() > SPANNING * (units.layer[labels >= 0] == layer).sum():
             return "layer_spanning_cluster"
     return ""
 

@@ -73,16 +73,17 @@ def digits(seed: int) -> Split:
 
 def paired(split: Split, seed: int) -> Split:
     """Return examples of two independent digits side by side, with a head for each."""
-    rng = np.random.default_rng(seed)
+    train = pair(split.train, PAIRINGS, np.random.default_rng([seed, 1]))
+    return Split(train, pair(split.test, 1, np.random.default_rng(seed)))
 
-    def pair(one: Examples, times: int) -> Examples:
-        count = len(one.inputs)
-        first = np.tile(np.arange(count), times)
-        other = np.concatenate([rng.permutation(count) for _ in range(times)])
-        both = np.concatenate([one.inputs[first], one.inputs[other]], axis=1)
-        return Examples(both, np.concatenate([one.labels[first], one.labels[other]], axis=1))
 
-    return Split(pair(split.train, PAIRINGS), pair(split.test, 1))
+def pair(single: Examples, times: int, rng: np.random.Generator) -> Examples:
+    """Return every example beside another one, drawn afresh each time."""
+    count = len(single.inputs)
+    first = np.tile(np.arange(count), times)
+    other = np.concatenate([rng.permutation(count) for _ in range(times)])
+    both = np.concatenate([single.inputs[first], single.inputs[other]], axis=1)
+    return Examples(both, np.concatenate([single.labels[first], single.labels[other]], axis=1))
 
 
 def fit(
