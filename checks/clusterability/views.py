@@ -56,8 +56,8 @@ def view(weights: Float[np.ndarray, "n m"], name: View) -> Float[np.ndarray, "n 
     """Return a view of a matrix as masses that add up to 1 (specification 4.2).
 
     Args:
-        weights: at least one entry is not zero; rows are outputs. Only views that scale single rows and columns need
-            them free of dead ones: `balanced` and `normal_scores` (`live` tells which those are).
+        weights: rows are outputs; at least one entry is not zero. `balanced` and `normal_scores` need a weight in every
+            row and column (`live` tells which have one).
         name: the view. `balanced` and `normal_scores` are unchanged by any positive rescaling of rows and columns;
             `unit_in_norm` by one of the rows; `raw` by one common factor.
 
