@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 INNER_MIN = 2
-"""Smallest inner size of the product null. Its Q falls as the size grows, but at 1 it is that of noise: magnitudes of
-one outer product balance to a constant, whose ranks are rounding errors (128x128, k = 4: .073 at 1, .368 at 2, .264 at
-4, .097 without bound)."""
+"""Smallest inner size of the product null. Its Q falls as the size grows, but at 1 there is none: magnitudes of one
+outer product balance to a constant, all ranks tie and Q is 0, so that everything would pass (128x128, k = 4: 0 at 1,
+.371 at 2, .262 at 4, .098 without bound)."""
 
 
 @dataclass(frozen=True, kw_only=True)
