@@ -3,7 +3,7 @@
 Run: `OPENBLAS_NUM_THREADS=1 python -m benchmarks.clusterability_calibration --draws 400`. Prints the table of laws of
 noise and writes it to `clusterability_calibration.json`; writes, beside the check, `measured.json` (what the
 catalogue shows) and `power.json` (what findings quote, by shape). On one core of an idle machine 200 draws a law take
-about ten minutes, two thirds of it the mask route; `--plants 0` keeps the power that was measured before.
+about ten minutes, most of it the mask route; `--plants 0` keeps the power that was measured before.
 """
 
 from __future__ import annotations
