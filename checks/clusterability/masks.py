@@ -97,8 +97,7 @@ def mask_structure(
     while len(rows) < least_n and exceedances < STOP_AT:
         rows.append(_search(traded(hub, TRADES * min(seen.shape), rng), ks, seed)[1])
         exceedances = _exceedances(q, np.stack(rows))
-    shape = (min(seen.shape), max(seen.shape))
-    null = MaskNull(shape, tuple(ks), np.stack(rows), committed=False)
+    null = MaskNull((min(seen.shape), max(seen.shape)), tuple(ks), np.stack(rows), committed=False)
     excess = q - null.mean
     best = int(np.argmax(excess))
     return MaskStructure(
