@@ -14,6 +14,7 @@ from checks.clusterability.network import (
     views_of,
 )
 from checks.clusterability.network_tests import (
+    NetworkNull,
     network_ks,
     network_null,
     network_stability,
@@ -154,6 +155,13 @@ def test_k_is_chosen_by_excess_and_its_search_is_in_the_p_value() -> None:
     assert planted.exceedances == 0
     assert len(planted.q) == 3
     assert planted.at(3) is planted.partition
+    z = (np.array(planted.q) - null.q.mean(axis=0)) / null.q.std(axis=0, ddof=1)
+    assert planted.statistic == pytest.approx(z.max()) != z[0]
+    # The largest Q is not the largest excess where the null's own Q at that k is larger still.
+    high = NetworkNull(ks, null.q + np.array([0.0, 0.5, 0.0]))
+    other = network_test(chain(3, 0.4, np.random.default_rng(9))[0], high, seed=0)
+    assert int(np.argmax(other.q)) == 1
+    assert other.k != 3
     # Testing the best k as if it were fixed would be p = (1 + smallest count) / 100.
     plain = [network_test(noise(np.random.default_rng([10, i])), null, seed=0) for i in range(30)]
     best_k = [min((1 + int((null.q[:, j] >= test.q[j]).sum())) / 60 for j in range(3)) for test in plain]
@@ -179,6 +187,7 @@ def test_sparse_layers_are_tested_against_masks_of_their_own_degrees() -> None:
         assert np.array_equal((weights != 0).sum(axis=0), (other != 0).sum(axis=0))
         assert np.array_equal((weights != 0).sum(axis=1), (other != 0).sum(axis=1))
         assert np.array_equal(np.sort(weights.ravel()), np.sort(other.ravel()))
+        assert not np.array_equal(np.sort(weights, axis=1), np.sort(other, axis=1))
     null = null_of(surrogates(layers), (2, 3), 39, rng)
     assert network_test(layers, null, seed=0).p > 0.05
     kept = [truth[:, None] == other for other, truth in pairwise(chain(2, 0.0, np.random.default_rng(12))[1])]
