@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 ZERO_SHARE_DENSE = 0.2
 """Default of the parameter `zero_share_dense`: with more exact zeros a layer's balanced squares are its view."""
 
-SIDE_EXACT = 2048
-"""Nodes of the smaller parity up to which the Gram matrix is solved whole; Lanczos above. Data and null are of one
-shape, so they always take the same road."""
+SIDE_EXACT = 512
+"""Nodes of the smaller parity up to which the Gram matrix is solved whole; Lanczos above, to machine precision, at a
+fifth to a fifteenth of the time (784-512-512-10, and 1024 throughout). It gave the same partitions in 36 of 36 plants,
+12 of them exact blocks, whose vectors are degenerate. Data and null are of one shape, so they take the same road."""
 
 
 @dataclass(frozen=True)

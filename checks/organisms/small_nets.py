@@ -1,6 +1,7 @@
 """The table of small nets whose clusters and lesions are known, and the digits to lesion them on.
 
 Nets and digits are committed beside this file, since training does not repeat to the last bit on another processor.
+The digits are part of "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998, UCI; CC BY 4.0).
 Regenerate: `python -m checks.organisms.small_nets`. Specification: clusterability, section 8, organisms D and E.
 """
 

@@ -77,6 +77,9 @@ def test_lanczos_finds_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None
     views = views_of(chain(3, 0.5, np.random.default_rng(2))[0])
     exact = embed_nodes(views, 4)
     monkeypatch.setattr(network, "SIDE_EXACT", 0)
+    # Blocks without any weight between them have one eigenvalue k - 1 times over.
+    blocks, truth = chain(4, 0.0, np.random.default_rng(3))
+    assert adjusted_rand(network_partition(blocks, 4, seed=0).joined, np.concatenate(truth)) == 1.0
     for a, b in zip(exact, embed_nodes(views, 4), strict=True):
         assert a == pytest.approx(b, abs=1e-7)
 
