@@ -6,7 +6,7 @@ Left out until they are whole: sae_features, contamination.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TIME_LIMIT_S = 3600
 """Wall time of one check, as the sandbox's `check` cell has it."""
+
+EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {}
+"""Rows of each role that some check requires, to ask that check what it needs; none requires one today."""
 
 RATE = ("estimate", "low", "high", "n", "at")
 """Fields of a measured rate: estimate and 95 % bounds as decimal strings, trials, and what it was measured at."""
@@ -120,7 +123,7 @@ def _entry(check: type[Check]) -> dict[str, Any]:
 
 
 def _access(check: type[Check]) -> list[str]:
-    """Return the access levels that the check's needs amount to, on a small model and with no data of an audit's own.
+    """Return the access levels that the check's needs amount to, on a small model and with no data but what it requires.
 
     They are never typed by hand: the check is asked what it needs.
 
@@ -129,10 +132,11 @@ def _access(check: type[Check]) -> list[str]:
     """
     names = {kind: tuple(f"{kind}.{layer}" for layer in range(4)) for kind in ("mlp_in", "mlp_out")}
     shapes = dict.fromkeys(names["mlp_in"], (256, 64)) | dict.fromkeys(names["mlp_out"], (64, 256))
+    rows = {role.name: EXAMPLES[role.name] for role in check.data_roles if role.name in EXAMPLES}
     try:
-        needs = check().needs(model_facts(**names, tensors=shapes, context=512), {})
+        needs = check().needs(model_facts(**names, tensors=shapes, context=512), rows)
     except Refusal as refusal:
-        raise CatalogueInvalid(f"{check.name} cannot be asked without data: {refusal}") from refusal
+        raise CatalogueInvalid(f"{check.name} refuses the example of its data roles: {refusal}") from refusal
     return list(needs.access())
 
 

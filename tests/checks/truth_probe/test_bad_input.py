@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from checks.ask import ask
 from checks.check import Refusal
-from checks.memory import model_facts
+from checks.memory import InMemoryEvidence, model_facts
 from checks.truth_probe.check import TruthProbe
 from tests.checks.truth_probe.cases import BARE, LEAN, Layer, case_rows, evidence, planted_evidence, probe
 
@@ -25,10 +25,16 @@ THREE = replace(BARE, layers=(Layer(), Layer(), Layer()), train=110, test=120, w
 THREE_CHECK = probe(THREE, methods=("md", "lr"))
 
 
+def row_of(held: InMemoryEvidence, text: str) -> int:
+    """Return where the states of a text stand."""
+    texts = THREE_CHECK.needs(held.facts, {role: held.data(role) for role in held.roles()}).texts
+    return [one.id for one in texts].index(text)
+
+
 def test_a_broken_layer_is_skipped_by_name_and_the_others_go_on() -> None:
     held = evidence(THREE_CHECK, THREE)
     broken = held.activations("resid.1").copy()
-    broken[[40, 90]] = np.nan  # texts of pairs 20 and 45
+    broken[[row_of(held, "planted/p20/pos"), row_of(held, "planted/p45/neg")]] = np.nan
     still = np.repeat(held.activations("resid.2")[::2], 2, axis=0)
     told = ask(THREE_CHECK, held.replacing(activations={"resid.1": broken, "resid.2": still}))
     assert told.measured is not None
@@ -53,7 +59,7 @@ def test_lost_texts_leave_their_item_out_by_name() -> None:
     held = evidence(THREE_CHECK, THREE)
     states = {f"resid.{layer}": held.activations(f"resid.{layer}").copy() for layer in range(3)}
     for broken in states.values():
-        broken[7] = np.nan  # the - text of pair 3
+        broken[row_of(held, "planted/p3/neg")] = np.nan
     lost = {"planted/p3/neg": "text_too_long"}
     told = THREE_CHECK.measure(held.replacing(activations=states, lost=lost))
     assert ("set:planted:item:i3:text_too_long", "text_lost") in {(one.item, one.reason) for one in told.skipped}
