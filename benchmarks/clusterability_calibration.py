@@ -89,6 +89,7 @@ def of_mask(weights: np.ndarray, seed: int) -> Numbers:
         smallest_share=float(np.bincount(labels, minlength=found.k).min() / len(labels)),
         stability=float(np.median(mask_stability(mask, found.partition, found.k, rng))) if passes else None,
         confirm_excess_q=found.excess_q if passes else None,
+        masked=False,
         null_n=found.n,
         power=None,
     )

@@ -1,7 +1,7 @@
 """Power and false positives of `truth_probe`'s first gate, on the synthetic plant of its specification (section 10).
 
-Run: `OPENBLAS_NUM_THREADS=1 python -m benchmarks.truth_probe.power`. Writes every rate to `power.json` beside this script
-and the two that the catalogue shows to `measured.json` beside the check. About ten minutes on one core.
+Run: `OPENBLAS_NUM_THREADS=1 python -m benchmarks.truth_probe.power`. Writes every rate to `power.json` beside this
+script and the two that the catalogue shows to `measured.json` beside the check. Some ten minutes on one core.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from checks.check import Evidence, Expected
 from checks.clusterability.cocluster import Partition
 from checks.clusterability.findings import matrices_of, word_of
 from checks.clusterability.matrices import Plant, PlantedFacts, Usable, examine, owed
+from checks.clusterability.noise import SHAPE, laplace_lognormal
 from checks.memory import InMemoryEvidence
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ NOISE_DRAWS = 10
 
 FLAGGED_MAX = 2
 """Noise matrices of ten that may be called clustered (section 8)."""
+
+HEAVY_MAX = 1
+"""Matrices of ten of heavy noise that may be (section 8)."""
 
 ARI_MIN, C_TOLERANCE = 0.9, 0.04
 """Bands of the plant (section 8)."""
@@ -109,15 +113,42 @@ class IidNoise:
         ]
 
 
+@dataclass(frozen=True)
+class HeavyNoise:
+    """Laplace noise times lognormal scales of rows and columns: tails and degrees alone must not be called clusters."""
+
+    name: ClassVar[str] = "heavy-noise"
+    kind: ClassVar[Literal["negative"]] = "negative"
+
+    def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
+        """Return evidence of a model whose matrices are ten of that noise, at the shape that has a committed null."""
+        rng = seen.rng("heavy-noise")
+        n, m = SHAPE
+        weights = {f"heavy.{n}x{m}.{draw}": laplace_lognormal(rng, SHAPE) for draw in range(NOISE_DRAWS)}
+        return _evidence(seen, check.name, weights, {})
+
+    def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
+        """Return the band of the count of matrices that the whole rule flags."""
+        tested = matrices_of(measured)
+        flagged = sum(word_of(numbers, check.limits())[0] == "detected" for numbers in tested)
+        if not tested:
+            return ()
+        shape = f"{SHAPE[0]}x{SHAPE[1]}"
+        return (Expected(metric="flagged", value=float(flagged), low=0.0, high=HEAVY_MAX, labels={"shape": shape}),)
+
+
 def audited_shapes(check: Clusterability, seen: Evidence) -> tuple[tuple[int, int], ...]:
-    """Return the sorted shapes of the matrices that can be tested, most frequent first, at most three."""
+    """Return the sorted shapes of the matrices that can be tested, most frequent first, at most three.
+
+    Where products or graphs alone are tested it is the shape at which the method was calibrated: one pipeline serves all.
+    """
     counts: dict[tuple[int, int], int] = {}
-    for name in owed(check.layers, seen.facts):
+    for name in owed(check.layers, seen.facts, check.families):
         found = examine(name, seen.weights(name), float(check.zero_share_dense))
         if isinstance(found, Usable):
             shape = (min(found.values.shape), max(found.values.shape))
             counts[shape] = counts.get(shape, 0) + 1
-    return tuple(sorted(counts, key=lambda shape: (-counts[shape], shape))[:SHAPES_MAX])
+    return tuple(sorted(counts, key=lambda shape: (-counts[shape], shape))[:SHAPES_MAX]) or (SHAPE,)
 
 
 def plant_recipe(shape: tuple[int, int], candidates: Sequence[int]) -> tuple[int, float]:

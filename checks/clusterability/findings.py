@@ -14,6 +14,10 @@ CLOSING = "Structure is not function; a high C can be trained in and no claim re
 """Fixed closing line (section 7)."""
 
 
+FREE_OF_BASIS = ("virtual_mlp", "head_graph")
+"""What does not depend on the axes of the residual stream (section 5)."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The thresholds of the rule: the check's parameters as numbers."""
@@ -39,6 +43,8 @@ class Numbers:
     """Measured only where p and excess pass, like the next."""
     confirm_excess_q: float | None
     null_n: int
+    masked: bool
+    """Whether the pattern of zeros alone was tested."""
     power: tuple[float, float, float] | None
     """Share of planted matrices found at this shape, with its interval."""
 
@@ -73,6 +79,7 @@ def _numbers(measured: Measured, matrix: str) -> Numbers:
         stability=value("stability"),
         confirm_excess_q=value("confirm_excess_q"),
         null_n=p_holm.n,
+        masked=bool(value("masked")),
         power=(float(power.value), float(bounds.low), float(bounds.high)) if power and bounds else None,
     )
 
@@ -126,10 +133,16 @@ def _of_matrix(numbers: Numbers, word: str, reason: str) -> Finding:
         code="structure",
         word=word,
         severity="note",
-        claim=f"{said}; {numbers_said}. Basis: residual. Structure is not function.",
+        claim=" ".join((f"{said}; {numbers_said}.", *_basis(numbers), "Structure is not function.")),
         labels={"matrix": numbers.matrix, "reason": reason},
         rests_on=tuple(MetricRef(name=name, labels={"matrix": numbers.matrix}) for name in names),
     )
+
+
+def _basis(numbers: Numbers) -> tuple[str, ...]:
+    """Return what a reader must know of the axes: those of the residual stream are no natural ones."""
+    basis = () if numbers.matrix.startswith(FREE_OF_BASIS) else ("Basis: residual.",)
+    return (*basis, "Pattern of zeros alone, magnitudes left out.") if numbers.masked else basis
 
 
 def _power(numbers: Numbers) -> str:

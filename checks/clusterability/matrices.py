@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ class Usable:
     """Rows and columns without any weight, left out."""
     zero_share: float
     """Share of exact zeros among what is left."""
+    masked: bool = False
+    """So many zeros that their pattern alone is tested: magnitudes are left out (4.5)."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,21 @@ class Unusable:
     reason: str
 
 
-def owed(layers: Layers, facts: ModelFacts) -> tuple[str, ...]:
+def owed(layers: Layers, facts: ModelFacts, sides: Sequence[str] = ("mlp_in", "mlp_out")) -> tuple[str, ...]:
     """Return the names of the matrices to test: each chosen block's first MLP matrix, then its last.
+
+    Args:
+        layers: blocks.
+        facts: the model.
+        sides: which of the two; a control's own model has the first.
 
     Raises:
         Refusal: `layer_out_of_range`.
     """
     chosen = range(len(facts.mlp_in)) if isinstance(facts, PlantedFacts) else chosen_layers(layers, facts.layers)
-    sides = (facts.mlp_in, facts.mlp_out)
-    return tuple(side[layer] for layer in chosen for side in sides if layer < len(side))
+    asked = ("mlp_in",) if isinstance(facts, PlantedFacts) else sides
+    held = [{"mlp_in": facts.mlp_in, "mlp_out": facts.mlp_out}[side] for side in ("mlp_in", "mlp_out") if side in asked]
+    return tuple(side[layer] for layer in chosen for side in held if layer < len(side))
 
 
 def examine(name: str, weights: Float[np.ndarray, "n m"], zero_share_dense: float) -> Usable | Unusable:
@@ -83,8 +91,7 @@ def examine(name: str, weights: Float[np.ndarray, "n m"], zero_share_dense: floa
     shape = (values.shape[0], values.shape[1])
     if min(shape) < SIDE_MIN:
         return Unusable(name, "too_small")
-    if zero_share > zero_share_dense:
-        return Unusable(name, "too_many_zeros")
-    if values.size > ENTRIES_MAX and not has_committed(shape):
+    masked = zero_share > zero_share_dense
+    if values.size > ENTRIES_MAX and (masked or not has_committed(shape)):
         return Unusable(name, "too_large")
-    return Usable(values, dead, zero_share)
+    return Usable(values, dead, zero_share, masked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from assay.result import Metric, Multiplicity, NullDistribution
@@ -11,6 +11,8 @@ from scipy.stats import beta
 
 from checks.check import MetricSpec
 from checks.clusterability import views
+from checks.clusterability.families import HEAD_GRAPH, GraphFound
+from checks.clusterability.masks import MaskStructure
 from checks.clusterability.matrices import Plant, Usable
 from checks.clusterability.nulls import committed_power
 from checks.clusterability.scores import Scores, adjusted_rand, scores_of
@@ -64,6 +66,8 @@ METRICS: tuple[MetricSpec, ...] = (
     ),
     _spec("balance_residual", "1", "tolerance", f"Largest relative marginal error left by balancing. {NO_INTERVAL}"),
     _spec("zero_share", "fraction", "exact", "Share of exact zeros."),
+    _spec("masked", "count", "exact", "1 where the pattern of zeros alone was tested and magnitudes were left out."),
+    _spec("inner_size", "count", "tolerance", f"Inner size of the product null of a virtual_mlp. {NO_INTERVAL}"),
     _spec("dead_nodes", "count", "exact", "Rows and columns without any weight, left out."),
     _spec(
         "power",
@@ -100,6 +104,20 @@ class Tested:
     """None also where the spiked null has no spikes; then the primary null confirms."""
     plant: Plant | None
     """What a control planted here."""
+    inner: int | None = None
+    """Inner size of the product null, of a `virtual_mlp`."""
+
+    @property
+    def null_kind(self) -> str:
+        """Return what the null drew."""
+        if self.matrix.masked:
+            return "curveball-same-degrees"
+        return "gaussian-shape-keyed" if self.inner is None else "gaussian-product"
+
+    @property
+    def planned(self) -> int:
+        """Return the replicates that p could have rested on: drawing stops early where nothing is to be found."""
+        return self.found.planned if isinstance(self.found, MaskStructure) else self.found.null.n
 
 
 def metrics(one: Tested) -> tuple[Metric, ...]:
@@ -111,7 +129,7 @@ def _test(one: Tested) -> tuple[Metric, ...]:
     found, at = one.found, {"matrix": one.name}
     n, floor = found.null.n, 1.0 / (found.null.n + 1)
     best = found.null.ks.index(found.k)
-    null = null_distribution("gaussian-shape-keyed", [float(q) for q in found.null.q[:, best] - found.null.mean[best]])
+    null = null_distribution(one.null_kind, [float(q) for q in found.null.q[:, best] - found.null.mean[best]])
     family = Multiplicity(family="matrices", m=one.together, corrected="holm")
     nodes = sum(one.matrix.values.shape)
     return (
@@ -138,7 +156,9 @@ def _test(one: Tested) -> tuple[Metric, ...]:
             interval=clopper_pearson(found.exceedances, n),
             method="clopper-pearson",
         ),
-        metric("p_holm", one.p_holm, n=n, unit="1", determinism="statistical", labels=at, multiplicity=family),
+        metric(
+            "p_holm", one.p_holm, n=one.planned, unit="1", determinism="statistical", labels=at, multiplicity=family
+        ),
     )
 
 
@@ -171,7 +191,7 @@ def _second_look(one: Tested) -> tuple[Metric, ...]:
 
 def _primary(one: Tested) -> NullDistribution:
     best = one.found.null.ks.index(one.found.k)
-    return null_distribution("gaussian-shape-keyed", [float(q) for q in one.found.null.q[:, best]])
+    return null_distribution(one.null_kind, [float(q) for q in one.found.null.q[:, best]])
 
 
 def _scores(one: Tested) -> tuple[Metric, ...]:
@@ -210,11 +230,20 @@ def _description(one: Tested) -> tuple[Metric, ...]:
         for name, (value, unit) in close.items()
     ]
     told.append(metric("zero_share", one.matrix.zero_share, n=nodes, unit="fraction", determinism="exact", labels=at))
+    masked = float(one.matrix.masked)
+    told.append(metric("masked", masked, n=nodes, unit="count", determinism="exact", labels=at))
+    if one.inner is not None:
+        inner = float(one.inner)
+        told.append(
+            metric("inner_size", inner, n=nodes, unit="count", determinism="tolerance", labels=at, tolerance=TOLERANCE)
+        )
     told.append(metric("dead_nodes", float(one.matrix.dead), n=nodes, unit="count", determinism="exact", labels=at))
     return (*told, *_power(one))
 
 
 def _power(one: Tested) -> tuple[Metric, ...]:
+    if one.matrix.masked or one.inner is not None:
+        return ()  # planted matrices of the dense route say nothing of these
     measured = committed_power((one.matrix.values.shape[0], one.matrix.values.shape[1]))
     if measured is None:
         return ()
@@ -243,6 +272,45 @@ def _plant(one: Tested) -> tuple[Metric, ...]:
     return (
         metric("planted_ari", ari, n=nodes, unit="1", determinism="tolerance", labels=at, tolerance=TOLERANCE),
         metric("planted_c", c, n=nodes, unit="fraction", determinism="tolerance", labels=at, tolerance=TOLERANCE),
+    )
+
+
+def graph_metrics(one: GraphFound, p_holm: float, together: int) -> tuple[Metric, ...]:
+    """Return the metrics of the graph of heads, under the names that a matrix has."""
+    at, found = {"matrix": HEAD_GRAPH}, one.found
+    best = found.null.ks.index(found.k)
+    null = null_distribution("shuffled-in-blocks", [float(q) for q in found.null.q[:, best] - found.null.mean[best]])
+    family = Multiplicity(family="matrices", m=together, corrected="holm")
+    share = float(np.bincount(found.labels[found.labels >= 0], minlength=found.k).min() / one.nodes)
+    low, median, high = (float(q) for q in np.quantile(one.stability, (0.05, 0.5, 0.95)))
+    n, nodes = found.null.n, one.nodes
+
+    def close(name: str, value: float, unit: str) -> Metric:
+        return metric(name, value, n=nodes, unit=unit, determinism="tolerance", labels=at, tolerance=TOLERANCE)
+
+    def drawn(name: str, value: float, n: int, **more: Any) -> Metric:
+        return metric(name, value, n=n, unit="1", determinism="statistical", labels=at, **more)
+
+    return (
+        close("k", float(found.k), "count"),
+        metric(
+            "excess_q",
+            found.excess_q,
+            n=nodes,
+            unit="1",
+            determinism="tolerance",
+            labels=at,
+            null=null,
+            p=found.p,
+            p_floor=1.0 / (n + 1),
+            tolerance=TOLERANCE,
+        ),
+        drawn("p", found.p, n, interval=clopper_pearson(found.exceedances, n), method="clopper-pearson"),
+        drawn("p_holm", p_holm, n, multiplicity=family),
+        # Its own null keeps every block's edges, so nothing else has to confirm it.
+        drawn("confirm_excess_q", found.excess_q, nodes, null=null),
+        drawn("stability", median, len(one.stability), interval=(low, high), level="0.9", method="delete-10pct-range"),
+        close("min_cluster_share", share, "fraction"),
     )
 
 

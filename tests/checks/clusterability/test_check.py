@@ -107,6 +107,7 @@ def numbers(**changed: object) -> Numbers:
         "stability": 0.9,
         "confirm_excess_q": 0.04,
         "null_n": 499,
+        "masked": False,
         "power": None,
     }
     return Numbers(**(base | changed))  # type: ignore[arg-type]
@@ -149,9 +150,11 @@ def test_bad_matrices_are_named_and_the_others_are_measured() -> None:
         ("nan:3:7", "non_finite"),
         ("zero", "empty"),
         ("small", "too_small"),
-        ("sparse", "too_many_zeros"),
+        ("virtual_mlp", "no_mlp"),
+        ("head_graph", "no_attention"),
     }
-    assert [m.labels["matrix"] for m in real.named("p_holm")] == ["fine"]
+    assert [m.labels["matrix"] for m in real.named("p_holm")] == ["sparse", "fine"]
+    assert [m.value for m in real.named("masked")] == ["1", "0"]
 
 
 def test_a_matrix_left_out_never_reads_as_not_detected() -> None:
@@ -193,9 +196,9 @@ def test_needs_name_the_matrices_or_say_why_not() -> None:
         Clusterability(layers=(2,)).needs(facts, {})
     with pytest.raises(Refusal, match="no_mlp"):
         Clusterability().needs(model_facts(), {})
-    many = tuple(f"m{layer}" for layer in range(30))
+    many = tuple(f"m{layer}" for layer in range(50))
     with pytest.raises(Refusal, match="too_many_matrices"):
-        Clusterability().needs(model_facts(layers=30, mlp_in=many), {})
+        Clusterability().needs(model_facts(layers=50, mlp_in=many), {})
 
 
 @pytest.mark.parametrize(
