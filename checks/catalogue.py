@@ -123,7 +123,7 @@ def _entry(check: type[Check]) -> dict[str, Any]:
 
 
 def _access(check: type[Check]) -> list[str]:
-    """Return the access levels that the check's needs amount to, on a small model and with no data but what it requires.
+    """Return the access levels that the check's needs amount to, on a small model with only the data it requires.
 
     They are never typed by hand: the check is asked what it needs.
 

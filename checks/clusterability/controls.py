@@ -140,7 +140,7 @@ class HeavyNoise:
 def audited_shapes(check: Clusterability, seen: Evidence) -> tuple[tuple[int, int], ...]:
     """Return the sorted shapes of the matrices that can be tested, most frequent first, at most three.
 
-    Where products or graphs alone are tested it is the shape at which the method was calibrated: one pipeline serves all.
+    Where products or graphs alone are tested it is the shape at which the method was calibrated: the pipeline is one.
     """
     counts: dict[tuple[int, int], int] = {}
     for name in owed(check.layers, seen.facts, check.families):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
 from checks.check import Continuation, ModelFacts, Refusal, Text
@@ -96,6 +97,10 @@ def asked(check: TruthProbe, facts: ModelFacts, data: Mapping[str, Sequence[Mapp
     if not whole:
         raise next(iter(refused.values()), Refusal("no_data", ("role:pairs",)))
     layers, thinned = _layers(check, facts, len(whole))
+    least = ceil(len(layers) / float(check.alpha))
+    if check.permutations != "auto" and check.permutations + 1 < least and not spoiled(facts):
+        # Fewer flips could never pass Holm over these layers: gate 1 would fail whatever the model carries.
+        raise Refusal("p_resolution", (f"permutations:{check.permutations}", f"least:{least - 1}"))
     mine = tuple(name for name in whole if name in own)
     battery = (
         {name: distractors.battery(plan, check.seed) for name, plan in whole.items()} if not spoiled(facts) else {}
@@ -147,6 +152,10 @@ def _drawn(
 
     drawn = planned(read_pairs(data.get("pairs", ())), personas=not spoiled(facts))
     own = tuple(drawn)
+    asked_for = {"fit_persona": check.fit_persona, "test_persona": check.test_persona}
+    if not own and not spoiled(facts) and any(asked_for.values()):
+        # Built-in sets name nobody: left unsaid, the separation that was asked for would silently not happen.
+        raise Refusal("persona_absent", tuple(f"{who}:{name}" for who, name in asked_for.items() if name))
     dropped: list[tuple[str, str]] = []
     wanted = () if spoiled(facts) else check.datasets
     for name in wanted:
@@ -177,7 +186,7 @@ def _layers(check: TruthProbe, facts: ModelFacts, sets: int) -> tuple[tuple[int,
     room = CELLS_MAX // sets
     if spoiled(facts) or len(chosen) <= room:
         return chosen, ()
-    if check.layers != "all":
+    if check.layers != "all" or not room:
         raise Refusal("too_many_layers", (f"layers:{len(chosen)}", f"sets:{sets}", f"limit:{room}:layers"))
     # Evenly spaced, the last one among them.
     kept = sorted({round((number + 1) * len(chosen) / room) - 1 for number in range(room)})
@@ -187,6 +196,9 @@ def _layers(check: TruthProbe, facts: ModelFacts, sets: int) -> tuple[tuple[int,
 def causal_layers(check: TruthProbe, facts: ModelFacts, layers: Sequence[int]) -> tuple[int, ...]:
     """Return the layers at which effects are measured and truth is planted, chosen before any score is seen."""
     if check.causal_layers != "auto":
+        outside = [layer for layer in check.causal_layers if layer not in layers]
+        if outside and not spoiled(facts):
+            raise Refusal("layer_out_of_range", tuple(f"causal_layer:{layer}:not_probed" for layer in outside))
         return tuple(layer for layer in check.causal_layers if layer in layers)
     quarters = {-(-facts.layers * part // 4) - 1 for part in (1, 2, 3)}
     wanted = {min(layers, key=lambda layer: (abs(layer - quarter), layer)) for quarter in quarters}

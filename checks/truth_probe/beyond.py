@@ -6,7 +6,7 @@ Specification: sections 5.10 to 5.14. Every direction here was fitted and signed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from checks.truth_probe.direction import Direction
 from checks.truth_probe.distracted import Distracted, distracted
 from checks.truth_probe.fitting import GATED, PRIMARY, Method, Rows
 from checks.truth_probe.gathering import Gathered
-from checks.truth_probe.output import cells, disagreement, output_auroc, output_scores, pgr
+from checks.truth_probe.output import cells, contradicted, disagreement, output_auroc, output_scores, pgr
 from checks.truth_probe.probing import LayerNumbers, Seen
 from checks.truth_probe.replaying import CausalEffect, choose, nie, plan_shifts
 from checks.truth_probe.roles import Benign, Statement
@@ -120,16 +120,18 @@ def beyond(place: Place, seen: Seen, numbers: LayerNumbers, said: Outputs) -> Be
         features=_features(place, seen, gated),
         distracted=distracted(place, seen, numbers),
         negation=_on(place, "negation", seen.negated_test, gated),
-        negated=len(seen.negated_test),
+        negated=_items(seen.negated_test),
         persona=_on(place, "persona", seen.other, gated),
-        others=len(seen.other),
+        others=_items(seen.other),
         pgr={
             method: pgr(probe, main, other, *how_sure, place.rng(f"pgr/{method}"))
             for method, probe in probe_other.items()
             if len(probe) and method == PRIMARY
         },
         disagreement={
-            method: disagreement(probe, said.main, *how_sure, place.rng(f"disagreement/{method}"))
+            method: _of_items(
+                disagreement(probe, said.main, *how_sure, place.rng(f"disagreement/{method}")), contradicted(main), seen
+            )
             for method, probe in probe_main.items()
         },
         cells={PRIMARY: cells(probe_main[PRIMARY].scores, said.main)},
@@ -137,6 +139,15 @@ def beyond(place: Place, seen: Seen, numbers: LayerNumbers, said: Outputs) -> Be
         alarms=_alarms(place, seen, numbers),
         calibration=_calibration(place, seen, numbers),
     )
+
+
+def _items(rows: Rows) -> int:
+    return len(np.unique(rows.item))
+
+
+def _of_items(reading: Reading, rows: np.ndarray, seen: Seen) -> Reading:
+    """Return a reading whose n counts items: an item's other templates say the same thing again."""
+    return replace(reading, n=len(np.unique(seen.test.item[rows])))
 
 
 def _scored(scores: np.ndarray, rows: Rows) -> ScoredItems:
@@ -190,7 +201,11 @@ def _effect(place: Place, seen: Seen, numbers: LayerNumbers) -> CausalEffect | N
 def _alarms(place: Place, seen: Seen, numbers: LayerNumbers) -> Alarms | None:
     """Return the alarm of midpoint-displacement's direction on the audit's single texts."""
     asked = place.held.asked
-    if place.name not in asked.primary or not asked.benign or not asked.statements:
+    sign = numbers.fitted.orientation.get("md")
+    resolved = sign is not None and sign.resolved
+    if place.name not in asked.primary or not asked.benign or not asked.statements or not resolved:
+        return None
+    if place.held.broken_texts:
         return None
     direction = seen.normaliser.fold(numbers.fitted.directions["md"])
     train = seen.train.raw

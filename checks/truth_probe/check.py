@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from assay.result import ControlResult, D, Finding, Measured, Name, canonical_decimal
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, Needs
 from checks.parameters import Between, Layers, Numbers, chosen_layers
@@ -120,6 +120,9 @@ class TruthProbe(Check):
         "text_lost",
         "no_output",
         "not_testable",
+        "p_resolution",
+        "past_crossing",
+        "restricted",
     )
 
     layers: Layers = Field(default="all", description="Blocks whose residual stream is probed, counted from 0.")
@@ -127,7 +130,7 @@ class TruthProbe(Check):
         default=("world", "geography", "arithmetic", "comparison"),
         description="Built-in sets judged beside the audit's own pairs; [] for none.",
     )
-    max_items: int = Field(default=1000, ge=100, le=20000, description="Items a set, by hash order of their name.")
+    max_items: int = Field(default=1000, ge=256, le=20000, description="Items a set, by hash order of their name.")
     methods: Annotated[
         tuple[Method, ...],
         Field(strict=False, min_length=2, max_length=7),
@@ -186,6 +189,12 @@ class TruthProbe(Check):
     )
     power_draws: int = Field(default=20, ge=10, le=200, description="Plants for each effect and causal layer.")
     seed: int = Field(default=0, ge=0, le=2**31, description="Seed of splits and of the distractors' coins.")
+
+    @model_validator(mode="after")
+    def _persons_differ(self) -> TruthProbe:
+        if self.test_persona is not None and self.test_persona == self.fit_persona:
+            raise ValueError("test_persona is fit_persona: nothing would part them")
+        return self
 
     def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
         """Ask for the residual stream of every text of every set, for answers, edits, and a twin that never learned.

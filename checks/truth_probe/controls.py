@@ -17,11 +17,13 @@ from assay.result import Measured, Metric
 from checks.check import Evidence, Expected
 from checks.memory import InMemoryEvidence
 from checks.truth_probe.asking import asked
+from checks.truth_probe.fitting import weight
 from checks.truth_probe.gathering import Gathered, gathered
 from checks.truth_probe.modes import Mode, spoiled_facts
 from checks.truth_probe.nulls import effect_for
 from checks.truth_probe.pairs import Pair
 from checks.truth_probe.plants import surrogate
+from checks.truth_probe.probing import fault, see
 
 if TYPE_CHECKING:
     from checks.truth_probe.check import TruthProbe
@@ -181,7 +183,16 @@ class DeflatedPlant:
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return the states of all sets at the causal layers; they are emptied and planted where measured."""
         held = gathered(check, seen)
-        return _evidence(check, seen, held, "deflated", layers=held.asked.causal_layers)
+        chosen: dict[tuple[str, int], float] = {}
+        for layer in held.asked.causal_layers:
+            swept = seen.activations(f"resid.{layer}")
+            for name in held.sets:
+                states = held.states(name, swept)
+                if fault(states) is None:
+                    train = see(states, held.sets[name].masks, check.normaliser).train.pairs
+                    # The very draw of the real measurement: power is that of the direction which was reported.
+                    chosen[name, layer] = weight(train, check.lambda_rule, seen.rng(f"halves/{name}/{layer}"))[0]
+        return _evidence(check, seen, held, "deflated", layers=held.asked.causal_layers, chosen=chosen)
 
     def bands(self, check: TruthProbe, measured: Measured) -> Sequence[Expected]:
         """Return the power at every effect; only the plant of no effect has a bound."""
@@ -224,6 +235,7 @@ def _evidence(
     only: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     planted: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    chosen: Mapping[tuple[str, int], float] | None = None,
 ) -> Evidence:
     """Return the main rows of some sets as evidence of their own.
 
@@ -238,6 +250,7 @@ def _evidence(
         only: sets; all where None.
         layers: layers; all that are measured where None.
         planted: states + and - of a single set's rows by site, in place of swept ones.
+        chosen: weight of the midpoint by set and layer, where the control takes it from the real measurement.
     """
     rows: list[Mapping[str, Any]] = []
     kept: dict[str, tuple[str, int]] = {}
@@ -249,7 +262,9 @@ def _evidence(
                 rows.append(_row(name, pair, plan.clusters[number], plan.splits[number], told[number]))
                 kept[pair.key] = (name, number)
     at = tuple(range(len(planted))) if planted else tuple(held.asked.layers if layers is None else layers)
-    facts = spoiled_facts(seen.facts, mode, at, judged=len(held.asked.layers), primary=held.asked.primary)
+    facts = spoiled_facts(
+        seen.facts, mode, at, judged=len(held.asked.layers), primary=held.asked.primary, chosen=chosen or {}
+    )
     order = [pair.id for plan in asked(check, facts, {"pairs": rows}).plans.values() for pair in plan.pairs]
     places = [kept[key] for key in order]
     if planted:

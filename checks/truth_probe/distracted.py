@@ -14,6 +14,7 @@ import numpy as np
 from checks.truth_probe.areas import areas
 from checks.truth_probe.distractors import BATTERY, Variant, testable
 from checks.truth_probe.fitting import GATED, Method, Rows, refit
+from checks.truth_probe.masks import LOST_MAX
 from checks.truth_probe.pairs import PairActivations
 from checks.truth_probe.scores import Estimate
 
@@ -55,6 +56,9 @@ def distracted(place: Place, seen: Seen, numbers: LayerNumbers) -> Distracted:
             continue
         test, h = _rows(place, seen, [one for one in variants if one.kind == kind and one.use == "frozen"])
         train, _ = _rows(place, seen, [one for one in variants if one.kind == kind and one.use == "refit"])
+        asked = sum(one.kind == kind and one.use == "frozen" for one in variants)
+        if len(test) < (1 - LOST_MAX) * asked:
+            continue
         items = max(items, len(test))
         directions = {m: d for m, d in numbers.fitted.directions.items() if m in GATED}
         rng = f"battery/{kind}"
@@ -85,6 +89,11 @@ def _rows(place: Place, seen: Seen, variants: Sequence[Variant]) -> tuple[Rows, 
     rows = np.array([row for row, _ in there], dtype=np.int64)
     at = np.array([[place.held.row[text.id] for text in one.texts] for _, one in there], dtype=np.int64).reshape(-1, 2)
     swept, masks = place.swept, one.masks
+    finite = np.isfinite(swept[at]).all(axis=(1, 2))
+    if not finite.all():
+        # A broken state at this layer alone: the row goes, and with more than a few of them the whole kind.
+        rows, at = rows[finite], at[finite]
+        there = [one for one, good in zip(there, finite, strict=True) if good]
     states = PairActivations(swept[at[:, 0]], swept[at[:, 1]], masks.template[rows], masks.cluster[rows])
     pairs = seen.normaliser.apply(states)
     made = Rows(pairs=pairs, raw=states, labels=masks.labels[rows], item=masks.item[rows])

@@ -101,7 +101,7 @@ def fit(
         draw: generator of a label.
         at: which set and layer, for the labels of draws.
     """
-    lam, path = _lambda(train.pairs, how.lambda_rule, draw(f"halves/{at}"))
+    lam, path = weight(train.pairs, how.lambda_rule, draw(f"halves/{at}"))
     restarts = _restarts(train, how, draw(f"ccs/{at}")) if "ccs" in how.methods else None
     free: dict[Method, Callable[[], Direction | None]] = {
         "md": lambda: md.solve_md(train.pairs, lam),
@@ -155,7 +155,8 @@ def refit(distracted: Rows, anchor: Rows, lam: float, how: How, draw: Draw, at: 
     return {method: found for method, found in directions.items() if method in how.methods}
 
 
-def _lambda(train: PairActivations, rule: str, rng: np.random.Generator) -> tuple[float, tuple[md.PathRow, ...]]:
+def weight(train: PairActivations, rule: str, rng: np.random.Generator) -> tuple[float, tuple[md.PathRow, ...]]:
+    """Return the weight of the midpoint that a rule chooses without labels, and the path where it searched one."""
     if rule == "split_half":
         path = md.lambda_path(train, rng)
         return md.choose_lambda(path), path

@@ -14,7 +14,7 @@ import numpy as np
 from checks.check import Evidence, Refusal
 from checks.truth_probe.asking import Asked, asked
 from checks.truth_probe.pairs import PairActivations
-from checks.truth_probe.splits import Masks, Plan, alike_pairs, masks, require_enough, without_lost
+from checks.truth_probe.splits import LOST_MAX, Masks, Plan, alike_pairs, masks, require_enough, without_lost
 
 if TYPE_CHECKING:
     from checks.truth_probe.check import TruthProbe
@@ -43,6 +43,8 @@ class Gathered:
     """(item, reason): rows, sets and layers that were left out."""
     row: Mapping[str, int]
     """Row of each text in the evidence's states."""
+    broken_texts: bool
+    """Whether more of the benign texts or statements were lost than may be: then no alarm is told of them."""
 
     def states(self, name: str, swept: np.ndarray) -> PairActivations:
         """Return the states of a set's rows at one site.
@@ -83,7 +85,17 @@ def gathered(check: TruthProbe, evidence: Evidence) -> Gathered:
         skipped.append((f"set:{name}", refusal.reason))
         skipped += [(f"set:{name}:{item}", refusal.reason) for item in _named(refusal.items, own=name in whole.own)]
     rows = {text.id: number for number, text in enumerate(whole.texts)}
-    return Gathered(asked=whole, sets=sets, refused=refused, skipped=tuple(skipped), row=rows)
+    broken = False
+    for role, texts in (("benign", whole.benign), ("statements", whole.statements)):
+        gone = sum(text.text().id in lost for text in texts)
+        if gone:
+            skipped.append((f"{role}:texts:{gone}", "text_lost"))
+            broken |= gone > LOST_MAX * len(texts)
+    if broken:
+        skipped.append(("alarms", "items_lost"))
+    elif bool(whole.benign) != bool(whole.statements):
+        skipped.append(("alarms", "not_testable"))
+    return Gathered(asked=whole, sets=sets, refused=refused, skipped=tuple(skipped), row=rows, broken_texts=broken)
 
 
 def _named(items: Sequence[str], *, own: bool) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from checks.truth_probe import displacement as md
 from checks.truth_probe import nulls
 from checks.truth_probe.areas import Sure
 from checks.truth_probe.beyond import Beyond, Outputs, Place, beyond, outputs
-from checks.truth_probe.gathering import Gathered, gathered
+from checks.truth_probe.gathering import Gathered, Held, gathered
 from checks.truth_probe.modes import Mode, SpoiledFacts, spoiled
 from checks.truth_probe.plants import EDGES, EFFECTS, Bar, power
 from checks.truth_probe.plots import plots
@@ -98,8 +98,13 @@ def _transfer(
 
 def _sure(check: TruthProbe, held: Gathered) -> Sure:
     layers = len(held.asked.layers)
-    permutations = max(1000, 40 * layers) if check.permutations == "auto" else check.permutations
-    return Sure(level=1.0 - float(check.alpha) / layers, bootstrap=check.bootstrap, permutations=permutations)
+    return Sure(
+        level=1.0 - float(check.alpha) / layers, bootstrap=check.bootstrap, permutations=_permutations(check, layers)
+    )
+
+
+def _permutations(check: TruthProbe, layers: int) -> int:
+    return max(1000, 40 * layers) if check.permutations == "auto" else check.permutations
 
 
 def _cells(
@@ -132,12 +137,12 @@ def _spoiled(check: TruthProbe, evidence: Evidence, mode: Mode, name: str, layer
     if mode == "deflated":
         assert isinstance(evidence.facts, SpoiledFacts)
         judged = evidence.facts.judged
-        lam = seen.fit(check.how(("md",)), draw, label).lam
+        lam = evidence.facts.chosen[name, layer]
         bar = Bar(
             alpha=float(check.alpha),
             floor=float(check.detect_floor),
             level=1.0 - float(check.alpha) / judged,
-            permutations=1000,
+            permutations=_permutations(check, judged),
             layers=judged,
         )
         effects = EFFECTS if name in evidence.facts.primary else EDGES
@@ -184,21 +189,53 @@ def _answer(evidence: Evidence, held: Gathered, told: _Told) -> Measured:
             test_clusters=len(set(one.masks.cluster[one.masks.test])),
         )
         metrics += beyond_metrics(as_name(name), told.beyond[name], told.outputs[name], items)
-        skipped += [
-            Skipped(item=as_name(f"set:{name}:method:{method}"), reason=reason)
-            for method, reason in layers[0].fitted.without.items()
-        ]
+        skipped += _without(name, layers)
+        skipped += _unreadable(name, one, told.beyond[name])
     for layer, matrix in told.transfer.items():
         metrics += transfer_metrics(layer, matrix)
     return Measured(
         coverage={
             "set": tuple(as_name(name) for name in (*held.sets, *held.refused)),
             "layer": tuple(str(layer) for layer in sorted((*held.asked.layers, *held.asked.thinned))),
+            **_features_owed(held),
         },
         metrics=tuple(metrics),
         plots=plots({name: told.layers[name] for name in _pictured(held, told)}, told.beyond, told.transfer),
         skipped=tuple(skipped),
     )
+
+
+def _features_owed(held: Gathered) -> dict[str, tuple[str, ...]]:
+    """Return every declared feature, after its set's place in `set`: one that cannot be read keeps gate 3 open."""
+    owed = tuple(f"{at}/{feature}" for at, one in enumerate(held.sets.values()) for feature in one.masks.features)
+    return {"h": owed} if owed else {}
+
+
+def _unreadable(name: str, one: Held, beyond: list[Beyond]) -> list[Skipped]:
+    read = {feature for here in beyond for _, feature in here.features}
+    return [
+        Skipped(item=as_name(f"set:{name}:h:{feature}"), reason="not_testable")
+        for feature in one.masks.features
+        if feature not in read
+    ]
+
+
+def _without(name: str, layers: list[LayerNumbers]) -> list[Skipped]:
+    """Return the methods that have no direction: once for the set, or layer by layer where they have one elsewhere."""
+    gone = [(method, reason, one.layer) for one in layers for method, reason in one.fitted.without.items()]
+    told: dict[tuple[Method, str], list[int]] = {}
+    for method, reason, layer in gone:
+        told.setdefault((method, reason), []).append(layer)
+    named: list[Skipped] = []
+    for (method, reason), at in told.items():
+        places = [""] if len(at) == len(layers) else [f":layer:{layer}" for layer in at]
+        named += [Skipped(item=as_name(f"set:{name}{place}:method:{method}"), reason=reason) for place in places]
+    named += [
+        Skipped(item=as_name(f"set:{name}:layer:{one.layer}:method:md"), reason=flag)
+        for one in layers
+        for flag in one.fitted.directions["md"].flags
+    ]
+    return named
 
 
 def _pictured(held: Gathered, told: _Told) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,8 @@ class SpoiledFacts(ModelFacts):
     """Layers that the evidence holds, whatever `layers` says of the model."""
     judged: int
     """Layers over which the real measurement corrects."""
+    chosen: Mapping[tuple[str, int], float]
+    """Weight of the midpoint by set and layer, as chosen on the model; of the plants alone."""
     primary: tuple[str, ...]
     """Sets for which power is measured at every effect."""
 
@@ -31,8 +34,13 @@ def spoiled(facts: ModelFacts) -> Mode | None:
 
 
 def spoiled_facts(
-    facts: ModelFacts, mode: Mode, at: tuple[int, ...], judged: int, primary: tuple[str, ...]
+    facts: ModelFacts,
+    mode: Mode,
+    at: tuple[int, ...],
+    judged: int,
+    primary: tuple[str, ...],
+    chosen: Mapping[tuple[str, int], float],
 ) -> SpoiledFacts:
     """Return the facts of a control's evidence."""
     known = {name: getattr(facts, name) for name in OF_MODEL}
-    return SpoiledFacts(**known, mode=mode, at=at, judged=judged, primary=primary)
+    return SpoiledFacts(**known, mode=mode, at=at, judged=judged, primary=primary, chosen=chosen)

@@ -16,9 +16,9 @@ from checks.truth_probe import nulls
 from checks.truth_probe.baselines import tpc
 from checks.truth_probe.orientation import orient
 from checks.truth_probe.pairs import PairActivations
-from checks.truth_probe.probing import Seen
-from checks.truth_probe.scores import auroc_intervals, flip_ps
-from checks.truth_probe.supervised import fit_logistic, lr, mass_mean, rms
+from checks.truth_probe.probing import SHUFFLES, Seen
+from checks.truth_probe.scores import auroc, auroc_intervals, flip_ps
+from checks.truth_probe.supervised import fit_logistic, lr, mass_mean, rms, shuffled
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -95,14 +95,16 @@ def power(
     told: dict[tuple[str, str], float] = {}
     for effect in effects:
         held = dict.fromkeys(METHODS, 0)
-        floor, penalty = bar.floor, 0.0
+        floor = labelled_floor = bar.floor
+        penalty = 0.0
         for draw in range(draws):
             u, v = _planted(empty, float(effect) * size, rng)
             if draw == 0:
                 # Neither moves with the draw by more than its own noise, and both cost more than all the rest.
                 floor = max(bar.floor, _whitened_p95(empty, u, rng))
                 penalty = _penalty(empty, u, rng)
-            for method, passed in _gate(empty, u, v, lam, penalty, floor, bar, rng).items():
+                labelled_floor = max(floor, _shuffled_p95(empty, u, penalty, rng))
+            for method, passed in _gate(empty, u, v, lam, penalty, (floor, labelled_floor), bar, rng).items():
                 held[method] += passed
         told |= {(method, effect): count / draws for method, count in held.items()}
     return told
@@ -148,7 +150,7 @@ def _gate(
     v: np.ndarray,
     lam: float,
     penalty: float,
-    floor: float,
+    floors: tuple[float, float],
     bar: Bar,
     rng: np.random.Generator,
 ) -> Mapping[str, bool]:
@@ -165,9 +167,10 @@ def _gate(
     told = auroc_intervals(columns, labels[second:], cluster[second:], bar.level, PLANT_BOOTSTRAP, rng)
     ps = bar.layers * flip_ps(columns, labels[second:], cluster[second:], bar.permutations, rng)
     resolved = [*(sign.resolved for sign in signs), True, True]
+    asked = (floors[0], floors[0], floors[1], floors[1])
     return {
         method: bool(one.low > floor and p <= bar.alpha and sure)
-        for method, one, p, sure in zip(METHODS, told, ps, resolved, strict=True)
+        for method, one, p, sure, floor in zip(METHODS, told, ps, resolved, asked, strict=True)
     }
 
 
@@ -175,6 +178,13 @@ def _whitened_p95(empty: _Emptied, u: np.ndarray, rng: np.random.Generator) -> f
     first, second = empty.bounds
     directions = nulls.directions("whitened", u[:first], rng)
     return float(np.quantile(nulls.best_of_sign(u[second:], empty.labels[second:], directions), 0.95))
+
+
+def _shuffled_p95(empty: _Emptied, u: np.ndarray, penalty: float, rng: np.random.Generator) -> float:
+    """Return the floor that gate 1 sets for methods with labels besides that of random directions (5.9)."""
+    first, second = empty.bounds
+    directions = shuffled(u[:first], empty.labels[:first], penalty, SHUFFLES, rng)
+    return float(np.quantile(auroc(u[second:] @ directions, empty.labels[second:]), 0.95))
 
 
 def _penalty(empty: _Emptied, u: np.ndarray, rng: np.random.Generator) -> float:

@@ -25,6 +25,9 @@ TRAIN_PERCENT = 55
 TRAIN_PAIRS_MIN, TEST_ITEMS_MIN, TEST_CLUSTERS_MIN = 100, 100, 20
 """Fewer are refused (section 3)."""
 
+ANCHORS_MIN = 16
+"""Labelled anchor items at least: with fewer hardly any sign could be fixed (5.8)."""
+
 ONE_SIDED = 0.95
 """More labels of one kind than this are refused: centring the branches would erase truth (section 3)."""
 
@@ -254,7 +257,7 @@ def require_enough(plan: Plan) -> None:
     """Refuse a plan whose main rows cannot carry a measurement.
 
     Raises:
-        Refusal: `too_few_items`, `unlabelled` or `one_sided_labels`, with the counts.
+        Refusal: `too_few_items`, `too_few_anchors`, `unlabelled` or `one_sided_labels`, with the counts.
     """
     main = [at for at, kind in enumerate(plan.kinds) if kind == "main"]
     train = [at for at in main if plan.splits[at] == "train"]
@@ -267,6 +270,9 @@ def require_enough(plan: Plan) -> None:
         share = sum(labels) / len(labels)
         if max(share, 1 - share) > ONE_SIDED:
             raise Refusal("one_sided_labels", (f"{split}:true:{sum(labels)}:of:{len(labels)}",))
+    voting = {plan.pairs[at].item for at in main if plan.splits[at] == "anchor" and plan.pairs[at].label is not None}
+    if len(voting) < ANCHORS_MIN:
+        raise Refusal("too_few_anchors", (f"anchors:{len(voting)}:least:{ANCHORS_MIN}",))
     # Only labelled rows are scored: the others must not make up the number.
     _require_counts("labelled_", plan, train, [at for at in test if plan.pairs[at].label is not None])
 

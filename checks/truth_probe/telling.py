@@ -9,7 +9,7 @@ from assay.result import Metric, Multiplicity
 
 from checks.holm import holm
 from checks.quantise import decimal, metric, null_distribution
-from checks.truth_probe.fitting import GATED
+from checks.truth_probe.fitting import GATED, Method
 from checks.truth_probe.metrics import METRICS
 from checks.truth_probe.nulls import kappa_p
 
@@ -78,14 +78,14 @@ def layer_metrics(set_name: str, layers: Sequence[LayerNumbers], items: int, pai
         pairs: train pairs.
     """
     corrected: dict[tuple[int, str], float] = {}
-    for method in layers[0].scored:
+    for method in dict.fromkeys(method for one in layers for method in one.scored):
         having = [one for one in layers if method in one.scored]
         adjusted = holm([one.scored[method].p for one in having])
         corrected |= {(one.layer, method): p for one, p in zip(having, adjusted, strict=True)}
     told: list[Metric] = []
     for one in layers:
         at = {"set": set_name, "layer": str(one.layer)}
-        told += _scored(one, at, items, corrected, len(layers))
+        told += _scored(one, at, items, corrected, {m: sum(m in other.scored for other in layers) for m in one.scored})
         told += _fitted(one, at, pairs)
         told += _restarts(one, at, items)
         told += _nulls(one, at, items, pairs)
@@ -93,11 +93,15 @@ def layer_metrics(set_name: str, layers: Sequence[LayerNumbers], items: int, pai
 
 
 def _scored(
-    one: LayerNumbers, at: Mapping[str, str], items: int, corrected: Mapping[tuple[int, str], float], m: int
+    one: LayerNumbers,
+    at: Mapping[str, str],
+    items: int,
+    corrected: Mapping[tuple[int, str], float],
+    m: Mapping[Method, int],
 ) -> list[Metric]:
-    family = Multiplicity(family="layers", m=m, corrected="holm")
     told = []
     for method, scored in one.scored.items():
+        family = Multiplicity(family="layers", m=m[method], corrected="holm")
         by = {**at, "method": method}
         told.append(
             number(

@@ -6,7 +6,7 @@ SUPPORTED because a number or a role was taken away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -74,13 +74,32 @@ class Controls:
         """Return the controls that missed a band here, and those that said nothing at all."""
         told = {result.name for result in self.results}
         here = {"set": set_name, "layer": layer}
-        missed = {
+        missed = self.failed(set_name, layer)
+        silent = [name for name in self.declared if name not in told or self._owes(name, here)]
+        return (*dict.fromkeys((*(name for name in self.declared if name in missed), *sorted(missed), *silent)),)
+
+    def failed(self, set_name: str, layer: str) -> frozenset[str]:
+        """Return the controls that missed a band here."""
+        here = {"set": set_name, "layer": layer}
+        return frozenset(
             result.name
             for result in self.results
             if not result.held and all(result.labels.get(key, at) == at for key, at in here.items())
-        }
-        silent = [name for name in self.declared if name not in told]
-        return (*dict.fromkeys((*(name for name in self.declared if name in missed), *sorted(missed), *silent)),)
+        )
+
+    def _owes(self, name: str, here: Mapping[str, str]) -> bool:
+        """Return whether a control speaks of single cells and says nothing of this one.
+
+        The plant is the exception: it is made at a few layers, and its power serves their neighbours.
+        """
+        told = [one.labels for one in self.results if one.name == name]
+        located = (
+            bool(here["layer"])
+            and name != POWER_CONTROL
+            and bool(told)
+            and all(here.keys() <= labels.keys() for labels in told)
+        )
+        return located and not any(here.items() <= labels.items() for labels in told)
 
     def power(self, cell: Cell) -> Mapping[str, float]:
         """Return the measured power by effect, at the planted layer nearest to a cell's; empty where there is none."""
@@ -137,9 +156,9 @@ def word(cell: Cell, limits: Limits, controls: Controls) -> Verdict:
     """
     ruled = rulings(cell, limits)
     power, missed = controls.power(cell), controls.touching(cell.set, cell.layer)
-    untold = _untold(ruled, power, missed)
+    untold = _untold(ruled, power, missed, controls.failed(cell.set, cell.layer))
     faults = ({INCONCLUSIVE: untold} if untold else {}) | _faults(cell, ruled)
-    if untold:
+    if untold or not _could_tell(power):
         faults.pop(NOT_DETECTED, None)  # what could not be told is not "not detected" on the side
     rests = {id(metric): metric for ruling in ruled.values() for metric in ruling.rests}
     for metric in present((*_tie_metrics(cell), cell.ceiling)):
@@ -160,10 +179,12 @@ def word(cell: Cell, limits: Limits, controls: Controls) -> Verdict:
     return verdict
 
 
-def _untold(ruled: Mapping[str, Ruling], power: Mapping[str, float], missed: Sequence[str]) -> str | None:
+def _untold(
+    ruled: Mapping[str, Ruling], power: Mapping[str, float], missed: Sequence[str], failed: Collection[str]
+) -> str | None:
     """Return why nothing can be told here, or None."""
     if missed:
-        return REASON_OF_CONTROL.get(missed[0], "control_missed")
+        return REASON_OF_CONTROL.get(missed[0], "control_missed") if missed[0] in failed else "control_missed"
     detected = ruled["detected"]
     if "not_measured" in detected.why:
         return "not_measured"

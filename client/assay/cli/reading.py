@@ -80,7 +80,8 @@ def resting_on(answer: Answer, finding: dict[str, Any]) -> Iterator[dict[str, An
 
 def split_findings(answer: Answer) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Return the findings about the model as a whole, and how often each word was said of a single instance."""
-    owed = set((answer["measured"] or {}).get("coverage", {}))
+    spoken = set().union(*(one.get("labels") or {} for one in answer["findings"]))
+    owed = set((answer["measured"] or {}).get("coverage", {})) & spoken
     # A finding of one instance names all that tells instances apart, e.g. set and layer; one of a set alone is none.
     whole = [one for one in answer["findings"] if not owed or not owed <= set(one.get("labels") or {})]
     return whole, Counter(one["word"] for one in answer["findings"] if one not in whole)

@@ -141,12 +141,39 @@ def test_sets_that_would_share_a_name_are_refused() -> None:
     assert (told.reason, told.items) == ("role_invalid", ("set:a_b:name_of_two", "total:1"))
 
 
-def test_too_few_anchors_never_resolve_a_sign() -> None:
-    case = replace(THREE, layers=(Layer(),), anchors=4)
+@pytest.mark.parametrize("anchors", [0, 15])
+def test_too_few_anchors_are_refused_with_their_number(anchors: int) -> None:
+    case = replace(THREE, layers=(Layer(),), anchors=anchors)
     check = probe(case, methods=("md", "lr"))
-    found = check.measure(evidence(check, case)).find("orientation_margin", set="planted", layer="0", method="md")
-    assert found is not None
-    assert float(found.p or 0) > 0.05
+    with pytest.raises(Refusal, match=f"too_few_anchors: anchors:{anchors}:least:16"):
+        evidence(check, case)
+
+
+def test_a_state_of_the_battery_that_is_broken_at_one_layer_costs_its_row() -> None:
+    held = evidence(THREE_CHECK, THREE)
+    texts = THREE_CHECK.needs(held.facts, {role: held.data(role) for role in held.roles()}).texts
+    row = next(at for at, text in enumerate(texts) if "/battery/word/pos" in text.id)
+    broken = held.activations("resid.1").copy()
+    broken[row] = np.nan
+    told = THREE_CHECK.measure(held.replacing(activations={"resid.1": broken}))
+    assert {one.labels["layer"] for one in told.named("auroc")} == {"0", "1", "2"}
+
+
+def test_flips_that_could_never_pass_holm_are_refused() -> None:
+    case = replace(THREE, layers=tuple(Layer(a=4) for _ in range(12)))
+    with pytest.raises(Refusal, match="p_resolution: permutations:200, least:239"):
+        evidence(probe(case, permutations=200), case)
+
+
+def test_causal_layers_that_are_not_probed_are_refused() -> None:
+    with pytest.raises(Refusal, match="layer_out_of_range: causal_layer:0:not_probed"):
+        evidence(probe(THREE, layers=(1, 2), causal_layers=(0,)), THREE)
+
+
+def test_personas_of_built_in_sets_alone_are_refused() -> None:
+    check = TruthProbe(datasets=("comparison",), fit_persona="B", test_persona="C")
+    with pytest.raises(Refusal, match="persona_absent: fit_persona:B, test_persona:C"):
+        check.needs(model_facts(), {})
 
 
 def test_width_above_pairs_is_measured() -> None:
@@ -165,7 +192,7 @@ def deep(count: int, **params: Any) -> Sequence[str]:
 
 def test_all_layers_of_a_deep_model_are_thinned_and_the_rest_told() -> None:
     case = replace(THREE, layers=(Layer(a=3),) * 48, width=22)
-    check = probe(case, methods=("md", "lr"), bootstrap=200, permutations=200)
+    check = probe(case, methods=("md", "lr"), bootstrap=200, permutations=500)
     told = check.measure(evidence(check, case))
     thinned = [one.item for one in told.skipped if one.reason == "over_cell_limit"]
     measured = {one.labels["layer"] for one in told.named("auroc")}

@@ -150,6 +150,26 @@ def test_pairs_that_were_left_together_miss_the_re_paired_band(monkeypatch: pyte
     assert "re-paired" in missed(ask(check, evidence(check, case)))
 
 
+def test_a_control_that_could_not_look_at_a_layer_leaves_its_word_open() -> None:
+    check = probe(LEAKING, **LESS)
+    seen = evidence(check, LEAKING)
+    states = {site: seen.twin().activations(site).copy() for site in ("resid.0", "resid.1")}
+    states["resid.0"][0] = np.nan
+    broken = InMemoryEvidence(
+        facts=seen.facts,
+        check="truth_probe",
+        activations={site: seen.activations(site) for site in states},
+        rows={role: seen.data(role) for role in seen.roles()},
+        runs=seen.runs(),
+        log_probabilities=seen.log_probabilities(),
+        replay=seen.replay,
+        twin=states,
+    )
+    answer = ask(check, broken)
+    assert not [one for one in of(answer, "random-weights") if one.labels["layer"] == "0"]
+    assert words(answer)["0"] == ("INCONCLUSIVE", "control_missed")
+
+
 def test_a_control_without_a_twin_fails_loudly() -> None:
     case = replace(LEAKING, layers=(Layer(),), train=150, test=200)
     check = probe(case, **LESS)

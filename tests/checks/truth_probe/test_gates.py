@@ -111,9 +111,12 @@ def test_a_feature_read_elsewhere_in_the_set_is_owed_here() -> None:
     assert ruled(foreign)["distractors"] == "holds"
 
 
-def test_a_feature_that_coverage_owes_and_nobody_read_is_owed_everywhere() -> None:
-    measured = answer([*whole(), *of_set()]).model_copy(update={"coverage": {"h": (*BATTERY, "topic", "opinion")}})
-    assert gates(measured, "world", "0", "md", LIMITS)["distractors"] == "open"
+def test_a_feature_that_coverage_owes_and_nobody_read_keeps_its_sets_gate_open() -> None:
+    measured = answer([*whole(), *of_set()])
+    for owed, expected in ((("0/topic",), "holds"), (("0/topic", "0/unread"), "open"), (("1/unread",), "holds")):
+        coverage = {"set": ("world", "other"), "layer": ("0",), "h": owed}
+        told = gates(measured.model_copy(update={"coverage": coverage}), "world", "0", "md", LIMITS)
+        assert told["distractors"] == expected, owed
 
 
 @pytest.mark.parametrize(

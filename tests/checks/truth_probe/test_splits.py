@@ -82,9 +82,10 @@ def test_unlabelled_test_items_do_not_make_up_the_number() -> None:
 
 
 def test_labels_of_five_percent_are_enough_and_fewer_are_not() -> None:
-    rows = many(400)
+    rows = many(420)
     for number, row in enumerate(rows):
-        row["split"], row["label"] = "train" if number < 200 else "test", int(number % 20 != 0)
+        row["split"] = "train" if number < 200 else "test" if number < 400 else "anchor"
+        row["label"] = int(number % 20 != 0)
     require_enough(drawn(rows))
     rows[0]["label"] = 1
     assert refused(rows).items == ("train:true:191:of:200",)
