@@ -69,8 +69,6 @@ class Readings:
     by: Mapping[tuple[str, frozenset[tuple[str, str]]], Metric]
     features: Mapping[str, frozenset[str]]
     """Features (label `h`) that any metric of a set speaks of."""
-    unread: Mapping[str, frozenset[str]]
-    """Features of each set that coverage owes and no metric speaks of."""
     disagreed: frozenset[str]
     """Sets in which some method was asked about items whose output contradicts the label."""
     scored: frozenset[str]
@@ -85,17 +83,10 @@ class Readings:
         for metric in measured.metrics:
             if "h" in metric.labels:
                 features.setdefault(metric.labels.get("set", ""), set()).add(metric.labels["h"])
-        unread: dict[str, set[str]] = {}
-        for entry in measured.coverage.get("h", ()):
-            at, _, feature = entry.partition("/")
-            name = measured.coverage["set"][int(at)]
-            if feature not in features.get(name, ()):
-                unread.setdefault(name, set()).add(feature)
         outputs = measured.named("output_auroc")
         return cls(
             by={(metric.name, frozenset(metric.labels.items())): metric for metric in measured.metrics},
             features={name: frozenset(found) for name, found in features.items()},
-            unread={name: frozenset(found) for name, found in unread.items()},
             disagreed=frozenset(one.labels.get("set", "") for one in measured.named("disagreement_auroc")),
             scored=frozenset(one.labels.get("set", "") for one in outputs),
             separated=frozenset(one.labels.get("set", "") for one in outputs if one.labels.get("persona") != EVERYONE),
@@ -218,7 +209,7 @@ def _distractors(cell: Cell, limits: Limits, found: bool) -> Ruling:
     Any direction of an untrained network reads one of the battery's prefixes: of noise that says nothing. A declared
     feature is in the very rows that were fitted, and is what a label-free method may have found in place of truth.
     """
-    owed = {*BATTERY, *cell.readings.features.get(cell.set, ()), *cell.readings.unread.get(cell.set, ())}
+    owed = {*BATTERY, *cell.readings.features.get(cell.set, ())}
     read = {h: cell.find("frozen_auroc", h=h) for h in sorted(owed)}
     rests = present(read.values())
     told = {h: either_sign(reach) for h, reach in ((h, bounds(metric)) for h, metric in read.items()) if reach}

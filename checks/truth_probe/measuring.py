@@ -187,6 +187,10 @@ def _answer(evidence: Evidence, held: Gathered, told: _Told) -> Measured:
             train_pairs=pairs,
             test_items=items,
             test_clusters=len(set(one.masks.cluster[one.masks.test])),
+            known={
+                feature: len(set(one.masks.item[one.masks.test & (values >= 0)]))
+                for feature, values in one.masks.features.items()
+            },
         )
         metrics += beyond_metrics(as_name(name), told.beyond[name], told.outputs[name], items)
         skipped += _without(name, layers)
@@ -197,18 +201,11 @@ def _answer(evidence: Evidence, held: Gathered, told: _Told) -> Measured:
         coverage={
             "set": tuple(as_name(name) for name in (*held.sets, *held.refused)),
             "layer": tuple(str(layer) for layer in sorted((*held.asked.layers, *held.asked.thinned))),
-            **_features_owed(held),
         },
         metrics=tuple(metrics),
         plots=plots({name: told.layers[name] for name in _pictured(held, told)}, told.beyond, told.transfer),
         skipped=tuple(skipped),
     )
-
-
-def _features_owed(held: Gathered) -> dict[str, tuple[str, ...]]:
-    """Return every declared feature, after its set's place in `set`: one that cannot be read keeps gate 3 open."""
-    owed = tuple(f"{at}/{feature}" for at, one in enumerate(held.sets.values()) for feature in one.masks.features)
-    return {"h": owed} if owed else {}
 
 
 def _unreadable(name: str, one: Held, beyond: list[Beyond]) -> list[Skipped]:

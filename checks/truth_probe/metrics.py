@@ -67,6 +67,13 @@ SCORES: tuple[MetricSpec, ...] = (
         "Control only: share of plants of a known effect for which gate 1 holds. No interval: a control's number.",
     ),
     _spec("train_pairs", "count", SET, "Pairs that directions were fitted on.", determinism="exact"),
+    _spec(
+        "feature_items",
+        "count",
+        ("set", "h"),
+        "Test items that carry a declared feature; gate 3 owes a reading of each.",
+        determinism="exact",
+    ),
     _spec("test_items", "count", SET, "Items behind the scores.", determinism="exact"),
     _spec("test_clusters", "count", SET, "Clusters behind the scores.", determinism="exact"),
 )

@@ -194,11 +194,14 @@ def _nulls(one: LayerNumbers, at: Mapping[str, str], items: int, pairs: int) -> 
     return told
 
 
-def set_metrics(set_name: str, *, train_pairs: int, test_items: int, test_clusters: int) -> tuple[Metric, ...]:
-    """Return the numbers that hold for all layers of a set."""
+def set_metrics(
+    set_name: str, *, train_pairs: int, test_items: int, test_clusters: int, known: Mapping[str, int]
+) -> tuple[Metric, ...]:
+    """Return the numbers that hold for all layers of a set; `known` counts the test items of each declared feature."""
     at = {"set": set_name}
     return (
         number("train_pairs", float(train_pairs), train_pairs, at),
         number("test_items", float(test_items), test_items, at),
         number("test_clusters", float(test_clusters), test_clusters, at),
+        *(number("feature_items", float(count), count, {**at, "h": feature}) for feature, count in known.items()),
     )

@@ -111,12 +111,10 @@ def test_a_feature_read_elsewhere_in_the_set_is_owed_here() -> None:
     assert ruled(foreign)["distractors"] == "holds"
 
 
-def test_a_feature_that_coverage_owes_and_nobody_read_keeps_its_sets_gate_open() -> None:
-    measured = answer([*whole(), *of_set()])
-    for owed, expected in ((("0/topic",), "holds"), (("0/topic", "0/unread"), "open"), (("1/unread",), "holds")):
-        coverage = {"set": ("world", "other"), "layer": ("0",), "h": owed}
-        told = gates(measured.model_copy(update={"coverage": coverage}), "world", "0", "md", LIMITS)
-        assert told["distractors"] == expected, owed
+@pytest.mark.parametrize(("name", "expected"), [("world", "open"), ("other", "holds")])
+def test_a_declared_feature_that_nobody_could_read_keeps_its_sets_gate_open(name: str, expected: Gate) -> None:
+    measured = answer([*whole(), *of_set(), read("feature_items", 0, n=0, set=name, h="constant")])
+    assert gates(measured, "world", "0", "md", LIMITS)["distractors"] == expected
 
 
 @pytest.mark.parametrize(
