@@ -89,7 +89,8 @@ def test_bad_model_sent_by_a_careless_client_is_a_signed_refusal(
         (("--check", "clusterbility"), "clusterability"),
         (("--check", "clusterability", "--param", "clusterability.alfa=0.05"), "alpha"),
         (("--check", "clusterability", "--param", "clusterability.alpha=7"), "alpha"),
-        (("--check", "truth_probe"), "pairs"),
+        (("--check", "truth_probe", "--param", "truth_probe.restarts=2"), "restarts"),
+        (("--check", "truth_probe", "--param", 'truth_probe.datasets=["mars"]'), "datasets"),
     ],
 )
 def test_bad_request_names_the_item(
