@@ -64,8 +64,10 @@ def evidence(amplitude: float, seed: int) -> InMemoryEvidence:
     # Without the texts of the battery nothing is known of them: their states are lost, and their gate stays open.
     texts = probe().needs(facts, {"pairs": rows}).texts
     states = np.full((len(texts), WIDTH), np.nan)
-    states[0 : 2 * total : 2] = content + half + rng.standard_normal((total, WIDTH))
-    states[1 : 2 * total : 2] = content - half + rng.standard_normal((total, WIDTH))
+    # Texts come in the order of their ids, not of the rows.
+    at = {text.id: place for place, text in enumerate(texts)}
+    states[[at[f"planted/p{row}/pos"] for row in range(total)]] = content + half + rng.standard_normal((total, WIDTH))
+    states[[at[f"planted/p{row}/neg"] for row in range(total)]] = content - half + rng.standard_normal((total, WIDTH))
     lost = {text.id: "unswept" for text in texts[2 * total :]}
     return InMemoryEvidence(
         facts=facts, check="truth_probe", seed=seed, activations={"resid.0": states}, rows={"pairs": rows}, lost=lost
