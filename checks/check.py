@@ -15,10 +15,15 @@ from assay.result import ControlResult, Finding, Measured, Value
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float, Int
+
+    from checks.feedforward import FeedForward
 
 Access = Literal["weights", "activations", "gradients", "training_data"]
 """Access levels of a report; they follow from `Needs` and are never typed by hand."""
+
+
+ModelKind = Literal["transformer", "feedforward"]
 
 
 class Refusal(Exception):
@@ -59,6 +64,14 @@ class ModelFacts:
     """Names of each block's last MLP matrix, in layer order."""
     transposed: frozenset[str]
     """Matrices that the file stores as [in, out] (GPT-2's Conv1D); `Evidence.weights` turns them to [out, in]."""
+    feedforward: FeedForward | None = None
+    """The declared layers of an MLP or CNN; None for transformers. Such a model has no tokens and no blocks: its
+    `layers` counts linear and convolutional layers, and `width`, `heads`, `vocabulary` and `context` are 0."""
+
+    @property
+    def kind(self) -> ModelKind:
+        """What kind of model this is; a check is asked only of the kinds that it names."""
+        return "transformer" if self.feedforward is None else "feedforward"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +111,57 @@ class Edit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenTrial:
+    """A text and what must follow it, scored under lesions.
+
+    It is right where every token of `target` is the most likely one, the target's earlier tokens given; its loss is the
+    mean over the target's tokens of -log p, in nats. Text and target are tokenised apart and joined.
+    """
+
+    id: str
+    """Unique within the check, also against its texts and continuations."""
+    group: str
+    """Task: means over trials count every group equally."""
+    text: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorTrial:
+    """An input of a feed-forward model and its label: right where the label's output is the largest of its head."""
+
+    id: str
+    group: str
+    values: tuple[float, ...]
+    """In C order of the model's input shape."""
+    label: int
+    """Counted from 0 within the head."""
+    head: str | None = None
+    """Name of a declared head; None is the only one."""
+
+
+Trial = TokenTrial | VectorTrial
+
+Lesion = Mapping[str, "Int[np.ndarray, ' held']"]
+"""Units by site, each held at its mean over the trials, groups weighted equally, in one pass over all trials.
+
+Sites: "mlp.{l}" are the hidden neurons of block l, as its last MLP matrix reads them; "heads.{l}" are the attention
+heads of block l, as W_O reads them; "layer.{i}" are the outputs of the linear or convolutional layer i of a feed-forward
+model (neurons or channels), after the activation that follows it. They are held at every token and position: a neuron of
+a token model at its mean over all tokens, a channel at its mean at each position.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialScores:
+    """How every trial fared under each lesion, in the order of `Needs.trials`; a lost trial is wrong, its loss NaN."""
+
+    correct: Bool[np.ndarray, "lesion trial"]
+    loss: Float[np.ndarray, "lesion trial"]
+    """Nats."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Needs:
     """What must be captured before the check can measure."""
 
@@ -115,6 +179,12 @@ class Needs:
     """Edited passes that `measure` may ask for, one for each `Edit`; the sweep's `texts` are the rows."""
     twin: tuple[str, ...] = ()
     """Ids of the texts that a randomly initialised twin of the model sweeps too (`Evidence.twin`)."""
+    trials: tuple[Trial, ...] = ()
+    """Scored under lesions; token trials need a causal model with an output head, vector trials a feed-forward one."""
+    units: tuple[str, ...] = ()
+    """Sites whose units lesions may hold, e.g. "mlp.3"; see `Lesion`."""
+    lesions: int = 0
+    """Lesions that `measure` and controls may ask for, one pass over all trials each."""
     gradients: bool = False
 
     def access(self) -> tuple[Access, ...]:
@@ -122,7 +192,7 @@ class Needs:
         levels: list[Access] = []
         if self.weights:
             levels.append("weights")
-        if self.sites or self.continuations or self.replay:
+        if self.sites or self.continuations or self.replay or self.trials:
             levels.append("activations")
         if self.gradients:
             levels.append("gradients")
@@ -170,6 +240,21 @@ class Evidence(Protocol):
 
         Raises:
             NotAskedFor: more edits than the needs declared, an unknown row or site, or a continuation of another text.
+        """
+        ...
+
+    def lesioned(self, lesions: Sequence[Lesion]) -> TrialScores:
+        """Return how every trial fares under each lesion; one that holds no unit is the model as it is.
+
+        Raises:
+            NotAskedFor: more lesions than the needs declared, a site or a unit that is not there.
+        """
+        ...
+
+    def unit_sd(self, site: str) -> Float[np.ndarray, " unit"]:
+        """Return each unit's standard deviation over the trials, groups weighted equally.
+
+        Over all positions where a unit has several; of a head, the root of the summed variance of what it hands to W_O.
         """
         ...
 
@@ -231,6 +316,8 @@ class Check(Value, abc.ABC):
     controls: ClassVar[tuple[Control, ...]]
     data_roles: ClassVar[tuple[DataRole, ...]] = ()
     metrics: ClassVar[tuple[MetricSpec, ...]]
+    kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer",)
+    """Models that it can be asked of; of another it is refused (`model_kind`)."""
     words: ClassVar[tuple[str, ...]]
     """Every word a finding may use."""
     reasons: ClassVar[tuple[str, ...]]

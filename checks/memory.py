@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from checks.check import Edit, ModelFacts
+from checks.check import Edit, Lesion, ModelFacts, TrialScores
 from checks.errors import NotAskedFor
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 Replay = Callable[[Sequence[Edit]], Sequence[np.ndarray]]
 """Takes edits; returns for each the log-probabilities (nats) that it asks."""
+
+Lesioned = Callable[[Sequence[Lesion]], TrialScores]
+"""Takes lesions; returns how every trial fares under each."""
 
 RNG_DOMAIN = b"assay-rng/v1\n"
 """Separates these seeds from every other use of SHA-256 over a seed."""
@@ -71,6 +74,8 @@ class InMemoryEvidence:
         log_probabilities: nats, by id of the continuation.
         replay: answers edits; None where nothing can be replayed.
         twin: states of a randomly initialised twin by site; None where none was asked for.
+        lesioned: answers lesions; None where no trial was asked for.
+        unit_sd: standard deviation of every unit over the trials, by site.
     """
 
     def __init__(
@@ -87,6 +92,8 @@ class InMemoryEvidence:
         log_probabilities: Mapping[str, float] | None = None,
         replay: Replay | None = None,
         twin: Mapping[str, np.ndarray] | None = None,
+        lesioned: Lesioned | None = None,
+        unit_sd: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.facts = facts
         self.check = check
@@ -99,6 +106,8 @@ class InMemoryEvidence:
         self._log_probabilities = MappingProxyType(dict(log_probabilities or {}))
         self._replay = replay
         self._twin = None if twin is None else _sealed(twin, np.float32)
+        self._lesioned = lesioned
+        self._unit_sd = _sealed(unit_sd or {}, np.float64)
 
     def weights(self, name: str) -> Float[np.ndarray, "out in"]:
         """Return a named tensor as float64, matrices as [out, in]."""
@@ -134,6 +143,16 @@ class InMemoryEvidence:
             raise NotAskedFor(f"{self.check} replays {len(edits)} edits, and its needs named none")
         return self._replay(edits)
 
+    def lesioned(self, lesions: Sequence[Lesion]) -> TrialScores:
+        """Return how every trial fares under each lesion."""
+        if self._lesioned is None:
+            raise NotAskedFor(f"{self.check} asks for {len(lesions)} lesions, and its needs named no trials")
+        return self._lesioned(lesions)
+
+    def unit_sd(self, site: str) -> Float[np.ndarray, " unit"]:
+        """Return each unit's standard deviation over the trials."""
+        return self._found(self._unit_sd, site, "site of units")
+
     def twin(self) -> InMemoryEvidence:
         """Return the same texts as a randomly initialised twin sees them: its states, and nothing else replaced."""
         if self._twin is None:
@@ -168,6 +187,8 @@ class InMemoryEvidence:
             log_probabilities=self._log_probabilities,
             replay=self._replay,
             twin=self._twin,
+            lesioned=self._lesioned,
+            unit_sd=self._unit_sd,
         )
 
     def _found(self, table: Mapping[str, T], name: str, kind: str) -> T:
