@@ -146,9 +146,9 @@ Lesion = Mapping[str, "Int[np.ndarray, ' held']"]
 """Units by site, each held at its mean over the trials, groups weighted equally, in one pass over all trials.
 
 Sites: "mlp.{l}" are the hidden neurons of block l, as its last MLP matrix reads them; "heads.{l}" are the attention
-heads of block l, as W_O reads them; "layer.{i}" are the outputs of the linear or convolutional layer i of a feed-forward
-model (neurons or channels), after the activation that follows it. They are held at every token and position: a neuron of
-a token model at its mean over all tokens, a channel at its mean at each position.
+heads of block l, as W_O reads them; "layer.{i}" are the outputs of the linear or convolutional layer i of a
+feed-forward model (neurons or channels), after the activation that follows it. They are held at every token and
+position: a neuron of a token model at its mean over all tokens, a channel at its mean at each position.
 """
 
 

@@ -202,8 +202,15 @@ class Plot(Value):
     kind: Literal["line", "bar", "scatter", "heatmap", "histogram"]
     x: Axis
     y: Axis
-    series: tuple[Series, ...] = Field(max_length=12)
+    series: tuple[Series, ...] = Field(max_length=64)
+    """At most 12; a heatmap has one for each row, at most 64."""
     marks: tuple[Mark, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_readable(self) -> Plot:
+        if self.kind != "heatmap" and len(self.series) > 12:
+            raise ValueError(f"a {self.kind} plot has {len(self.series)} series; at most 12 can be told apart")
+        return self
 
 
 class Skipped(Value):
