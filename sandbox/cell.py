@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+
+if TYPE_CHECKING:
+    from sandbox.inputs import Held
 
 Kind = Literal["ingest", "check", "check_gpu"]
 Ended = Literal["exited", "signalled", "killed"]
@@ -78,6 +81,8 @@ class Order:
     """Overrides only; names and ranges in `sandbox.limits`."""
     steps: tuple[str, ...] = ()
     """Step ids that progress may name by index."""
+    gpus: tuple[int, ...] = ()
+    """Indices of the leased GPUs; `check_gpu` alone may have any, and sees no other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,11 +260,14 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never) -> Outcome:
+    def run(
+        self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never, held: Held | None = None
+    ) -> Outcome:
         """Run one order to its end.
 
         Args:
             order: what to run.
+            held: inputs that several cells share and that were verified already (`sandbox.inputs.held`).
             on_step: told (step id, done, owed), the first of each step and then at most once a second.
             cancelled: asked every 100 ms; True kills the cell.
 

@@ -10,16 +10,20 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from sandbox.cell import Filled, Input, Order, Slot
 from sandbox.errors import CellFailed, CellRefused
 
 FLAT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 REQUEST_NAME = "order.json"
+FOLDER_PREFIX = "assay-cell-"
+"""Every private folder of a run begins so: what a dead worker left is found by it."""
+
 _FICLONE = 0x40049409
 _CHUNK = 2**20
 
@@ -46,14 +50,61 @@ class Prepared:
             raise CellFailed("host_lost", f"slot: {error}") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Inputs that were verified once and serve several cells: hashed when they were placed, never written since."""
+
+    root: Path
+    inputs: Mapping[str, Input]
+    """By name; each lies at `root/<name>`, a regular file of mode 0444."""
+
+    def path(self, one: Input) -> Path | None:
+        """Return where an input lies that was held as exactly this; None when it was not."""
+        kept = self.inputs.get(one.name)
+        same = kept is not None and (kept.sha256, kept.size) == (one.sha256, one.size)
+        return self.root / one.name if same else None
+
+
 @contextmanager
-def prepared(order: Order, work_dir: Path | None, cell_uid: int | None) -> Iterator[Prepared]:
+def held(inputs: Sequence[Input], work_dir: Path | None, cell_uid: int | None) -> Iterator[Held]:
+    """Verify inputs once, for all cells that run inside this context, and take them away at its end.
+
+    Args:
+        inputs: what several cells will be given, with flat and distinct names.
+        work_dir: where the private folder is made; None means the system's temporary folder.
+        cell_uid: who must be able to read them, None for this process's own user.
+
+    Raises:
+        CellRefused: input_digest, profile_invalid.
+        CellFailed: no_space, host_lost.
+    """
+    names = [one.name for one in inputs]
+    wrong = [name for name in names if not FLAT.fullmatch(name)]
+    if wrong or len(set(names)) != len(names):
+        raise CellRefused("profile_invalid", f"input name {wrong[0]!r}" if wrong else "input names repeat")
+    root: Path | None = None
+    try:
+        try:
+            root = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=work_dir))
+            for one in inputs:
+                _place(one, root / one.name, cell_uid)
+        except OSError as error:
+            raise _lost(error) from None
+        yield Held(root=root, inputs=MappingProxyType({one.name: one for one in inputs}))
+    finally:
+        if root is not None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def prepared(order: Order, work_dir: Path | None, cell_uid: int | None, held: Held | None = None) -> Iterator[Prepared]:
     """Make the private folder of one run and take it away again.
 
     Args:
         order: names the inputs and slots.
         work_dir: where private folders are made; None means the system's temporary folder.
         cell_uid: who must be able to read the inputs, None for this process's own user.
+        held: inputs that were verified already; those of the order that are among them are not hashed again.
 
     Raises:
         CellRefused: input_digest, profile_invalid.
@@ -63,11 +114,10 @@ def prepared(order: Order, work_dir: Path | None, cell_uid: int | None) -> Itera
     root: Path | None = None
     try:
         try:
-            root = Path(tempfile.mkdtemp(prefix="assay-cell-", dir=work_dir))
-            ready = _fill_folder(order, root, cell_uid, opened)
+            root = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=work_dir))
+            ready = _fill_folder(order, root, cell_uid, opened, held)
         except OSError as error:
-            code = "no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "host_lost"
-            raise CellFailed(code, str(error)) from None
+            raise _lost(error) from None
         yield ready
     finally:
         for descriptor in opened:
@@ -76,11 +126,20 @@ def prepared(order: Order, work_dir: Path | None, cell_uid: int | None) -> Itera
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[int]) -> Prepared:
+def _lost(error: OSError) -> CellFailed:
+    return CellFailed("no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "host_lost", str(error))
+
+
+def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[int], held: Held | None) -> Prepared:
     for name in ("in", "out", "scratch"):
         (root / name).mkdir(mode=0o700)
     for one in order.inputs:
-        _place(one, root / "in" / one.name, cell_uid)
+        kept = held.path(one) if held else None
+        if kept is None:
+            _place(one, root / "in" / one.name, cell_uid)
+        else:
+            # The very file that was hashed: one inode, which nobody but this process's user could write.
+            os.link(kept, root / "in" / one.name, follow_symlinks=False)
     _write(root / "in" / REQUEST_NAME, order.request)
     slots = []
     for slot in order.slots:

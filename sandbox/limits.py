@@ -28,6 +28,19 @@ RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
 
 DEFAULTS: Mapping[Kind, Mapping[str, int]] = MappingProxyType(
     {
+        "ingest": MappingProxyType(
+            {
+                "wall_s": 120,
+                "cpu_s": 60,
+                "memory_bytes": 2 * GIB,
+                "processes": 4,
+                "open_files": 64,
+                "scratch_bytes": 0,
+                "shm_bytes": 0,
+                "result_bytes": 256 * KIB,
+                "log_bytes": 64 * KIB,
+            }
+        ),
         "check": MappingProxyType(
             {
                 "wall_s": 3600,
@@ -39,7 +52,19 @@ DEFAULTS: Mapping[Kind, Mapping[str, int]] = MappingProxyType(
                 "result_bytes": MIB,
                 "log_bytes": 64 * KIB,
             }
-        )
+        ),
+        "check_gpu": MappingProxyType(
+            {
+                "wall_s": 3600,
+                "memory_bytes": 64 * GIB,
+                "processes": 512,
+                "open_files": 4096,
+                "scratch_bytes": 4 * GIB,
+                "shm_bytes": GIB,
+                "result_bytes": MIB,
+                "log_bytes": 64 * KIB,
+            }
+        ),
     }
 )
 """By kind; `cpu_s` is `wall_s` x cpus, `file_bytes` the larger of scratch and the largest slot."""

@@ -15,7 +15,7 @@ from sandbox import inside, limits, statements
 from sandbox.cell import Cancelled, Case, OnStep, Order, Outcome, Proof, Seal, canonical, ignore, never
 from sandbox.channels import Pipes
 from sandbox.errors import CellFailed
-from sandbox.inputs import Prepared, prepared
+from sandbox.inputs import Held, Prepared, prepared
 from sandbox.orders import check_order
 from sandbox.supervise import Launcher, Running, outcome
 
@@ -60,11 +60,13 @@ class ProcessCell:
             cases=(Case(id="isolation", word="void", got="nothing_isolated"),),
         )
 
-    def run(self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never) -> Outcome:
+    def run(
+        self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never, held: Held | None = None
+    ) -> Outcome:
         """Run one order; see `sandbox.cell.Cell.run`."""
         check_order(order)
         caps = limits.resolve(order, self._cpus)
-        with prepared(order, self._work_dir, None) as ready:
+        with prepared(order, self._work_dir, None, held) as ready:
             pipes = Pipes()
             run: Running | None = None
             try:

@@ -18,7 +18,7 @@ from sandbox.bubblewrap.settings import BubblewrapSettings
 from sandbox.cell import Cancelled, OnStep, Order, Outcome, Proof, Seal, ignore, never
 from sandbox.channels import Pipes
 from sandbox.errors import CellFailed, CellRefused
-from sandbox.inputs import prepared
+from sandbox.inputs import Held, prepared
 from sandbox.orders import check_order
 from sandbox.supervise import Launcher, Running, outcome
 
@@ -64,13 +64,15 @@ class BubblewrapCell:
         template = json.loads(profile.document("check"))["arguments"]
         return preflight.check_bwrap(self.settings.bwrap, profile.options_used(template))
 
-    def run(self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never) -> Outcome:
+    def run(
+        self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never, held: Held | None = None
+    ) -> Outcome:
         """Run one order; see `sandbox.cell.Cell.run`."""
         check_order(order)
         caps = limits.resolve(order, self.settings.cpus)
         version = self.version()
         uid = self.settings.cell_uid if os.geteuid() == 0 else None
-        with prepared(order, self.settings.work_dir, uid) as ready:
+        with prepared(order, self.settings.work_dir, uid, held) as ready:
             planned = plan.make(order, ready, self.settings, caps, _SHIM)
             with self._started(order, planned, caps, uid, on_step) as run:
                 layers = _arm(run, planned, caps)

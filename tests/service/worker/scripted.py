@@ -17,6 +17,7 @@ from assay.manifest import FileEntry, Manifest
 from assay.result import Answer
 
 from sandbox.cell import Cancelled, CodeMount, OnStep, Order, Outcome, Proof, Seal, Usage, ignore, never
+from sandbox.inputs import Held
 from service.blobs import MemoryBlobs
 from service.store.audits import register
 from service.store.engine import Store
@@ -55,7 +56,9 @@ class ScriptedCell:
     def prove(self) -> Proof:
         return Proof(backend="process", version="scripted", profile_sha256="", kernel="", probes_sha256="", cases=())
 
-    def run(self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never) -> Outcome:
+    def run(
+        self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never, held: Held | None = None
+    ) -> Outcome:
         self.orders.append(order)
         return self.script(order, on_step, cancelled)
 
