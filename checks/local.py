@@ -44,7 +44,7 @@ def run_local(
         OrderInvalid: the directory or a data file is not there.
     """
     if not model.is_dir():
-        raise OrderInvalid(f"{model} is not a directory: name the folder that holds config.json")
+        raise OrderInvalid(f"{model} is not a directory: name the folder that holds config.json or architecture.json")
     inputs: dict[str, Path] = {}
     files = []
     for number, path in enumerate(sorted(one for one in model.rglob("*") if one.is_file())):

@@ -16,11 +16,14 @@ from typing import Any, Literal
 from sandbox.reader import names, strict_json
 from sandbox.reader.config import check_forbidden, split_config
 from sandbox.reader.error import ReaderError, shown
+from sandbox.reader.feedforward import FILE as DECLARATION
+from sandbox.reader.feedforward import read_feedforward
 from sandbox.reader.safetensors import TensorEntry, read_table
 from sandbox.reader.tokenizer import check_merges, check_tokenizer, check_vocabulary
 
 PER_FILE_MAX = 100
 IN_ALL_MAX = 1000
+CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 DROPPED_SETTINGS = frozenset({"chat_template"})
 """A template is a program; no check needs one."""
@@ -48,7 +51,8 @@ class ModelReading:
     """What a model's files say, as far as it was accepted."""
 
     config: dict[str, Any]
-    """Only keys that the architecture uses; empty when refused before that was known."""
+    """Of a transformer its keys that the architecture uses; of a feed-forward model the whole canonical
+    `architecture.json`, known by its key `schema`. Empty when refused before that was known."""
     documents: dict[str, dict[str, Any]]
     """The other settings files by path, without what was dropped."""
     decisions: tuple[Decision, ...]
@@ -81,8 +85,7 @@ class _Reader:
         """Read every file in an order in which later ones may lean on earlier ones."""
         for path, code in names.check_paths(self.files):
             self.note(path, "refused", code, "")
-        if "config.json" not in self.files:
-            self.note(None, "refused", "missing_required", "key:config.json")
+        self.check_declaration()
         readers: dict[str, Callable[[str], None]] = {
             "config": self.read_config,
             "settings": self.read_settings,
@@ -91,6 +94,7 @@ class _Reader:
             "tokenizer": self.read_tokenizer,
             "weights": self.read_weights,
             "index": self.read_index,
+            "architecture": self.read_architecture,
         }
         kinds = {path: names.file_kind(path) for path in self.files}
         for path in (one for one, kind in kinds.items() if kind is None and names.check_path(one) is None):
@@ -102,6 +106,13 @@ class _Reader:
                 except ReaderError as error:
                     self.refuse(path, error)
         self.check_weights(sorted(one for one, kind in kinds.items() if kind == "weights"))
+
+    def check_declaration(self) -> None:
+        """A model says once what it is: as a transformer, or layer by layer."""
+        if CONFIG in self.files and DECLARATION in self.files:
+            self.note(DECLARATION, "refused", "not_on_list", f"key:{CONFIG}")
+        elif CONFIG not in self.files and DECLARATION not in self.files:
+            self.note(None, "refused", "missing_required", f"key:{CONFIG}")
 
     def load(self, path: str) -> Any:
         return strict_json.loads(self.take(path), cap=names.file_cap(path) or 0, fractions=True)
@@ -164,6 +175,14 @@ class _Reader:
                 self.refuse(path, ReaderError("index_mismatch", f"tensor:{shown(name)}"))
         for name in sorted(self.tensors.keys() - places.keys()):
             self.refuse(path, ReaderError("index_mismatch", f"tensor:{name}"))
+
+    def read_architecture(self, path: str) -> None:
+        """Read after all weights; where those are refused, the tensors' absence is no second problem."""
+        broken = any(names.file_kind(one) == "weights" for one in self.found if one is not None)
+        reading = read_feedforward(self.load(path), None if broken else tuple(self.tensors.values()))
+        for error in reading.problems:
+            self.refuse(path, error)
+        self.config = reading.document
 
     def check_weights(self, weights: list[str]) -> None:
         if not weights:

@@ -18,6 +18,7 @@ INDEX_CAP = 16 * MIB
 
 ALLOWED_FILES: tuple[tuple[str, str, int | None], ...] = (
     ("config.json", "config", CONFIG_CAP),
+    ("architecture.json", "architecture", CONFIG_CAP),
     ("generation_config.json", "settings", CONFIG_CAP),
     ("special_tokens_map.json", "settings", CONFIG_CAP),
     ("tokenizer_config.json", "settings", CONFIG_CAP),

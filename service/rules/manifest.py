@@ -18,8 +18,10 @@ BYTES_MAX = manifest.BYTES_MAX
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Suffixes of files that execute code when they are loaded; no reader of them exists here."""
 
+_ONE_OF_TWO = "give config.json (transformers) or architecture.json (MLP, CNN), not both"
+
 _WORDS = {
-    "not_on_list": "is no file that a model may hold (config, tokenizer, README, LICENSE and *.safetensors)",
+    "not_on_list": "is no file of a model (config, architecture, tokenizer, README, LICENSE and *.safetensors)",
     "name_charset": "is not made of segments of [A-Za-z0-9._-] without a leading dot",
     "name_depth": "lies deeper than one folder",
     "name_case_clash": "clashes with another name that differs only in case",
@@ -67,8 +69,11 @@ def _wrong_sizes(found: Manifest) -> list[Violation]:
 def _absent(found: Manifest) -> list[Violation]:
     paths = {file.path for file in found.files}
     wrong = []
-    if "config.json" not in paths:
-        wrong.append(Violation("files", "config.json is missing", "BAD_MANIFEST"))
+    declared = paths & {"config.json", "architecture.json"}
+    if not declared:
+        wrong.append(Violation("files", f"config.json is missing: {_ONE_OF_TWO}", "BAD_MANIFEST"))
+    elif len(declared) > 1:
+        wrong.append(Violation("files", f"there are two declarations of the model: {_ONE_OF_TWO}", "BAD_MANIFEST"))
     if not any(path.endswith(".safetensors") for path in paths):
         wrong.append(Violation("files", "there is no .safetensors file, the one format of weights", "BAD_MANIFEST"))
     return wrong

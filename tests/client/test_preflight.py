@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from assay.client_errors import LocalInputRefused
 from assay.preflight import check_data, check_model, hash_model, select
-from assay.preflight.model import ALLOWED, FILES_MAX, rule
+from assay.preflight.model import ALLOWED, FILES_MAX, OPS, SCHEMA, rule
 
-from sandbox.reader import jsonl, names, safetensors
+from sandbox.reader import feedforward, jsonl, names, safetensors
 from sandbox.reader.error import ReaderError
 from tests.client.planted import write_model
+
+DECLARATION = {"schema": "assay.feedforward/1", "input": [4], "layers": [{"op": "linear", "weight": "w"}]}
 
 
 def pickle_only(model: Path) -> None:
@@ -96,6 +98,20 @@ def case_twins(model: Path) -> None:
     (model / "Model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
 
 
+def two_declarations(model: Path) -> None:
+    (model / "architecture.json").write_text(json.dumps(DECLARATION))
+
+
+def declared(text: str | None = None, **changes: object) -> Callable[[Path], None]:
+    """Return what makes a feed-forward model of a directory, with this text or these changes."""
+
+    def spoil(model: Path) -> None:
+        (model / "config.json").unlink()
+        (model / "architecture.json").write_text(json.dumps(DECLARATION | changes) if text is None else text)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
@@ -107,7 +123,20 @@ def case_twins(model: Path) -> None:
         (few_bytes, ["model.safetensors", "2 bytes"]),
         (backwards, ["model.safetensors", "tensor:w"]),
         (broken_header, ["model.safetensors", "header"]),
-        (no_config, ["config.json"]),
+        (no_config, ["no config.json", "architecture.json (MLP, CNN)", "not both"]),
+        (two_declarations, ["config.json and architecture.json", "not both"]),
+        (declared("{"), ["architecture.json", "json_invalid"]),
+        (declared('{"schema":NaN}'), ["architecture.json", "json_number"]),
+        (declared("[]"), ["architecture.json", "no object"]),
+        (declared(schema="assay.feedforward/2"), ["architecture.json", 'write "schema": "assay.feedforward/1"']),
+        (declared(layers=[]), ["architecture.json", "no layers"]),
+        (
+            declared(layers=[{"op": "relu"}, {"op": "add\x1b"}]),
+            ["unknown op add\\x1b in layer 1", "known are avgpool2d"],
+        ),
+        (declared(layers=[{}]), ["architecture.json", "no op in layer 0"]),
+        (declared(layers=["relu"]), ["architecture.json", "no op in layer 0"]),
+        (declared(notes="x" * 2**20), ["architecture.json", "1048576"]),
         (auto_map, ["config.json", "auto_map"]),
         (custom_code_in_the_tokenizer, ["tokenizer_config.json", "custom_pipelines"]),
         (nan, ["config.json", "json_number"]),
@@ -128,6 +157,17 @@ def test_it_is_refused_and_named(tmp_path: Path, spoil: Callable[[Path], None], 
         check_model(model)
     for word in named:
         assert word in str(caught.value)
+
+
+def test_a_feed_forward_model_is_chosen_without_config_and_tokenizer(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    declared()(model)
+    assert check_model(model).files == ("architecture.json", "model.safetensors")
+
+
+def test_the_declarations_schema_and_ops_are_the_cells() -> None:
+    assert feedforward.SCHEMA == SCHEMA
+    assert feedforward.OPS.keys() == OPS
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ MIB = 2**20
 
 ALLOWED: tuple[tuple[str, int | None, bool], ...] = (
     ("config.json", MIB, False),
+    ("architecture.json", MIB, False),
     ("generation_config.json", MIB, False),
     ("special_tokens_map.json", MIB, False),
     ("tokenizer_config.json", MIB, False),
@@ -41,6 +42,20 @@ FOREIGN = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".keras", "
 
 FORBIDDEN = ("auto_map", "custom_*", "_attn_implementation*", "trust_remote_code")
 """Keys, at any depth of any settings file, that ask a loader to run code that comes with the model."""
+
+DECLARATION = "architecture.json"
+"""Says layer by layer what a feed-forward model is; `config.json` says what a transformer is."""
+
+ONE_OF_TWO = "give config.json (transformers) or architecture.json (MLP, CNN), not both"
+
+SCHEMA = "assay.feedforward/1"
+# fmt: off
+OPS = frozenset({
+    "linear", "conv2d", "batchnorm", "layernorm", "relu", "leaky_relu", "gelu", "silu", "tanh",
+    "maxpool2d", "avgpool2d", "global_avg_pool", "flatten",
+})
+# fmt: on
+"""What a layer may do; a copy of the ingest cell's, held equal by a test, like the schema."""
 
 SETTINGS = ("config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json")
 INDEX = "model.safetensors.index.json"
@@ -65,7 +80,10 @@ def select(directory: Path) -> CheckedModel:
         LocalInputRefused: the directory cannot be read.
     """
     if not directory.is_dir():
-        raise refuse(str(directory), "is no directory; give the folder that holds config.json and *.safetensors")
+        raise refuse(
+            str(directory),
+            "is no directory; give the folder that holds config.json or architecture.json, and *.safetensors",
+        )
     try:
         found = sorted(_walk(directory, ""))
     except OSError as error:
@@ -117,8 +135,11 @@ def _walk(directory: Path, prefix: str) -> Iterator[str]:
 
 
 def _absent(model: CheckedModel) -> Iterator[Problem]:
-    if "config.json" not in model.files:
-        yield Problem(item=str(model.directory), message="has no config.json; give a Hugging Face style directory")
+    declared = {"config.json", DECLARATION} & set(model.files)
+    if not declared:
+        yield Problem(item=str(model.directory), message=f"has no config.json and no {DECLARATION}; {ONE_OF_TWO}")
+    elif len(declared) > 1:
+        yield Problem(item=str(model.directory), message=f"has config.json and {DECLARATION}; {ONE_OF_TWO}")
     if any(path.endswith(".safetensors") for path in model.files):
         return
     foreign = [path for path in model.left_out if path.lower().endswith(FOREIGN)]
@@ -164,10 +185,35 @@ def _wrong(directory: Path, path: str) -> Iterator[str]:
         wrong = weights_problem(full)
         if wrong:
             yield wrong
+    elif path == DECLARATION:
+        yield from _declaration_problems(full.read_bytes())
     elif path in SETTINGS:
         yield from _settings_problems(full.read_bytes(), path)
     elif path == INDEX:
         yield from _index_problems(full.read_bytes(), directory)
+
+
+def _declaration_problems(data: bytes) -> Iterator[str]:
+    """Say what no service could read; whether layers and tensors fit is left to the cell."""
+    try:
+        value = strict_json.loads(data, MIB, fractions=True)
+    except Malformed as error:
+        yield f"is not strict JSON: {error.message} [{error.code} at {error.at or 'the document'}]"
+        return
+    if not isinstance(value, dict):
+        yield "is JSON, but no object"
+        return
+    if value.get("schema") != SCHEMA:
+        yield f'has another schema than "{SCHEMA}"; write "schema": "{SCHEMA}"'
+    layers = value.get("layers")
+    if not isinstance(layers, list) or not layers:
+        yield 'has no layers; write "layers": [{"op": "linear", ...}, ...]'
+        return
+    for index, layer in enumerate(layers):
+        op = layer.get("op") if isinstance(layer, dict) else None
+        if not isinstance(op, str) or op not in OPS:
+            named = f"the unknown op {shown(op)}" if isinstance(op, str) else "no op"
+            yield f"has {named} in layer {index} (counted from 0); known are {', '.join(sorted(OPS))}"
 
 
 def _settings_problems(data: bytes, path: str) -> Iterator[str]:
