@@ -200,6 +200,21 @@ def test_a_newer_minor_version_may_add_fields_and_words(forge: Forge) -> None:
     assert failing(look(forge, forge.reseal(report, statement))) == [("V12", "unknown")]
 
 
+def _isolated(**changes: Any) -> dict[str, Any]:
+    cell = {"backend": "bubblewrap", "network": "none", "statements": [], "stage": "check", "version": "0.8.0"}
+    more = {"policy_sha256": "0" * 64, "layers": {}, "limits": [], "selfcheck_sha256": "1" * 64}
+    return {**cell, **more, "output": {"bytes": 1, "cap": 2}, **changes}
+
+
+def test_a_production_report_of_a_process_cell_is_never_verified(forge: Forge) -> None:
+    production = {"signer": {"profile": "production"}}
+    honest = forge.report(**production, sandbox={"cells": [_isolated(stage="ingest"), _isolated()]})
+    assert look(forge, honest).outcome == "verified"
+    for change in ({"backend": "process"}, {"network": "host"}, {"statements": ["nothing_isolated"]}):
+        report = forge.report(**production, sandbox={"cells": [_isolated(), _isolated(**change)]})
+        assert failing(look(forge, report)) == [("V12", "wrong")]
+
+
 def test_an_unknown_profile_is_never_read_as_production(forge: Forge) -> None:
     assert failing(look(forge, forge.report(signer={"profile": "staging"}))) == [("V04", "unknown")]
 

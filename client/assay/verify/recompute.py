@@ -29,7 +29,16 @@ def recompute(case: Case) -> str:
         if answer.valid != valid:
             raise Wrong(f"/predicate/answers/{index}/valid is {answer.valid}, its controls say {valid}")
         count += len(answer.controls)
+    if predicate.signer.profile == "production":
+        for index, cell in enumerate(predicate.sandbox.cells):
+            _isolated(cell, f"/predicate/sandbox/cells/{index}")
     return f"{count} control values recomputed, every answer obeys the schema"
+
+
+def _isolated(cell: Any, at: str) -> None:
+    """A production report rests on cells alone; what ran as an ordinary process proves nothing about isolation."""
+    if cell.backend == "process" or cell.network != "none" or "nothing_isolated" in cell.statements:
+        raise Wrong(f"{at}: a production report, and its {shown(cell.backend)} cell isolated nothing")
 
 
 def _obeying(value: dict[str, Any]) -> Any:
