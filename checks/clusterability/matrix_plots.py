@@ -92,7 +92,7 @@ def cells_of(
             f"{len(rows)} rows and {len(columns)} columns do not make a cell of {ENTRIES_MIN}x{ENTRIES_MIN}"
         )
     squares = np.square(in_range(values)[np.ix_(rows, columns)])
-    down, across = _edges(len(rows), cells), _edges(len(columns), cells)
+    down, across = _edges(part.rows, cells), _edges(part.columns, cells)
     sums = np.add.reduceat(np.add.reduceat(squares, down[:-1], axis=0), across[:-1], axis=1)
     means = sums / np.outer(np.diff(down), np.diff(across))
     whole = float(squares.mean())
@@ -106,10 +106,37 @@ def _order(labels: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " live"]:
     return np.asarray(order[labels[order] >= 0])
 
 
-def _edges(nodes: int, cells: int) -> Int[np.ndarray, " edges"]:
-    """Return where cells begin, and the end; every cell has `ENTRIES_MIN` nodes or more."""
-    count = min(cells, nodes // ENTRIES_MIN)
-    return np.asarray(np.arange(count + 1) * nodes // count)
+def _edges(labels: Int[np.ndarray, " nodes"], cells: int) -> Int[np.ndarray, " edges"]:
+    """Return where cells of the ordered live nodes begin, and the end; every cell has `ENTRIES_MIN` nodes or more.
+
+    Cells end where clusters do, so that none is the mean of a block and of what lies beside it; only a cluster too
+    small for a cell shares one with its neighbour.
+    """
+    ends = _segments(np.bincount(labels[labels >= 0]), min(cells, int((labels >= 0).sum()) // ENTRIES_MIN))
+    sizes = np.diff(ends, prepend=0)
+    counts = np.ones(len(sizes), dtype=np.int64)
+    while counts.sum() < cells:
+        # The coarsest cluster is cut once more, while a cell keeps its least size.
+        coarse = np.where(sizes // (counts + 1) >= ENTRIES_MIN, sizes / counts, 0.0)
+        if not coarse.any():
+            break
+        counts[int(np.argmax(coarse))] += 1
+    begins = [
+        begin + np.arange(count) * size // count for begin, size, count in zip(ends - sizes, sizes, counts, strict=True)
+    ]
+    return np.concatenate([*begins, ends[-1:]])
+
+
+def _segments(sizes: Int[np.ndarray, " clusters"], most: int) -> Int[np.ndarray, " segments"]:
+    """Return where clusters end, those joined that are too small for a cell; all in one where there are too many."""
+    ends: list[int] = []
+    for end in np.cumsum(sizes).tolist():
+        if end - (ends[-1] if ends else 0) >= ENTRIES_MIN:
+            ends.append(end)
+    whole = int(sizes.sum())
+    # What is left at the end is too small: it joins the last one.
+    ends = [*ends[:-1], whole]
+    return np.array(ends if len(ends) <= most else [whole])
 
 
 def _meet(labels: Int[np.ndarray, " nodes"], edges: Int[np.ndarray, " edges"]) -> tuple[float, ...]:
@@ -130,7 +157,9 @@ def _map(one: Tested) -> Plot | None:
     marks = [Mark(axis="y", at=decimal(at, DIGITS), label="clusters meet") for at in down]
     marks += [Mark(axis="x", at=decimal(at, DIGITS), label="clusters meet") for at in across]
     return Plot(
-        title=f"{one.name}: rows (outputs) and columns (inputs) by cluster, k = {one.found.k}"[:TEXT_MAX],
+        title=f"{one.name}: outputs by inputs in order of {one.found.k} clusters; noise so ordered shows blocks too"[
+            :TEXT_MAX
+        ],
         kind="heatmap",
         x=Axis(label="cell of columns, from 0; rows are the series, from the top", unit="count"),
         y=Axis(label=f"log10 of a cell's {what} over the matrix's", unit="1"),

@@ -210,7 +210,7 @@ def _modularity(group: Sequence[Placed]) -> Plot:
     band = 2.0 * null.sd
     return Plot(
         title=f"Q against k at {first.size}; band: mean and two sd of {null.n} {first.drawn}",
-        kind="line",
+        kind="line" if len(first.ks) > 1 else "scatter",
         x=Axis(label="k", unit="count"),
         y=Axis(label="modularity Q", unit="1"),
         series=(
