@@ -1,49 +1,73 @@
 """What modularity the search finds where there is none: Gaussian matrices through the whole pipeline.
 
 Normal scores make the null depend on the shape alone (specification 4.5), so replicates of common shapes are
-committed in `nulls.json` and others are computed during the audit. Regenerate: `python -m checks.clusterability.nulls`.
+committed in `nulls.safetensors` and others are computed during the audit. Regenerate: `make nulls`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from checks.clusterability.cocluster import assign, embed
+from checks.clusterability.committed import (
+    PIN,
+    Kept,
+    committed_graph_power,
+    committed_power,
+    kept_nulls,
+    null_table_sha256,
+    shape_name,
+    write_nulls,
+)
 from checks.clusterability.scores import scores_of
 from checks.clusterability.views import normal_scores
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+__all__ = [
+    "NullTable",
+    "auto_ks",
+    "committed_graph_power",
+    "committed_n",
+    "committed_power",
+    "has_committed",
+    "null_table",
+    "null_table_sha256",
+    "replicate",
+    "sweep",
+]
+
 ALGORITHM = 1
 """Raised when any step from weights to Q changes, which makes every committed replicate stale."""
 
-AUTO_KS = (2, 3, 4, 6, 8)
-"""Candidates of `k: auto`, a first short list; those above min(n, m) / 8 are left out."""
+K_MAX, NODES_PER_CLUSTER = 16, 8
+"""Candidates of `k: auto` are 2 to 16, and to an eighth of the smaller side (section 2)."""
 
-COMMITTED_SHAPES = ((64, 256), (96, 256), (384, 1536))
-"""The organism's MLPs, the shape that the method was calibrated at, and MiniLM's MLPs."""
+COMMITTED_SHAPES = (
+    (20, 64),
+    (32, 32),
+    (64, 64),
+    (64, 128),
+    (64, 256),
+    (96, 256),
+    (128, 128),
+    (128, 512),
+    (384, 1536),
+)
+"""The organisms' and the controls' layers, the shapes that the specification tables, and MiniLM's MLPs (4.5)."""
 
 COMMITTED_N = 999
 """Replicates committed for each shape; smallest p .001."""
 
 ENTRIES_MAX = 2**22
 """Largest matrix, in entries, whose null is computed during an audit (about a second a replicate at this size)."""
-
-TABLE = Path(__file__).with_name("nulls.json")
-
-POWER = Path(__file__).with_name("power.json")
-
-MICRO = 1e6
-"""Q is committed in millionths."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,7 @@ class NullTable:
 
 def auto_ks(shape: tuple[int, int]) -> tuple[int, ...]:
     """Return the candidates of k for a shape when the caller names none."""
-    return tuple(k for k in AUTO_KS if k <= min(shape) // 8)
+    return tuple(range(2, min(K_MAX, min(shape) // NODES_PER_CLUSTER) + 1))
 
 
 def sweep(mass: Float[np.ndarray, "n m"], ks: Sequence[int], seed: int) -> Float[np.ndarray, " ks"]:
@@ -107,7 +131,11 @@ def replicate(shape: tuple[int, int], ks: Sequence[int], index: int) -> Float[np
 
 
 def null_table(shape: tuple[int, int], ks: Sequence[int], n: int) -> NullTable:
-    """Return a shape's null with at least `n` replicates: committed ones if they suffice, else computed ones.
+    """Return a shape's null with n replicates: committed ones, as far as they go, and computed ones beyond.
+
+    Columns of a committed table serve any part of its candidates: the embedding of fewer directions is the first
+    columns of the larger one, and every k has a k-means of its own, so Q at one k does not know of the others. The
+    statistic is formed anew from the columns that are taken.
 
     Args:
         shape: rows and columns, in any order.
@@ -115,10 +143,9 @@ def null_table(shape: tuple[int, int], ks: Sequence[int], n: int) -> NullTable:
         n: replicates wanted; the first n of the table are taken.
     """
     key = (min(shape), max(shape))
-    kept = _committed().get(key)
-    if kept is not None and n <= committed_n(shape, ks):
-        columns = [kept.ks.index(k) for k in ks]
-        return NullTable(key, tuple(ks), kept.q[:n, columns], committed=True)
+    kept = _kept(key, ks)
+    if kept is not None and n <= len(kept.q):
+        return NullTable(key, tuple(ks), _columns(kept, ks)[:n], committed=True)
     rows = _computed(key, tuple(ks))
     while len(rows) < n:
         rows.append(replicate(key, ks, len(rows)))
@@ -127,82 +154,50 @@ def null_table(shape: tuple[int, int], ks: Sequence[int], n: int) -> NullTable:
 
 def has_committed(shape: tuple[int, int]) -> bool:
     """Return whether replicates of a shape are committed."""
-    return (min(shape), max(shape)) in _committed()
+    return shape_name(shape) in kept_nulls(ALGORITHM)
 
 
 def committed_n(shape: tuple[int, int], ks: Sequence[int]) -> int:
     """Return how many replicates are committed for a shape and these candidates of k; 0 where none are."""
-    kept = _committed().get((min(shape), max(shape)))
-    return kept.n if kept is not None and set(ks) <= set(kept.ks) else 0
+    kept = _kept(shape, ks)
+    return 0 if kept is None else len(kept.q)
 
 
-def committed_power(shape: tuple[int, int]) -> tuple[int, int] | None:
-    """Return (found, planted): of how many planted matrices of a shape the whole rule detects how many.
-
-    Planted: k = 4, weights outside the blocks .7 of those inside. None where it was not measured;
-    `benchmarks/clusterability_calibration.py` measures it.
-    """
-    entry = _power().get(_name(shape))
-    return (entry["found"], entry["planted"]) if entry else None
+def _kept(shape: tuple[int, int], ks: Sequence[int]) -> Kept | None:
+    """Return the committed replicates of a shape where they have every one of these candidates."""
+    kept = kept_nulls(ALGORITHM).get(shape_name(shape))
+    return kept if kept is not None and set(ks) <= set(kept.ks) else None
 
 
-@lru_cache(maxsize=1)
-def _power() -> dict[str, dict[str, int]]:
-    table: dict[str, dict[str, int]] = json.loads(POWER.read_text()) if POWER.exists() else {}
-    return table
+def _columns(kept: Kept, ks: Sequence[int]) -> Float[np.ndarray, "replicates ks"]:
+    return np.asarray(kept.q[:, [kept.ks.index(k) for k in ks]])
 
 
 @lru_cache(maxsize=64)
 def _computed(shape: tuple[int, int], ks: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the replicates computed so far in this process; the caller appends, so that controls reuse them."""
-    return []
+    """Return the replicates known so far in this process; the caller appends, so that controls reuse them."""
+    kept = _kept(shape, ks)
+    return [] if kept is None else list(_columns(kept, ks))
 
 
-@lru_cache(maxsize=1)
-def _document() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(TABLE.read_text())
-    if document["algorithm"] != ALGORITHM:
-        raise ValueError(f"{TABLE.name} is of algorithm {document['algorithm']}, not {ALGORITHM}: regenerate it")
-    return document
-
-
-@lru_cache(maxsize=1)
-def _committed() -> dict[tuple[int, int], NullTable]:
-    tables = {}
-    for entry in _document()["tables"] if TABLE.exists() else ():
-        shape = (entry["shape"][0], entry["shape"][1])
-        q = np.array(entry["q_micro"], dtype=np.float64) / MICRO
-        tables[shape] = NullTable(shape, tuple(entry["ks"]), q, committed=True)
-    return tables
-
-
-def _name(shape: tuple[int, int]) -> str:
-    return f"{min(shape)}x{max(shape)}"
-
-
-def generate(shapes: Sequence[tuple[int, int]], n: int) -> list[dict[str, Any]]:
-    """Return the entries of the committed table, replicates 0 to n-1 of every shape."""
-    entries = []
-    for shape in shapes:
-        ks = auto_ks(shape)
-        rows = [np.rint(replicate(shape, ks, index) * MICRO).astype(int).tolist() for index in range(n)]
-        entries.append({"shape": list(shape), "ks": list(ks), "q_micro": rows})
-    return entries
+def generate(shape: tuple[int, int], n: int) -> Kept:
+    """Return what is committed of a shape: replicates 0 to n-1 over every candidate of `k: auto`."""
+    ks = auto_ks(shape)
+    return Kept(ks, np.stack([replicate(shape, ks, index) for index in range(n)]))
 
 
 def main() -> None:
-    """Write `nulls.json`, all of it or the tables of some shapes."""
+    """Write the committed table and its pin, all of it or the replicates of some shapes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--shape", action="append", help="only this one, e.g. 64x256")
+    parser.add_argument("--shape", action="append", help="only this one, e.g. 64x256; may be given several times")
     parser.add_argument("--n", type=int, default=COMMITTED_N, help="replicates a shape")
     asked = parser.parse_args()
-    wanted = asked.shape
-    shapes = [shape for shape in COMMITTED_SHAPES if not wanted or _name(shape) in wanted]
-    old = json.loads(TABLE.read_text()) if TABLE.exists() else {"tables": []}
-    kept = [entry for entry in old["tables"] if tuple(entry["shape"]) not in shapes]
-    tables = sorted(kept + generate(shapes, asked.n), key=lambda entry: tuple(entry["shape"]))
-    document = {"algorithm": ALGORITHM, "tables": tables}
-    TABLE.write_text(json.dumps(document, separators=(",", ":")).replace("]],", "]],\n") + "\n")
+    names = {shape_name(shape): shape for shape in COMMITTED_SHAPES}
+    tables = dict(kept_nulls(ALGORITHM)) if asked.shape and PIN.exists() else {}
+    for name in asked.shape or names:
+        tables[name] = generate(names[name], asked.n)
+        # Written after every shape: the largest take minutes.
+        write_nulls({name: tables[name] for name in names if name in tables}, ALGORITHM)
 
 
 if __name__ == "__main__":

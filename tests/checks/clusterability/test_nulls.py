@@ -2,36 +2,134 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from checks.clusterability import committed
+from checks.clusterability.committed import kept_nulls
 from checks.clusterability.controls import planted
 from checks.clusterability.nulls import (
+    ALGORITHM,
     COMMITTED_N,
     COMMITTED_SHAPES,
     NullTable,
     auto_ks,
+    committed_n,
     null_table,
+    null_table_sha256,
     replicate,
 )
 from checks.clusterability.structure import confirmation_null, stability, structure_test
 from checks.holm import holm
 
+SMALL = 2**14
+"""Entries up to which replicates are regenerated in the default run."""
 
-@pytest.mark.parametrize("shape", COMMITTED_SHAPES)
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(
+            shape, marks=() if shape[0] * shape[1] <= SMALL else (pytest.mark.slow,), id=f"{shape[0]}x{shape[1]}"
+        )
+        for shape in COMMITTED_SHAPES
+    ],
+)
 def test_committed_replicates_are_what_the_code_gives(shape: tuple[int, int]) -> None:
+    assert committed_n(shape, auto_ks(shape)) == COMMITTED_N
     table = null_table(shape, auto_ks(shape), COMMITTED_N)
-    assert table.committed
-    assert table.n == COMMITTED_N
     for index in range(5):
         assert replicate(shape, auto_ks(shape), index) == pytest.approx(table.q[index], abs=1e-5)
 
 
-def test_the_null_has_the_tabled_moments() -> None:
-    # Specification 4.5, 96x256: .0712 .0867 .0914 .0927 .0915 at k = 2, 3, 4, 6, 8.
-    table = null_table((96, 256), (2, 3, 4, 6, 8), COMMITTED_N)
-    assert table.mean == pytest.approx([0.0712, 0.0867, 0.0914, 0.0927, 0.0915], abs=0.003)
-    assert all(0.0015 < sd < 0.0045 for sd in table.sd)
+def test_every_promised_shape_is_committed_for_its_own_candidates() -> None:
+    for shape in COMMITTED_SHAPES:
+        assert committed_n(shape, auto_ks(shape)) == COMMITTED_N, shape
+
+
+def test_candidates_reach_an_eighth_of_the_side_and_sixteen() -> None:
+    # Specification section 2; the first list left 5, 7 and everything above 8 out.
+    assert auto_ks((15, 90)) == ()
+    assert auto_ks((16, 90)) == (2,)
+    assert auto_ks((256, 64)) == (2, 3, 4, 5, 6, 7, 8)
+    assert auto_ks((96, 256)) == tuple(range(2, 13))
+    assert auto_ks((4096, 1024)) == tuple(range(2, 17))
+
+
+@pytest.mark.parametrize("ks", [(2,), (8,), (3, 5), (2, 3, 4, 6, 8)])
+def test_a_column_does_not_depend_on_the_other_candidates(ks: tuple[int, ...]) -> None:
+    # Else a caller's own list of k would be placed against columns of another search.
+    shape = (64, 256)
+    whole = auto_ks(shape)
+    at = [whole.index(k) for k in ks]
+    for index in (0, 1, 2):
+        assert replicate(shape, ks, index) == pytest.approx(replicate(shape, whole, index)[at], abs=1e-9)
+    table = null_table(shape, ks, 199)
+    assert table.committed
+    assert np.array_equal(table.q, null_table(shape, whole, 199).q[:, at])
+    # The statistic is that of these columns, not of the search over all.
+    z = (table.q - table.q.mean(axis=0)) / table.q.std(axis=0, ddof=1)
+    assert table.statistics == pytest.approx(np.sort(z.max(axis=1)))
+
+
+def test_a_candidate_that_is_not_committed_is_computed() -> None:
+    table = null_table((20, 64), (2, 3), 3)
+    assert not table.committed
+    assert np.array_equal(table.q[1], replicate((20, 64), (2, 3), 1))
+
+
+def test_more_replicates_than_committed_go_on_where_those_end() -> None:
+    table = null_table((20, 64), (2,), COMMITTED_N + 2)
+    assert not table.committed
+    assert np.array_equal(table.q[:COMMITTED_N], null_table((20, 64), (2,), COMMITTED_N).q)
+    assert table.q[-1] == pytest.approx(replicate((20, 64), (2,), COMMITTED_N + 1))
+
+
+def test_a_table_of_other_bytes_or_another_algorithm_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The code's digest covers the pin alone: a swapped table would otherwise go unnoticed.
+    assert hashlib.sha256(committed.TABLE.read_bytes()).hexdigest() == null_table_sha256()
+    with pytest.raises(ValueError, match="algorithm"):
+        kept_nulls.__wrapped__(ALGORITHM + 1)
+    swapped = tmp_path / "nulls.safetensors"
+    swapped.write_bytes(committed.TABLE.read_bytes()[:-1] + b"\x01")
+    monkeypatch.setattr(committed, "TABLE", swapped)
+    with pytest.raises(ValueError, match=r"nulls\.safetensors is not the file"):
+        kept_nulls.__wrapped__(ALGORITHM)
+
+
+def test_the_pin_tells_what_the_table_holds() -> None:
+    pin = json.loads(committed.PIN.read_text())
+    kept = kept_nulls(ALGORITHM)
+    assert {name: len(one.q) for name, one in kept.items()} == pin["n"]
+    assert all(one.q.shape[1] == len(one.ks) for one in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("shape", "ks", "mean", "sd"),
+    [
+        ((96, 256), (2, 3, 4, 5, 6, 8), (0.0712, 0.0867, 0.0914, 0.0928, 0.0927, 0.0915), (0.0026, 0.0032)),
+        (
+            (128, 512),
+            (2, 3, 4, 5, 6, 7, 8),
+            (0.0584, 0.0700, 0.0729, 0.0735, 0.0725, 0.0718, 0.0715),
+            (0.0013, 0.0020),
+        ),
+    ],
+)
+def test_the_null_has_the_tabled_moments(
+    shape: tuple[int, int], ks: tuple[int, ...], mean: tuple[float, ...], sd: tuple[float, float]
+) -> None:
+    # Specification 4.5: each mean within .003.
+    assert committed_n(shape, ks) == COMMITTED_N
+    table = null_table(shape, ks, COMMITTED_N)
+    assert table.mean == pytest.approx(mean, abs=0.003)
+    assert all(sd[0] - 2e-4 < one < sd[1] + 2e-4 for one in table.sd)
 
 
 def test_p_is_never_zero() -> None:
