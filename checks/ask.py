@@ -28,6 +28,7 @@ RUNTIME_REASONS = (
     "check_unknown",
     "data_invalid",
     "data_missing",
+    "model_kind",
     "params_invalid",
     "result_cap",
 )

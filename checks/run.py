@@ -132,6 +132,8 @@ def _gather(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], fa
         if one.check is None:
             continue
         try:
+            if facts.kind not in one.check.kinds:
+                raise Refusal("model_kind", (f"kind:{facts.kind}",))
             roles = one.check.data_roles
             one.rows = {role.name: _rows(given, role.name) for role in roles if role.name in given}
             missing = [role.name for role in roles if role.required and role.name not in given]
@@ -176,8 +178,8 @@ def _look(
     except Exception:
         # A check that needs weights alone is still answered.
         for one in asked:
-            needed = one.needs is not None and (one.needs.sites or one.needs.continuations)
-            if one.answer is None and one.check is not None and needed:
+            needs_pass = one.needs is not None and (one.needs.sites or one.needs.continuations or one.needs.trials)
+            if one.answer is None and one.check is not None and needs_pass:
                 one.answer = failed(one.check, "sweep")
         return UNSEEN, weights
 
@@ -204,18 +206,24 @@ def _ask_all(
     # are slower than one (benchmarks/README.md).
     with threadpool_limits(limits=1, user_api="blas"):
         for one, check, needs in ready:
-            seen = evidence(
-                facts,
-                check=check.name,
-                seed=seed,
-                needs=needs,
-                swept=looked.swept,
-                weights=weights,
-                rows=one.rows,
-                twin=looked.twin,
-                loaded=looked.loaded,
-            )
-            one.answer = ask(check, seen, on_step=told)
+            try:
+                seen = evidence(
+                    facts,
+                    check=check.name,
+                    seed=seed,
+                    needs=needs,
+                    swept=looked.swept,
+                    weights=weights,
+                    rows=one.rows,
+                    twin=looked.twin,
+                    loaded=looked.loaded,
+                )
+            except MemoryError:
+                raise
+            except Exception:  # trials run here, for one check alone
+                one.answer = failed(check, "sweep")
+            else:
+                one.answer = ask(check, seen, on_step=told)
             before.update(measuring=1, judging=1, controls=len(check.controls))
 
 
@@ -252,11 +260,17 @@ def _record(facts: ModelFacts, swept: Swept, threads: int) -> Facts:
         parameters=sum(prod(shape) for shape in facts.tensors.values()),
         texts=swept.texts,
         tokens=swept.tokens,
-        dtype="float32",
+        dtype=_dtype(facts),
         batch_size=BATCH_TEXTS,
         threads=threads,
         torch=metadata.version("torch"),
     )
+
+
+def _dtype(facts: ModelFacts) -> str:
+    """Return what the model runs in: an MLP in float64, all else in float32 (`checks.runtime.feedforward_pass`)."""
+    model = facts.feedforward
+    return "float32" if model is None or any(layer.op == "conv2d" for layer in model.layers) else "float64"
 
 
 class Progress:

@@ -9,6 +9,7 @@ from typing import Any
 from checks.check import ModelFacts
 from checks.errors import LoadRefused
 from checks.runtime.architectures import Architecture, architecture
+from checks.runtime.feedforward_facts import feedforward_facts_of, is_feedforward
 from sandbox.reader.safetensors import TensorEntry
 
 CONFIG = "config.json"
@@ -21,12 +22,15 @@ def model_facts_of(config: Mapping[str, Any], tensors: Sequence[TensorEntry]) ->
     refused before anything is loaded.
 
     Args:
-        config: canonical config, used keys only.
+        config: canonical config, used keys only; or the canonical declaration of a feed-forward model.
         tensors: table of all tensors of the model's files.
 
     Raises:
-        LoadRefused: architecture_unknown, config_range, config_type, load_missing_key, load_unexpected_key, load_shape.
+        LoadRefused: architecture_unknown, config_range, config_type, load_missing_key, load_unexpected_key, load_shape;
+            of a feed-forward model any code of `sandbox.reader.feedforward`.
     """
+    if is_feedforward(config):
+        return feedforward_facts_of(config, tensors)
     entry = architecture(str(config.get("model_type", "")))
     _check_rules(entry, config)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
