@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from checks.check import ModelFacts, Needs, Text
+from checks.check import ModelFacts, Needs, Text, TokenTrial
 from checks.errors import NotAskedFor
 
 SITE = re.compile(r"resid\.(0|[1-9][0-9]{0,3})")
+UNIT_SITE = re.compile(r"(mlp|heads|layer)\.(0|[1-9][0-9]{0,3})")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -40,6 +41,8 @@ class Plan:
     weights: tuple[str, ...]
     scores: tuple[Score, ...] = ()
     """Without duplicates, sorted."""
+    trials: int = 0
+    """Trials of all checks together; each check's run by themselves, under its own lesions."""
 
     @property
     def deepest(self) -> int | None:
@@ -49,6 +52,11 @@ class Plan:
     @property
     def sweeps(self) -> bool:
         """Whether the model must run at all."""
+        return self.reads_or_scores or self.trials > 0
+
+    @property
+    def reads_or_scores(self) -> bool:
+        """Whether there is a text to sweep, beside trials."""
         return bool((self.reads and self.layers) or self.scores)
 
 
@@ -62,6 +70,31 @@ def layer_of(site: str, facts: ModelFacts) -> int:
     if not found or int(found[1]) >= facts.layers:
         raise NotAskedFor(f"site {site!r} is not in this model: it has resid.0 to resid.{facts.layers - 1}")
     return int(found[1])
+
+
+def units_of(site: str, facts: ModelFacts) -> int:
+    """Return how many units a site has that lesions may hold.
+
+    Raises:
+        NotAskedFor: no such site in this model.
+    """
+    found = UNIT_SITE.fullmatch(site)
+    kind, number = (found[1], int(found[2])) if found else ("", -1)
+    model = facts.feedforward
+    if model is not None:
+        if kind != "layer" or number not in model.hidden:
+            hidden = ", ".join(f"layer.{index}" for index in model.hidden)
+            raise NotAskedFor(f"units {site!r} are not in this model: it has {hidden or 'none that are hidden'}")
+        return model.units(number)
+    if kind == "heads" and number < facts.layers:
+        return facts.heads
+    if kind == "mlp" and number < len(facts.mlp_out):
+        name = facts.mlp_out[number]
+        return facts.tensors[name][0 if name in facts.transposed else 1]
+    raise NotAskedFor(
+        f"units {site!r} are not in this model: it has mlp.0 to mlp.{facts.layers - 1} and heads.0 to "
+        f"heads.{facts.layers - 1}"
+    )
 
 
 def reads_of(needs: Needs) -> tuple[Read, ...]:
@@ -80,25 +113,51 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
     """Hold one check's needs against the model, before anything is loaded for them.
 
     Raises:
-        NotAskedFor: an unknown site or tensor, two texts or continuations of one id, replay or a twin without texts
-            and sites to shift or to sweep, or gradients, which nothing here can give yet.
+        NotAskedFor: an unknown site or tensor, two texts, continuations or trials of one id, replay or a twin without
+            texts and sites to shift or to sweep, trials of another kind of model, lesions without trials or units, or
+            gradients, which nothing here can give yet.
     """
+    _check_kind(needs, facts)
     for site in needs.sites:
         layer_of(site, facts)
     unknown = [name for name in needs.weights if name not in facts.tensors]
     if unknown:
         raise NotAskedFor(f"the model has no tensor {unknown[0]!r}")
-    ids = [text.id for text in needs.texts] + [one.id for one in needs.continuations]
+    ids = [one.id for part in (needs.texts, needs.continuations, needs.trials) for one in part]
     if len(set(ids)) != len(ids):
-        raise NotAskedFor("two texts or continuations share an id: every one of a check has its own")
+        raise NotAskedFor("two texts, continuations or trials share an id: every one of a check has its own")
     if needs.replay < 0:
         raise NotAskedFor(f"a replay budget of {needs.replay} edits: it is a count")
     if (needs.replay or needs.twin) and not (needs.sites and needs.texts):
         raise NotAskedFor("replay and a twin need texts and sites: there is nothing to shift or to sweep")
     if not set(needs.twin) <= {text.id for text in needs.texts}:
         raise NotAskedFor("a twin sweeps texts of the needs: one of its ids is none")
+    _check_lesions(needs, facts)
     if needs.gradients:
         raise NotAskedFor("gradients are not captured by this runtime")
+
+
+def _check_kind(needs: Needs, facts: ModelFacts) -> None:
+    """A feed-forward model has no tokens, and a transformer takes nothing else."""
+    tokens = facts.kind == "transformer"
+    other = [one.id for one in needs.trials if isinstance(one, TokenTrial) != tokens]
+    if other:
+        raise NotAskedFor(f"the trial {other[0]!r} is not one that a {facts.kind} model can run")
+    if not tokens and (needs.sites or needs.texts or needs.continuations or needs.replay or needs.twin):
+        raise NotAskedFor("a feed-forward model has no tokens: no sites, texts, continuations, replay or twin")
+
+
+def _check_lesions(needs: Needs, facts: ModelFacts) -> None:
+    if needs.lesions < 0:
+        raise NotAskedFor(f"a budget of {needs.lesions} lesions: it is a count")
+    for site in needs.units:
+        units_of(site, facts)
+    if len(set(needs.units)) != len(needs.units):
+        raise NotAskedFor("a site of units is named twice")
+    if needs.units and not needs.trials:
+        raise NotAskedFor("units need trials: their means and spread are taken over them")
+    if needs.lesions and not (needs.trials and needs.units):
+        raise NotAskedFor("lesions need trials and units: there is nothing to score or to hold")
 
 
 def plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
@@ -114,6 +173,7 @@ def plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         layers=tuple(sorted({layer_of(site, facts) for need in swept for site in need.sites})),
         weights=tuple(sorted({name for need in needs for name in need.weights})),
         scores=tuple(sorted({score for need in needs for score in scores_of(need)})),
+        trials=sum(len(need.trials) for need in needs),
     )
 
 
@@ -125,7 +185,7 @@ def twin_plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         facts: the model.
     """
     asked = [replace(need, texts=twin_texts(need)) for need in needs if need.twin]
-    return replace(plan(asked, facts), weights=(), scores=())
+    return replace(plan(asked, facts), weights=(), scores=(), trials=0)
 
 
 def twin_texts(needs: Needs) -> tuple[Text, ...]:

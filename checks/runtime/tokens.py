@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from checks.check import ModelFacts
+from checks.check import ModelFacts, TokenTrial
 from checks.runtime.plan import Read, Score
 
 if TYPE_CHECKING:
@@ -113,6 +113,34 @@ def place(
             lost[score] = reason
         else:
             placed[score] = Placed(ids=whole, start=len(before))
+    return placed, lost
+
+
+def place_trials(
+    tokenizer: Tokenizer, trials: Sequence[TokenTrial], facts: ModelFacts
+) -> tuple[dict[str, Placed], dict[str, str]]:
+    """Return each trial as tokens, by id, and those that cannot be scored with the reason.
+
+    Text and target are tokenised apart and joined. What the tokenizer adds before a text (a beginning of text) runs, as
+    it does in a sweep; what it adds at the text's end or around the target is left off: the target follows the text.
+
+    Args:
+        tokenizer: the model's own, without truncation.
+        trials: of one check, each with an id of its own.
+        facts: for the context length and the vocabulary.
+    """
+    texts = tokenizer.encode_batch([one.text for one in trials])
+    targets = tokenizer.encode_batch([one.target for one in trials], add_special_tokens=False)
+    placed: dict[str, Placed] = {}
+    lost: dict[str, str] = {}
+    for one, text, target in zip(trials, texts, targets, strict=True):
+        before = _open(text)
+        whole = (*before, *target.ids)
+        reason = _unscorable(before, whole, facts)
+        if reason:
+            lost[one.id] = reason
+        else:
+            placed[one.id] = Placed(ids=whole, start=len(before))
     return placed, lost
 
 
