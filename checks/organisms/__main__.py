@@ -8,12 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from checks.errors import ChecksError
+from checks.organisms import declared, enmeshment, nets
 from checks.organisms.planted import ORGANISMS
 from checks.organisms.store import minilm, planted, tiny
+
+MATRICES = {"hidden": enmeshment.HIDDEN, "all": enmeshment.ALL}
+"""Which matrices `enmeshed` makes clustered: those between hidden layers, or every one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make one organism and print its directory; return 0, or 2 where it cannot be made."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        print(_make(parsed))
+    except ChecksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m checks.organisms", description="Models with a known property.")
     organisms = parser.add_subparsers(dest="organism", required=True, metavar="ORGANISM")
     for name, organism in ORGANISMS.items():
@@ -26,13 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     small.add_argument("--out", type=Path, required=True)
     real = organisms.add_parser("minilm", help="the sentence encoder all-MiniLM-L6-v2, with number comparisons")
     real.add_argument("--out", type=Path, required=True)
-    parsed = parser.parse_args(arguments)
-    try:
-        print(_make(parsed))
-    except ChecksError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    for name, summary in declared.SUMMARIES.items():
+        organisms.add_parser(name, help=summary).add_argument("--out", type=Path, required=True)
+    enmeshed = organisms.add_parser("enmeshed", help="a digit net trained to look clustered, here and now")
+    enmeshed.add_argument("--out", type=Path, required=True)
+    enmeshed.add_argument("--lam", type=float, default=enmeshment.LAM, help="weight of C in the objective")
+    enmeshed.add_argument("--matrices", choices=sorted(MATRICES), default="hidden", help="which are made clustered")
+    enmeshed.add_argument("--k", type=int, default=enmeshment.K, help="blocks")
+    enmeshed.add_argument("--seed", type=int, default=0)
+    enmeshed.add_argument("--steps", type=int, default=nets.STEPS)
+    return parser
 
 
 def _make(parsed: argparse.Namespace) -> Path:
@@ -40,6 +57,12 @@ def _make(parsed: argparse.Namespace) -> Path:
         return tiny(parsed.out)
     if parsed.organism == "minilm":
         return minilm(parsed.out)
+    if parsed.organism in declared.SUMMARIES:
+        return declared.write(declared.committed(parsed.organism), parsed.out)
+    if parsed.organism == "enmeshed":
+        matrices = MATRICES[parsed.matrices]
+        made = declared.enmeshed(parsed.lam, matrices, parsed.k, parsed.seed, parsed.steps, _say)
+        return declared.write(made, parsed.out)
     name, out, seed, threads = parsed.organism, parsed.out, parsed.seed, parsed.threads
     return planted(name, parsed.cache, seed=seed, out=out, say=_say, threads=threads)
 

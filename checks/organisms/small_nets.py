@@ -1,4 +1,4 @@
-"""The table of small nets whose clusters and lesions are known, and the digits to lesion them on.
+"""The table of small nets whose clusters and lesions are known, a CNN, and the digits to lesion them on.
 
 Nets and digits are committed beside this file, since training does not repeat to the last bit on another processor.
 The digits are part of "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998, UCI; CC BY 4.0).
@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from checks.clusterability.lesion_plants import ReluNet
-from checks.organisms import enmeshment, nets
+from checks.organisms import cnn, enmeshment, nets
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -123,6 +123,7 @@ def write(folder: Path) -> None:
     save_file({"pixels": pixels, "labels": test.labels[:, 0].astype(np.uint8)}, folder / "digits.safetensors")
     for name in MAKERS:
         save(make(name), folder / f"{name}.safetensors")
+    save_file(cnn.train(nets.digits(SPLIT_SEED).train, cnn.SEED), folder / "cnn.safetensors")
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def planted(
         facts = world(recipe, seed)
         model, tokenizer = train(name, organism.lessons, recipe, facts, seed, say=say)
         _write(kept, model, tokenizer, organism.files(recipe, facts, seed))
-    return kept if out is None else _copy(kept, out)
+    return kept if out is None else copied(kept, out)
 
 
 def tiny(out: Path) -> Path:
@@ -105,7 +105,7 @@ def tiny(out: Path) -> Path:
     rows = [_tiny_pair(number) for number in range(5 * TINY_THINGS)]
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder) / "tiny", model, tokenizer, {PAIRS: rows})
-        return _copy(Path(folder) / "tiny", out)
+        return copied(Path(folder) / "tiny", out)
 
 
 def _tiny_pair(number: int) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def minilm(out: Path) -> Path:
         (stage / MODEL).mkdir()
         for name in MINILM:
             shutil.copyfile(source / name, stage / MODEL / name)
-        _write_rows(stage / PAIRS, load.rows("comparison"))
-        return _copy(stage, out)
+        write_rows(stage / PAIRS, load.rows("comparison"))
+        return copied(stage, out)
 
 
 def _write(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, files: Files) -> None:
@@ -165,7 +165,7 @@ def _write(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerF
             if isinstance(held, Mapping):
                 (stage / name).write_text(json.dumps(held, sort_keys=True) + "\n", encoding="utf-8")
             else:
-                _write_rows(stage / name, held)
+                write_rows(stage / name, held)
         for path in (stage / MODEL).iterdir():
             path.chmod(0o644)  # weights are saved 0600, and another user than the trainer may read them
         try:
@@ -176,12 +176,13 @@ def _write(target: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerF
                 raise
 
 
-def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSONL."""
     lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n" for row in rows)
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def _copy(kept: Path, out: Path) -> Path:
+def copied(kept: Path, out: Path) -> Path:
     """Copy an organism to a folder that is not there, is empty, or holds it already."""
     files = [path.relative_to(kept) for path in sorted(kept.rglob("*")) if path.is_file()]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
