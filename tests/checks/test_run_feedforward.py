@@ -17,8 +17,9 @@ from checks.check import Check, Evidence, MetricSpec, ModelFacts, Needs, Refusal
 from checks.documents import OrderedCheck, Result, write_result
 from checks.local import run_local
 from checks.quantise import metric
-from checks.run import STEPS, evidence
+from checks.run import STEPS
 from checks.runtime.look import UNSEEN
+from checks.runtime.sweep import evidence
 from checks.truth_probe.check import TruthProbe
 from tests.checks.feedforward_models import NETS, mlp, save
 from tests.checks.models import save as save_transformer
