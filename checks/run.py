@@ -165,7 +165,7 @@ def _look(
     order: Order,
     on_step: Told,
 ) -> tuple[Looked, Mapping[str, Any]]:
-    """Capture what all checks need: tensors from the files, states and scores from one sweep."""
+    """Capture what all checks need: tensors from the files, states and scores from one sweep, trials run."""
     needs = [one.needs for one in asked if one.needs is not None]
     merged = plan(needs, facts)
     weights = read_weights(merged.weights, reading.tensors, files, facts.transposed)
@@ -206,24 +206,18 @@ def _ask_all(
     # are slower than one (benchmarks/README.md).
     with threadpool_limits(limits=1, user_api="blas"):
         for one, check, needs in ready:
-            try:
-                seen = evidence(
-                    facts,
-                    check=check.name,
-                    seed=seed,
-                    needs=needs,
-                    swept=looked.swept,
-                    weights=weights,
-                    rows=one.rows,
-                    twin=looked.twin,
-                    loaded=looked.loaded,
-                )
-            except MemoryError:
-                raise
-            except Exception:  # trials run here, for one check alone
-                one.answer = failed(check, "sweep")
-            else:
-                one.answer = ask(check, seen, on_step=told)
+            seen = evidence(
+                facts,
+                check=check.name,
+                seed=seed,
+                needs=needs,
+                swept=looked.swept,
+                weights=weights,
+                rows=one.rows,
+                twin=looked.twin,
+                loaded=looked.loaded,
+            )
+            one.answer = ask(check, seen, on_step=told)
             before.update(measuring=1, judging=1, controls=len(check.controls))
 
 
