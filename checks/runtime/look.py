@@ -1,18 +1,25 @@
-"""Everything that a model must be loaded for: the sweep of its twin, its own sweep, and the model itself for replay."""
+"""All that a model is loaded for: the sweep of its twin, its own sweep, trials, and the model itself for replay."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from checks.check import ModelFacts, Needs
+from checks.check import ModelFacts, Needs, TokenTrial, VectorTrial
+from checks.feedforward import FeedForward
 from checks.memory import generator
+from checks.runtime.lesions import TokenLesions
 from checks.runtime.loading import Loaded, load
 from checks.runtime.plan import Plan, plan, twin_plan
-from checks.runtime.sweep import NOTHING, Swept, sweep
+from checks.runtime.sweep import NOTHING, Swept, TrialLesions, sweep
+from checks.runtime.weights import read_weights
 from sandbox.reader.model import ModelReading
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TWIN_RNG = ("runtime", "twin")
 """Names the draw of the twin's weights among all draws of an audit's seed (`checks.memory.generator`)."""
@@ -26,7 +33,7 @@ class Looked:
     twin: Swept | None
     """The twin's sweep, where a check asked for one."""
     loaded: Loaded | None
-    """The model, kept only where a check may replay; it lives as long as this."""
+    """The model, kept only where a check may replay; what answers lesions holds it too. It lives as long as this."""
 
 
 UNSEEN = Looked(swept=NOTHING, twin=None, loaded=None)
@@ -43,18 +50,20 @@ def look(
     threads: int,
     on_step: Callable[[str, int, int], None],
 ) -> Looked:
-    """Sweep the model, and first its twin where one is asked for.
+    """Sweep the model, and first its twin where one is asked for; then run the trials that lesions are asked of.
 
-    The twin is gone before the model is read: never are two in memory, and the model can stay while it may replay.
+    The twin is gone before the model is read: never are two in memory, and the model can stay while it may answer. A
+    feed-forward model has no sweep: its tensors are read, and its trials run.
 
     Args:
-        needs: one entry a check, each held against the model by `check_needs`; together they need a sweep.
+        needs: one entry a check, each held against the model by `check_needs`; together they need a pass.
         reading: config and tensor table of the files.
         files: path of each manifest file.
         facts: facts of the model.
         seed: the audit's seed; the twin's weights are drawn from it.
         threads: CPU threads.
-        on_step: told (step, done, owed) of "loading" and "sweep"; with a twin, each sweep is half of the second.
+        on_step: told (step, done, owed) of "loading" and "sweep"; the twin's sweep, the model's and the first pass of
+            each check's trials are equal parts of the second.
 
     Raises:
         LoadRefused: the files do not make the model that the config describes.
@@ -63,21 +72,75 @@ def look(
 
     torch.set_num_threads(threads)
     merged, of_twin = plan(needs, facts), twin_plan(needs, facts)
-    halves = 2 if of_twin.sweeps else 1
-
-    def told(half: int) -> Callable[[int, int], None]:
-        return lambda done, owed: on_step("sweep", half * owed + done, halves * owed)
-
+    tried = [one for one in needs if one.trials]
+    parts = _Parts(int(of_twin.sweeps) + int(merged.reads_or_scores) + len(tried), on_step)
     on_step("loading", 0, 1)
-    twin = _twin(of_twin, reading, files, facts, seed, told(0)) if of_twin.sweeps else None
+    if facts.feedforward is not None:
+        weights = read_weights(_tensors(facts.feedforward), reading.tensors, files, facts.transposed)
+        on_step("loading", 1, 1)
+        return replace(UNSEEN, swept=replace(NOTHING, lesions=_of_vectors(facts.feedforward, weights, tried, parts)))
+    twin = _twin(of_twin, reading, files, facts, seed, parts.next()) if of_twin.sweeps else None
     loaded = load(reading.config, facts, reading.tensors, files)
     on_step("loading", 1, 1)
-    swept = sweep(loaded, merged, on_batch=told(halves - 1))
+    swept = sweep(loaded, merged, on_batch=parts.next()) if merged.reads_or_scores else NOTHING
+    swept = replace(swept, lesions=_of_tokens(loaded, tried, parts))
     if any(one.replay for one in needs):
         return Looked(swept=swept, twin=twin, loaded=loaded)
     del loaded
     gc.collect()
     return Looked(swept=swept, twin=twin, loaded=None)
+
+
+class _Parts:
+    """Tells equal parts of a sweep as one step."""
+
+    def __init__(self, parts: int, on_step: Callable[[str, int, int], None]) -> None:
+        self._parts, self._on_step, self._begun = parts, on_step, 0
+
+    def next(self) -> Callable[[int, int], None]:
+        """Return what is told (done, owed) of the part that begins."""
+        before = self._begun
+        self._begun += 1
+        return lambda done, owed: self._on_step("sweep", before * owed + done, self._parts * owed)
+
+
+Lesions = tuple[tuple[Needs, TrialLesions], ...]
+
+
+def _of_tokens(loaded: Loaded, tried: Sequence[Needs], parts: _Parts) -> Lesions:
+    """Run each check's trials once."""
+    return tuple(
+        (
+            one,
+            TokenLesions(
+                loaded,
+                [trial for trial in one.trials if isinstance(trial, TokenTrial)],
+                one.units,
+                one.lesions,
+                on_batch=parts.next(),
+            ),
+        )
+        for one in tried
+    )
+
+
+def _of_vectors(
+    model: FeedForward, weights: Mapping[str, np.ndarray], tried: Sequence[Needs], parts: _Parts
+) -> Lesions:
+    from checks.runtime.feedforward import FeedForwardLesions  # torch, which only models need
+
+    answering: list[tuple[Needs, TrialLesions]] = []
+    for one in tried:
+        trials = [trial for trial in one.trials if isinstance(trial, VectorTrial)]
+        answering.append((one, FeedForwardLesions(model, weights, trials, one.units, one.lesions)))
+        parts.next()(1, 1)
+    return tuple(answering)
+
+
+def _tensors(model: FeedForward) -> tuple[str, ...]:
+    """Return the names of all tensors of a declared model, in the order of its layers."""
+    named = (part for layer in model.layers for part in (layer.weight, layer.bias, layer.mean, layer.var))
+    return tuple(name for name in named if name is not None)
 
 
 def _twin(

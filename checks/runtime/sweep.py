@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from checks.check import ModelFacts, Needs
+from checks.check import Lesion, ModelFacts, Needs, TrialScores
 from checks.memory import InMemoryEvidence
 from checks.runtime import forward
 from checks.runtime.batches import in_batches
+from checks.runtime.lesions import TokenLesions
 from checks.runtime.loading import Loaded
 from checks.runtime.plan import Plan, Read, Score, reads_of, scores_of
 from checks.runtime.replay import Replayer
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 
 def ignore(_done: int, _owed: int) -> None:
     """Take no notice of progress."""
+
+
+class TrialLesions(Protocol):
+    """What answers the lesions of one check: `TokenLesions`, or `checks.runtime.feedforward.FeedForwardLesions`."""
+
+    lost: Mapping[str, str]
+    unit_sd: Mapping[str, np.ndarray]
+
+    def __call__(self, lesions: Sequence[Lesion]) -> TrialScores:
+        """Return how every trial of the check fares under each lesion."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +54,27 @@ class Swept:
     unscored: Mapping[Score, str]
     """The other continuations, with the reason."""
     passes: int
-    """Forward passes."""
+    """Forward passes of the sweep itself."""
+    lesions: tuple[tuple[Needs, TrialLesions], ...] = ()
+    """What answers the lesions of each check that has trials; every check has its own, and its own budget."""
 
     @property
     def texts(self) -> int:
-        """Sequences of tokens that ran."""
-        return len(self.rows)
+        """Sequences of tokens that ran, trials among them; none of a feed-forward model's are tokens."""
+        return len(self.rows) + sum(one.texts for one in self._token_lesions)
 
     @property
     def tokens(self) -> int:
         """Tokens that ran, without padding."""
-        return sum(len(row.ids) for row in self.rows)
+        return sum(len(row.ids) for row in self.rows) + sum(one.tokens for one in self._token_lesions)
+
+    def lesions_of(self, needs: Needs) -> TrialLesions | None:
+        """Return what answers the lesions of these very needs: two checks may ask alike, each within its budget."""
+        return next((lesions for asked, lesions in self.lesions if asked is needs), None)
+
+    @property
+    def _token_lesions(self) -> list[TokenLesions]:
+        return [one for _, one in self.lesions if isinstance(one, TokenLesions)]
 
 
 NOTHING = Swept(places={}, states={}, lost={}, rows=(), scores={}, unscored={}, passes=0)
@@ -152,8 +174,8 @@ def evidence(
         facts: facts of the model.
         check: name of the check.
         seed: the audit's seed.
-        needs: what the check asked for.
-        swept: the sweep of all checks.
+        needs: what the check asked for; the very ones that were swept for, where they name trials.
+        swept: the sweep of all checks, with what answers the check's lesions.
         weights: tensors that any check asked for.
         rows: parsed rows of all data roles.
         twin: the sweep of the randomly initialised twin; None where no check asked for one.
@@ -162,6 +184,7 @@ def evidence(
     reads = reads_of(needs) if needs.sites else ()
     states = _states(needs, reads, swept)
     lost = _lost(needs, reads, swept, states)
+    lesions = swept.lesions_of(needs)
     return InMemoryEvidence(
         facts=facts,
         check=check,
@@ -169,7 +192,7 @@ def evidence(
         weights={name: weights[name] for name in needs.weights},
         activations=states,
         rows={role: rows[role] for role in needs.data_roles if role in rows},
-        lost=lost,
+        lost=lost if lesions is None else lost | dict(lesions.lost),
         runs=_runs(needs, reads, swept, lost),
         log_probabilities={
             one.id: swept.scores[score]
@@ -178,6 +201,8 @@ def evidence(
         },
         replay=Replayer(loaded, needs, swept) if needs.replay and loaded is not None else None,
         twin=_states(needs, reads, twin) if needs.twin and twin is not None else None,
+        lesioned=lesions,
+        unit_sd={} if lesions is None else lesions.unit_sd,
     )
 
 
