@@ -117,6 +117,8 @@ class Lesions:
     """Accuracy with all units but the cluster's ablated."""
     at_chance: tuple[bool, ...]
     """Tasks whose baseline interval includes chance: told, not tested."""
+    drawn: Float[np.ndarray, "cluster draw task"] | None = None
+    """Bootstrap draws of `drop`, for intervals of what is made of several of them."""
 
 
 def lesion_matrix(
@@ -149,13 +151,15 @@ def lesion_matrix(
     )
     # One resampling of the rows serves all three tables, so that they can be compared.
     means = _resampled(rows, draws, rng)
+    lost = base.correct.astype(float) - off.correct
     return Lesions(
         baseline=accuracy,
         baseline_loss=loss,
-        drop=_table(base.correct.astype(float) - off.correct, rows, means),
+        drop=_table(lost, rows, means),
         loss_rise=_table(off.loss - base.loss, rows, means),
         on=_table(on.correct.astype(float), rows, means),
         at_chance=chance,
+        drawn=np.stack([lost[:, at] @ weights.T for at, weights in means], axis=-1),
     )
 
 

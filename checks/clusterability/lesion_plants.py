@@ -218,9 +218,20 @@ def _random_features(x: Float[np.ndarray, "row in"], y: Int[np.ndarray, " row"],
     return ReluNet(weights, (np.zeros(PLANT_HIDDEN), np.zeros(PLANT_HIDDEN), bias), ((0, PLANT_CLASSES),))
 
 
-def shuffled_partition(labels: Int[np.ndarray, " unit"], rng: np.random.Generator) -> Int[np.ndarray, " unit"]:
-    """Return a partition with the same cluster sizes and random members; dead units (-1) stay out."""
+def shuffled_partition(
+    labels: Int[np.ndarray, " unit"], rng: np.random.Generator, strata: Int[np.ndarray, " unit"] | None = None
+) -> Int[np.ndarray, " unit"]:
+    """Return a partition with the same cluster sizes and random members; dead units (-1) stay out.
+
+    Args:
+        labels: cluster of each unit.
+        rng: draws.
+        strata: units change places with those of their own stratum alone: every cluster then keeps its units of each
+            layer and size, so that its lesion is one more draw of its own random sets.
+    """
     shuffled = np.array(labels)
-    alive = np.flatnonzero(labels >= 0)
-    shuffled[alive] = labels[rng.permutation(alive)]
+    alive = labels >= 0
+    for stratum in [None] if strata is None else np.unique(strata[alive]):
+        here = np.flatnonzero(alive if stratum is None else alive & (strata == stratum))
+        shuffled[here] = labels[rng.permutation(here)]
     return shuffled

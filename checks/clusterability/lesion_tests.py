@@ -6,7 +6,7 @@ Specification: clusterability, section 6.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +15,16 @@ from checks.clusterability.lesion import Lesions, Rows, Scored, Units, clusters_
 from checks.holm import holm
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 SPANNING = 0.9
 """A cluster with a greater share of a tested layer's units is not tested: its random sets equal itself (6.2)."""
 
 SLACK = 1e-9
 """Accuracies are sums of 1/n in some order: drops this close are equal, and count for the null."""
+
+CLAIMS = ("importance", "specialisation")
+"""What is tested of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,16 @@ class ClusterTest:
     p_importance_holm: float
     """After Holm over the clusters that were tested; 1 where it was not."""
     p_specialisation_holm: float
+    null_drop: Float[np.ndarray, " draw"] | None = field(default=None, compare=False, repr=False)
+    """Largest drop of each random set; None where it was not tested."""
+    null_gap: Float[np.ndarray, " draw"] | None = field(default=None, compare=False, repr=False)
+    """Gap of each random set; None also with fewer than two tasks that can be tested."""
 
 
 @dataclass(frozen=True)
-class _Counted:
+class Counted:
+    """Where one cluster lies among random sets; fields as those of `ClusterTest`."""
+
     reason: str
     task: int
     top: float
@@ -65,6 +74,13 @@ class _Counted:
     importance: int
     specialisation: int
     n: int
+    null_drop: Float[np.ndarray, " draw"] | None = None
+    null_gap: Float[np.ndarray, " draw"] | None = None
+
+    @property
+    def p(self) -> dict[str, float]:
+        """Return the p-value of each claim: never 0, and 1 where nothing was drawn."""
+        return {name: (1 + getattr(self, name)) / (1 + self.n) for name in CLAIMS}
 
 
 def lesion_tests(
@@ -92,12 +108,34 @@ def lesion_tests(
     counted = []
     for cluster, members in enumerate(clusters_of(labels)):
         drop = lesions.drop.value[cluster][usable]
-        reason = _untested(members, labels, units) or ("" if usable.any() else "baseline_at_chance")
+        reason = untested(members, labels, units, usable)
         null = np.zeros((0, int(usable.sum())))
         if not reason:
             null = drops_of(scored, lesions.baseline, random_sets(members, strata, n, rng), rows)[:, usable]
-        counted.append(_count(reason, drop, null, np.flatnonzero(usable)))
-    return _corrected(counted, labels)
+        counted.append(count(reason, drop, null, np.flatnonzero(usable)))
+    return _told(counted, labels)
+
+
+def count_testable(labels: Int[np.ndarray, " unit"], units: Units, lesions: Lesions) -> int:
+    """Return how many clusters `lesion_tests` will test: what the number of random sets has to allow for."""
+    usable = ~np.array(lesions.at_chance)
+    return sum(not untested(members, labels, units, usable) for members in clusters_of(labels))
+
+
+def held_together(families: Sequence[Sequence[ClusterTest]]) -> tuple[tuple[ClusterTest, ...], ...]:
+    """Return the tests of several partitions, corrected by Holm over the tested clusters of all of them."""
+    tested = [test for family in families for test in family if not test.reason]
+    important = iter(holm([test.p_importance for test in tested]))
+    special = iter(holm([test.p_specialisation for test in tested]))
+    return tuple(
+        tuple(
+            test
+            if test.reason
+            else replace(test, p_importance_holm=next(important), p_specialisation_holm=next(special))
+            for test in family
+        )
+        for family in families
+    )
 
 
 def gap_of(drops: Float[np.ndarray, "... task"]) -> Float[np.ndarray, " ..."]:
@@ -116,43 +154,50 @@ def effect_size(drops: Float[np.ndarray, " task"]) -> float:
     return 1.0 - float(others.mean() / drops[best]) if drops[best] > SLACK and len(others) else float("nan")
 
 
-def _untested(members: Int[np.ndarray, " of_cluster"], labels: Int[np.ndarray, " unit"], units: Units) -> str:
+def untested(
+    members: Int[np.ndarray, " of_cluster"],
+    labels: Int[np.ndarray, " unit"],
+    units: Units,
+    usable: Bool[np.ndarray, " task"],
+) -> str:
+    """Return why a cluster is not tested; empty where it is."""
     if not len(members):
         return "no_units"
     for layer in np.unique(units.layer[members]):
         if (units.layer[members] == layer).sum() > SPANNING * (units.layer[labels >= 0] == layer).sum():
             return "layer_spanning_cluster"
-    return ""
+    return "" if usable.any() else "baseline_at_chance"
 
 
-def _count(
+def count(
     reason: str,
     drop: Float[np.ndarray, " usable"],
     null: Float[np.ndarray, "draw usable"],
     tasks: Int[np.ndarray, " usable"],
-) -> _Counted:
+) -> Counted:
+    """Place a cluster's drops among those of random sets, on the tasks that can be tested.
+
+    Args:
+        reason: why it is not tested; empty where it is.
+        drop: of the cluster.
+        null: of the random sets; none where it is not tested.
+        tasks: numbers of those tasks among all.
+    """
     if not len(tasks):
-        return _Counted(reason, -1, float("nan"), float("nan"), float("nan"), 0, 0, 0)
+        return Counted(reason, -1, float("nan"), float("nan"), float("nan"), 0, 0, 0)
     best, n = int(np.argmax(drop)), len(null)
-    reached = int((null.max(axis=1) >= drop[best] - SLACK).sum()) if n else 0
+    most = null.max(axis=1) if n else None
+    reached = 0 if most is None else int((most >= drop[best] - SLACK).sum())
+    task, top = int(tasks[best]), float(drop[best])
     if len(tasks) < 2:
-        return _Counted(reason, int(tasks[best]), float(drop[best]), float("nan"), float("nan"), reached, n, n)
-    gap = float(gap_of(drop))
-    wider = int((gap_of(null) >= gap - SLACK).sum()) if n else 0
-    return _Counted(reason, int(tasks[best]), float(drop[best]), gap, effect_size(drop), reached, wider, n)
+        return Counted(reason, task, top, float("nan"), float("nan"), reached, n, n, most)
+    gap, gaps = float(gap_of(drop)), gap_of(null) if n else None
+    wider = 0 if gaps is None else int((gaps >= gap - SLACK).sum())
+    return Counted(reason, task, top, gap, effect_size(drop), reached, wider, n, most, gaps)
 
 
-def _corrected(counted: Sequence[_Counted], labels: Int[np.ndarray, " unit"]) -> tuple[ClusterTest, ...]:
-    tested = [index for index, found in enumerate(counted) if not found.reason]
-    raw = {
-        name: [(1 + getattr(found, name)) / (1 + found.n) for found in counted]
-        for name in ("importance", "specialisation")
-    }
-    held = {name: [1.0] * len(counted) for name in raw}
-    for name, p in raw.items():
-        for index, adjusted in zip(tested, holm([p[index] for index in tested]), strict=True):
-            held[name][index] = adjusted
-    return tuple(
+def _told(counted: Sequence[Counted], labels: Int[np.ndarray, " unit"]) -> tuple[ClusterTest, ...]:
+    tests = tuple(
         ClusterTest(
             cluster=index,
             units=int((labels == index).sum()),
@@ -164,10 +209,13 @@ def _corrected(counted: Sequence[_Counted], labels: Int[np.ndarray, " unit"]) ->
             importance=found.importance,
             specialisation=found.specialisation,
             n=found.n,
-            p_importance=raw["importance"][index],
-            p_specialisation=raw["specialisation"][index],
-            p_importance_holm=held["importance"][index],
-            p_specialisation_holm=held["specialisation"][index],
+            p_importance=found.p["importance"],
+            p_specialisation=found.p["specialisation"],
+            p_importance_holm=1.0,
+            p_specialisation_holm=1.0,
+            null_drop=found.null_drop,
+            null_gap=found.null_gap,
         )
         for index, found in enumerate(counted)
     )
+    return held_together([tests])[0]
