@@ -1,48 +1,32 @@
-"""The check `clusterability`: do a model's MLP weights split into groups that talk mostly among themselves?"""
+"""The check `clusterability`: do a model's weights split into groups that talk mostly among themselves?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from assay.result import ControlResult, D, Finding, Measured, Skipped
+from assay.result import ControlResult, D, Finding, Measured, Metric
 from pydantic import AfterValidator, Field
 
-from checks.check import Check, Evidence, MetricSpec, ModelFacts, Needs, Refusal, missed_controls
+from checks.check import Check, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Refusal, missed_controls
+from checks.clusterability.asking import owed_of
+from checks.clusterability.candidates import candidates_of
 from checks.clusterability.controls import HeavyNoise, IidNoise, PlantedBlocks
-from checks.clusterability.families import (
-    FAMILIES,
-    HEAD_GRAPH,
-    VIRTUAL_ENTRIES_MAX,
-    Family,
-    GraphFound,
-    Owed,
-    ProductNulls,
-    heads_found,
-    owed_beyond,
-    virtual,
-    virtual_name,
-)
+from checks.clusterability.families import HEAD_GRAPH, Family
 from checks.clusterability.findings import WORDS, Limits, findings
-from checks.clusterability.masks import mask_stability, mask_structure
-from checks.clusterability.matrices import PlantedFacts, Unusable, Usable, examine, owed
-from checks.clusterability.metrics import METRICS, Tested, graph_metrics, metrics
-from checks.clusterability.nulls import auto_ks, committed_n, null_table
+from checks.clusterability.layers import Partitioned
+from checks.clusterability.metric_specs import METRICS
+from checks.clusterability.metrics import graph_metrics, metrics, network_metrics
+from checks.clusterability.nulls import auto_ks
+from checks.clusterability.partitions import partitions_of
 from checks.clusterability.plots import plots
-from checks.clusterability.structure import Structure, confirmation_null, stability, structure_test
-from checks.holm import holm
+from checks.clusterability.testing import NULLS_LEAST, Run, tests_of
 from checks.parameters import Between, Layers, Numbers
 
-MASK_NULLS_MAX = 1999
-"""Replicates of a mask at most: they are drawn in the audit, some 15 ms each at 96x256."""
+__all__ = ["NULLS_LEAST", "TESTS_MAX", "Clusterability"]
 
 TESTS_MAX = 40
 """Matrices of one answer: beyond, the numbers would crowd the result document; ask for fewer layers."""
-
-NULLS_LEAST = 199
-"""Replicates computed at least (4.5)."""
 
 
 def _candidates(ks: tuple[int, ...]) -> tuple[int, ...]:
@@ -51,14 +35,14 @@ def _candidates(ks: tuple[int, ...]) -> tuple[int, ...]:
     return ks
 
 
-def _once(names: tuple[Family, ...]) -> tuple[Family, ...]:
+def _once(names: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(names)) != len(names):
-        raise ValueError("a family is named twice: name each once")
+        raise ValueError(f"{names} names one of them twice: name each once")
     return names
 
 
 class Clusterability(Check):
-    """Spectral co-clustering of MLPs and attention heads against calibrated nulls; weights only, structure only."""
+    """Spectral co-clustering of layers, MLPs, heads and whole nets against calibrated nulls; structure only."""
 
     name: ClassVar[str] = "clusterability"
     version: ClassVar[str] = "0.2"
@@ -80,18 +64,27 @@ class Clusterability(Check):
         "too_large",
         "k_too_large",
         "no_attention",
+        "no_linear",
+        "no_conv",
+        "no_network",
     )
+    kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer", "feedforward")
 
-    layers: Layers = Field(default="all", description="Blocks whose two MLP matrices are tested, counted from 0.")
-    families: Annotated[tuple[Family, ...], Field(strict=False, min_length=1, max_length=4), AfterValidator(_once)] = (
-        Field(
-            default=FAMILIES,
-            description="MLP matrices, products of neighbouring MLPs, and the graph of attention heads.",
-        )
+    layers: Layers = Field(
+        default="all",
+        description="Blocks, or linear and convolutional layers, whose matrices are tested, counted from 0.",
+    )
+    families: (
+        Literal["auto"]
+        | Annotated[tuple[Family, ...], Field(strict=False, min_length=1, max_length=7), AfterValidator(_once)]
+    ) = Field(
+        default="auto",
+        description="What is tested. auto: of a transformer MLP matrices, products of neighbouring MLPs and the graph "
+        "of attention heads; of a feed-forward model its linear and convolutional layers and the network as a whole.",
     )
     k: Literal["auto"] | Annotated[Numbers, AfterValidator(_candidates)] = Field(
         default="auto",
-        description="Candidate numbers of clusters, 2 to 16; auto: 2, 3, 4, 6, 8 up to an eighth of the side.",
+        description="Candidate numbers of clusters, 2 to 16; auto: 2 to 16, up to an eighth of the side.",
     )
     alpha: Annotated[D, Between("0.001", "0.2")] = Field(default="0.05", description="Level after Holm correction.")
     min_excess_q: Annotated[D, Between("0", "0.5")] = Field(
@@ -110,51 +103,62 @@ class Clusterability(Check):
         default="auto", description="Null replicates; auto: what is committed, or what Holm's correction needs."
     )
 
+    comparable_views: Annotated[
+        tuple[Literal["raw", "unit_in_norm"], ...], Field(strict=False, max_length=2), AfterValidator(_once)
+    ] = Field(
+        default=("raw", "unit_in_norm"),
+        description="Views whose scores are told beside the balanced one's, to compare with other work.",
+    )
+    lesion_layers: Literal["best", "none"] | Numbers = Field(
+        default="best",
+        description="Blocks of a transformer whose MLP neurons are lesioned; best: that of the largest excess.",
+    )
+    lesion_nulls: Literal["auto"] | Annotated[int, Field(ge=99, le=9999)] = Field(
+        default="auto", description="Random sets of units for each cluster; auto: what Holm's correction needs."
+    )
+    min_drop: Annotated[D, Between("0", "1")] = Field(
+        default="0.05", description="Floor of the largest fall in a task's accuracy for importance."
+    )
+    min_gap: Annotated[D, Between("0", "1")] = Field(
+        default="0.1", description="Floor of the gap between a cluster's task and the others for specialisation."
+    )
+
     def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
-        """Ask for the MLP matrices of the chosen layers.
+        """Ask for the tensors of the matrices, products, graph and net that are owed.
 
         Raises:
-            Refusal: no MLP matrices are tabled for this architecture, a layer does not exist, or too many are asked.
+            Refusal: this model has none of the families, a layer does not exist, or too many matrices are asked.
         """
-        if not model.mlp_in and not model.mlp_out:
-            raise Refusal("no_mlp", (model.architecture,))
-        names, beyond = owed(self.layers, model, self.families), self._beyond(model)
-        if len(names) + len(beyond.names) > TESTS_MAX:
-            raise Refusal("too_many_matrices", (f"matrices:{len(names) + len(beyond.names)}", f"limit:{TESTS_MAX}"))
-        return Needs(weights=tuple(dict.fromkeys((*names, *beyond.tensors))))
+        owed = owed_of(self, model)
+        if not owed.names and owed.absent:
+            raise Refusal(owed.absent[0][1], tuple(f"{reason}:{family}" for family, reason in owed.absent))
+        if len(owed.names) > TESTS_MAX:
+            raise Refusal("too_many_matrices", (f"matrices:{len(owed.names)}", f"limit:{TESTS_MAX}"))
+        return Needs(weights=owed.tensors)
 
     def measure(self, evidence: Evidence) -> Measured:
-        """Test every matrix, product and graph that can be tested; name those that cannot.
+        """Test everything that can be tested; name what cannot.
 
         Raises:
             Refusal: `nothing_testable`, naming each matrix with its reason.
         """
-        names, beyond = owed(self.layers, evidence.facts, self.families), self._beyond(evidence.facts)
-        usable, skipped = self._examine(names, evidence)
-        products, left = self._products(beyond, evidence)
-        skipped += [*left, *(Skipped(item=family, reason=reason) for family, reason in beyond.absent)]
-        if not usable and not products and not beyond.heads:
-            raise Refusal("nothing_testable", tuple(f"{one.reason}:{one.item}"[:128] for one in skipped))
-        together = len(usable) + len(products) + int(beyond.heads)
-        found = {name: self._test(name, one, together, evidence) for name, one in usable.items()}
-        nulls = ProductNulls(evidence.rng)
-        found |= {name: self._test_product(name, *one, together, nulls, evidence) for name, one in products.items()}
-        graph = self._heads(together, evidence) if beyond.heads else None
-        corrected = holm([*(one.p for one in found.values()), *([graph.found.p] if graph else [])])
-        inner = {name: size for name, (_, size, _) in products.items()}
-        every = {**usable, **{name: one for name, (one, _, _) in products.items()}}
-        tested = [
-            self._second_look(name, every[name], found[name], p_holm, together, evidence, inner.get(name))
-            for name, p_holm in zip(found, corrected, strict=False)
-        ]
-        told = [metric for one in tested for metric in metrics(one)]
-        if graph:
-            told += graph_metrics(graph, corrected[-1], together)
+        owed = owed_of(self, evidence.facts)
+        found = candidates_of(self, owed, evidence)
+        if not found.candidates and not found.chain and not found.heads:
+            raise Refusal("nothing_testable", tuple(f"{one.reason}:{one.item}"[:128] for one in found.skipped))
+        run = tests_of(self, found, evidence)
+        _lesions(evidence, partitions_of(self, run, evidence.facts))
         return Measured(
-            coverage={"matrix": (*names, *beyond.names)},
-            metrics=tuple(told),
-            plots=plots([(one.name, one.found) for one in tested]),
-            skipped=tuple(skipped),
+            coverage={"matrix": owed.names},
+            metrics=_metrics(run),
+            plots=plots(
+                run.matrices,
+                (run.graph,) if run.graph else (),
+                run.network.found if run.network else None,
+                network_stability=run.network.stability if run.network else None,
+                limits=self.limits(),
+            ),
+            skipped=(*found.skipped, *run.skipped),
         )
 
     def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
@@ -176,104 +180,16 @@ class Clusterability(Check):
         asked = auto_ks(shape) if self.k == "auto" else self.k
         return tuple(k for k in asked if k <= min(shape) // 2)
 
-    def _beyond(self, facts: ModelFacts) -> Owed:
-        return owed_beyond(self.families, self.layers, facts)
 
-    def _products(
-        self, beyond: Owed, evidence: Evidence
-    ) -> tuple[dict[str, tuple[Usable, int | None, bool]], list[Skipped]]:
-        """Return the products that can be tested, each with its null's inner size and whether it is gated."""
-        usable: dict[str, tuple[Usable, int | None, bool]] = {}
-        skipped: list[Skipped] = []
-        for layer in beyond.pairs:
-            name = virtual_name(layer)
-            out, after = evidence.facts.mlp_out[layer], evidence.facts.mlp_in[layer + 1]
-            if not all(np.isfinite(evidence.weights(tensor)).all() for tensor in (out, after)):
-                skipped.append(Skipped(item=name, reason="non_finite"))
-                continue
-            product = virtual(layer, evidence.facts, evidence.weights)
-            # Zeros of a product are where nothing is read of what is written: its route is never the mask's.
-            one = examine(name, product.values, 1.0)
-            if isinstance(one, Unusable):
-                skipped.append(Skipped(item=one.item, reason=one.reason))
-            elif one.values.size > VIRTUAL_ENTRIES_MAX:
-                skipped.append(Skipped(item=name, reason="too_large"))
-            elif self.candidates((one.values.shape[0], one.values.shape[1])):
-                usable[name] = (one, product.inner, product.gated)
-        return usable, skipped
+def _metrics(run: Run) -> tuple[Metric, ...]:
+    told = [metric for one in run.matrices for metric in metrics(one)]
+    for name, p_holm in run.whole_p_holm.items():
+        if run.graph is not None and name == HEAD_GRAPH:
+            told += graph_metrics(run.graph, p_holm, run.together)
+        elif run.network is not None:
+            told += network_metrics(run.network, p_holm, run.together)
+    return tuple(told)
 
-    def _test_product(
-        self,
-        name: str,
-        one: Usable,
-        inner: int | None,
-        gated: bool,
-        together: int,
-        nulls: ProductNulls,
-        evidence: Evidence,
-    ) -> Structure:
-        shape = (one.values.shape[0], one.values.shape[1])
-        ks = self.candidates(shape)
-        n = self._replicates(shape, ks, together)
-        seed = int(evidence.rng(f"kmeans/{name}").integers(2**31))
-        null = null_table(shape, ks, n) if inner is None else nulls.table(shape, inner, ks, n, gated=gated)
-        return structure_test(one.values, null, seed)
 
-    def _heads(self, together: int, evidence: Evidence) -> GraphFound:
-        n = max(NULLS_LEAST, ceil(2 * together / float(self.alpha)) - 1) if self.nulls == "auto" else self.nulls
-        seed = int(evidence.rng(f"kmeans/{HEAD_GRAPH}").integers(2**31))
-        return heads_found(evidence.facts, evidence.weights, n, seed, evidence.rng(f"stability/{HEAD_GRAPH}"))
-
-    def _examine(self, names: Sequence[str], evidence: Evidence) -> tuple[dict[str, Usable], list[Skipped]]:
-        usable: dict[str, Usable] = {}
-        skipped: list[Skipped] = []
-        for name in names:
-            one = examine(name, evidence.weights(name), float(self.zero_share_dense))
-            if isinstance(one, Unusable):
-                skipped.append(Skipped(item=one.item, reason=one.reason))
-                continue
-            shape = (one.values.shape[0], one.values.shape[1])
-            dropped = () if self.k == "auto" else tuple(set(self.k) - set(self.candidates(shape)))
-            skipped += [Skipped(item=f"{name[:120]}:k:{k}", reason="k_too_large") for k in sorted(dropped)]
-            if self.candidates(shape):
-                usable[name] = one
-        return usable, skipped
-
-    def _test(self, name: str, one: Usable, together: int, evidence: Evidence) -> Structure:
-        shape = (one.values.shape[0], one.values.shape[1])
-        ks = self.candidates(shape)
-        n = self._replicates(shape, ks, together)
-        seed = int(evidence.rng(f"kmeans/{name}").integers(2**31))
-        if one.masked:
-            return mask_structure(one.values != 0, ks, seed, evidence.rng(f"trades/{name}"), min(n, MASK_NULLS_MAX))
-        return structure_test(one.values, null_table(shape, ks, n), seed)
-
-    def _replicates(self, shape: tuple[int, int], ks: tuple[int, ...], together: int) -> int:
-        if self.nulls != "auto":
-            return self.nulls
-        least = max(NULLS_LEAST, ceil(2 * together / float(self.alpha)) - 1)
-        return max(least, committed_n(shape, ks))
-
-    def _second_look(
-        self,
-        name: str,
-        one: Usable,
-        found: Structure,
-        p_holm: float,
-        together: int,
-        evidence: Evidence,
-        inner: int | None,
-    ) -> Tested:
-        """Measure what only a matrix that passes p and excess needs: stability and the confirmation null."""
-        passes = p_holm <= float(self.alpha) and found.excess_q >= float(self.min_excess_q)
-        draws = confirm = None
-        if passes and one.masked:
-            mask = one.values != 0
-            draws = mask_stability(mask, found.partition, found.k, evidence.rng(f"stability/{name}"))
-        elif passes:
-            draws = stability(one.values, found.partition, found.k, evidence.rng(f"stability/{name}"))
-            if inner is None:  # a product's own null is of low rank already
-                confirm = confirmation_null(one.values, found.k, evidence.rng(f"confirm/{name}"))
-        facts = evidence.facts
-        plant = facts.plants.get(name) if isinstance(facts, PlantedFacts) else None
-        return Tested(name, one, found, p_holm, together, passes, draws, confirm, plant, inner)
+def _lesions(evidence: Evidence, partitions: Sequence[Partitioned]) -> None:
+    """Measure nothing yet: what the partitions' lesions do is hooked in here."""

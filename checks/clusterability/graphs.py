@@ -27,6 +27,10 @@ NODES_PER_CLUSTER = 8
 """Nodes that a candidate of k asks for (section 2: k reaches an eighth of the side)."""
 
 
+class NothingToShuffle(ValueError):
+    """A graph has no test: its edges are equal within every pair of blocks, or too few nodes have any."""
+
+
 @dataclass(frozen=True)
 class GraphStructure:
     """What the search over k found in one graph."""
@@ -88,7 +92,7 @@ def partition_graph(
     held = graph.sum(axis=1) > 0
     inner = graph[np.ix_(held, held)]
     if len(inner) < max(ks):
-        raise ValueError(f"{len(inner)} nodes with edges do not make {max(ks)} clusters")
+        raise NothingToShuffle(f"{len(inner)} nodes with edges do not make {max(ks)} clusters")
     points = embed_graph(inner, max(ks))
     found = []
     for k in ks:
@@ -203,4 +207,4 @@ def _check(graph: Float[np.ndarray, "nodes nodes"], blocks: Int[np.ndarray, " no
     names = np.unique(blocks)
     pairs = (graph[np.ix_(blocks == first, blocks == second)] for first in names for second in names)
     if not any(np.ptp(pair) > 0 for pair in pairs):
-        raise ValueError("edges are equal within every pair of blocks: there is nothing to shuffle")
+        raise NothingToShuffle("edges are equal within every pair of blocks: there is nothing to shuffle")

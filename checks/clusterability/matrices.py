@@ -10,16 +10,20 @@ import numpy as np
 
 from checks.check import ModelFacts
 from checks.clusterability.nulls import ENTRIES_MAX, has_committed
-from checks.clusterability.structure import alive
+from checks.clusterability.views import in_range, live
 from checks.parameters import Layers, chosen_layers
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float, Int
 
     from checks.clusterability.cocluster import Partition
 
 SIDE_MIN = 16
 """A matrix with fewer rows or columns is too small to be tested (section 3)."""
+
+
+SIDES = ("mlp_in", "mlp_out")
+"""A block's two MLP matrices, in order of computation."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,24 @@ class Usable:
     """Share of exact zeros among what is left."""
     masked: bool = False
     """So many zeros that their pattern alone is tested: magnitudes are left out (4.5)."""
+    rows: Bool[np.ndarray, " all_n"] | None = None
+    """Which rows of the whole matrix these are; None where all are."""
+    columns: Bool[np.ndarray, " all_m"] | None = None
+    """Which columns."""
+
+    def all_rows(self, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " all_n"]:
+        """Return a label for every row of the whole matrix, -1 for a dead one."""
+        if self.rows is None:
+            return labels
+        whole = np.full(len(self.rows), -1)
+        whole[self.rows] = labels
+        return whole
+
+    def of_whole(self, whole: Float[np.ndarray, "all_n all_m"]) -> Float[np.ndarray, "n m"]:
+        """Return the part of something of the whole matrix's shape that this matrix holds."""
+        if self.rows is None or self.columns is None:
+            return whole
+        return np.asarray(whole[np.ix_(self.rows, self.columns)])
 
 
 @dataclass(frozen=True)
@@ -60,20 +82,20 @@ class Unusable:
     reason: str
 
 
-def owed(layers: Layers, facts: ModelFacts, sides: Sequence[str] = ("mlp_in", "mlp_out")) -> tuple[str, ...]:
-    """Return the names of the matrices to test: each chosen block's first MLP matrix, then its last.
+def owed(layers: Layers, facts: ModelFacts, sides: Sequence[str] = SIDES) -> tuple[str, ...]:
+    """Return the names of a transformer's matrices to test: each chosen block's first MLP matrix, then its last.
 
     Args:
         layers: blocks.
         facts: the model.
-        sides: which of the two; a control's own model has the first.
+        sides: which of the two, "auto" for both; a control's own model has the first.
 
     Raises:
         Refusal: `layer_out_of_range`.
     """
     chosen = range(len(facts.mlp_in)) if isinstance(facts, PlantedFacts) else chosen_layers(layers, facts.layers)
-    asked = ("mlp_in",) if isinstance(facts, PlantedFacts) else sides
-    held = [{"mlp_in": facts.mlp_in, "mlp_out": facts.mlp_out}[side] for side in ("mlp_in", "mlp_out") if side in asked]
+    asked = ("mlp_in",) if isinstance(facts, PlantedFacts) else SIDES if sides == "auto" else sides
+    held = [{"mlp_in": facts.mlp_in, "mlp_out": facts.mlp_out}[side] for side in SIDES if side in asked]
     return tuple(side[layer] for layer in chosen for side in held if layer < len(side))
 
 
@@ -84,7 +106,9 @@ def examine(name: str, weights: Float[np.ndarray, "n m"], zero_share_dense: floa
         i, j = np.argwhere(~finite)[0]
         # The item keeps the alphabet of names: row and column of the first bad entry.
         return Unusable(f"{name[:100]}:{i}:{j}", "non_finite")
-    values, dead = alive(weights)
+    whole = in_range(weights)
+    rows, columns = live(whole)
+    values, dead = whole[np.ix_(rows, columns)], int((~rows).sum() + (~columns).sum())
     if not values.size:
         return Unusable(name, "empty")
     zero_share = float(np.mean(values == 0))
@@ -94,4 +118,4 @@ def examine(name: str, weights: Float[np.ndarray, "n m"], zero_share_dense: floa
     masked = zero_share > zero_share_dense
     if values.size > ENTRIES_MAX and (masked or not has_committed(shape)):
         return Unusable(name, "too_large")
-    return Usable(values, dead, zero_share, masked)
+    return Usable(values, dead, zero_share, masked, rows, columns)

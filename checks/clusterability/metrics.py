@@ -1,4 +1,4 @@
-"""The metrics of the check: what each means, and how the measured numbers become them."""
+"""How the measured numbers of structure become metrics, quantised: `metric_specs` says what each means."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from assay.result import Metric, Multiplicity, NullDistribution
 from scipy.stats import beta
 
-from checks.check import MetricSpec
 from checks.clusterability import views
-from checks.clusterability.families import HEAD_GRAPH, GraphFound
+from checks.clusterability.families import HEAD_GRAPH, NETWORK, GraphFound, NetworkFound
 from checks.clusterability.masks import MaskStructure
 from checks.clusterability.matrices import Plant, Usable
 from checks.clusterability.nulls import committed_power
@@ -21,70 +20,28 @@ from checks.quantise import metric, null_distribution
 from checks.statistics import proportion_interval
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
-NO_INTERVAL = "No interval: weights are all there is, not a sample."
 TOLERANCE = (1e-6, 0.0)
 """Scores agree between machines to this (section 9)."""
 
 KEPT = {"balanced": ("c", "q_b", "c_adj", "ncut"), "raw": ("c", "ncut")}
-"""Scores reported for each view: of the raw one those that others publish; a whole answer has to stay small."""
+"""Scores told of every matrix; of the raw view those that others publish. All six, in all views, are told of what
+passes p and excess: 40 matrices must leave room in the 64 KiB that an audit may carry out."""
 
 
-def _spec(name: str, unit: str, determinism: str, summary: str, *, view: bool = False) -> MetricSpec:
-    labels = ("matrix", "view") if view else ("matrix",)
-    return MetricSpec(name=name, unit=unit, labels=labels, better="none", determinism=determinism, summary=summary)  # type: ignore[arg-type]  # the three literals, below
+@dataclass(frozen=True)
+class Detail:
+    """What is told beside the rule's numbers of a matrix that passes p and excess."""
 
-
-METRICS: tuple[MetricSpec, ...] = (
-    _spec("k", "count", "tolerance", f"Candidate number of clusters with the largest excess. {NO_INTERVAL}"),
-    _spec("excess_q", "1", "tolerance", f"Modularity above the mean of the Gaussian null at k. {NO_INTERVAL}"),
-    _spec("p", "1", "statistical", "p of the largest standardised modularity over all k; Clopper-Pearson interval."),
-    _spec("p_holm", "1", "statistical", "The same after Holm over the matrices of the audit; its interval is p's."),
-    _spec(
-        "confirm_excess_q",
-        "1",
-        "statistical",
-        "Modularity above noise of the same large singular values. The null's spread is told; no interval.",
-    ),
-    _spec(
-        "stability",
-        "1",
-        "statistical",
-        "Median ARI with partitions found without a tenth of rows and columns; 5-95% range of draws.",
-    ),
-    _spec(
-        "c", "fraction", "tolerance", f"Share of mass inside clusters; no claim rests on it. {NO_INTERVAL}", view=True
-    ),
-    _spec("q_b", "1", "tolerance", f"Bipartite modularity, c - c_exp. {NO_INTERVAL}", view=True),
-    _spec("c_adj", "1", "tolerance", f"(c - c_exp) / (c_max - c_exp). {NO_INTERVAL}", view=True),
-    _spec(
-        "ncut", "1", "tolerance", f"Sum over clusters of the share of mass that leaves them. {NO_INTERVAL}", view=True
-    ),
-    _spec(
-        "min_cluster_share", "fraction", "tolerance", f"Smallest cluster, as a share of rows and columns. {NO_INTERVAL}"
-    ),
-    _spec("balance_residual", "1", "tolerance", f"Largest relative marginal error left by balancing. {NO_INTERVAL}"),
-    _spec("zero_share", "fraction", "exact", "Share of exact zeros."),
-    _spec("masked", "count", "exact", "1 where the pattern of zeros alone was tested and magnitudes were left out."),
-    _spec("inner_size", "count", "tolerance", f"Inner size of the product null of a virtual_mlp. {NO_INTERVAL}"),
-    _spec("dead_nodes", "count", "exact", "Rows and columns without any weight, left out."),
-    _spec(
-        "power",
-        "fraction",
-        "statistical",
-        "Share of planted matrices of this shape (k 4, ratio .7) that are detected; Wilson interval.",
-    ),
-    _spec(
-        "planted_ari", "1", "tolerance", f"Controls only: agreement with the planted partition at its k. {NO_INTERVAL}"
-    ),
-    _spec(
-        "planted_c",
-        "fraction",
-        "tolerance",
-        f"Controls only: raw C of the partition found at the planted k. {NO_INTERVAL}",
-    ),
-)
+    eigengap: float | None
+    """Singular value k less the next, in the tested view."""
+    seed_ari: float
+    """Median ARI with other seeds of k-means."""
+    d_eff: int | None
+    """Inner size of its participation ratio; None where it is that of an unstructured matrix, and for masks."""
+    unit_in_norm: Float[np.ndarray, "n m"] | None
+    """That view, total 1; None where it was not asked for, or has no finite chain."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +63,10 @@ class Tested:
     """What a control planted here."""
     inner: int | None = None
     """Inner size of the product null, of a `virtual_mlp`."""
+    detail: Detail | None = None
+    """None where p or excess fails, and in controls."""
+    raw: bool = True
+    """Whether the raw view is reported."""
 
     @property
     def null_kind(self) -> str:
@@ -119,10 +80,15 @@ class Tested:
         """Return the replicates that p could have rested on: drawing stops early where nothing is to be found."""
         return self.found.planned if isinstance(self.found, MaskStructure) else self.found.null.n
 
+    @property
+    def nodes(self) -> int:
+        """Return how many rows and columns were clustered."""
+        return sum(self.matrix.values.shape)
+
 
 def metrics(one: Tested) -> tuple[Metric, ...]:
     """Return the metrics of one matrix, quantised."""
-    return (*_test(one), *_second_look(one), *_scores(one), *_description(one), *_plant(one))
+    return (*_test(one), *_second_look(one), *_scores(one), *_description(one), *_detail(one), *_plant(one))
 
 
 def _test(one: Tested) -> tuple[Metric, ...]:
@@ -131,62 +97,26 @@ def _test(one: Tested) -> tuple[Metric, ...]:
     best = found.null.ks.index(found.k)
     null = null_distribution(one.null_kind, [float(q) for q in found.null.q[:, best] - found.null.mean[best]])
     family = Multiplicity(family="matrices", m=one.together, corrected="holm")
-    nodes = sum(one.matrix.values.shape)
+    interval = clopper_pearson(found.exceedances, n)
     return (
-        metric("k", float(found.k), n=nodes, unit="count", determinism="tolerance", labels=at, tolerance=TOLERANCE),
-        metric(
-            "excess_q",
-            found.excess_q,
-            n=nodes,
-            unit="1",
-            determinism="tolerance",
-            labels=at,
-            null=null,
-            p=found.p,
-            p_floor=floor,
-            tolerance=TOLERANCE,
-        ),
-        metric(
-            "p",
-            found.p,
-            n=n,
-            unit="1",
-            determinism="statistical",
-            labels=at,
-            interval=clopper_pearson(found.exceedances, n),
-            method="clopper-pearson",
-        ),
-        metric(
-            "p_holm", one.p_holm, n=one.planned, unit="1", determinism="statistical", labels=at, multiplicity=family
-        ),
+        _close("k", float(found.k), one.nodes, at, "count"),
+        _close("excess_q", found.excess_q, one.nodes, at, null=null, p=found.p, p_floor=floor),
+        _drawn("p", found.p, n, at, interval=interval, method="clopper-pearson"),
+        _drawn("p_holm", one.p_holm, one.planned, at, multiplicity=family),
     )
 
 
 def _second_look(one: Tested) -> tuple[Metric, ...]:
     if not one.passes or one.stability is None:
         return ()
-    at, nodes = {"matrix": one.name}, sum(one.matrix.values.shape)
-    low, median, high = (float(q) for q in np.quantile(one.stability, (0.05, 0.5, 0.95)))
+    at = {"matrix": one.name}
     if one.confirm is None:
         null = _primary(one)
         excess = one.found.excess_q
     else:
         null = null_distribution("gaussian-spiked", [float(q) for q in one.confirm])
         excess = one.found.q[one.found.null.ks.index(one.found.k)] - float(one.confirm.mean())
-    return (
-        metric("confirm_excess_q", excess, n=nodes, unit="1", determinism="statistical", labels=at, null=null),
-        metric(
-            "stability",
-            median,
-            n=len(one.stability),
-            unit="1",
-            determinism="statistical",
-            labels=at,
-            interval=(low, high),
-            level="0.9",
-            method="delete-10pct-range",
-        ),
-    )
+    return (_drawn("confirm_excess_q", excess, one.nodes, at, null=null), _stability(one.stability, at))
 
 
 def _primary(one: Tested) -> NullDistribution:
@@ -194,51 +124,72 @@ def _primary(one: Tested) -> NullDistribution:
     return null_distribution(one.null_kind, [float(q) for q in one.found.null.q[:, best]])
 
 
+def _stability(draws: Float[np.ndarray, " draws"], at: dict[str, str]) -> Metric:
+    low, median, high = (float(q) for q in np.quantile(draws, (0.05, 0.5, 0.95)))
+    method = "delete-10pct-range"
+    return _drawn("stability", median, len(draws), at, interval=(low, high), level="0.9", method=method)
+
+
 def _scores(one: Tested) -> tuple[Metric, ...]:
     part, values = one.found.partition, one.matrix.values
-    seen = {"balanced": views.balanced_squares(values).mass, "raw": views.raw(values)}
+    seen = {"balanced": views.balanced_squares(values).mass}
+    if one.raw:
+        seen["raw"] = views.raw(values)
+    if one.detail is not None and one.detail.unit_in_norm is not None:
+        seen["unit_in_norm"] = one.detail.unit_in_norm
     told: list[Metric] = []
     for view, mass in seen.items():
-        told += _of_view(one, view, scores_of(mass, part.rows, part.columns))
+        told += _of_view(one, view, scores_of(mass, part.rows, part.columns, one.found.k))
     return tuple(told)
 
 
 def _of_view(one: Tested, view: str, scores: Scores) -> list[Metric]:
     pairs = {
         "c": (scores.c, "fraction"),
+        "c_exp": (scores.c_exp, "fraction"),
         "q_b": (scores.q_b, "1"),
+        "c_max": (scores.c_max, "fraction"),
         "c_adj": (scores.c_adj, "1"),
         "ncut": (scores.ncut, "1"),
     }
-    at, nodes = {"matrix": one.name, "view": view}, sum(one.matrix.values.shape)
+    kept = tuple(pairs) if one.detail is not None else KEPT[view]
+    at = {"matrix": one.name, "view": view}
     return [
-        metric(name, value, n=nodes, unit=unit, determinism="tolerance", labels=at, tolerance=TOLERANCE)
+        _close(name, value, one.nodes, at, unit)
         for name, (value, unit) in pairs.items()
-        if value is not None and name in KEPT[view]
+        if value is not None and name in kept
     ]
+
+
+def _sizes(one: Tested) -> Int[np.ndarray, " k"]:
+    part = one.found.partition
+    return np.bincount(np.concatenate([part.rows, part.columns]), minlength=one.found.k)
 
 
 def _description(one: Tested) -> tuple[Metric, ...]:
-    part, at, nodes = one.found.partition, {"matrix": one.name}, sum(one.matrix.values.shape)
-    sizes = np.bincount(np.concatenate([part.rows, part.columns]), minlength=one.found.k) / nodes
-    close = {
-        "min_cluster_share": (float(sizes.min()), "fraction"),
-        "balance_residual": (one.found.residual, "1"),
-    }
+    at, n = {"matrix": one.name}, one.nodes
     told = [
-        metric(name, value, n=nodes, unit=unit, determinism="tolerance", labels=at, tolerance=TOLERANCE)
-        for name, (value, unit) in close.items()
+        _close("min_cluster_share", float(_sizes(one).min()) / n, n, at, "fraction"),
+        _close("balance_residual", one.found.residual, n, at),
+        metric("zero_share", one.matrix.zero_share, n=n, unit="fraction", determinism="exact", labels=at),
+        metric("masked", float(one.matrix.masked), n=n, unit="count", determinism="exact", labels=at),
+        metric("dead_nodes", float(one.matrix.dead), n=n, unit="count", determinism="exact", labels=at),
     ]
-    told.append(metric("zero_share", one.matrix.zero_share, n=nodes, unit="fraction", determinism="exact", labels=at))
-    masked = float(one.matrix.masked)
-    told.append(metric("masked", masked, n=nodes, unit="count", determinism="exact", labels=at))
-    if one.inner is not None:
-        inner = float(one.inner)
-        told.append(
-            metric("inner_size", inner, n=nodes, unit="count", determinism="tolerance", labels=at, tolerance=TOLERANCE)
-        )
-    told.append(metric("dead_nodes", float(one.matrix.dead), n=nodes, unit="count", determinism="exact", labels=at))
+    inner = one.inner if one.inner is not None else one.detail.d_eff if one.detail is not None else None
+    told += [_close("d_eff", float(inner), n, at, "count")] if inner is not None else []
     return (*told, *_power(one))
+
+
+def _detail(one: Tested) -> tuple[Metric, ...]:
+    if one.detail is None:
+        return ()
+    at, n = {"matrix": one.name}, one.nodes
+    sizes = _sizes(one)
+    shares = sizes[sizes > 0] / n
+    entropy = float(-(shares * np.log(shares)).sum() / np.log(one.found.k))
+    told = [_close("size_entropy", entropy, n, at), _close("seed_ari", one.detail.seed_ari, n, at)]
+    told += [_close("eigengap", one.detail.eigengap, n, at)] if one.detail.eigengap is not None else []
+    return (*told, *_cluster_sizes(sizes, n, at))
 
 
 def _power(one: Tested) -> tuple[Metric, ...]:
@@ -265,53 +216,64 @@ def _power(one: Tested) -> tuple[Metric, ...]:
 def _plant(one: Tested) -> tuple[Metric, ...]:
     if one.plant is None:
         return ()
-    at, nodes = {"matrix": one.name}, sum(one.matrix.values.shape)
+    at = {"matrix": one.name}
     part, truth = one.found.at(one.plant.k), one.plant.truth
     ari = adjusted_rand(np.concatenate([part.rows, part.columns]), np.concatenate([truth.rows, truth.columns]))
     c = scores_of(views.raw(one.matrix.values), part.rows, part.columns).c
-    return (
-        metric("planted_ari", ari, n=nodes, unit="1", determinism="tolerance", labels=at, tolerance=TOLERANCE),
-        metric("planted_c", c, n=nodes, unit="fraction", determinism="tolerance", labels=at, tolerance=TOLERANCE),
-    )
+    return (_close("planted_ari", ari, one.nodes, at), _close("planted_c", c, one.nodes, at, "fraction"))
 
 
 def graph_metrics(one: GraphFound, p_holm: float, together: int) -> tuple[Metric, ...]:
     """Return the metrics of the graph of heads, under the names that a matrix has."""
-    at, found = {"matrix": HEAD_GRAPH}, one.found
+    return _whole(HEAD_GRAPH, "shuffled-in-blocks", one, one.found.labels, p_holm, together)
+
+
+def network_metrics(one: NetworkFound, p_holm: float, together: int) -> tuple[Metric, ...]:
+    """Return the metrics of the partition through a whole net, under the names that a matrix has."""
+    return _whole(NETWORK, "gaussian-chain", one, one.found.partition.joined, p_holm, together)
+
+
+def _whole(
+    name: str,
+    kind: str,
+    one: GraphFound | NetworkFound,
+    labels: Int[np.ndarray, " nodes"],
+    p_holm: float,
+    together: int,
+) -> tuple[Metric, ...]:
+    at, found = {"matrix": name}, one.found
     best = found.null.ks.index(found.k)
-    null = null_distribution("shuffled-in-blocks", [float(q) for q in found.null.q[:, best] - found.null.mean[best]])
+    null = null_distribution(kind, [float(q) for q in found.null.q[:, best] - found.null.mean[best]])
+    n, nodes = found.null.n, len(labels)
+    sizes = np.bincount(labels[labels >= 0], minlength=found.k)
     family = Multiplicity(family="matrices", m=together, corrected="holm")
-    share = float(np.bincount(found.labels[found.labels >= 0], minlength=found.k).min() / one.nodes)
-    low, median, high = (float(q) for q in np.quantile(one.stability, (0.05, 0.5, 0.95)))
-    n, nodes = found.null.n, one.nodes
-
-    def close(name: str, value: float, unit: str) -> Metric:
-        return metric(name, value, n=nodes, unit=unit, determinism="tolerance", labels=at, tolerance=TOLERANCE)
-
-    def drawn(name: str, value: float, n: int, **more: Any) -> Metric:
-        return metric(name, value, n=n, unit="1", determinism="statistical", labels=at, **more)
-
+    interval = clopper_pearson(found.exceedances, n)
     return (
-        close("k", float(found.k), "count"),
-        metric(
-            "excess_q",
-            found.excess_q,
-            n=nodes,
-            unit="1",
-            determinism="tolerance",
-            labels=at,
-            null=null,
-            p=found.p,
-            p_floor=1.0 / (n + 1),
-            tolerance=TOLERANCE,
-        ),
-        drawn("p", found.p, n, interval=clopper_pearson(found.exceedances, n), method="clopper-pearson"),
-        drawn("p_holm", p_holm, n, multiplicity=family),
-        # Its own null keeps every block's edges, so nothing else has to confirm it.
-        drawn("confirm_excess_q", found.excess_q, nodes, null=null),
-        drawn("stability", median, len(one.stability), interval=(low, high), level="0.9", method="delete-10pct-range"),
-        close("min_cluster_share", share, "fraction"),
+        _close("k", float(found.k), nodes, at, "count"),
+        _close("excess_q", found.excess_q, nodes, at, null=null, p=found.p, p_floor=1.0 / (n + 1)),
+        _drawn("p", found.p, n, at, interval=interval, method="clopper-pearson"),
+        _drawn("p_holm", p_holm, n, at, multiplicity=family),
+        # Its null is its own already: a graph's keeps every block's edges, a net's its chain of shapes.
+        _drawn("confirm_excess_q", found.excess_q, nodes, at, null=null),
+        _stability(one.stability, at),
+        _close("min_cluster_share", float(sizes.min() / nodes), nodes, at, "fraction"),
+        metric("dead_nodes", float((labels < 0).sum()), n=nodes, unit="count", determinism="exact", labels=at),
+        *_cluster_sizes(sizes, nodes, at),
     )
+
+
+def _cluster_sizes(sizes: Int[np.ndarray, " k"], n: int, at: dict[str, str]) -> list[Metric]:
+    return [_close("cluster_size", float(size), n, {**at, "cluster": str(c)}, "count") for c, size in enumerate(sizes)]
+
+
+def _close(name: str, value: float, n: int, at: dict[str, str], unit: str = "1", **more: Any) -> Metric:
+    """Return a metric that another machine repeats to `TOLERANCE`."""
+    return metric(name, value, n=n, unit=unit, determinism="tolerance", labels=at, tolerance=TOLERANCE, **more)
+
+
+def _drawn(name: str, value: float, n: int, at: dict[str, str], **more: Any) -> Metric:
+    """Return a metric that rests on draws."""
+    return metric(name, value, n=n, unit="1", determinism="statistical", labels=at, **more)
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -103,9 +103,13 @@ def network_ks(shapes: Sequence[tuple[int, int]], candidates: Sequence[int]) -> 
 
     Inputs, outputs and layers below `SIDE_MIN` take part without a say: ten outputs would leave no candidate.
     """
+    return tuple(k for k in candidates if k <= max(2, network_width(shapes) // 8)) or (2,)
+
+
+def network_width(shapes: Sequence[tuple[int, int]]) -> int:
+    """Return the size of the smallest layer of neurons that bounds the candidates of k."""
     hidden = [n for n, _ in shapes[:-1]] or list(shapes[0])
-    width = min([count for count in hidden if count >= SIDE_MIN] or hidden)
-    return tuple(k for k in candidates if k <= max(2, width // 8)) or (2,)
+    return min([count for count in hidden if count >= SIDE_MIN] or hidden)
 
 
 def network_null(shapes: Sequence[tuple[int, int]], ks: Sequence[int], n: int, rng: np.random.Generator) -> NetworkNull:

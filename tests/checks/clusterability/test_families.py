@@ -41,7 +41,7 @@ def transformer(leak: float, seed: int = 3) -> InMemoryEvidence:
     return InMemoryEvidence(facts=facts, check="clusterability", seed=1, weights=weights)
 
 
-CHECK = Clusterability(families=("virtual_mlp", "head_graph"), nulls=199)
+CHECK = Clusterability(families=("virtual_mlp", "head_graph"), nulls=199, k=(2, 3))
 
 
 def words(answer: Answer) -> dict[str, str]:
@@ -85,7 +85,7 @@ def test_a_sparse_matrix_is_tested_by_its_zeros_alone() -> None:
     mask, _ = planted_mask((96, 256), 4, 0.2, 0.05, rng)
     weights = np.where(mask, rng.standard_normal(mask.shape), 0.0)
     noise = np.where(rng.random(mask.shape) < 0.1, rng.standard_normal(mask.shape), 0.0)
-    answer = ask(Clusterability(nulls=199), evidence_of({"planted": weights, "noise": noise}))
+    answer = ask(Clusterability(nulls=199, k=(2, 4)), evidence_of({"planted": weights, "noise": noise}))
     assert words(answer) == {"planted": "detected", "noise": "not-detected"}
     assert all("magnitudes left out" in one.claim for one in answer.findings if "matrix" in one.labels)
     measured = answer.measured

@@ -1,0 +1,193 @@
+"""The tests of one audit: every candidate against its null, Holm over all of them, and a second look at what passes.
+
+Specification: sections 4.5 and 4.6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+from assay.result import Skipped
+
+from checks.check import Evidence
+from checks.clusterability.candidates import Candidate, Found
+from checks.clusterability.cocluster import Embedding, assign, embed
+from checks.clusterability.families import (
+    HEAD_GRAPH,
+    NETWORK,
+    GraphFound,
+    NetworkFound,
+    ProductNulls,
+    heads_found,
+    network_found,
+)
+from checks.clusterability.graphs import NothingToShuffle
+from checks.clusterability.masks import DAMPING, mask_stability, mask_structure
+from checks.clusterability.matrices import PlantedFacts
+from checks.clusterability.metrics import Detail, Tested
+from checks.clusterability.network_tests import network_ks, network_width
+from checks.clusterability.nulls import committed_n, null_table
+from checks.clusterability.scores import adjusted_rand, eigengap
+from checks.clusterability.structure import Structure, confirmation_null, stability, structure_test
+from checks.clusterability.transformer import d_eff
+from checks.clusterability.views import normal_scores, view
+from checks.holm import holm
+
+if TYPE_CHECKING:
+    from checks.clusterability.check import Clusterability
+
+MASK_NULLS_MAX = 1999
+"""Replicates of a mask at most: they are drawn in the audit, some 15 ms each at 96x256."""
+
+NULLS_LEAST = 199
+"""Replicates computed at least (4.5)."""
+
+K_MAX = 16
+"""Largest candidate of k (section 2)."""
+
+RESEEDS = 5
+"""Further seeds of k-means whose agreement is told, as many as one run has starts; no claim rests on it (4.6)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that was tested together."""
+
+    matrices: tuple[Tested, ...]
+    graph: GraphFound | None
+    network: NetworkFound | None
+    whole_p_holm: dict[str, float]
+    """p of the graph and of the network after Holm, by name."""
+    together: int
+    """How many were corrected together."""
+    skipped: tuple[Skipped, ...]
+    """What turned out to have no test."""
+
+
+def tests_of(check: Clusterability, found: Found, evidence: Evidence) -> Run:
+    """Return the tests of all that can be tested."""
+    together = len(found.candidates) + int(found.heads) + int(bool(found.chain))
+    products = ProductNulls(evidence.rng)
+    first = [_test(check, one, together, products, evidence) for one in found.candidates]
+    graph = _heads(check, together, evidence) if found.heads else None
+    net, dropped = _network(check, found, together, evidence) if found.chain else (None, ())
+    whole: dict[str, GraphFound | NetworkFound | None] = {HEAD_GRAPH: graph, NETWORK: net}
+    held = {name: one.found.p for name, one in whole.items() if one is not None}
+    corrected = holm([*(one.p for one in first), *held.values()])
+    matrices = tuple(
+        _second_look(check, one, seen, p_holm, together, evidence)
+        for one, seen, p_holm in zip(found.candidates, first, corrected, strict=False)
+    )
+    missing = (Skipped(item=HEAD_GRAPH, reason="empty"),) if found.heads and graph is None else ()
+    whole_p = dict(zip(held, corrected[len(first) :], strict=True))
+    return Run(matrices, graph, net, whole_p, together, (*missing, *dropped))
+
+
+def least_replicates(check: Clusterability, together: int) -> int:
+    """Return how many replicates a null needs so that Holm over so many tests can reach alpha (section 2)."""
+    if check.nulls != "auto":
+        return check.nulls
+    return max(NULLS_LEAST, ceil(2 * together / float(check.alpha)) - 1)
+
+
+def replicates(check: Clusterability, shape: tuple[int, int], ks: tuple[int, ...], together: int) -> int:
+    """Return how many replicates a matrix is held against: all that are committed, where they suffice."""
+    least = least_replicates(check, together)
+    return max(least, committed_n(shape, ks)) if check.nulls == "auto" else least
+
+
+def _test(
+    check: Clusterability, one: Candidate, together: int, products: ProductNulls, evidence: Evidence
+) -> Structure:
+    ks = check.candidates(one.shape)
+    n = replicates(check, one.shape, ks, together)
+    seed = int(evidence.rng(f"kmeans/{one.name}").integers(2**31))
+    values = one.matrix.values
+    if one.matrix.masked:
+        return mask_structure(values != 0, ks, seed, evidence.rng(f"trades/{one.name}"), min(n, MASK_NULLS_MAX))
+    if one.inner is None:
+        return structure_test(values, null_table(one.shape, ks, n), seed)
+    return structure_test(values, products.table(one.shape, one.inner, ks, n, gated=one.gated), seed)
+
+
+def _heads(check: Clusterability, together: int, evidence: Evidence) -> GraphFound | None:
+    n = least_replicates(check, together)
+    seed = int(evidence.rng(f"kmeans/{HEAD_GRAPH}").integers(2**31))
+    try:
+        return heads_found(evidence.facts, evidence.weights, n, seed, evidence.rng(f"stability/{HEAD_GRAPH}"))
+    except NothingToShuffle:
+        return None
+
+
+def _network(
+    check: Clusterability, found: Found, together: int, evidence: Evidence
+) -> tuple[NetworkFound | None, tuple[Skipped, ...]]:
+    shapes = [(len(one), one.shape[1]) for one in found.chain]
+    dropped: tuple[int, ...] = ()
+    if check.k == "auto":
+        ks = network_ks(shapes, range(2, K_MAX + 1))
+    else:
+        ks = tuple(k for k in check.k if k <= network_width(shapes) // 2)
+        dropped = tuple(k for k in check.k if k not in ks)
+    skipped = tuple(Skipped(item=f"{NETWORK}:k:{k}", reason="k_too_large") for k in dropped)
+    if not ks:
+        return None, skipped
+    n = least_replicates(check, together)
+    return network_found(found.chain, ks, n, evidence.rng, float(check.zero_share_dense)), skipped
+
+
+def _second_look(
+    check: Clusterability, one: Candidate, found: Structure, p_holm: float, together: int, evidence: Evidence
+) -> Tested:
+    """Measure what only a matrix that passes p and excess needs: stability, the confirmation null, and details."""
+    passes = p_holm <= float(check.alpha) and found.excess_q >= float(check.min_excess_q)
+    values, draws, confirm = one.matrix.values, None, None
+    if passes and one.matrix.masked:
+        draws = mask_stability(values != 0, found.partition, found.k, evidence.rng(f"stability/{one.name}"))
+    elif passes:
+        draws = stability(values, found.partition, found.k, evidence.rng(f"stability/{one.name}"))
+        if one.inner is None:  # a product's own null is of low rank already
+            confirm = confirmation_null(values, found.k, evidence.rng(f"confirm/{one.name}"))
+    facts = evidence.facts
+    return Tested(
+        name=one.name,
+        matrix=one.matrix,
+        found=found,
+        p_holm=p_holm,
+        together=together,
+        passes=passes,
+        stability=draws,
+        confirm=confirm,
+        plant=facts.plants.get(one.name) if isinstance(facts, PlantedFacts) else None,
+        inner=one.inner,
+        detail=_detail(check, one, found, evidence) if passes and not isinstance(facts, PlantedFacts) else None,
+        raw="raw" in check.comparable_views,
+    )
+
+
+def _detail(check: Clusterability, one: Candidate, found: Structure, evidence: Evidence) -> Detail:
+    values = one.matrix.values
+    points = _points(one, found.k)
+    rng = evidence.rng(f"seeds/{one.name}")
+    first = np.concatenate([found.partition.rows, found.partition.columns])
+    again = (assign(points, found.k, int(rng.integers(2**31))) for _ in range(RESEEDS))
+    agree = [adjusted_rand(first, np.concatenate([part.rows, part.columns])) for part in again]
+    unit = None
+    if "unit_in_norm" in check.comparable_views:
+        unit = one.unit_in_norm() if one.unit_in_norm else view(values, "unit_in_norm")
+    inner = one.inner
+    if inner is None and not one.matrix.masked:
+        inner = d_eff(values)
+    return Detail(eigengap(points.singular, found.k), float(np.median(agree)), inner, unit)
+
+
+def _points(one: Candidate, k: int) -> Embedding:
+    """Return the cloud in which the matrix's clusters were sought."""
+    values = one.matrix.values
+    if one.matrix.masked:
+        mask = values != 0
+        return embed(mask / mask.sum(), k, damping=DAMPING)
+    return embed(normal_scores(values).mass, k)
