@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from assay.result import Axis, Mark, Plot
 
-from checks.clusterability.families import HEAD_GRAPH
+from checks.clusterability.families import HEAD_GRAPH, NETWORK
 from checks.clusterability.lines import DIGITS, LINES_MAX, line
-from checks.clusterability.masks import MaskNull
 from checks.clusterability.matrix_plots import matrix_plots
 from checks.quantise import decimal
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from checks.clusterability.metrics import Tested
     from checks.clusterability.network_tests import NetworkNull, NetworkStructure
     from checks.clusterability.nulls import NullTable
-    from checks.clusterability.structure import Structure
 
 BINS = 24
 """Bars of a null histogram."""
@@ -41,9 +39,6 @@ NULLS_MAX = 4
 
 EXCESS_MAX = 2 * LINES_MAX
 """Matrices whose excess is drawn against k: two plots. The excess at the best k of all of them is a metric."""
-
-NETWORK = "network"
-"""Name of the partition of a whole net."""
 
 NULL_WORDS = {
     "gaussian-shape-keyed": "Gaussian matrices",
@@ -81,7 +76,7 @@ class Placed:
 
 
 def plots(
-    tested: Sequence[Tested | tuple[str, Structure]],
+    tested: Sequence[Tested],
     graphs: Sequence[GraphFound] = (),
     network: NetworkStructure | None = None,
     *,
@@ -91,7 +86,7 @@ def plots(
     """Return the plots of everything that was tested.
 
     Args:
-        tested: matrices and products. Of a bare (name, structure) only what needs no weights is drawn.
+        tested: matrices and products.
         graphs: graphs of heads.
         network: the partition of a whole net.
         network_stability: its agreement with partitions without a tenth of the nodes.
@@ -101,7 +96,7 @@ def plots(
         Excess and Q against k, nulls, stability; then, for the `LARGEST` matrices of largest excess, the reordered
         squares, singular values and the tree of clusters.
     """
-    placed = [_of_pair(*one) if isinstance(one, tuple) else _of_matrix(one) for one in tested]
+    placed = [_of_matrix(one) for one in tested]
     placed += [_of_graph(one) for one in graphs]
     placed += [_of_network(network, network_stability)] if network is not None else []
     placed.sort(key=lambda one: -one.excess_q)
@@ -112,40 +107,24 @@ def plots(
     for group in list(groups.values())[:NULLS_MAX]:
         told += [_modularity(group), *_null(group)]
     told += _stability([one for one in placed if one.stability is not None][:LINES_MAX], limits)
-    with_weights = [one for one in tested if not isinstance(one, tuple)]
-    largest = sorted(with_weights, key=lambda one: -one.found.excess_q)[:LARGEST]
+    largest = sorted(tested, key=lambda one: -one.found.excess_q)[:LARGEST]
     return (*told, *matrix_plots(largest))
 
 
 def _of_matrix(one: Tested) -> Placed:
-    return _placed(one.name, one.found, _words(one.null_kind, one.inner), one.matrix.masked, one.stability)
-
-
-def _of_pair(name: str, found: Structure) -> Placed:
-    """Return a structure of which only the name tells its route: nothing is claimed of a null that it cannot tell."""
-    own = isinstance(found.null, MaskNull)
-    if own:
-        words = _words("curveball-same-degrees", None)
-    else:
-        words = "replicates" if name.startswith("virtual_mlp") else _words("gaussian-shape-keyed", None)
-    return _placed(name, found, words, own, None)
-
-
-def _placed(
-    name: str, found: Structure, words: str, own: bool, stability: Float[np.ndarray, " draws"] | None
-) -> Placed:
+    found = one.found
     n, m = found.null.shape
     return Placed(
-        name=name,
+        name=one.name,
         size=f"{n}x{m}",
         ks=found.null.ks,
         q=found.q,
         excess_q=found.excess_q,
         statistic=found.statistic,
         null=found.null,
-        drawn=words,
-        own=own,
-        stability=stability,
+        drawn=_words(one.null_kind, one.inner),
+        own=one.matrix.masked,
+        stability=one.stability,
     )
 
 

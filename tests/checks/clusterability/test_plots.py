@@ -59,18 +59,6 @@ def test_graphs_and_nets_are_drawn_beside_their_own_nulls() -> None:
     assert "16-24-16" in whole.title
 
 
-def test_a_bare_structure_never_claims_a_null_that_it_cannot_tell() -> None:
-    for name, found, gaussian in (
-        ("mlp", dense().found, True),
-        ("virtual_mlp.3", dense().found, False),
-        ("mask", sparse().found, False),
-    ):
-        drawn = plots([(name, found)])
-        assert of_kind(drawn, "histogram")
-        assert not of_kind(drawn, "heatmap")
-        assert all(("Gaussian" in plot.title) == gaussian for plot in of_kind(drawn, "histogram"))
-
-
 def test_matrices_of_one_shape_and_route_share_a_null_and_others_do_not() -> None:
     three = [dense(), replace(dense(), name="layers.1.mlp"), product(37), sparse(), replace(sparse(), name="sparse.2")]
     drawn = of_kind(plots(three[:4]), "histogram")
