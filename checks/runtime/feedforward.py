@@ -51,24 +51,22 @@ class FeedForwardLesions:
         lost = {trial.id: reason for trial in trials if (reason := _reason(trial, model))}
         kept = [number for number, trial in enumerate(trials) if trial.id not in lost]
         inputs = self._inputs([trials[number] for number in kept])
-        finite = self._finite(inputs, indices)
-        lost |= {
-            trials[number].id: "activation_not_finite" for number, good in zip(kept, finite, strict=True) if not good
-        }
+        with self._layers.threads():
+            finite = self._finite(inputs, indices)
+            lost |= {trials[kept[row]].id: "activation_not_finite" for row in np.flatnonzero(~finite)}
+            self._kept = np.array(kept, dtype=np.int64)[finite]
+            scored = [trials[number] for number in self._kept]
+            self._answers = _answers(scored, model)
+            moments = self._moments(inputs[finite], indices, _weights_of([trial.group for trial in scored]))
+            self._sites = {f"layer.{index}": _Site.of(self._layers, index, moments[index].mean) for index in indices}
+            self._states = self._kept_states(inputs[finite])
+            self._whole = self._outputs({})
         self.lost: Mapping[str, str] = MappingProxyType(lost)
         """Ids of trials that cannot be scored, with the reason."""
-        self._kept = np.array([number for number in kept if trials[number].id not in lost], dtype=np.int64)
-        scored = [trials[number] for number in self._kept]
-        self._answers = _answers(scored, model)
-        inputs = inputs[finite]
-        moments = self._moments(inputs, indices, _weights_of([trial.group for trial in scored]))
-        self._sites = {f"layer.{index}": _Site.of(self._layers, index, moments[index].mean) for index in indices}
         self.unit_sd: Mapping[str, Float64[np.ndarray, " unit"]] = MappingProxyType(
             {f"layer.{index}": np.sqrt(moments[index].square) for index in indices}
         )
         """Standard deviation of each unit by site, over trials and positions, groups weighted equally."""
-        self._states = self._kept_states(inputs)
-        self._whole = self._outputs({})
 
     def __call__(self, lesions: Sequence[Lesion]) -> TrialScores:
         """Return how every trial fares under each lesion; a lost trial is wrong, its loss NaN.
@@ -83,13 +81,14 @@ class FeedForwardLesions:
         self._left -= len(lesions)
         correct = np.zeros((len(lesions), self._trials), dtype=bool)
         loss = np.full((len(lesions), self._trials), np.nan)
-        for number, lesion in enumerate(lesions):
-            held = {site: units for site, units in lesion.items() if len(units)}
-            said = self._outputs(held) if held else self._whole
-            for answers in self._answers:
-                right, lost = answers.scored(said)
-                at = self._kept[answers.rows]
-                correct[number, at], loss[number, at] = right, lost
+        with self._layers.threads():
+            for number, lesion in enumerate(lesions):
+                held = {site: units for site, units in lesion.items() if len(units)}
+                said = self._outputs(held) if held else self._whole
+                for answers in self._answers:
+                    right, lost = answers.scored(said)
+                    at = self._kept[answers.rows]
+                    correct[number, at], loss[number, at] = right, lost
         return TrialScores(correct=correct, loss=loss)
 
     def _check(self, lesion: Lesion) -> None:
@@ -98,9 +97,10 @@ class FeedForwardLesions:
                 raise NotAskedFor(f"a lesion at {site!r}, which is not among the sites that the needs name")
             if not np.issubdtype(np.asarray(units).dtype, np.integer):
                 raise NotAskedFor(f"a lesion at {site!r} holds units that are no whole numbers")
-            for unit in units:
-                if not 0 <= unit < self._sites[site].units:
-                    raise NotAskedFor(f"a lesion at {site!r} holds unit {unit}: there are {self._sites[site].units}")
+            count = self._sites[site].units
+            strange = units[(units < 0) | (units >= count)]
+            if len(strange):
+                raise NotAskedFor(f"a lesion at {site!r} holds unit {strange[0]}: there are {count}")
 
     def _inputs(self, trials: Sequence[VectorTrial]) -> torch.Tensor:
         shape = (len(trials), *self._layers.model.input)
@@ -205,7 +205,8 @@ class _Site:
     stop: int
     """Layers that have run when the units are held."""
     units: int
-    means: Float[torch.Tensor, "unit values"]
+    means: Float[torch.Tensor, " values"]
+    """What each value is held at, in C order: unit by unit."""
 
     @classmethod
     def of(cls, layers: Layers, index: int, mean: Float64[np.ndarray, " unit *positions"]) -> _Site:
@@ -213,20 +214,19 @@ class _Site:
         while layers.model.layers[stop].op not in (*WEIGHTED, "layernorm"):
             stop += 1
         units = layers.model.units(index)
-        return cls(stop, units, layers.run(layers.tensor(mean[None]), start, stop).reshape(units, -1))
+        return cls(stop, units, layers.run(layers.tensor(mean[None]), start, stop).flatten())
 
-    def mask(self, units: Int64[np.ndarray, " held"]) -> Bool[torch.Tensor, "unit 1"]:
+    def mask(self, units: Int64[np.ndarray, " held"]) -> Bool[torch.Tensor, " values"]:
         import torch
 
-        held = np.zeros((self.units, 1), dtype=bool)
+        held = np.zeros(self.units, dtype=bool)
         held[units] = True
-        return torch.from_numpy(held)
+        return torch.from_numpy(held.repeat(len(self.means) // self.units))
 
-    def hold(self, state: torch.Tensor, mask: Bool[torch.Tensor, "unit 1"]) -> torch.Tensor:
+    def hold(self, state: torch.Tensor, mask: Bool[torch.Tensor, " values"]) -> torch.Tensor:
         import torch
 
-        by_unit = state.reshape(len(state), self.units, self.means.shape[1])
-        return torch.where(mask, self.means, by_unit).reshape(state.shape)
+        return torch.where(mask, self.means, state.flatten(1)).reshape(state.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,10 +240,10 @@ class _Answers:
     def scored(self, said: Float64[np.ndarray, "row out"]) -> tuple[np.ndarray, np.ndarray]:
         """Return what is right, the lowest of equal outputs counting as the largest, and the losses in nats."""
         logits = said[self.rows, self.head.start : self.head.stop]
-        finite = np.isfinite(logits).all(axis=1)
-        logits = np.where(finite[:, None], logits, 0.0)
-        logits -= logits.max(axis=1, keepdims=True)
-        loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), self.labels]
+        with np.errstate(invalid="ignore"):  # what is not finite ends as a loss that is not
+            logits -= logits.max(axis=1, keepdims=True)
+            loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), self.labels]
+        finite = np.isfinite(loss)
         return finite & (logits.argmax(axis=1) == self.labels), np.where(finite, loss, np.nan)
 
 

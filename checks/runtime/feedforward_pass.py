@@ -6,7 +6,8 @@ as fast; what is reported stays within 1e-5 of the model. Specification: cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 VALUES_AT_ONCE = 2**18
 """Values of the widest layer that one chunk of rows holds: 1 MiB in float32, which stays in the processor's cache."""
+
+SMALL_ROWS = 64
+"""A model is small where at least so many rows make a portion. Its layers take some ten microseconds each: a second
+thread saves little, and where it must wait for a busy core the pass took five to ten times as long (measured)."""
 
 Weights = Callable[[str], "np.ndarray"] | Mapping[str, "np.ndarray"]
 """A model's tensors by name."""
@@ -72,6 +77,18 @@ class Layers:
     def chunks(self, values: torch.Tensor) -> Sequence[torch.Tensor]:
         """Return rows in the portions in which they are run; one empty portion where there are none."""
         return [values[at : at + self._rows] for at in range(0, max(len(values), 1), self._rows)]
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Run small layers on one thread meanwhile; the numbers are the same on any count."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1 if self._rows >= SMALL_ROWS else before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def run(self, values: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Return what the layers from `start` until before `stop` make of rows, which stay as they are."""

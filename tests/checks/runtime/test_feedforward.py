@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from checks.check import Lesion, VectorTrial
@@ -15,22 +17,7 @@ from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
 from checks.runtime import feedforward, feedforward_pass
 from checks.runtime.feedforward import FeedForwardLesions
 from checks.runtime.feedforward_pass import outputs
-from tests.checks.runtime.torch_nets import Built, GlobalAvgPool, built
-
-
-def mlp() -> Built:
-    return built(
-        (6,), nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 7), nn.LayerNorm(7), nn.GELU(),
-        nn.Linear(7, 5), heads=(("a", 0, 2), ("b", 2, 5)),
-    )  # fmt: skip
-
-
-def cnn() -> Built:
-    return built(
-        (2, 9, 8), nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Tanh(),
-        nn.Conv2d(6, 5, (3, 2), stride=2, padding=1, bias=False), nn.LeakyReLU(0.2), nn.Flatten(),
-        nn.LayerNorm(5 * 2 * 3), nn.Linear(30, 9), nn.SiLU(), nn.Linear(9, 4),
-    )  # fmt: skip
+from tests.checks.runtime.torch_nets import Built, GlobalAvgPool, built, cnn, mlp
 
 
 def trials_of(one: Built, count: int = 40, seed: int = 1) -> list[VectorTrial]:
@@ -208,19 +195,13 @@ def test_means_and_spreads_count_groups_equally() -> None:
     few = np.array([trial.group == "few" for trial in trials])
     sd = lesions_of(one, trials).unit_sd
     for index in one.model.hidden:
-        states = np.asarray(one.modules[: one.model.held_after(index) + 1](_tensor(inputs)).detach())
+        states = np.asarray(one.modules[: one.model.held_after(index) + 1](torch.from_numpy(inputs)).detach())
         states = states.reshape(len(trials), states.shape[1], -1)
         mean = (states[few].mean(axis=(0, 2)) + states[~few].mean(axis=(0, 2))) / 2
         apart = np.square(states - mean[:, None])
         square = (apart[few].mean(axis=(0, 2)) + apart[~few].mean(axis=(0, 2))) / 2
         assert sd[f"layer.{index}"] == pytest.approx(np.sqrt(square), rel=1e-5)
         assert sd[f"layer.{index}"].dtype == np.float64
-
-
-def _tensor(values: np.ndarray) -> object:
-    import torch
-
-    return torch.from_numpy(values)
 
 
 def as_declared(case: LesionCase) -> tuple[FeedForward, dict[str, np.ndarray], list[VectorTrial]]:
@@ -277,6 +258,23 @@ def test_an_answer_depends_neither_on_company_nor_on_memory(
     assert lesions_of(one, trials)(lesions).loss == pytest.approx(whole.loss, rel=1e-5, abs=1e-5)
 
 
+def test_small_models_run_on_one_thread_and_leave_the_count_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, before, seen = mlp(), torch.get_num_threads(), []
+    here = lesions_of(one, trials_of(one))
+    run = feedforward_pass.Layers.run
+
+    def told(self: feedforward_pass.Layers, *given: Any) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return run(self, *given)
+
+    monkeypatch.setattr(feedforward_pass.Layers, "run", told)
+    torch.set_num_threads(2)
+    here([{"layer.0": np.array([1])}])
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (after, set(seen)) == (2, {1})
+
+
 def test_of_equal_outputs_the_lowest_counts() -> None:
     one = built((2,), nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
     tensors = {**one.tensors, "2.weight": np.zeros((4, 3)), "2.bias": np.array([0.0, 1.0, 1.0, 0.0])}
@@ -284,6 +282,15 @@ def test_of_equal_outputs_the_lowest_counts() -> None:
     said = FeedForwardLesions(one.model, tensors, trials, ["layer.0"], 1)([{}])
     assert said.correct[0].tolist() == [False, True, False, False]
     assert said.loss[0, 1] == pytest.approx(np.log(2 + 2 / np.e))
+
+
+def test_under_a_lesion_that_overflows_a_trial_is_wrong_and_has_no_loss() -> None:
+    one = built((1,), nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False))
+    tensors = {"0.weight": np.array([[1.0], [-1.0]]), "2.weight": np.array([[1e308, 1e308], [0.0, 0.0]])}
+    trials = [VectorTrial(id=f"r{n}", group="g", values=(value,), label=0) for n, value in enumerate((1.5, -1.5))]
+    said = FeedForwardLesions(one.model, tensors, trials, ["layer.0"], 2)([{}, {"layer.0": np.array([0])}])
+    assert said.correct.tolist() == [[True, True], [True, False]]
+    assert np.isnan(said.loss).tolist() == [[False, False], [False, True]]
 
 
 def test_holding_every_unit_makes_all_trials_alike() -> None:

@@ -72,6 +72,21 @@ def built(shape: Sequence[int], *modules: nn.Module, heads: Heads = (), seed: in
     return Built(model, tensors, net)
 
 
+def mlp() -> Built:
+    return built(
+        (6,), nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 7), nn.LayerNorm(7), nn.GELU(),
+        nn.Linear(7, 5), heads=(("a", 0, 2), ("b", 2, 5)),
+    )  # fmt: skip
+
+
+def cnn() -> Built:
+    return built(
+        (2, 9, 8), nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Tanh(),
+        nn.Conv2d(6, 5, (3, 2), stride=2, padding=1, bias=False), nn.LeakyReLU(0.2), nn.Flatten(),
+        nn.LayerNorm(5 * 2 * 3), nn.Linear(30, 9), nn.SiLU(), nn.Linear(9, 4),
+    )  # fmt: skip
+
+
 def _layer(module: Any, name: str) -> FeedForwardLayer:
     def tensor(kind: str) -> str | None:
         return f"{name}.{kind}" if getattr(module, kind, None) is not None else None
