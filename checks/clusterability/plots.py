@@ -171,7 +171,7 @@ def _excess(placed: Sequence[Placed], limits: Limits | None) -> list[Plot]:
     return [
         Plot(
             title=f"Excess modularity over the null's mean against k{left}",
-            kind="line",
+            kind="line" if any(len(one.ks) > 1 for one in drawn) else "scatter",
             x=Axis(label="k", unit="count"),
             y=Axis(label="excess Q", unit="1"),
             series=tuple(
@@ -219,7 +219,7 @@ def _null(group: Sequence[Placed]) -> list[Plot]:
 
 
 def _stability(placed: Sequence[Placed], limits: Limits | None) -> list[Plot]:
-    """Return, in one column for each, the agreement of every draw; only what passes p and excess has any."""
+    """Return, in one column for each, the agreement of every draw; a matrix has draws where p and excess pass."""
     if not placed:
         return []
     floor = [Mark(axis="y", at=decimal(limits.min_stability, DIGITS), label="floor of the median")] if limits else []
