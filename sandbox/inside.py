@@ -1,55 +1,210 @@
 """The shim: trusted, and the first code inside a cell.
 
-It puts the channels at fixed numbers, limits itself, says one line on the status channel and waits. Nothing of the
-order is imported before the host, having looked at this process from outside, has answered.
+It puts the channels at fixed numbers, limits itself, closes Landlock and the inner filter behind itself, tries one file
+that must be out of reach, says one line on the status channel and waits. Nothing of the order is imported before the
+host, having looked at this process from outside, has answered.
 
-Argument: one JSON object {"fds": {role: number}, "rlimits": {name: [soft, hard]}, "front": [...], "back": [...],
-"module": str, "arguments": [...]}.
+Argument: one JSON object {"fds": {role: number}, "rlimits": {name: [soft, hard]}, "landlock": null | {"abi": n,
+"handled": [fs, net, scoped], "rules": [[path, rights], ...]}, "filter": hex of sock_filter[] or "", "canary": path or
+"", "front": [...], "back": [...], "module": str, "arguments": [...]}; the rights are the kernel's bits.
+
+Every start of a cell waits for this file, so it imports next to nothing: `json`, `ctypes` and `typing` take longer than
+all of its work.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import resource
-import runpy
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 RESULT, PROGRESS, STATUS, GO = 3, 4, 5, 6
 OUT_OF_MEMORY = 75
 """Exit status that tells the host of a MemoryError that nobody caught."""
+NOT_ARMED = 70
+"""Exit status of a shim that could not arm itself, or was not let go."""
+
+_HIGH = 1024
+"""Numbers below are closed one by one where there is no call for it; the gate sees what is left above."""
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT, _SECCOMP = 444, 445, 446, 317
+_PATH_BENEATH, _FILTER, _TSYNC = 1, 1, 1
+_OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
+"""Rights that a rule for anything but a directory may give: execute, write, read, truncate, ioctl."""
+_DIRECTORY, _TYPE = 0o040000, 0o170000
+
+
+class Refused(Exception):
+    """A layer could not be put on; its code and item go to the host."""
+
+
+def parsed(text: str) -> Any:
+    """Return the value of a JSON text, read by the part of `json` that is written in C.
+
+    The text is the host's own; `json` itself takes 8 ms to import.
+    """
+    try:
+        from _json import make_scanner
+    except ImportError:  # an interpreter without it
+        import json
+
+        return json.loads(text)
+
+    class Context:
+        strict, object_hook, object_pairs_hook = True, None, None
+        parse_float, parse_int, parse_constant = float, int, float
+        memo: dict[str, str] = {}  # noqa: RUF012
+
+    context: Any = Context()
+    return make_scanner(context)(text, 0)[0]
+
+
+class _Kernel:
+    """System calls by number. `ctypes` is a large wrapper of these few types."""
+
+    def __init__(self) -> None:
+        import _ctypes
+
+        class Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
+            _type_ = "l"
+
+        class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
+            _type_ = "c"
+
+        class Call(_ctypes.CFuncPtr):
+            _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+            _restype_ = Long
+
+        own: Any = None  # the program itself
+        self._c: Any = _ctypes
+        self._byte: Any = Byte
+        self._call: Any = Call(_ctypes.dlsym(_ctypes.dlopen(own, 0), "syscall"))
+
+    def call(self, *arguments: int | bytes | None) -> int:
+        """Make the call; OSError when the kernel refuses."""
+        answer = int(self._call(*arguments))
+        if answer < 0:
+            number = self._c.get_errno()
+            raise OSError(number, os.strerror(number))
+        return answer
+
+    def at(self, content: bytes) -> tuple[bytes, Any]:
+        """Return an address of these bytes, as bytes, and what must be held while it is in use."""
+        held = (self._byte * len(content)).from_buffer_copy(content)
+        return _word(self._c.addressof(held)), held
+
+
+def _word(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(8, "little") for number in numbers)
 
 
 def _arrange(fds: dict[str, int]) -> None:
-    """Put each channel at its number and close all others; the numbers that come in are far above."""
+    """Put each channel at its number and close all others; the numbers that come in are far above.
+
+    `dup2` that does not inherit is `dup3`, which the filter of an ingest cell does not know.
+    """
     for role, number in (("result", RESULT), ("progress", PROGRESS), ("status", STATUS), ("go", GO)):
-        os.dup2(fds[role], number, inheritable=False)
-    os.closerange(GO + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.dup2(fds[role], number)
+        os.set_inheritable(number, False)
+    for number in fds.values():
+        os.close(number)
+    os.closerange(GO + 1, _HIGH)
 
 
 def _limit(rlimits: dict[str, list[int]]) -> None:
+    import resource
+
     for name, (soft, hard) in rlimits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
 
 
-def _wait_for_go() -> None:
-    os.write(STATUS, b'{"armed":true}\n')
+def _restrict(kernel: _Kernel, landlock: dict[str, Any]) -> None:
+    """Close the file system but for the rules. A rule that cannot be made is a refusal, never skipped."""
+    abi = landlock["abi"]
+    words = 1 if abi < 4 else 2 if abi < 6 else 3
+    item = "ruleset"
+    try:
+        ruleset = kernel.call(_LANDLOCK_CREATE, _word(*landlock["handled"][:words]), 8 * words, 0)
+        for item, rights in landlock["rules"]:
+            place = os.open(item, os.O_PATH | os.O_CLOEXEC)
+            if os.fstat(place).st_mode & _TYPE != _DIRECTORY:
+                rights &= _OF_FILES
+            kernel.call(_LANDLOCK_ADD, ruleset, _PATH_BENEATH, _word(rights) + place.to_bytes(4, "little"), 0)
+            os.close(place)
+        item = "restrict"
+        kernel.call(_LANDLOCK_RESTRICT, ruleset, 0)
+        os.close(ruleset)
+    except OSError as error:
+        raise Refused("landlock_partial", f"{item}: {error.strerror}") from None
+
+
+def _filter(kernel: _Kernel, program: bytes) -> None:
+    """Stack the inner filter on every thread."""
+    address, held = kernel.at(program)
+    try:
+        thread = kernel.call(_SECCOMP, _FILTER, _TSYNC, _word(len(program) // 8) + address)
+    except OSError as error:
+        raise Refused("seccomp_unsupported", str(error.strerror)) from None
+    del held
+    if thread:  # not an error to the kernel: the id of a thread that could not follow
+        raise Refused("seccomp_unsupported", "a thread could not follow")
+
+
+def _opened(path: str) -> int:
+    """Return 0 when the file opens, the errno otherwise."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def _arm(plan: dict[str, Any]) -> str:
+    """Put every layer on; return the status line."""
+    _limit(plan["rlimits"])
+    landlock, program, canary = plan.get("landlock"), plan.get("filter"), plan.get("canary")
+    kernel = _Kernel() if landlock or program else None
+    # The same file is opened before and after: EACCES means Landlock only where it was in reach before.
+    before = _opened(canary) if canary else 0
+    if kernel and landlock:
+        _restrict(kernel, landlock)
+    if kernel and program:
+        _filter(kernel, bytes.fromhex(program))
+    after = _opened(canary) if canary else 0
+    abi = landlock["abi"] if landlock else 0
+    return f'{{"armed":true,"landlock_abi":{abi},"canary_before":{before},"canary_errno":{after}}}\n'
+
+
+def _refuse(code: str, item: str) -> NoReturn:
+    safe = "".join(c if c.isprintable() and c.isascii() and c not in '"\\' else "?" for c in item)
+    os.write(STATUS, f'{{"armed":false,"code":"{code}","item":"{safe}"}}\n'.encode())
+    os._exit(NOT_ARMED)
+
+
+def _wait_for_go(status: str) -> None:
+    os.write(STATUS, status.encode())
     answer = os.read(GO, 1)
     os.close(STATUS)
     os.close(GO)
     if answer != b"g":
-        os._exit(70)
+        os._exit(NOT_ARMED)
 
 
 def main() -> None:
     """Arm, wait, run the module."""
-    plan: dict[str, Any] = json.loads(sys.argv[1])
+    plan: dict[str, Any] = parsed(sys.argv[1])
     _arrange(plan["fds"])
-    _limit(plan["rlimits"])
-    _wait_for_go()
+    try:
+        status = _arm(plan)
+    except Refused as refused:
+        _refuse(*refused.args)
+    _wait_for_go(status)
     sys.path[:] = [*plan["front"], *sys.path, *plan["back"]]
     sys.argv[:] = [plan["module"], *plan["arguments"]]
+    import runpy
+
     try:
         runpy.run_module(plan["module"], run_name="__main__", alter_sys=True)
     except MemoryError:

@@ -92,6 +92,11 @@ ENFORCED_BY: Mapping[str, tuple[str, bool]] = MappingProxyType(
 )
 """What enforces each limit, and whether it holds for the cell as a whole."""
 
+BY_GROUP: Mapping[str, tuple[str, bool]] = MappingProxyType(
+    {"memory_bytes": ("cgroup", True), "processes": ("cgroup", True)}
+)
+"""What a control group takes over."""
+
 
 def resolve(order: Order, cpus: int) -> dict[str, int]:
     """Return every limit of this order.
@@ -109,13 +114,19 @@ def resolve(order: Order, cpus: int) -> dict[str, int]:
         limits[name] = value
     limits.setdefault("cpu_s", min(limits["wall_s"] * cpus, RANGES["cpu_s"][1]))
     limits["file_bytes"] = max([limits["scratch_bytes"], *(slot.max_bytes for slot in order.slots)])
-    limits["address_bytes"] = limits["memory_bytes"] + sum(one.size for one in order.inputs) + ADDRESS_SLACK
-    return limits
+    if order.kind == "ingest":
+        limits["address_bytes"] = limits["memory_bytes"]
+    elif order.kind == "check":
+        limits["address_bytes"] = limits["memory_bytes"] + sum(one.size for one in order.inputs) + ADDRESS_SLACK
+    return limits  # a GPU's driver reserves terabytes of addresses: only a cgroup can limit what is used
 
 
 def rlimits(limits: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Return (soft, hard) by the kernel's name, as set by the shim inside the cell."""
-    return {
+    """Return (soft, hard) by the kernel's name, as set by the shim inside the cell.
+
+    Limits without `address_bytes` are a GPU cell's, whose driver also locks memory.
+    """
+    made = {
         "NPROC": (limits["processes"], limits["processes"]),
         "NOFILE": (limits["open_files"], limits["open_files"]),
         "FSIZE": (limits["file_bytes"], limits["file_bytes"]),
@@ -123,15 +134,25 @@ def rlimits(limits: Mapping[str, int]) -> dict[str, tuple[int, int]]:
         "CPU": (limits["cpu_s"], limits["cpu_s"] + 1),
         # One byte stops a dump to a file and, unlike zero, also one piped to a handler.
         "CORE": (1, 1),
-        "MEMLOCK": (0, 0),
-        "AS": (limits["address_bytes"], limits["address_bytes"]),
     }
+    if "address_bytes" in limits:
+        made |= {"MEMLOCK": (0, 0), "AS": (limits["address_bytes"], limits["address_bytes"])}
+    return made
 
 
-def sealed(limits: Mapping[str, int], *, unenforced: frozenset[str] = frozenset()) -> tuple[Limit, ...]:
-    """Return the limits as they stand in a seal; those that nothing enforced are left out."""
+def sealed(
+    limits: Mapping[str, int], *, unenforced: frozenset[str] = frozenset(), grouped: bool = False
+) -> tuple[Limit, ...]:
+    """Return the limits as they stand in a seal; those that nothing enforced are left out.
+
+    Args:
+        limits: what held.
+        unenforced: names that nothing enforced.
+        grouped: whether the cell ran in a control group of its own.
+    """
+    by = {**ENFORCED_BY, **BY_GROUP} if grouped else ENFORCED_BY
     return tuple(
-        Limit(name=name, value=value, by=ENFORCED_BY[name][0], aggregate=ENFORCED_BY[name][1])
+        Limit(name=name, value=value, by=by[name][0], aggregate=by[name][1])
         for name, value in sorted(limits.items())
         if name not in unenforced
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
-from sandbox.cell import REQUEST_MAX, STEPS_MAX, Order
+from sandbox.cell import REQUEST_MAX, STEPS_MAX, Kind, Order
 from sandbox.errors import CellRefused
 from sandbox.inputs import FLAT, REQUEST_NAME
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _NONCE = re.compile(r"[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+GPUS_MAX = 64
+"""More than any host has; an index is part of a path."""
 
 
 def check_order(order: Order) -> None:
@@ -28,6 +31,10 @@ def check_order(order: Order) -> None:
         (len(order.steps) > STEPS_MAX, f"more than {STEPS_MAX} steps"),
         (any(not _SHA256.fullmatch(one.sha256) or one.size < 0 for one in order.inputs), "an input's digest or size"),
         (any(slot.max_bytes < 1 for slot in order.slots), "a slot without room"),
+        (order.kind not in get_args(Kind), f"kind {order.kind!r}"),
+        (bool(order.gpus) != (order.kind == "check_gpu"), f"gpus of a cell of kind {order.kind}"),
+        (len(set(order.gpus)) != len(order.gpus), "gpus repeat"),
+        (any(type(one) is not int or not 0 <= one < GPUS_MAX for one in order.gpus), "a GPU's index"),
     ]
     groups = {
         "code": [one.name for one in order.code],

@@ -17,11 +17,24 @@ STATEMENTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-BUBBLEWRAP = (
-    "landlock_absent",
-    "memory_per_process",
-    "process_limit_per_namespace",
-    "seccomp_absent",
-    "swap_not_limited",
-)
 PROCESS = ("nothing_isolated",)
+EARLIER = ("seccomp_absent",)
+"""Made by reports of the first releases, and by none any more: a report is read for ever."""
+
+
+def of_bubblewrap(landlock_abi: int, *, grouped: bool, swap_limited: bool = False) -> tuple[str, ...]:
+    """Return what a bubblewrap cell has to say, by what was there.
+
+    Args:
+        landlock_abi: the version that was put on; 0 where the kernel has none.
+        grouped: whether a control group held memory and processes.
+        swap_limited: whether that group also kept the cell out of the swap space.
+    """
+    made = [] if landlock_abi else ["landlock_absent"]
+    made += [] if grouped else ["memory_per_process", "process_limit_per_namespace"]
+    made += [] if swap_limited else ["swap_not_limited"]
+    return tuple(sorted(made))
+
+
+BUBBLEWRAP = of_bubblewrap(0, grouped=False)
+"""The most that a bubblewrap cell can lack."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox import inside, limits, procfs, statements
-from sandbox.bubblewrap import gate, plan, preflight, profile
+from sandbox import filters, inside, landlock, limits, procfs, statements
+from sandbox.bubblewrap import command, gate, plan, preflight, profile
+from sandbox.bubblewrap.grouping import Group, grouped
 from sandbox.bubblewrap.settings import BubblewrapSettings
-from sandbox.cell import Cancelled, OnStep, Order, Outcome, Proof, Seal, ignore, never
+from sandbox.cell import Cancelled, Kind, OnStep, Order, Outcome, Proof, Seal, ignore, never
 from sandbox.channels import Pipes
 from sandbox.errors import CellFailed, CellRefused
 from sandbox.inputs import Held, prepared
@@ -29,8 +29,9 @@ __all__ = ["BubblewrapCell", "BubblewrapSettings"]
 
 GATE_S = 10.0
 """How long arming may take; a torch-sized mount table takes 30 ms."""
-_STAGE = Path(__file__).with_name("stage.py")
 _SHIM = Path(inside.__file__)
+_SHIM_CODES = ("landlock_partial", "seccomp_unsupported")
+"""Refusals that only the shim can notice."""
 
 
 class BubblewrapCell:
@@ -53,16 +54,17 @@ class BubblewrapCell:
         self._proof = prove(self)
         return self._proof
 
-    def version(self) -> str:
-        """Return bubblewrap's version.
+    def version(self, kind: Kind = "check") -> str:
+        """Return bubblewrap's version, once it is known that it can do what a cell of this kind needs.
 
         Raises:
-            CellRefused: bwrap_missing, bwrap_setuid, bwrap_option_missing, userns_disabled, host_uid_root.
+            CellRefused: bwrap_missing, bwrap_setuid, bwrap_option_missing, userns_disabled, host_uid_root,
+                arch_unsupported.
         """
         if os.geteuid() == 0 and not self.settings.cell_uid:
             raise CellRefused("host_uid_root")
-        template = json.loads(profile.document("check"))["arguments"]
-        return preflight.check_bwrap(self.settings.bwrap, profile.options_used(template))
+        filters.outer(kind)
+        return preflight.check_bwrap(self.settings.bwrap, profile.options_used(profile.template(kind)[0]))
 
     def run(
         self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never, held: Held | None = None
@@ -70,26 +72,27 @@ class BubblewrapCell:
         """Run one order; see `sandbox.cell.Cell.run`."""
         check_order(order)
         caps = limits.resolve(order, self.settings.cpus)
-        version = self.version()
+        version = self.version(order.kind)
         uid = self.settings.cell_uid if os.geteuid() == 0 else None
-        with prepared(order, self.settings.work_dir, uid, held) as ready:
-            planned = plan.make(order, ready, self.settings, caps, _SHIM)
-            with self._started(order, planned, caps, uid, on_step) as run:
-                layers = _arm(run, planned, caps)
+        with (
+            grouped(self.settings.cgroup_parent, order, caps) as group,
+            prepared(order, self.settings.work_dir, uid, held) as ready,
+        ):
+            launch = _Launch(order, plan.make(order, ready, self.settings, caps, _SHIM), caps, uid, group)
+            with self._started(launch, on_step) as run:
+                layers = _arm(run, launch)
                 why = run.follow(cancelled)
                 if why:
-                    run.kill()
+                    launch.kill(run)
                 run.bury()
-                return outcome(run, why, ready, lambda count: self._seal(order, caps, version, layers, count))
+                return outcome(run, why, ready, lambda count: self._seal(launch, version, layers, count))
 
     def close(self) -> None:
         """End the launching thread, and with it whatever still runs."""
         self._launcher.close()
 
     @contextmanager
-    def _started(
-        self, order: Order, planned: plan.Plan, caps: Mapping[str, int], uid: int | None, on_step: OnStep
-    ) -> Iterator[Running]:
+    def _started(self, launch: _Launch, on_step: OnStep) -> Iterator[Running]:
         """Start the cell; whatever happens, nothing of it is left afterwards."""
         try:
             pipes = Pipes()
@@ -97,53 +100,30 @@ class BubblewrapCell:
             raise CellFailed("spawn_failed", str(error)) from None
         run: Running | None = None
         try:
-            command = self._command(order, planned, caps, pipes, uid)
-            pid = self._launcher.spawn(command, pipes, Path("/"), {})
-            run = Running.begin(pid, pipes, caps, order.steps, on_step)
+            command.add_filter(pipes, filters.outer(launch.order.kind))
+            shim = command.shim_plan(launch.order, launch.planned, launch.caps, pipes, launch.abi)
+            made = command.command(self.settings, launch.planned, pipes, shim, launch.uid, launch.group)
+            pid = self._launcher.spawn(made, pipes, Path("/"), {})
+            run = Running.begin(pid, pipes, launch.caps, launch.order.steps, on_step)
             yield run
         finally:
             if run is not None:
+                if not run.gone:
+                    launch.kill(run)
                 run.close()
             else:
                 pipes.close()
 
-    def _command(
-        self, order: Order, planned: plan.Plan, caps: Mapping[str, int], pipes: Pipes, uid: int | None
-    ) -> list[str]:
-        shim_plan = {
-            "fds": {role: pipes.child[role] for role in ("result", "progress", "status", "go")},
-            "rlimits": limits.rlimits(caps),
-            "front": ["/code"],
-            "back": list(planned.python_path),
-            "module": order.module,
-            "arguments": list(order.arguments),
-        }
-        command = [str(self.settings.interpreter), *profile.PYTHON_FLAGS, plan.SHIM, json.dumps(shim_plan)]
-        info = str(pipes.child["info"])
-        if uid is None:
-            preflight.check_sources(planned)
-            made = profile.arguments(planned.mounts, planned.environment, info, command)
-            return [str(self.settings.bwrap), *made]
-        sources = [one for one in planned.mounts if one.sort in ("ro", "rw") and one.staged]
-        place = {one: index for index, one in enumerate(sources)}
-        staged = [replace(one, source=f"{{stage}}/{place[one]}") if one in place else one for one in planned.mounts]
-        spec = {
-            "uid": uid,
-            "parent": os.getpid(),
-            "sources": [{"path": one.source, "writable": one.sort == "rw"} for one in sources],
-            "argv": [str(self.settings.bwrap), *profile.arguments(staged, planned.environment, info, command)],
-        }
-        return [sys.executable, "-I", "-S", "-B", str(_STAGE), json.dumps(spec)]
-
-    def _seal(self, order: Order, caps: Mapping[str, int], version: str, layers: Mapping[str, Any], count: int) -> Seal:
+    def _seal(self, launch: _Launch, version: str, layers: Mapping[str, Any], count: int) -> Seal:
+        order, caps, grouped = launch.order, launch.caps, launch.group is not None
         return Seal(
             stage=order.kind,
             backend="bubblewrap",
             version=version,
             policy_sha256=profile.digest(order.kind),
             layers=layers,
-            limits=limits.sealed(caps),
-            statements=statements.BUBBLEWRAP,
+            limits=limits.sealed(caps, grouped=grouped),
+            statements=statements.of_bubblewrap(launch.abi, grouped=grouped),
             selfcheck_sha256=self._proof.sha256 if self._proof else None,
             network="none",
             output_bytes=count,
@@ -151,12 +131,60 @@ class BubblewrapCell:
         )
 
 
-def _arm(run: Running, planned: plan.Plan, caps: Mapping[str, int]) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class _Launch:
+    """One run as it was decided, before anything of it exists."""
+
+    order: Order
+    planned: plan.Plan
+    caps: Mapping[str, int]
+    uid: int | None
+    """Who the cell is on the host when the worker is root."""
+    group: Group | None
+    abi: int = field(default_factory=landlock.abi)
+
+    def kill(self, run: Running) -> None:
+        """Kill the cell: the group first, where there is one."""
+        if self.group is not None:
+            self.group.kill()
+        run.kill()
+
+
+def _arm(run: Running, launch: _Launch) -> Mapping[str, Any]:
     """Wait for the shim, look at it from outside, and let it go on.
 
     Raises:
-        CellRefused: not_armed, or what bubblewrap's last words mean.
+        CellRefused: not_armed, what the shim could not put on, or what bubblewrap's last words mean.
     """
+    status = _status(run)
+    init, shim = _shim(run)
+    run.root = init
+    targets = {one.target for one in launch.planned.mounts if one.sort == "tmpfs"}
+    run.tmpfs = tuple(f"/proc/{shim}/root{target}" for target in sorted(targets))
+    kind = launch.order.kind
+    layers = gate.check(
+        gate.Armed(
+            pid=shim,
+            init=init,
+            kind=kind,
+            mounts=launch.planned.mounts,
+            limits=launch.caps,
+            inodes=run.pipes.inodes,
+            uid=os.geteuid() if launch.uid is None else launch.uid,
+            filters=(filters.digest(filters.outer(kind)), filters.digest(filters.inner(kind))),
+            landlock_abi=launch.abi,
+            status=status,
+            group=launch.group,
+        )
+    )
+    run.look()
+    if not run.go():
+        raise CellRefused("not_armed", "the shim ended before the start")
+    return layers
+
+
+def _status(run: Running) -> bytes:
+    """Return the shim's line once it says that it is armed."""
     deadline = time.monotonic() + GATE_S
     while b"\n" not in run.drain.status:
         if run.ended():
@@ -165,14 +193,15 @@ def _arm(run: Running, planned: plan.Plan, caps: Mapping[str, int]) -> Mapping[s
         if time.monotonic() > deadline:
             raise CellRefused("not_armed", "the shim said nothing in time")
         run.drain.pump(0.05)
-    init, shim = _shim(run)
-    run.root = init
-    run.tmpfs = (f"/proc/{shim}/root/scratch", f"/proc/{shim}/root/dev/shm")
-    layers = gate.check(gate.Armed(pid=shim, mounts=planned.mounts, limits=caps, inodes=run.pipes.inodes))
-    run.look()
-    if not run.go():
-        raise CellRefused("not_armed", "the shim ended before the start")
-    return layers
+    line = bytes(run.drain.status)
+    try:
+        said = json.loads(line)
+        if said["armed"] is True:
+            return line
+        code, item = said["code"], str(said["item"])
+    except (ValueError, LookupError, TypeError):
+        raise CellRefused("not_armed", "the shim's line is malformed") from None
+    raise CellRefused(code, item) if code in _SHIM_CODES else CellRefused("not_armed", item)
 
 
 def _shim(run: Running) -> tuple[int, int]:

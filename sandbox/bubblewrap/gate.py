@@ -1,19 +1,33 @@
-"""Looks at a cell from outside, while its shim waits, and says go only when every mandatory layer is seen armed."""
+"""Looks at a cell from outside, while its shim waits, and says go only when every mandatory layer is seen armed.
+
+All but one row are read from the kernel. Landlock alone cannot be seen from outside; there the shim is believed. It may
+be: it is our own code, mounted read-only, and the first that runs in the cell. When it tries the canary nothing of the
+order has been imported, no descriptor of the order is open, and no other process is in the cell, which the other rows
+show. Whoever could make it lie would have to change trusted code on the host.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox import inside, procfs
 from sandbox.bubblewrap.profile import DEVICES, Mount
+from sandbox.cell import Kind
 from sandbox.errors import CellRefused
 from sandbox.limits import number_of, rlimits
 
+if TYPE_CHECKING:
+    from sandbox.bubblewrap.grouping import Group
+
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+FILTERED = "2"
+"""SECCOMP_MODE_FILTER in `/proc/<pid>/status`."""
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _PROC_LIMITS = {
     "NPROC": "Max processes",
@@ -32,10 +46,22 @@ class Armed:
 
     pid: int
     """The shim, in the host's numbering."""
+    init: int
+    """bubblewrap's own process 1 of the cell, likewise."""
+    kind: Kind
     mounts: tuple[Mount, ...]
     limits: Mapping[str, int]
     inodes: Mapping[str, int]
     """Pipe inode by channel."""
+    uid: int
+    """Who the cell must be on the host; also its only group."""
+    filters: tuple[str, str]
+    """Digests of the outer and the inner filter."""
+    landlock_abi: int
+    """What the kernel offers; 0 for none."""
+    status: bytes
+    """The shim's own line."""
+    group: Group | None = None
 
 
 def check(armed: Armed) -> Mapping[str, Any]:
@@ -44,30 +70,21 @@ def check(armed: Armed) -> Mapping[str, Any]:
     Raises:
         CellRefused: not_armed, naming the first layer that was not seen.
     """
-    rows: dict[str, Callable[[Armed], str | None]] = {
-        "namespaces": _namespaces,
-        "network": _network,
-        "uid": _uid,
-        "capabilities": _capabilities,
-        "mounts": _mounts,
-        "descriptors": _descriptors,
-        "rlimits": _rlimits,
-    }
-    for layer, row in rows.items():
+    for layer, row in ROWS.items():
         try:
             problem = row(armed)
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError, LookupError) as error:
             problem = f"cannot be read: {error}"
         if problem:
             raise CellRefused("not_armed", f"{layer}: {problem}")
     return MappingProxyType(
         {
             "namespaces": NAMESPACES,
+            "seccomp_sha256": armed.filters,
+            "landlock_abi": armed.landlock_abi,
             "no_new_privs": True,
             "cell_uid_is_root": False,
-            "cgroup": "none",
-            "seccomp": "absent",
-            "landlock": "absent",
+            "cgroup": armed.group.version if armed.group else "none",
         }
     )
 
@@ -86,27 +103,58 @@ def _network(armed: Armed) -> str | None:
 
 def _uid(armed: Armed) -> str | None:
     status = procfs.fields(armed.pid)
-    ids = {*status["Uid"].split(), *status["Gid"].split()} if "Uid" in status else {"0"}
-    return "host root" if "0" in ids else None
+    ids = {*status["Uid"].split(), *status["Gid"].split()}
+    if "0" in ids:
+        return "host root"
+    if set(status["Uid"].split()) != {str(armed.uid)}:
+        return f"{status['Uid'].split()}, planned {armed.uid}"
+    return None
 
 
 def _capabilities(armed: Armed) -> str | None:
     status = procfs.fields(armed.pid)
-    held = [name for name in _CAPABILITIES if int(status.get(name, "1"), 16)]
+    held = [name for name in _CAPABILITIES if int(status[name], 16)]
     if held:
         return f"{held} not empty"
-    return None if status.get("NoNewPrivs") == "1" else "no_new_privs is off"
+    return None if status["NoNewPrivs"] == "1" else "no_new_privs is off"
+
+
+def _seccomp(armed: Armed) -> str | None:
+    """Both filters hold the shim; process 1, which bubblewrap keeps, has the outer one."""
+    for pid, count, who in ((armed.pid, 2, "the shim"), (armed.init, 1, "process 1")):
+        status = procfs.fields(pid)
+        if status["Seccomp"] != FILTERED:
+            return f"{who} is not filtered"
+        if status["Seccomp_filters"] != str(count):
+            return f"{who} has {status['Seccomp_filters']} filters, planned {count}"
+    return None
+
+
+def _landlock(armed: Armed) -> str | None:
+    said = json.loads(armed.status)
+    if said["landlock_abi"] != armed.landlock_abi:
+        return f"version {said['landlock_abi']}, the kernel offers {armed.landlock_abi}"
+    if armed.landlock_abi == 0:
+        return None  # stated in the report
+    if said["canary_before"] != 0:
+        return f"the canary was out of reach before: {said['canary_before']}"
+    return None if said["canary_errno"] == errno.EACCES else f"the canary gave {said['canary_errno']}"
 
 
 def _mounts(armed: Armed) -> str | None:
     """Compare the mount table entry by entry: nothing unplanned, nothing missing, nothing writable but as planned."""
     planned = {one.target: one.sort for one in armed.mounts if one.sort not in ("symlink", "remount")}
-    devices = {f"/dev/{name}" for name in DEVICES if os.path.exists(f"/dev/{name}")} | {"/dev/pts"}
+    devices = {target for target, sort in planned.items() if sort == "device"}
+    if "dev" in planned.values():
+        devices |= {f"/dev/{name}" for name in DEVICES} | {"/dev/pts"}
     seen: set[str] = set()
     for line in procfs.text(armed.pid, "mountinfo").splitlines():
         parts = line.split()
         point, options = _unescaped(parts[4]), set(parts[5].split(","))
-        if point in seen or (point != "/" and point not in planned and point not in devices):
+        below_sys = armed.kind == "check_gpu" and point.startswith("/sys/")
+        if point in seen and not below_sys:
+            return f"unplanned {point}"
+        if point != "/" and point not in planned and point not in devices and not below_sys:
             return f"unplanned {point}"
         seen.add(point)
         sort = planned.get(point)
@@ -140,6 +188,34 @@ def _rlimits(armed: Armed) -> str | None:
         if got != [str(soft), str(hard)]:
             return f"{name} is {got}, planned {[soft, hard]}"
     return None
+
+
+def _cgroup(armed: Armed) -> str | None:
+    """The group read its limits back when it was made; here the processes must be in it."""
+    if armed.group is None:
+        return None
+    for path in armed.group.procs:
+        listed = set(path.read_text().split())
+        if not {str(armed.pid), str(armed.init)} <= listed:
+            return f"{path} does not list the cell"
+    return None
+
+
+ROWS: Mapping[str, Callable[[Armed], str | None]] = MappingProxyType(
+    {
+        "namespaces": _namespaces,
+        "network": _network,
+        "uid": _uid,
+        "capabilities": _capabilities,
+        "seccomp": _seccomp,
+        "landlock": _landlock,
+        "mounts": _mounts,
+        "descriptors": _descriptors,
+        "rlimits": _rlimits,
+        "cgroup": _cgroup,
+    }
+)
+"""Every mandatory layer, in the order in which it is looked at."""
 
 
 def _unescaped(point: str) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sandbox.bubblewrap import profile
+from sandbox import landlock
+from sandbox.bubblewrap import gpus, profile
 from sandbox.bubblewrap.profile import Mount
 from sandbox.bubblewrap.settings import BubblewrapSettings
-from sandbox.cell import Order
+from sandbox.cell import Kind, Order
 from sandbox.errors import CellRefused
 from sandbox.inputs import Prepared
 
-SHIM = "/shim/inside.py"
+_CANARY = Path(__file__).parent.with_name("canary.txt")
 _NEVER = ("/", "/root", "/home", "/run", "/var", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys", "/etc")  # noqa: S108
 _SYSTEM_UIDS = range(1, 1000)
 
@@ -29,34 +30,49 @@ class Plan:
     environment: Mapping[str, str]
     python_path: tuple[str, ...]
     """Appended to the interpreter's own path, after /code in front."""
+    rules: tuple[landlock.Rule, ...]
 
 
 def make(order: Order, ready: Prepared, settings: BubblewrapSettings, caps: Mapping[str, int], shim: Path) -> Plan:
     """Return the plan of one run.
 
     Raises:
-        CellRefused: mount_forbidden_source, mount_beneath_untrusted, mount_shadowed, prefix_unreadable.
+        CellRefused: mount_forbidden_source, mount_beneath_untrusted, mount_shadowed, prefix_unreadable;
+            gpu_nodes_missing, modprobe_present.
     """
+    sizes = str(caps["scratch_bytes"]), str(caps["shm_bytes"])
+    indices = tuple(str(one) for one in order.gpus)
     mounts = [
         *_system(settings),
-        Mount(sort="ro", target=SHIM, source=str(shim)),
+        Mount(sort="ro", target=profile.SHIM, source=str(shim)),
+        Mount(sort="ro", target=profile.CANARY, source=str(_CANARY)),
         *(Mount(sort="ro", target=f"/code/{one.name}", source=_code(one.source)) for one in order.code),
         *(Mount(sort="ro", target=f"/in/{name}", source=str(ready.root / "in" / name)) for name in ready.inputs),
         *(
             Mount(sort="rw", target=f"/out/{slot.name}", source=str(ready.root / "out" / slot.name))
             for slot, _descriptor in ready.slots
         ),
-        *profile.tail(order.kind, _masks(), str(caps["scratch_bytes"] or 4096), str(caps["shm_bytes"] or 4096)),
+        *profile.tail(order.kind, _masks(), *sizes, indices),
     ]
     check_table(mounts)
-    environment = {
-        name: value.replace("{cpus}", str(settings.cpus)) for name, value in profile.ENVIRONMENT[order.kind].items()
-    }
+    if order.kind == "check_gpu":
+        gpus.check_nodes(mounts)
+    environment = environment_of(order.kind, settings, len(indices))
     return Plan(
         mounts=tuple(mounts),
         environment=environment,
         python_path=tuple(str(path) for path in settings.site_packages),
+        rules=landlock.rules(order.kind, mounts),
     )
+
+
+def environment_of(kind: Kind, settings: BubblewrapSettings, devices: int = 0) -> dict[str, str]:
+    """Return the complete environment of a cell that has so many GPUs."""
+    counted = ",".join(str(index) for index in range(devices))
+    return {
+        name: value.replace("{cpus}", str(settings.cpus)).replace("{gpus}", counted)
+        for name, value in profile.ENVIRONMENT[kind].items()
+    }
 
 
 def check_table(mounts: list[Mount]) -> None:

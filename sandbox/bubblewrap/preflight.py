@@ -58,6 +58,10 @@ def explain(log: str) -> CellRefused:
     line = log.strip().rpartition("\n")[2][:300]
     if found := re.search(r"stage: unreadable (.*)", log):
         return CellRefused("prefix_unreadable", found[1])
+    if found := re.search(r"stage: group (.*)", log):
+        return CellRefused("cgroup_unusable", found[1])
+    if re.search(r"seccomp", log, re.IGNORECASE):
+        return CellRefused("seccomp_unsupported", line)
     if "mount proc" in log:
         return CellRefused("proc_mount_denied", line)
     if re.search(r"creat\w* new (user )?namespace|setting up uid map|clone failed|No permissions", log, re.IGNORECASE):

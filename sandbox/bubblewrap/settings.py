@@ -45,5 +45,7 @@ class BubblewrapSettings:
     """Who a cell is on the host when the worker is root; an account that nothing else uses."""
     work_dir: Path | None = None
     """Where private folders of runs are made; None means the system's temporary folder."""
+    cgroup_parent: str | None = None
+    """The control group beneath which each cell gets its own; None means rlimits and the watchdog, and says so."""
     cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads that libraries in a cell may use."""
