@@ -1,4 +1,4 @@
-"""Feed-forward models: their forward pass, and how their trials fare while units are held.
+"""How the trials of a feed-forward model fare while units are held.
 
 What lies before the first held unit is computed once for all lesions. Each lesion then runs alone over the same chunks
 of rows, so that its answer does not depend on the lesions it came with. Specification: clusterability, section 6.1.
@@ -95,7 +95,7 @@ class FeedForwardLesions:
         for site, units in lesion.items():
             if site not in self._sites:
                 raise NotAskedFor(f"a lesion at {site!r}, which is not among the sites that the needs name")
-            if not np.issubdtype(np.asarray(units).dtype, np.integer):
+            if len(units) and not np.issubdtype(units.dtype, np.integer):
                 raise NotAskedFor(f"a lesion at {site!r} holds units that are no whole numbers")
             count = self._sites[site].units
             strange = units[(units < 0) | (units >= count)]

@@ -1,7 +1,7 @@
 """The forward pass of a declared feed-forward model, by torch.
 
 Without convolutions the arithmetic is float64. With them it is float32, in which torch convolves five to fifteen times
-as fast; what is reported stays within 1e-5 of the model. Specification: clusterability, section 3.
+as fast; outputs stay within 1e-5 of their size. Specification: clusterability, section 3.
 """
 
 from __future__ import annotations
