@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from assay import canonical, strict_json
 from assay.catalogue import Catalogue, CheckEntry
 from assay.errors import Malformed, shown
-from assay.predicate import Environment, Facts, Ingest, ReportAnswer, Sandbox
+from assay.predicate import Cell, Environment, Facts, Ingest, ReportAnswer, Sandbox
 from assay.result import Count, Name, Value
 from pydantic import Field, ValidationError
 
@@ -19,6 +20,11 @@ BYTES_MAX = 4 * 1024 * 1024
 
 ISOLATING = ("bubblewrap",)
 """Backends that a production key may sign."""
+
+NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
+"""What a cell shares with nobody."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class HostRecord(Value):
@@ -96,10 +102,37 @@ def check_cells(record: HostRecord, profile: str) -> None:
     """Refuse what was not isolated.
 
     Raises:
-        Refused: BACKEND_REFUSED under a production key, RECORD_REJECTED if nothing says where it was measured.
+        Refused: BACKEND_REFUSED under a production key, LAYER_MISSING where a seal does not show every layer armed,
+            RECORD_REJECTED if nothing says where it was measured.
     """
     if any(answer.outcome == "measured" for answer in record.answers) and not record.sandbox.cells:
         raise Refused("RECORD_REJECTED", "something was measured, but no cell is named")
     for cell in record.sandbox.cells:
-        if profile != "development" and (cell.backend not in ISOLATING or cell.network != "none"):
+        if profile == "development" and cell.backend == "process":
+            continue
+        if cell.backend not in ISOLATING or cell.network != "none":
             raise Refused("BACKEND_REFUSED", f"a production key never signs what ran in a {cell.backend} cell")
+        missing = _missing_layer(cell)
+        if missing:
+            raise Refused("LAYER_MISSING", f"the {cell.stage} cell's seal does not show {missing}: nothing is signed")
+
+
+def _missing_layer(cell: Cell) -> str | None:
+    """Return the first mandatory layer that a seal does not show armed (specs: sandbox, section 3)."""
+    layers = cell.layers
+    filters = layers.get("seccomp_sha256")
+    landlock = layers.get("landlock_abi")
+    shown: dict[str, bool] = {
+        "every namespace": set(NAMESPACES) <= set(_texts(layers.get("namespaces"))),
+        "a uid that is not root's": layers.get("cell_uid_is_root") is False,
+        "no_new_privs": layers.get("no_new_privs") is True,
+        "both filters of system calls": len(_texts(filters)) == 2 and all(SHA256.fullmatch(o) for o in _texts(filters)),
+        # A kernel without Landlock is stated; a silent absence is not.
+        "Landlock": type(landlock) is int and (landlock > 0 or "landlock_absent" in cell.statements),
+        "a self-check": cell.selfcheck_sha256 is not None,
+    }
+    return next((layer for layer, there in shown.items() if not there), None)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, tuple) else ()

@@ -26,6 +26,7 @@ Code = Literal[
     "RECORD_REJECTED",  # the host's record is malformed or claims what its numbers do not say
     "CODE_DIFFERS",  # what ran is not what the installed catalogue names
     "BACKEND_REFUSED",  # a cell that isolates nothing, under a production key
+    "LAYER_MISSING",  # a cell whose seal does not show every mandatory layer
     "CLOCK_SKEW",
     "DATABASE_UNAVAILABLE",
     "STORAGE_FAILED",

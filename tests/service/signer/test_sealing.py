@@ -170,11 +170,66 @@ def test_a_production_key_never_signs_what_was_not_isolated(tmp_path: Path) -> N
     world.finish()
     assert refused(world.sealed) == "BACKEND_REFUSED"
     [cell] = world.record()["sandbox"]["cells"]
-    isolated = {**cell, "backend": "bubblewrap", "network": "none", "selfcheck_sha256": "a" * 64}
     other = World(tmp_path / "isolated", profile="production")
     other.register()
-    other.finish(other.record(sandbox={"cells": [isolated]}))
+    other.finish(other.record(sandbox={"cells": [{**cell, **ARMED}]}))
     assert other.sealed()["key_id"]
+
+
+ARMED: dict[str, Any] = {
+    "backend": "bubblewrap",
+    "network": "none",
+    "selfcheck_sha256": "a" * 64,
+    "statements": ["memory_per_process"],
+    "layers": {
+        "namespaces": ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"],
+        "no_new_privs": True,
+        "cell_uid_is_root": False,
+        "cgroup": "none",
+        "seccomp_sha256": ["b" * 64, "c" * 64],
+        "landlock_abi": 7,
+    },
+}
+
+
+@pytest.mark.parametrize("profile", ["development", "production"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"namespaces": ["user", "mnt", "pid", "net", "ipc", "uts"]},
+        {"no_new_privs": False},
+        {"cell_uid_is_root": True},
+        {"cell_uid_is_root": "no"},
+        {"seccomp_sha256": ["b" * 64]},
+        {"seccomp_sha256": ["b" * 64, "absent"]},
+        {"seccomp_sha256": "absent"},
+        {"landlock_abi": 0},
+        {"landlock_abi": True},
+        {"landlock_abi": "7"},
+    ],
+    ids=str,
+)
+def test_a_cell_that_does_not_show_every_layer_is_never_signed(
+    tmp_path: Path, profile: str, layer: dict[str, Any]
+) -> None:
+    world = World(tmp_path, profile=profile)
+    world.register()
+    [cell] = world.record()["sandbox"]["cells"]
+    world.finish(world.record(sandbox={"cells": [{**cell, **ARMED, "layers": {**ARMED["layers"], **layer}}]}))
+    assert refused(world.sealed) == "LAYER_MISSING"
+
+
+def test_a_kernel_without_landlock_is_signed_only_where_it_is_stated(tmp_path: Path) -> None:
+    world = World(tmp_path, profile="production")
+    world.register()
+    [cell] = world.record()["sandbox"]["cells"]
+    without = {**ARMED, "layers": {**ARMED["layers"], "landlock_abi": 0}, "statements": ["landlock_absent"]}
+    world.finish(world.record(sandbox={"cells": [{**cell, **without}]}))
+    assert world.sealed()["key_id"]
+    unproven = World(tmp_path / "unproven", profile="production")
+    unproven.register()
+    unproven.finish(unproven.record(sandbox={"cells": [{**cell, **ARMED, "selfcheck_sha256": None}]}))
+    assert refused(unproven.sealed) == "LAYER_MISSING"
 
 
 @pytest.mark.parametrize("what", ["request", "manifest", "weights", "data", "record"])
