@@ -1,6 +1,6 @@
-"""In-run controls: planted blocks must be found at every audited shape, noise must not be.
+"""In-run controls: planted blocks must be found at every audited shape; noise, and a model of fresh weights, must not.
 
-Specification: section 8.
+Specification: section 8. Plants of what spans several matrices are in `planted_graphs`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from assay.result import Measured
 
-from checks.check import Evidence, Expected
+from checks.check import Evidence, Expected, ModelFacts
+from checks.clusterability.asking import owed_of
+from checks.clusterability.candidates import usable_matrices
 from checks.clusterability.cocluster import Partition
 from checks.clusterability.findings import matrices_of, word_of
-from checks.clusterability.matrices import Plant, PlantedFacts, Usable, examine, owed
+from checks.clusterability.matrices import Plant, PlantedFacts
 from checks.clusterability.noise import SHAPE, laplace_lognormal
 from checks.memory import InMemoryEvidence
 
@@ -35,6 +37,12 @@ FLAGGED_MAX = 2
 
 HEAVY_MAX = 1
 """Matrices of ten of heavy noise that may be (section 8)."""
+
+RANDOM_MAX, RANDOM_SHARE = 2, 0.1
+"""Of a model of fresh weights so many matrices may be called clustered, or this share if that is more (section 8)."""
+
+NORMS = ("batchnorm", "layernorm")
+"""Operations whose weight is a gain."""
 
 ARI_MIN, C_TOLERANCE = 0.9, 0.04
 """Bands of the plant (section 8)."""
@@ -56,7 +64,7 @@ class PlantedBlocks:
             k, rho = plant_recipe(shape, check.candidates(shape))
             weights[name], truth = planted(shape, k, rho, rng)
             plants[name] = Plant(k, truth)
-        return _evidence(seen, check.name, weights, plants)
+        return planted_evidence(seen, check.name, weights, plants)
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the bands of p, k, the agreement with the plant and the planted C, for every shape."""
@@ -99,7 +107,7 @@ class IidNoise:
             rng = seen.rng(f"noise.{shape[0]}x{shape[1]}")
             for draw in range(NOISE_DRAWS):
                 weights[f"noise.{shape[0]}x{shape[1]}.{draw}"] = rng.standard_normal(shape)
-        return _evidence(seen, check.name, weights, {})
+        return planted_evidence(seen, check.name, weights, {})
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the band of the count of noise matrices that the whole rule flags, for every shape."""
@@ -125,7 +133,7 @@ class HeavyNoise:
         rng = seen.rng("heavy-noise")
         n, m = SHAPE
         weights = {f"heavy.{n}x{m}.{draw}": laplace_lognormal(rng, SHAPE) for draw in range(NOISE_DRAWS)}
-        return _evidence(seen, check.name, weights, {})
+        return planted_evidence(seen, check.name, weights, {})
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the band of the count of matrices that the whole rule flags."""
@@ -137,16 +145,57 @@ class HeavyNoise:
         return (Expected(metric="flagged", value=float(flagged), low=0.0, high=HEAVY_MAX, labels={"shape": shape}),)
 
 
+@dataclass(frozen=True)
+class RandomWeights:
+    """The audited model with weights drawn anew: matrices, products, graphs and the network must show no clusters."""
+
+    name: ClassVar[str] = "random-weights"
+    kind: ClassVar[Literal["null"]] = "null"
+
+    def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
+        """Return evidence of the same architecture at its start, N(0, 1 / fan-in); no lesions are asked of it."""
+        rng = seen.rng("random-weights")
+        ones = gains(seen.facts)
+        # Without rows there are no lesions, so these are the tensors of the structure tests.
+        names = check.needs(seen.facts, {}).weights
+        weights = {name: _fresh(seen.weights(name).shape, name in ones, rng) for name in names}
+        return InMemoryEvidence(facts=seen.facts, check=check.name, seed=int(rng.integers(2**63)), weights=weights)
+
+    def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
+        """Return the band of the count of matrices, products and graphs that the whole rule flags."""
+        tested = matrices_of(measured)
+        flagged = sum(word_of(numbers, check.limits())[0] == "detected" for numbers in tested)
+        high = max(RANDOM_MAX, int(RANDOM_SHARE * len(tested)))
+        return (Expected(metric="flagged", value=float(flagged), low=0.0, high=high, labels={}),) if tested else ()
+
+
+def gains(facts: ModelFacts) -> frozenset[str]:
+    """Return the tensors that start at 1: gains and variances of norms. All other vectors start at 0.
+
+    Of a transformer the check reads no vectors but gains, and biases by their names.
+    """
+    if facts.feedforward is None:
+        return frozenset(name for name in facts.tensors if not name.endswith("bias"))
+    norms = [layer for layer in facts.feedforward.layers if layer.op in NORMS]
+    named = [name for layer in norms for name in (layer.weight, layer.var)]
+    return frozenset(name for name in named if name is not None)
+
+
+def _fresh(shape: tuple[int, ...], is_gain: bool, rng: np.random.Generator) -> np.ndarray:
+    if len(shape) < 2:
+        return np.full(shape, 1.0 if is_gain else 0.0)
+    return np.asarray(rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
+
+
 def audited_shapes(check: Clusterability, seen: Evidence) -> tuple[tuple[int, int], ...]:
     """Return the sorted shapes of the matrices that can be tested, most frequent first, at most three.
 
     Where products or graphs alone are tested it is the shape at which the method was calibrated: the pipeline is one.
     """
     counts: dict[tuple[int, int], int] = {}
-    for name in owed(check.layers, seen.facts, check.families):
-        found = examine(name, seen.weights(name), float(check.zero_share_dense))
-        if isinstance(found, Usable):
-            shape = (min(found.values.shape), max(found.values.shape))
+    for one in usable_matrices(check, owed_of(check, seen.facts), seen):
+        shape = (min(one.values.shape), max(one.values.shape))
+        if check.candidates(shape):
             counts[shape] = counts.get(shape, 0) + 1
     return tuple(sorted(counts, key=lambda shape: (-counts[shape], shape))[:SHAPES_MAX]) or (SHAPE,)
 
@@ -179,14 +228,25 @@ def _shape_of(matrix: str) -> tuple[int, int]:
     return int(n), int(m)
 
 
-def _evidence(seen: Evidence, check: str, weights: Mapping[str, np.ndarray], plants: Mapping[str, Plant]) -> Evidence:
-    known = {name: getattr(seen.facts, name) for name in type(seen.facts).__dataclass_fields__}
+def planted_evidence(
+    seen: Evidence, check: str, weights: Mapping[str, np.ndarray], plants: Mapping[str, Plant]
+) -> Evidence:
+    """Return evidence of a model whose only matrices are these.
+
+    Args:
+        seen: the real evidence: its seed and the kind of its model.
+        check: name of the check.
+        weights: matrices by name.
+        plants: what is planted in them.
+    """
+    known = {name: getattr(seen.facts, name) for name in ModelFacts.__dataclass_fields__}
     facts = PlantedFacts(**known, plants=plants)
     own = replace(
         facts,
         layers=len(weights),
         mlp_in=tuple(weights),
         mlp_out=(),
+        feedforward=None,
         tensors={name: array.shape for name, array in weights.items()},
     )
     seed = int(seen.rng("controls").integers(2**63))

@@ -1,0 +1,262 @@
+"""A control for what spans several matrices: products of MLPs, the graph of heads, the partition of a whole net.
+
+Small models in which two groups hide are planted and put through the very code that reads the audited one. A
+transformer's groups are halves of the residual stream behind a random rotation: no single matrix shows them, only
+products of writers and readers do. Specification: sections 5 and 8, organism F.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from assay.result import Measured, Metric
+
+from checks.check import Evidence, Expected, ModelFacts
+from checks.clusterability.asking import owed_of
+from checks.clusterability.cocluster import Partition
+from checks.clusterability.controls import ARI_MIN, planted, planted_evidence
+from checks.clusterability.families import HEAD_GRAPH, NETWORK
+from checks.clusterability.matrices import Plant
+from checks.clusterability.metrics import TOLERANCE
+from checks.clusterability.noise import SHAPE
+from checks.clusterability.scores import adjusted_rand
+from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
+from checks.memory import InMemoryEvidence
+from checks.quantise import metric
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from checks.clusterability.check import Clusterability
+    from checks.clusterability.testing import Run
+
+SIDE = 32
+"""Residual width, hidden neurons and neurons of a net: every matrix and product is 32x32, whose null is committed for
+the matrices and takes .7 s for the products."""
+
+HEADS, HEAD_WIDTH = 8, 4
+
+LAYERS_MIN = 3
+"""Layers of the plant: more only where a parameter names a later one."""
+
+GROUPS = 2
+"""Halves, as in organism F."""
+
+LEAK = 0.2
+"""Weights into the other half, relative to those into the own one. A product of 32x32 loses half of its excess between
+.2 and .3, and the control asks whether the code finds what is there, not how little of it."""
+
+NET_LEAK = 0.3
+"""The same of a net, whose statistic is a mean over its layers."""
+
+EXCESS: Mapping[str, tuple[float, float]] = {
+    "virtual_mlp": (0.12, 0.26),
+    HEAD_GRAPH: (0.2, 0.4),
+    NETWORK: (0.18, 0.27),
+}
+"""Bands of the excess; `benchmarks/clusterability_calibration.py --controls` prints what 40 seeds give."""
+
+BLOCKS = "planted.blocks"
+"""The one matrix where neither products nor graphs are audited."""
+
+BLOCKS_K, BLOCKS_RHO = 4, 0.5
+"""The plant of section 8 at the calibration's shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedModel(ModelFacts):
+    """Facts of a small planted model, read by the same code as the audited one."""
+
+    plants: Mapping[str, Plant] = field(default_factory=dict)
+    """Planted partitions by label: of products rows and columns, of graphs and nets all nodes as rows."""
+
+
+@dataclass(frozen=True)
+class PlantedGraphs:
+    """Two groups hidden across the layers of a small model of the audited kind."""
+
+    name: ClassVar[str] = "planted-graphs"
+    kind: ClassVar[Literal["positive"]] = "positive"
+
+    def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
+        """Return evidence of a small transformer or net in two groups.
+
+        Where the audit has no product, graph or network it is one planted matrix: a control that is silent has missed.
+        """
+        rng = seen.rng("planted-graphs")
+        owed = owed_of(check, seen.facts)
+        layers = LAYERS_MIN if check.layers == "all" else max(LAYERS_MIN, 1 + max(check.layers))
+        if owed.network:
+            return _evidence(check, *planted_net(layers, NET_LEAK, rng), rng)
+        if owed.heads or owed.pairs:
+            return _evidence(check, *planted_transformer(layers, LEAK, rng), rng)
+        weights, truth = planted(SHAPE, BLOCKS_K, BLOCKS_RHO, rng)
+        return planted_evidence(seen, check.name, {BLOCKS: weights}, {BLOCKS: Plant(BLOCKS_K, truth)})
+
+    def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
+        """Return the bands of p, which must be at its minimum, and, where two groups were sought, of the rest."""
+        expected: list[Expected] = []
+        for told in measured.named("p"):
+            matrix = told.labels["matrix"]
+            family = matrix.split(".")[0]
+            if family not in EXCESS and matrix != BLOCKS:
+                continue
+            expected.append(_band("p", matrix, float(told.value), 0.0, 1.1 / (told.n + 1)))
+            # Candidates of a caller's own may leave two groups out; the graph of heads always has them.
+            sought = check.k == "auto" or GROUPS in check.k or matrix == HEAD_GRAPH
+            bands = {"planted_ari": (ARI_MIN, 1.0)}
+            if family in EXCESS and sought:
+                bands |= {"k": (GROUPS - 1.0, GROUPS + 1.0), "excess_q": EXCESS[family]}
+            for name, (low, high) in bands.items():
+                found = measured.find(name, matrix=matrix)
+                if found is not None:
+                    expected.append(_band(name, matrix, float(found.value), low, high))
+        return expected
+
+
+def _band(name: str, matrix: str, value: float, low: float, high: float) -> Expected:
+    return Expected(metric=name, value=value, low=low, high=high, labels={"matrix": matrix})
+
+
+def planted_agreement(run: Run, facts: ModelFacts) -> tuple[Metric, ...]:
+    """Return how well products, graph and net of a planted model agree with the plant; nothing of any other model.
+
+    Products and nets are asked at two clusters where that was a candidate, the graph at the number found.
+    """
+    if not isinstance(facts, PlantedModel):
+        return ()
+    found = {
+        one.name: np.concatenate([part.rows, part.columns])
+        for one in run.matrices
+        if GROUPS in one.found.null.ks
+        for part in (one.found.at(GROUPS),)
+    }
+    if run.graph is not None:
+        found[HEAD_GRAPH] = run.graph.found.labels
+    if run.network is not None and GROUPS in run.network.found.null.ks:
+        found[NETWORK] = run.network.found.at(GROUPS).joined
+    return tuple(_agreement(name, labels, facts.plants[name]) for name, labels in found.items() if name in facts.plants)
+
+
+def _agreement(name: str, labels: Int[np.ndarray, " nodes"], plant: Plant) -> Metric:
+    truth = np.concatenate([plant.truth.rows, plant.truth.columns])
+    return metric(
+        "planted_ari",
+        adjusted_rand(labels, truth),
+        n=len(labels),
+        unit="1",
+        determinism="tolerance",
+        labels={"matrix": name},
+        tolerance=TOLERANCE,
+    )
+
+
+def planted_transformer(
+    layers: int, leak: float, rng: np.random.Generator
+) -> tuple[PlantedModel, Mapping[str, np.ndarray]]:
+    """Return a small GPT-2 whose neurons and heads belong to two halves of a rotated residual stream.
+
+    Args:
+        layers: blocks, at least 2.
+        leak: standard deviation of weights into the other half, where those into the own half have 1.
+        rng: draws weights, halves and the rotation.
+    """
+    axes = np.arange(SIDE) % GROUPS
+    rotation = np.linalg.qr(rng.standard_normal((SIDE, SIDE)))[0]
+
+    def reading(units: Int[np.ndarray, " units"]) -> Float[np.ndarray, "units width"]:
+        own = units[:, None] == axes
+        return np.asarray(rng.standard_normal((len(units), SIDE)) * np.where(own, 1.0, leak) @ rotation.T)
+
+    weights: dict[str, np.ndarray] = {}
+    neurons = [_groups(SIDE, rng) for _ in range(layers)]
+    heads = [_groups(HEADS, rng) for _ in range(layers)]
+    for layer in range(layers):
+        at, rows = f"transformer.h.{layer}.", np.repeat(heads[layer], HEAD_WIDTH)
+        weights[f"{at}mlp.c_fc.weight"] = reading(neurons[layer])
+        weights[f"{at}mlp.c_proj.weight"] = reading(neurons[layer]).T
+        weights[f"{at}attn.c_attn.weight"] = np.concatenate([reading(rows) for _ in range(3)])
+        weights[f"{at}attn.c_proj.weight"] = reading(rows).T
+        weights |= {f"{at}{norm}.weight": np.ones(SIDE) for norm in ("ln_1", "ln_2")}
+    plants = {
+        f"virtual_mlp.{layer}": Plant(GROUPS, Partition(neurons[layer + 1], neurons[layer]))
+        for layer in range(layers - 1)
+    }
+    plants[HEAD_GRAPH] = _all_nodes(heads)
+    return _transformer_facts(layers, weights, plants), weights
+
+
+def _transformer_facts(layers: int, weights: Mapping[str, np.ndarray], plants: Mapping[str, Plant]) -> PlantedModel:
+    return PlantedModel(
+        architecture="gpt2",
+        layers=layers,
+        width=SIDE,
+        heads=HEADS,
+        vocabulary=SIDE,
+        context=SIDE,
+        causal=True,
+        tensors={name: array.shape for name, array in weights.items()},
+        mlp_in=tuple(f"transformer.h.{layer}.mlp.c_fc.weight" for layer in range(layers)),
+        mlp_out=tuple(f"transformer.h.{layer}.mlp.c_proj.weight" for layer in range(layers)),
+        transposed=frozenset(),
+        plants=plants,
+    )
+
+
+def planted_net(
+    layers: int, leak: float, rng: np.random.Generator, *, side: int = SIDE
+) -> tuple[PlantedModel, Mapping[str, np.ndarray]]:
+    """Return a small ReLU net whose neurons, inputs and outputs belong to two groups.
+
+    Args:
+        layers: linear layers, at least 2.
+        leak: standard deviation of weights between groups, where those inside have 1.
+        rng: draws weights and groups.
+        side: neurons of every layer, inputs and outputs.
+    """
+    groups = [_groups(side, rng) for _ in range(layers + 1)]
+    weights = {
+        f"layer.{layer}.weight": rng.standard_normal((side, side)) * np.where(after[:, None] == before, 1.0, leak)
+        for layer, (before, after) in enumerate(pairwise(groups))
+    }
+    ops = [one for name in weights for one in (FeedForwardLayer(op="linear", weight=name), FeedForwardLayer(op="relu"))]
+    declared = FeedForward(
+        input=(side,),
+        layers=tuple(ops[:-1]),
+        shapes=((side,),) * (len(ops) - 1),
+        heads=(FeedForwardHead(name="out", start=0, stop=side),),
+    )
+    facts = PlantedModel(
+        architecture="feedforward",
+        layers=layers,
+        width=0,
+        heads=0,
+        vocabulary=0,
+        context=0,
+        causal=False,
+        tensors={name: array.shape for name, array in weights.items()},
+        mlp_in=(),
+        mlp_out=(),
+        transposed=frozenset(),
+        feedforward=declared,
+        plants={NETWORK: _all_nodes(groups)},
+    )
+    return facts, weights
+
+
+def _groups(nodes: int, rng: np.random.Generator) -> Int[np.ndarray, " nodes"]:
+    return np.asarray(rng.permutation(np.arange(nodes) % GROUPS))
+
+
+def _all_nodes(groups: Sequence[Int[np.ndarray, " nodes"]]) -> Plant:
+    return Plant(GROUPS, Partition(np.concatenate(groups), np.zeros(0, dtype=np.int64)))
+
+
+def _evidence(
+    check: Clusterability, facts: PlantedModel, weights: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> Evidence:
+    return InMemoryEvidence(facts=facts, check=check.name, seed=int(rng.integers(2**63)), weights=weights)

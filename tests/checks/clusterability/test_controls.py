@@ -1,0 +1,164 @@
+"""Controls that re-run the whole pipeline: a model of fresh weights must show nothing, planted groups must be found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from assay.result import Measured
+
+from checks.check import Evidence, Expected
+from checks.clusterability import controls, planted_graphs
+from checks.clusterability.check import Clusterability
+from checks.clusterability.controls import RandomWeights, audited_shapes, gains
+from checks.clusterability.planted_graphs import PlantedGraphs, planted_net, planted_transformer
+from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
+from checks.memory import InMemoryEvidence, model_facts
+from tests.checks.clusterability.evidence import evidence_of
+
+QUICK = Clusterability(nulls=99)
+
+
+def transformer(leak: float = 1.0, layers: int = 3) -> InMemoryEvidence:
+    facts, weights = planted_transformer(layers, leak, np.random.default_rng(1))
+    return InMemoryEvidence(facts=facts, check="clusterability", seed=5, weights=weights)
+
+
+def net(leak: float = 1.0, layers: int = 3) -> InMemoryEvidence:
+    facts, weights = planted_net(layers, leak, np.random.default_rng(2))
+    return InMemoryEvidence(facts=facts, check="clusterability", seed=5, weights=weights)
+
+
+def cnn() -> InMemoryEvidence:
+    """Return a small net with a batch norm, a kernel and biases."""
+    rng = np.random.default_rng(3)
+    layers = (
+        FeedForwardLayer(op="conv2d", weight="a.weight", bias="a.bias", stride=1, padding=1),
+        FeedForwardLayer(op="batchnorm", weight="n.weight", bias="n.bias", mean="n.mean", var="n.var", eps=1e-5),
+        FeedForwardLayer(op="relu"),
+        FeedForwardLayer(op="flatten"),
+        FeedForwardLayer(op="linear", weight="b.weight", bias="b.bias"),
+    )
+    declared = FeedForward(
+        input=(16, 4, 4),
+        layers=layers,
+        shapes=((32, 4, 4), (32, 4, 4), (32, 4, 4), (512,), (20,)),
+        heads=(FeedForwardHead(name="out", start=0, stop=20),),
+    )
+    weights = {
+        "a.weight": rng.standard_normal((32, 16, 3, 3)),
+        "a.bias": rng.standard_normal(32),
+        **{f"n.{name}": rng.uniform(0.5, 2.0, 32) for name in ("weight", "bias", "mean", "var")},
+        "b.weight": rng.standard_normal((20, 512)),
+        "b.bias": rng.standard_normal(20),
+    }
+    facts = model_facts(
+        architecture="feedforward",
+        layers=2,
+        width=0,
+        heads=0,
+        tensors={name: array.shape for name, array in weights.items()},
+        feedforward=declared,
+    )
+    return InMemoryEvidence(facts=facts, check="clusterability", seed=5, weights=weights)
+
+
+def bands(control: RandomWeights | PlantedGraphs, check: Clusterability, seen: Evidence) -> dict[str, Expected]:
+    measured: Measured = check.measure(control.spoil(check, seen))
+    told = control.bands(check, measured)
+    return {f"{one.metric}/{one.labels.get('matrix', '')}": one for one in told}
+
+
+def missed(told: dict[str, Expected]) -> set[str]:
+    return {name for name, one in told.items() if not one.low <= one.value <= one.high}
+
+
+def test_fresh_weights_are_fresh_and_of_the_same_architecture() -> None:
+    # A control that measured the audited weights again would hold on every model without clusters.
+    for seen in (transformer(0.1), net(0.1), cnn()):
+        spoiled = RandomWeights().spoil(QUICK, seen)
+        assert spoiled.facts == seen.facts
+        assert spoiled.roles() == ()
+        for name in QUICK.needs(seen.facts, {}).weights:
+            fresh = spoiled.weights(name)
+            assert fresh.shape == seen.weights(name).shape
+            if fresh.ndim > 1:
+                assert np.std(fresh) * np.sqrt(np.prod(fresh.shape[1:])) == pytest.approx(1.0, abs=0.12), name
+                assert abs(np.corrcoef(fresh.ravel(), seen.weights(name).ravel())[0, 1]) < 0.2, name
+
+
+def test_fresh_norms_pass_their_input_on() -> None:
+    spoiled = RandomWeights().spoil(QUICK, cnn())
+    at_one = {"n.weight", "n.var"}
+    assert gains(cnn().facts) == at_one
+    for name in ("n.weight", "n.var", "n.bias", "n.mean", "a.bias", "b.bias"):
+        assert np.array_equal(spoiled.weights(name), np.full(len(spoiled.weights(name)), float(name in at_one))), name
+    blocks = RandomWeights().spoil(QUICK, transformer())
+    assert np.array_equal(blocks.weights("transformer.h.1.ln_2.weight"), np.ones(32))
+
+
+def test_nothing_is_found_in_fresh_weights_of_a_clustered_model() -> None:
+    for seen, families in (
+        (transformer(0.1), ("mlp_in", "head_graph")),
+        (net(0.1), ("linear", "network")),
+        (cnn(), ("conv", "linear")),
+    ):
+        told = bands(RandomWeights(), Clusterability.model_validate({"families": families, "nulls": 99}), seen)
+        assert set(told) == {"flagged/"}
+        assert told["flagged/"].value == 0
+        assert told["flagged/"].high == 2
+
+
+def test_a_rule_that_flags_everything_misses_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controls, "word_of", lambda *_: ("detected", "all_hold"))
+    assert missed(bands(RandomWeights(), Clusterability(families=("mlp_in",)), transformer())) == {"flagged/"}
+
+
+def test_planted_halves_are_found_by_products_and_heads() -> None:
+    told = bands(PlantedGraphs(), Clusterability(families=("virtual_mlp", "head_graph"), nulls=99), transformer())
+    each = {f"{name}/virtual_mlp.{layer}" for name in ("p", "k", "planted_ari", "excess_q") for layer in (0, 1)}
+    assert set(told) == each | {f"{name}/head_graph" for name in ("p", "k", "planted_ari", "excess_q")}
+    assert missed(told) == set()
+
+
+def test_planted_groups_are_found_through_a_net() -> None:
+    told = bands(PlantedGraphs(), Clusterability(families=("network",), nulls=99), net())
+    assert set(told) == {f"{name}/network" for name in ("p", "k", "planted_ari", "excess_q")}
+    assert missed(told) == set()
+
+
+@pytest.mark.parametrize(("name", "seen"), [("LEAK", transformer), ("NET_LEAK", net)])
+def test_without_groups_the_bands_are_missed(name: str, seen: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planted_graphs, name, 1.0)
+    told = bands(PlantedGraphs(), Clusterability(families=("virtual_mlp", "network"), nulls=99), seen())  # type: ignore[operator]
+    gone = {one.split("/")[0] for one in missed(told)}
+    assert {"p", "excess_q", "planted_ari"} <= gone
+
+
+@pytest.mark.parametrize(
+    ("check", "seen", "wanted"),
+    [
+        (Clusterability(layers=(5,), families=("head_graph",), nulls=99), transformer(layers=6), "p/head_graph"),
+        (Clusterability(layers=(4, 5), families=("virtual_mlp",), nulls=99), transformer(layers=6), "p/virtual_mlp.4"),
+        (Clusterability(layers=(3,), families=("network",), nulls=99), net(layers=4), "p/network"),
+        (Clusterability(k=(5,), families=("network",), nulls=99), net(), "p/network"),
+        (Clusterability(families=("linear",), nulls=99), net(), "p/planted.blocks"),
+        (Clusterability(families=("mlp_in",), nulls=99), transformer(), "p/planted.blocks"),
+        (Clusterability(nulls=99), evidence_of({"w": np.ones((64, 256))}), "p/planted.blocks"),
+    ],
+)
+def test_no_parameter_silences_the_plant(check: Clusterability, seen: InMemoryEvidence, wanted: str) -> None:
+    # A control that says nothing counts as missed, and every word would be inconclusive.
+    told = bands(PlantedGraphs(), check, seen)
+    assert wanted in told
+    assert missed(told) == set()
+
+
+def test_shapes_of_a_net_are_those_of_its_canonical_matrices() -> None:
+    # A kernel is one weight, and a flattened channel one column: 32x16 and 20x32.
+    assert set(audited_shapes(QUICK, cnn())) == {(16, 32), (20, 32)}
+
+
+def test_shapes_without_a_candidate_of_k_are_not_planted() -> None:
+    # Only 40x64 can hold sixteen clusters.
+    seen = evidence_of({"a": np.random.default_rng(0).standard_normal((20, 64)), "b": np.ones((40, 64))})
+    assert audited_shapes(Clusterability(k=(16,)), seen) == ((40, 64),)
