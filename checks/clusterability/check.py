@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from assay.result import ControlResult, D, Finding, Measured, Metric
+from assay.result import ControlResult, D, Finding, Measured
 from pydantic import AfterValidator, Field
 
 from checks.check import Check, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Refusal, missed_controls
 from checks.clusterability.asking import owed_of
 from checks.clusterability.candidates import candidates_of
-from checks.clusterability.controls import HeavyNoise, IidNoise, PlantedBlocks
-from checks.clusterability.families import HEAD_GRAPH, Family
+from checks.clusterability.controls import HeavyNoise, IidNoise, PlantedBlocks, RandomWeights
+from checks.clusterability.families import Family
 from checks.clusterability.findings import WORDS, Limits, findings
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.metric_specs import METRICS
-from checks.clusterability.metrics import graph_metrics, metrics, network_metrics
 from checks.clusterability.nulls import auto_ks
 from checks.clusterability.partitions import partitions_of
+from checks.clusterability.planted_graphs import PlantedGraphs, planted_agreement
 from checks.clusterability.plots import plots
-from checks.clusterability.testing import NULLS_LEAST, Run, tests_of
+from checks.clusterability.testing import NULLS_LEAST, all_tests, structure_metrics
 from checks.parameters import Between, Layers, Numbers
 
 __all__ = ["NULLS_LEAST", "TESTS_MAX", "Clusterability"]
@@ -50,7 +50,13 @@ class Clusterability(Check):
         "Golechha et al. (arXiv 2409.15747, 2502.02470); Filan et al. (2103.03386, 2110.08058); Barber 2007; "
         "Dhillon 2001"
     )
-    controls: ClassVar[tuple[Any, ...]] = (PlantedBlocks(), IidNoise(), HeavyNoise())
+    controls: ClassVar[tuple[Any, ...]] = (
+        PlantedBlocks(),
+        IidNoise(),
+        HeavyNoise(),
+        RandomWeights(),
+        PlantedGraphs(),
+    )
     metrics: ClassVar[tuple[MetricSpec, ...]] = METRICS
     words: ClassVar[tuple[str, ...]] = WORDS
     reasons: ClassVar[tuple[str, ...]] = (
@@ -146,11 +152,11 @@ class Clusterability(Check):
         found = candidates_of(self, owed, evidence)
         if not found.candidates and not found.chain and not found.heads:
             raise Refusal("nothing_testable", tuple(f"{one.reason}:{one.item}"[:128] for one in found.skipped))
-        run = tests_of(self, found, evidence)
+        run = all_tests(self, found, evidence)
         _lesions(evidence, partitions_of(self, run, evidence.facts))
         return Measured(
             coverage={"matrix": owed.names},
-            metrics=_metrics(run),
+            metrics=(*structure_metrics(run), *planted_agreement(run, evidence.facts)),
             plots=plots(
                 run.matrices,
                 (run.graph,) if run.graph else (),
@@ -179,16 +185,6 @@ class Clusterability(Check):
         """Return the candidates of k at a shape: those asked for, at most half of the smaller side."""
         asked = auto_ks(shape) if self.k == "auto" else self.k
         return tuple(k for k in asked if k <= min(shape) // 2)
-
-
-def _metrics(run: Run) -> tuple[Metric, ...]:
-    told = [metric for one in run.matrices for metric in metrics(one)]
-    for name, p_holm in run.whole_p_holm.items():
-        if run.graph is not None and name == HEAD_GRAPH:
-            told += graph_metrics(run.graph, p_holm, run.together)
-        elif run.network is not None:
-            told += network_metrics(run.network, p_holm, run.together)
-    return tuple(told)
 
 
 def _lesions(evidence: Evidence, partitions: Sequence[Partitioned]) -> None:

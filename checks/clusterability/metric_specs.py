@@ -29,7 +29,8 @@ METRICS: tuple[MetricSpec, ...] = (
         "stability",
         "1",
         "statistical",
-        "Median ARI with partitions found without a tenth of rows and columns; 5-95% range of draws.",
+        "Median ARI with partitions found without a tenth of rows and columns (of a network: of every layer, told on "
+        "hidden neurons); 5-95% range of draws.",
     ),
     _spec("c", "fraction", "tolerance", f"Share of mass inside clusters; no claim rests on it. {NO_INTERVAL}", "view"),
     _spec(

@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
-from assay.result import Skipped
+from assay.result import Metric, Skipped
 
 from checks.check import Evidence
 from checks.clusterability.candidates import Candidate, Found
@@ -27,7 +27,7 @@ from checks.clusterability.families import (
 from checks.clusterability.graphs import NothingToShuffle
 from checks.clusterability.masks import DAMPING, mask_stability, mask_structure
 from checks.clusterability.matrices import PlantedFacts
-from checks.clusterability.metrics import Detail, Tested
+from checks.clusterability.metrics import Detail, Tested, graph_metrics, metrics, network_metrics
 from checks.clusterability.network_tests import network_ks, network_width
 from checks.clusterability.nulls import committed_n, null_table
 from checks.clusterability.scores import adjusted_rand, eigengap
@@ -67,7 +67,7 @@ class Run:
     """What turned out to have no test."""
 
 
-def tests_of(check: Clusterability, found: Found, evidence: Evidence) -> Run:
+def all_tests(check: Clusterability, found: Found, evidence: Evidence) -> Run:
     """Return the tests of all that can be tested."""
     together = len(found.candidates) + int(found.heads) + int(bool(found.chain))
     products = ProductNulls(evidence.rng)
@@ -84,6 +84,16 @@ def tests_of(check: Clusterability, found: Found, evidence: Evidence) -> Run:
     missing = (Skipped(item=HEAD_GRAPH, reason="empty"),) if found.heads and graph is None else ()
     whole_p = dict(zip(held, corrected[len(first) :], strict=True))
     return Run(matrices, graph, net, whole_p, together, (*missing, *dropped))
+
+
+def structure_metrics(run: Run) -> tuple[Metric, ...]:
+    """Return the metrics of all matrices, then of the graph of heads and of the network."""
+    told = [metric for one in run.matrices for metric in metrics(one)]
+    if run.graph is not None:
+        told += graph_metrics(run.graph, run.whole_p_holm[HEAD_GRAPH], run.together)
+    if run.network is not None:
+        told += network_metrics(run.network, run.whole_p_holm[NETWORK], run.together)
+    return tuple(told)
 
 
 def least_replicates(check: Clusterability, together: int) -> int:
@@ -110,7 +120,9 @@ def _test(
         return mask_structure(values != 0, ks, seed, evidence.rng(f"trades/{one.name}"), min(n, MASK_NULLS_MAX))
     if one.inner is None:
         return structure_test(values, null_table(one.shape, ks, n), seed)
-    return structure_test(values, products.table(one.shape, one.inner, ks, n, gated=one.gated), seed)
+    # Nothing is committed of products: what is of their shape asks for no more draws.
+    drawn = least_replicates(check, together)
+    return structure_test(values, products.table(one.shape, one.inner, ks, drawn, gated=one.gated), seed)
 
 
 def _heads(check: Clusterability, together: int, evidence: Evidence) -> GraphFound | None:
