@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
 CELLS_MOST = 96
 """Clusters times tasks whose three tables are told as metrics: each number is charged some 20 bytes to the result.
-Beyond it `loss_rise` and `on_accuracy`, on which no claim rests, are told for the first partitions that fit."""
+Beyond it `loss_rise` and `on_accuracy`, on which no claim rests, are left out and named as skipped."""
+
+UNCLAIMED = ("loss_rise", "on_accuracy")
+"""Tables that no claim rests on."""
 
 NULL_KIND = "random-sets-of-like-units"
 """What the null of a cluster draws: as many units of each layer and of each quartile of sd times outgoing norm."""
@@ -107,21 +112,26 @@ class PartitionLesions:
         return int(self.counts.sum())
 
 
-def lesion_metrics(measured: tuple[PartitionLesions, ...]) -> tuple[Metric, ...]:
+def lesion_metrics(measured: Sequence[PartitionLesions]) -> tuple[Metric, ...]:
     """Return the metrics of all partitions, quantised; a number that is not finite is left out."""
     together = sum(not test.reason for one in measured for test in one.tests)
     told: list[Metric | None] = []
-    cells = 0
+    crowded = untold(measured)
     for one in measured:
-        cells += len(one.tests) * len(one.tasks)
         told += _baseline(one)
         told += _table("drop", "fraction", one, one.lesions.drop)
-        if cells <= CELLS_MOST:
+        if one.name not in crowded:
             told += _table("loss_rise", "nats", one, one.lesions.loss_rise)
             told += _table("on_accuracy", "fraction", one, one.lesions.on)
         for test in one.tests:
             told += _cluster(one, test, together)
     return tuple(found for found in told if found is not None)
+
+
+def untold(measured: Sequence[PartitionLesions]) -> tuple[str, ...]:
+    """Return the partitions of which only drops are told, cell by cell: the first that pass `CELLS_MOST`, and on."""
+    cells = list(accumulate(len(one.tests) * len(one.tasks) for one in measured))
+    return tuple(one.name for one, upto in zip(measured, cells, strict=True) if upto > CELLS_MOST)
 
 
 def _finite(

@@ -19,7 +19,7 @@ from assay.result import Metric, Plot, Skipped
 from checks.check import Evidence, Lesion, ModelFacts, Refusal, Trial, TrialScores
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.lesion import Lesions, Rows, RowScores, Scored, lesion_matrix
-from checks.clusterability.lesion_metrics import PartitionLesions, lesion_metrics
+from checks.clusterability.lesion_metrics import UNCLAIMED, PartitionLesions, lesion_metrics, untold
 from checks.clusterability.lesion_plots import lesion_plots
 from checks.clusterability.lesion_rows import (
     ROLE,
@@ -51,10 +51,11 @@ CONTROL_LESIONS = 320
 
 NO_HEAD, TRIALS_LOST, TASK_LOST = "no_head", "lesion_trials_lost", "lesion_task_lost"
 NO_PARTITION, BUDGET, AT_CHANCE = "no_partition", "lesion_budget", "baseline_at_chance"
+TOO_MANY_CELLS = "lesion_cells_too_many"
 UNTESTED = (AT_CHANCE, "layer_spanning_cluster", "no_units")
 """Why a cluster is told and not tested."""
 
-LESION_REASONS = (*ROW_REASONS, NO_HEAD, TRIALS_LOST, TASK_LOST, NO_PARTITION, BUDGET, *UNTESTED)
+LESION_REASONS = (*ROW_REASONS, NO_HEAD, TRIALS_LOST, TASK_LOST, NO_PARTITION, BUDGET, TOO_MANY_CELLS, *UNTESTED)
 """Every reason that lesions give in `skipped`."""
 
 ROLE_ITEM = f"role:{ROLE}"
@@ -278,7 +279,7 @@ def _lesioned(
 
 
 def _untested(told: Sequence[PartitionLesions]) -> list[Skipped]:
-    """Return the tasks and clusters that are in the tables and in no test."""
+    """Return the tasks and clusters that are in the tables and in no test, and the tables that were too large."""
     chance = {task for one in told for task, at in zip(one.tasks, one.lesions.at_chance, strict=True) if at}
     return [
         *(Skipped(item=f"task:{task}:tests", reason=AT_CHANCE) for task in sorted(chance)),
@@ -287,5 +288,10 @@ def _untested(told: Sequence[PartitionLesions]) -> list[Skipped]:
             for one in told
             for test in one.tests
             if test.reason
+        ),
+        *(
+            Skipped(item=f"partition:{name}:{table}", reason=TOO_MANY_CELLS)
+            for name in untold(told)
+            for table in UNCLAIMED
         ),
     ]

@@ -69,10 +69,10 @@ def test_both_controls_hold_without_any_lesion_data() -> None:
 
 def test_parameters_of_the_audit_do_not_reach_the_plant() -> None:
     asked = Asked(lesion_nulls=99, lesion_layers="none", families=("mlp_out",), alpha="0.001", k=(3,))
-    for control in (PlantedTwoNets(), ShuffledPartition()):
-        measured = planted_lesions(asked, control.spoil(asked, nothing()))
-        assert measured is not None
-        assert held(control.bands(asked, measured))
+    control = PlantedTwoNets()
+    measured = planted_lesions(asked, control.spoil(asked, nothing()))
+    assert measured is not None
+    assert held(control.bands(asked, measured))
 
 
 def test_the_audited_partition_is_shuffled_where_it_was_lesioned() -> None:

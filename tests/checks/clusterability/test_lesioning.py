@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assay.result import Measured
 
-from checks.check import Lesion, ModelFacts, Needs, Refusal, TrialScores
+from checks.check import Lesion, ModelFacts, Needs, Refusal, TrialScores, VectorTrial
 from checks.clusterability import lesioning
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.layouts import LAYOUTS
 from checks.clusterability.lesion import Rows
 from checks.clusterability.lesion_cases import lesioned_by, rows_of
+from checks.clusterability.lesion_controls import ShuffledPartition, planted_lesions
 from checks.clusterability.lesion_metrics import LESION_METRICS
 from checks.clusterability.lesion_plants import LesionCase, planted_two_nets
 from checks.clusterability.lesion_units import best_layers, outgoing_norms, prepared
@@ -30,9 +32,13 @@ from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
 from checks.memory import InMemoryEvidence, model_facts
 from checks.organisms import small_nets
 from checks.organisms.nets import class_tasks, head_tasks
+from checks.runtime.feedforward import FeedForwardLesions
+from checks.runtime.plan import check_needs
+from sandbox.budget import charge_bytes
 from tests.checks.clusterability.lesioned import (
     Asked,
     evidence_of_case,
+    found_in,
     judged,
     measured_of,
     network_of,
@@ -287,6 +293,62 @@ def test_reasons_and_metrics_are_declared(plant: tuple[LesionCase, np.ndarray]) 
         assert (metric.unit, metric.better, metric.determinism) == (spec.unit, spec.better, spec.determinism)
         if metric.determinism != "exact" and metric.interval is None:
             assert "No interval" in spec.summary or "its interval is" in spec.summary
+
+
+def test_the_runtime_answers_what_was_asked_for() -> None:
+    # Organism D1 as an audit sees it: rows become trials, trials become lesions, within the budget that was declared.
+    case = head_tasks(small_nets.load("d1").net, small_nets.held_out_pairs())
+    by_hand = evidence_of_case(case)
+    facts, rows = by_hand.facts, rows_of(case)
+    needs = lesion_needs(Asked(lesion_nulls=99), facts, rows)
+    check_needs(Needs(trials=needs.trials, units=needs.units, lesions=needs.lesions, weights=needs.weights), facts)
+    assert facts.feedforward is not None
+    trials = [trial for trial in needs.trials if isinstance(trial, VectorTrial)]
+    answers = FeedForwardLesions(facts.feedforward, by_hand.weights, trials, needs.units, needs.lesions)
+    seen = InMemoryEvidence(
+        facts=facts,
+        check="clusterability",
+        seed=by_hand.seed,
+        weights={name: by_hand.weights(name) for name in needs.weights},
+        rows={"lesion": rows},
+        lesioned=answers,
+        unit_sd=answers.unit_sd,
+        lost=answers.lost,
+    )
+    partition = found_in(case, 2)
+    told = lesion_measured(Asked(lesion_nulls=99), seen, [partition])
+    assert told.metrics == lesion_measured(Asked(lesion_nulls=99), by_hand, [partition]).metrics
+    shuffled = ShuffledPartition()
+    measured = planted_lesions(Asked(), shuffled.spoil(Asked(), seen))
+    assert measured is not None
+    assert shuffled.bands(Asked(), measured)[0].value <= 5
+
+
+def strings_of(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*(strings_of(one) for one in value.values()))
+    if isinstance(value, list):
+        return set().union(*(strings_of(one) for one in value))
+    return {value} if isinstance(value, str) else set()
+
+
+@pytest.mark.parametrize(("clusters", "tables"), [(8, 3), (16, 1)])
+def test_many_clusters_of_many_tasks_stay_small(clusters: int, tables: int) -> None:
+    # What the audit's budget of 64 KiB is charged; lesions get a quarter of it.
+    case, _ = planted_two_nets(np.random.default_rng(25))
+    rows = Rows(np.arange(600) % 12, (0.125,) * 12)
+    every = np.arange(600) % 400
+    many = LesionCase(case.net, case.inputs[every], case.labels[every], case.head[every], rows)
+    labels = np.arange(256) % clusters
+    told = lesion_measured(Asked(lesion_nulls=19), evidence_of_case(many), [network_of(many, labels)])
+    cells = [one for one in told.metrics if "task" in one.labels and "cluster" in one.labels]
+    assert len(cells) == tables * 12 * clusters
+    known = strings_of(Measured.model_json_schema())
+    known |= {word for spec in LESION_METRICS for word in (spec.name, spec.unit, spec.determinism, *spec.labels)}
+    document = Measured(metrics=told.metrics, plots=told.plots, skipped=told.skipped, coverage=dict(told.coverage))
+    assert 4_000 < charge_bytes(document.to_json(), known) < 16_384
+    left = [one.item for one in told.skipped if one.reason == "lesion_cells_too_many"]
+    assert left == ([] if tables == 3 else ["partition:network:loss_rise", "partition:network:on_accuracy"])
 
 
 def test_two_nets_in_one_are_important_and_specialised() -> None:
