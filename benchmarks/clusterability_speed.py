@@ -4,6 +4,7 @@ Run: `python -m benchmarks.clusterability_speed`. Writes clusterability_speed.js
 of this process, all sides in one run, median of several rounds; the first call of each is not counted. The baseline is
 written afresh from what peers do: dense diagonal scaling matrices, explicit inverses, a truncated SVD, two k-means.
 About three minutes of CPU. `--workers` adds one line in wall time, which means something on an idle machine only.
+`--model DIR` times the tests of every matrix of a model directory instead, in wall time, into the same file.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ import sklearn
 from scipy.sparse.linalg import svds
 from sklearn.cluster import KMeans, SpectralCoclustering
 
-from checks.clusterability.cocluster import Partition, assign, cocluster, embed
+from benchmarks.clusterability_matrices import timed
+from checks.clusterability.cocluster import Embedding, Partition, assign, cocluster, embed
 from checks.clusterability.controls import planted
-from checks.clusterability.nulls import auto_ks, null_table, replicate
-from checks.clusterability.scores import adjusted_rand, scores_of
+from checks.clusterability.nulls import auto_ks, null_table, replicate, sweep
+from checks.clusterability.scores import adjusted_rand
 from checks.clusterability.structure import structure_test
 from checks.clusterability.views import balanced_squares, normal_scores
 
@@ -43,6 +45,8 @@ SHAPES = ((512, 2048), (768, 3072))
 K, RHO = 4, 0.5
 EIGHT = tuple(range(2, 10))
 """A sweep of eight candidates."""
+
+TABLE = Path(__file__).with_suffix(".json")
 
 REPEATS = 5
 CACHE_SHAPE, CACHE_N = (96, 256), 199
@@ -81,10 +85,12 @@ def balanced_clusters(weights: np.ndarray) -> Partition:
 
 def data_path(weights: np.ndarray) -> np.ndarray:
     """Return Q at eight k: balance, normal scores, embedding, k-means, scores."""
-    mass = normal_scores(weights).mass
-    points = embed(mass, max(EIGHT))
-    found = (assign(points, k, 0) for k in EIGHT)
-    return np.array([scores_of(mass, part.rows, part.columns).q_b for part in found])
+    return sweep(normal_scores(weights).mass, EIGHT, 0)
+
+
+def eight_clusterings(points: Embedding) -> int:
+    """Run k-means at eight k on an embedding: where noise costs more than a plant, on which it settles at once."""
+    return sum(len(assign(points, k, 0).rows) for k in EIGHT)
 
 
 def jobs(shape: tuple[int, int]) -> dict[str, Callable[[], object]]:
@@ -92,7 +98,7 @@ def jobs(shape: tuple[int, int]) -> dict[str, Callable[[], object]]:
     rng = np.random.default_rng(shape)
     weights, noise = planted(shape, K, RHO, rng)[0], rng.standard_normal(shape)
     squares, mass = weights**2, normal_scores(weights).mass
-    points = embed(mass, 16)
+    points, vague = embed(mass, 16), embed(normal_scores(noise).mass, 16)
     return {
         "baseline, k = 4": lambda: baseline(weights, K),
         "scikit-learn co-clustering, k = 4": lambda: SpectralCoclustering(K, random_state=0).fit(squares),
@@ -102,6 +108,9 @@ def jobs(shape: tuple[int, int]) -> dict[str, Callable[[], object]]:
         "normal scores": lambda: normal_scores(weights),
         "embedding, 16 directions": lambda: embed(mass, 16),
         "k-means, k = 4": lambda: assign(points, K, 0),
+        "k-means, eight k": lambda: eight_clusterings(points),
+        "k-means of noise, eight k": lambda: eight_clusterings(vague),
+        "drawing noise": lambda: np.random.default_rng(0).standard_normal(shape),
         "data path, eight k": lambda: data_path(weights),
         "data path of noise, eight k": lambda: data_path(noise),
         "null replicate, eight k": lambda: replicate(shape, EIGHT, 0),
@@ -227,7 +236,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--largest", type=int, default=GROWTH[-1][0], help="rows of the largest matrix of the curve")
     parser.add_argument("--workers", action="store_true", help="time one and two worker processes, in wall time")
+    parser.add_argument("--model", type=Path, help="a model directory: time the tests of its matrices, nothing else")
     asked = parser.parse_args()
+    written: dict[str, Any]
+    if asked.model:
+        written = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+        written["model"] = {"directory": asked.model.resolve().parts[-2:], **timed(asked.model)}
+        TABLE.write_text(json.dumps(written, indent=1) + "\n")
+        return
     seconds = {}
     for shape in SHAPES:
         at = seconds[f"{shape[0]}x{shape[1]}"] = medians(jobs(shape), asked.repeats)
@@ -236,7 +252,7 @@ def main() -> None:
     last = SHAPES[-1]
     memory, cache = peaks(last), cached_against_computed()
     found = ratios(seconds[f"{last[0]}x{last[1]}"], memory, cache)
-    written: dict[str, Any] = {
+    written = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
@@ -252,7 +268,10 @@ def main() -> None:
         found["one / two workers"] = written["workers_wall_s"]["1 workers"] / written["workers_wall_s"]["2 workers"]
     written["targets"] = table(found)
     written["growth_n_m_cpu_s"] = growth(asked.largest)
-    Path(__file__).with_suffix(".json").write_text(json.dumps(written, indent=1) + "\n")
+    if TABLE.exists():
+        # The model's table comes from a run of its own.
+        written |= {"model": json.loads(TABLE.read_text()).get("model")}
+    TABLE.write_text(json.dumps(written, indent=1) + "\n")
 
 
 if __name__ == "__main__":
