@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -203,6 +204,11 @@ def essential(folder: Path, neuron: int) -> None:
         block.mlp.c_fc.bias[neuron] = -3.0
         active = block.mlp.act(block.mlp.c_fc(block.ln_2(stream)))[neuron]
         block.mlp.c_proj.weight[neuron, 0] = 2.0 / active
+    save_untied(model, folder)
+
+
+def save_untied(model: Any, folder: Path) -> None:
+    model.config = copy.deepcopy(model.config)  # which all models of a test run share
     model.config.tie_word_embeddings = False
     model.save_pretrained(folder)
 
@@ -386,8 +392,7 @@ def test_numbers_that_are_none_lose_a_trial_and_no_other(tmp_path: Path) -> None
         clone[word_number(tmp_path, "thing9")] = float("nan")
         model.lm_head.weight = torch.nn.Parameter(model.transformer.wte.weight.clone())
         model.transformer.wte.weight = torch.nn.Parameter(clone)
-    model.config.tie_word_embeddings = False
-    model.save_pretrained(tmp_path)
+    save_untied(model, tmp_path)
     found = TokenLesions(loaded(tmp_path), TRIALS, SITES, 9)
     kept = tuple(one for one in TRIALS if one.id != "r4")
     clean = TokenLesions(loaded(tmp_path), kept, SITES, 9)
