@@ -141,7 +141,7 @@ class _Launch:
     uid: int | None
     """Who the cell is on the host when the worker is root."""
     group: Group | None
-    abi: int = field(default_factory=landlock.abi)
+    abi: int = field(default_factory=lambda: landlock.abi())
 
     def kill(self, run: Running) -> None:
         """Kill the cell: the group first, where there is one."""

@@ -73,7 +73,7 @@ def check(armed: Armed) -> Mapping[str, Any]:
     for layer, row in ROWS.items():
         try:
             problem = row(armed)
-        except (OSError, ValueError, LookupError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             problem = f"cannot be read: {error}"
         if problem:
             raise CellRefused("not_armed", f"{layer}: {problem}")
@@ -120,8 +120,9 @@ def _capabilities(armed: Armed) -> str | None:
 
 
 def _seccomp(armed: Armed) -> str | None:
-    """Both filters hold the shim; process 1, which bubblewrap keeps, has the outer one."""
-    for pid, count, who in ((armed.pid, 2, "the shim"), (armed.init, 1, "process 1")):
+    """Both filters hold the shim; process 1, which bubblewrap keeps, has the outer one; each has the worker's own."""
+    own = int(procfs.fields(os.getpid())["Seccomp_filters"])
+    for pid, count, who in ((armed.pid, own + 2, "the shim"), (armed.init, own + 1, "process 1")):
         status = procfs.fields(pid)
         if status["Seccomp"] != FILTERED:
             return f"{who} is not filtered"

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from sandbox.cell import Order
 from sandbox.errors import CellRefused
@@ -15,10 +15,15 @@ from sandbox.errors import CellRefused
 class Group(Protocol):
     """A group that was made, limited and read back."""
 
-    version: Any
-    """"v1", "v2" or "hybrid"."""
-    procs: tuple[Path, ...]
-    """What starts the cell writes itself into each of these before it executes anything."""
+    @property
+    def version(self) -> str:
+        """Return "v1", "v2" or "hybrid"."""
+        ...
+
+    @property
+    def procs(self) -> tuple[Path, ...]:
+        """Return the files into which whatever starts the cell writes itself before it executes anything."""
+        ...
 
     def kill(self) -> bool:
         """Kill all that is in the group; False where this kernel has no such call."""

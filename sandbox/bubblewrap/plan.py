@@ -17,7 +17,7 @@ from sandbox.cell import Kind, Order
 from sandbox.errors import CellRefused
 from sandbox.inputs import Prepared
 
-_CANARY = Path(__file__).parent.with_name("canary.txt")
+_CANARY = Path(__file__).parent.with_name("canary.py")
 _NEVER = ("/", "/root", "/home", "/run", "/var", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys", "/etc")  # noqa: S108
 _SYSTEM_UIDS = range(1, 1000)
 
@@ -81,19 +81,20 @@ def check_table(mounts: list[Mount]) -> None:
     Raises:
         CellRefused: mount_beneath_untrusted, mount_shadowed, profile_invalid.
     """
-    seen: list[Mount] = []
+    seen: dict[str, bool] = {}
+    above: set[str] = set()  # every directory that some earlier mount point lies beneath
     for mount in (one for one in mounts if one.sort != "remount"):
         target = PurePosixPath(mount.target)
         if not target.is_absolute() or ".." in target.parts:
             raise CellRefused("profile_invalid", mount.target)
-        for earlier in seen:
-            other = PurePosixPath(earlier.target)
-            # /dev/shm lies beneath /dev, which nobody inside can write.
-            if (earlier.sort in ("rw", "tmpfs") or earlier.target.startswith("/in/")) and other in target.parents:
-                raise CellRefused("mount_beneath_untrusted", mount.target)
-            if target == other or target in other.parents:
-                raise CellRefused("mount_shadowed", mount.target)
-        seen.append(mount)
+        parents = [str(parent) for parent in target.parents]
+        # /dev/shm lies beneath /dev, which nobody inside can write.
+        if any(seen.get(parent) for parent in parents):
+            raise CellRefused("mount_beneath_untrusted", mount.target)
+        if str(target) in seen or str(target) in above:
+            raise CellRefused("mount_shadowed", mount.target)
+        seen[str(target)] = mount.sort in ("rw", "tmpfs") or mount.target.startswith("/in/")
+        above.update(parents)
 
 
 def check_source(source: Path) -> str:

@@ -12,6 +12,9 @@ from sandbox.bubblewrap.plan import Plan
 from sandbox.errors import CellRefused
 
 _HELP_S = 10.0
+_SAID: dict[tuple[Path, tuple[int, ...]], tuple[frozenset[str], str]] = {}
+"""What bubblewrap said of itself (options, version), by the file that it was; the last one only."""
+SYSCTL = Path("/proc/sys")
 
 
 def check_bwrap(bwrap: Path, options: set[str]) -> str:
@@ -27,19 +30,32 @@ def check_bwrap(bwrap: Path, options: set[str]) -> str:
     if not bwrap.is_absolute():
         raise CellRefused("bwrap_missing", f"{bwrap} is not absolute")
     try:
-        mode = bwrap.stat().st_mode
-        privileged = bool(mode & (stat.S_ISUID | stat.S_ISGID)) or "security.capability" in os.listxattr(bwrap)
+        status = bwrap.stat()
+        privileged = bool(status.st_mode & (stat.S_ISUID | stat.S_ISGID))
+        privileged |= "security.capability" in os.listxattr(bwrap)
     except OSError:
         raise CellRefused("bwrap_missing", str(bwrap)) from None
     if privileged:
         raise CellRefused("bwrap_setuid", str(bwrap))
-    offered = set(re.findall(r"--[a-z0-9-]+", _say(bwrap, "--help")))
+    # ctime cannot be set back: a file that was exchanged or written has another, and is asked again.
+    fingerprint = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_mode)
+    if (bwrap, fingerprint) not in _SAID:
+        offered = frozenset(re.findall(r"--[a-z0-9-]+", _say(bwrap, "--help")))
+        version = _say(bwrap, "--version").strip().removeprefix("bubblewrap ")
+        _SAID.clear()
+        _SAID[bwrap, fingerprint] = offered, version
+    offered, version = _SAID[bwrap, fingerprint]
     missing = sorted(options - offered)
     if missing:
         raise CellRefused("bwrap_option_missing", " ".join(missing))
+    _check_namespaces()
+    return version
+
+
+def _check_namespaces() -> None:
+    """Refuse when a knob of the kernel says that bubblewrap would fail."""
     if _knob("user/max_user_namespaces") == 0 or _knob("kernel/unprivileged_userns_clone") == 0:
         raise CellRefused("userns_disabled")
-    return _say(bwrap, "--version").strip().removeprefix("bubblewrap ")
 
 
 def check_sources(plan: Plan) -> None:
@@ -79,11 +95,13 @@ def _say(bwrap: Path, option: str) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         raise CellRefused("bwrap_missing", f"{bwrap} does not run") from None
+    if done.returncode != 0:
+        raise CellRefused("bwrap_missing", f"{bwrap} does not run: {done.stderr.strip()[:200]}")
     return done.stdout + done.stderr
 
 
 def _knob(name: str) -> int | None:
     try:
-        return int(Path(f"/proc/sys/{name}").read_text())
+        return int((SYSCTL / name).read_text())
     except (OSError, ValueError):
         return None

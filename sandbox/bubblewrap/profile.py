@@ -37,7 +37,7 @@ class Mount:
 
 
 SHIM = "/shim/inside.py"
-CANARY = "/shim/canary.txt"
+CANARY = "/shim/canary.py"
 """Mounted and in no rule of Landlock: the shim tries to open it."""
 
 MASKS = ("keys", "key-users", "kallsyms", "config.gz", "timer_list", "kmsg", "kcore", "sysrq-trigger")

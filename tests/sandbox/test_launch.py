@@ -36,9 +36,9 @@ from .conftest import MakeOrder
 
 BWRAP = Path("/usr/bin/bwrap")
 GOLDEN: dict[Kind, str] = {
-    "check": "eb5416fb10ba35a049823335ea60d8a382c675f0bfc29735fd1bd6bc0a4c6b10",
-    "check_gpu": "cd5e148bec0271e899d5fba1216b68737c6c70ee3e4ddd51affa8ccae1166d1a",
-    "ingest": "b4cab384f60bbef04de2422e7aa8665376acb0f844be8f6d566447a1a708196a",
+    "check": "6cd46b88351711529ef081a09a33e527e7cc95595a4011707ab10c1b3b473a18",
+    "check_gpu": "0d8a47e3658da65dd2840487f10e2f4c43a3a7966be5bfca2c3ac0668a783ebe",
+    "ingest": "0d728d4ec8f07cca377bec0646640d561eaeea81b8ab3ee193f621e441f6ae3c",
 }
 """Changes only when what a cell is changes; then reports of before and after differ in `policy_sha256`."""
 
