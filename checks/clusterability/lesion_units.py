@@ -5,7 +5,7 @@ Specification: clusterability, sections 5 and 6.1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
@@ -127,21 +127,6 @@ def owed_partitions(check: LesionParameters, facts: ModelFacts) -> tuple[OwedPar
             sites = tuple(f"heads.{layer}" for layer in range(facts.layers))
             found.append(OwedPartition(HEAD_GRAPH, sites, weights, max(heads)))
     return tuple(found)
-
-
-def best_layers(check: LesionParameters, excess: Mapping[int, float]) -> tuple[int, ...]:
-    """Return the blocks whose MLP is lesioned.
-
-    Args:
-        check: the parameters.
-        excess: excess modularity of the first MLP matrix of every block that could be tested.
-    """
-    if check.lesion_layers == "none" or not excess:
-        return ()
-    if check.lesion_layers == "best":
-        return (max(excess, key=lambda layer: (excess[layer], -layer)),)
-    chosen = excess if check.lesion_layers == "all" else check.lesion_layers
-    return tuple(layer for layer in chosen if layer in excess)
 
 
 def prepared(partition: Partitioned, evidence: Evidence) -> Prepared:

@@ -147,7 +147,7 @@ def lesion_measured(
     Args:
         check: the parameters.
         evidence: rows, unit sds, the weights that read the units, and lesions.
-        partitions: those to lesion; of MLPs only the layers that are to be lesioned (`best_layers`).
+        partitions: those to lesion; of MLPs only the layers that are to be lesioned.
         sets: random sets of each cluster, whatever the parameters say; for controls.
     """
     if ROLE not in evidence.roles():

@@ -20,7 +20,7 @@ from checks.clusterability.lesion_cases import lesioned_by, rows_of
 from checks.clusterability.lesion_controls import ShuffledPartition, planted_lesions
 from checks.clusterability.lesion_metrics import LESION_METRICS
 from checks.clusterability.lesion_plants import LesionCase, planted_two_nets
-from checks.clusterability.lesion_units import best_layers, outgoing_norms, prepared
+from checks.clusterability.lesion_units import outgoing_norms, prepared
 from checks.clusterability.lesioning import (
     CONTROL_LESIONS,
     LESION_REASONS,
@@ -117,14 +117,6 @@ def test_every_site_that_a_partition_may_use_is_asked() -> None:
     assert [(one.item, one.reason) for one in none.skipped] == [("role:lesion", "no_partition")]
     with pytest.raises(Refusal, match="layer_out_of_range: layer:3"):
         lesion_needs(Asked(lesion_layers=(3,)), transformer(), token_rows())
-
-
-def test_the_best_layer_is_that_of_the_largest_excess() -> None:
-    excess = {0: 0.01, 2: 0.03, 5: 0.03}
-    assert best_layers(Asked(), excess) == (2,)
-    assert best_layers(Asked(lesion_layers="none"), excess) == ()
-    assert best_layers(Asked(lesion_layers=(0, 1, 5)), excess) == (0, 5)
-    assert best_layers(Asked(), {}) == ()
 
 
 def test_the_budget_is_kept_and_bounded_by_rows(plant: tuple[LesionCase, np.ndarray]) -> None:
