@@ -75,14 +75,15 @@ def test_bwrap_without_an_option_refuses(order: MakeOrder, tmp_path: Path) -> No
 
 
 def test_bwrap_that_fails_refuses(order: MakeOrder) -> None:
-    root = Path("/mnt") if os.geteuid() == 0 else Path("/var/tmp")
+    root = Path("/var/tmp")  # a root worker covers /mnt before it executes anything
     fake = root / f"assay-fake-bwrap-{os.getpid()}"
     fake.write_text(
         '#!/bin/sh\ncase "$1" in --help|--version) exec /usr/bin/bwrap "$@";; esac\necho broken >&2\nexit 1\n'
     )
     fake.chmod(0o755)
     try:
-        assert refused(order("pass"), bwrap=fake).code == "not_armed"
+        found = refused(order("pass"), bwrap=fake)
+        assert (found.code, found.item) == ("not_armed", "launch: err| broken")
     finally:
         fake.unlink()
 
