@@ -4,93 +4,27 @@ from __future__ import annotations
 
 import math
 import os
-import queue
 import select
 import signal
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sandbox import procfs
 from sandbox.cell import Cancelled, Ended, OnStep, Outcome, Seal, Usage, Why
+from sandbox.cgroups import Group
 from sandbox.channels import Drain, Pipes, Steps
 from sandbox.errors import CellFailed
 from sandbox.inputs import Prepared
 from sandbox.inside import OUT_OF_MEMORY
+from sandbox.launcher import Launcher
+
+__all__ = ["Launcher", "Running", "outcome", "readable"]
 
 TICK_S = 0.1
 """How often limits and cancellation are looked at."""
 GONE_S = 5.0
 """How long after the kill the last process may take to go."""
-
-
-class Launcher:
-    """A thread that starts processes and lives as long as its owner.
-
-    A cell dies with the *thread* that started it, so a cell started from a pool's thread would die when the pool
-    shrinks. This thread ends only with the program or with `close`.
-    """
-
-    def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def spawn(self, arguments: Sequence[str], pipes: Pipes, cwd: Path, environment: Mapping[str, str]) -> int:
-        """Start a process with exactly the child's ends of the pipes, and return its pid.
-
-        Raises:
-            CellFailed: spawn_failed.
-        """
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="cell-launcher", daemon=True)
-                self._thread.start()
-        answer: queue.SimpleQueue[int | OSError | ValueError] = queue.SimpleQueue()
-
-        def start() -> None:
-            try:
-                answer.put(_start(arguments, pipes, cwd, environment))
-            except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
-                answer.put(error)
-
-        self._orders.put(start)
-        got = answer.get()
-        if not isinstance(got, int):
-            raise CellFailed("spawn_failed", str(got))
-        return got
-
-    def close(self) -> None:
-        """End the thread; whatever it started dies with it."""
-        with self._lock:
-            if self._thread is not None:
-                self._orders.put(None)
-                self._thread.join()
-                self._thread = None
-
-    def _serve(self) -> None:
-        while (order := self._orders.get()) is not None:
-            order()
-
-
-def _start(arguments: Sequence[str], pipes: Pipes, cwd: Path, environment: Mapping[str, str]) -> int:
-    kept = tuple(number for name, number in pipes.child.items() if name not in ("stdout", "stderr"))
-    process = subprocess.Popen(
-        list(arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=pipes.child["stdout"],
-        stderr=pipes.child["stderr"],
-        pass_fds=kept,
-        cwd=cwd,
-        env=dict(environment),
-        start_new_session=True,
-    )
-    # We wait for it ourselves, by pidfd and wait4, to get its times; the object must not wait a second time.
-    process.returncode = 0
-    return process.pid
 
 
 @dataclass
@@ -110,6 +44,10 @@ class Running:
     """pidfd of the namespace's pid 1, whose end is the end of all."""
     tmpfs: tuple[str, ...] = ()
     """Where the cell's memory file systems can be read from the host."""
+    group: Group | None = None
+    """The cell's control group: it limits memory instead of the watchdog, counts CPU time, and is killed first."""
+    spent: Why | None = None
+    """The limit of the group that was reached, once that is known."""
     peak_bytes: int = 0
     tasks_peak: int = 0
     cpu_s: float = 0.0
@@ -120,9 +58,15 @@ class Running:
 
     @classmethod
     def begin(
-        cls, pid: int, pipes: Pipes, limits: Mapping[str, int], steps: tuple[str, ...], on_step: OnStep
+        cls,
+        pid: int,
+        pipes: Pipes,
+        limits: Mapping[str, int],
+        steps: tuple[str, ...],
+        on_step: OnStep,
+        group: Group | None = None,
     ) -> Running:
-        """Take charge of a process that was just started.
+        """Take charge of a process that was just started, and that enters `group` by itself where there is one.
 
         Raises:
             CellFailed: spawn_failed, when the host has no descriptor left; the process is gone then.
@@ -136,7 +80,8 @@ class Running:
             raise CellFailed("spawn_failed", str(error)) from None
         drain = Drain(pipes, limits, Steps(steps, on_step))
         drain.watch(pidfd)
-        return cls(pid=pid, pipes=pipes, drain=drain, limits=limits, started=time.monotonic(), pidfd=pidfd, root=pid)
+        now = time.monotonic()
+        return cls(pid=pid, pipes=pipes, drain=drain, limits=limits, started=now, pidfd=pidfd, root=pid, group=group)
 
     def go(self) -> bool:
         """Let the shim go on; False when it is not there any more."""
@@ -151,8 +96,10 @@ class Running:
         return readable(self.pidfd)
 
     def kill(self) -> None:
-        """Kill the cell: its pid 1 first, whose namespace goes with it, then the process that started it."""
+        """Kill the cell: its group at once, its pid 1, whose namespace goes with it, then what started it."""
         self.killed = True
+        if self.group is not None:
+            self.group.kill()
         for descriptor in (self.root_fd, self.pidfd):
             if descriptor is not None:
                 try:
@@ -189,11 +136,23 @@ class Running:
         self.peak_bytes = max(self.peak_bytes, used)
         self.tasks_peak = max(self.tasks_peak, seen.tasks)
         self.cpu_s = max(self.cpu_s, seen.cpu_s)
+        if self.group is not None:
+            self.spent = self.spent or self._counted(self.group)
+            return self.spent
         if used > self.limits["memory_bytes"]:
             return "memory"
         if seen.tasks > self.limits["processes"] + 2:  # bubblewrap's own pid 1 and monitor are none of the program's
             return "processes"
         return None
+
+    def _counted(self, group: Group) -> Why | None:
+        """Ask the kernel's own counters; the number of processes it limits without our help."""
+        self.cpu_s = max(self.cpu_s, group.cpu_s())
+        if group.out_of_memory():
+            # Otherwise a peak is the samples': the kernel's own counts the cache of files that were read, too.
+            self.peak_bytes = max(self.peak_bytes, group.peak_bytes())
+            return "memory"
+        return "cpu" if self.cpu_s > self.limits["cpu_s"] else None
 
     def bury(self) -> None:
         """Kill what is left, wait until it is gone, read the channels to their ends, and reap.
@@ -216,6 +175,8 @@ class Running:
         self.gone = True
         self.status = os.waitstatus_to_exitcode(status)
         self.cpu_s = max(self.cpu_s, usage.ru_utime + usage.ru_stime)
+        if self.group is not None:  # its last words: the program may have ended between two looks
+            self.spent = self.spent or self._counted(self.group)
 
     def kill_leftovers(self) -> None:
         """Kill the namespace's pid 1 even after a regular end: orphans of the program live under it."""
@@ -253,7 +214,7 @@ def outcome(run: Running, why: Why | None, prepared: Prepared, seal: Callable[[i
         seal: makes the seal from the number of bytes that leave the cell.
     """
     assert run.status is not None
-    why = why or run.drain.why
+    why = why or run.drain.why or run.spent
     ended, status = _ending(run, why)
     if why is None and ended == "exited" and status == OUT_OF_MEMORY:
         why = "memory"
