@@ -1,4 +1,4 @@
-"""The check `clusterability`: do a model's weights split into groups that talk mostly among themselves?"""
+"""The check `clusterability`: do weights split into groups that talk mostly among themselves, and do these matter?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Annotated, Any, ClassVar, Literal
 from assay.result import ControlResult, D, Finding, Measured
 from pydantic import AfterValidator, Field
 
-from checks.check import Check, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Refusal, missed_controls
+from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Refusal, missed_controls
 from checks.clusterability.asking import owed_of
 from checks.clusterability.candidates import candidates_of
 from checks.clusterability.controls import HeavyNoise, IidNoise, PlantedBlocks, RandomWeights
 from checks.clusterability.families import Family
 from checks.clusterability.findings import WORDS, Limits, findings
-from checks.clusterability.layers import Partitioned
+from checks.clusterability.lesion_controls import PlantedTwoNets, ShuffledPartition, planted_lesions
+from checks.clusterability.lesion_findings import LESION_WORDS, LesionLimits, lesion_findings
+from checks.clusterability.lesion_metrics import LESION_METRICS
+from checks.clusterability.lesion_rows import ROLE
+from checks.clusterability.lesioning import LESION_REASONS, lesion_measured, lesion_needs
 from checks.clusterability.metric_specs import METRICS
 from checks.clusterability.nulls import auto_ks
 from checks.clusterability.partitions import partitions_of
@@ -42,10 +46,10 @@ def _once(names: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class Clusterability(Check):
-    """Spectral co-clustering of layers, MLPs, heads and whole nets against calibrated nulls; structure only."""
+    """Spectral co-clustering of layers, MLPs, heads and nets against calibrated nulls, and lesions of clusters."""
 
     name: ClassVar[str] = "clusterability"
-    version: ClassVar[str] = "0.2"
+    version: ClassVar[str] = "1.0"
     source: ClassVar[str] = (
         "Golechha et al. (arXiv 2409.15747, 2502.02470); Filan et al. (2103.03386, 2110.08058); Barber 2007; "
         "Dhillon 2001"
@@ -56,9 +60,19 @@ class Clusterability(Check):
         HeavyNoise(),
         RandomWeights(),
         PlantedGraphs(),
+        PlantedTwoNets(),
+        ShuffledPartition(),
     )
-    metrics: ClassVar[tuple[MetricSpec, ...]] = METRICS
-    words: ClassVar[tuple[str, ...]] = WORDS
+    data_roles: ClassVar[tuple[DataRole, ...]] = (
+        DataRole(
+            name=ROLE,
+            required=False,
+            media_type="application/jsonl",
+            summary="Two tasks or more, 50 rows or more each: what lesions of a cluster spoil.",
+        ),
+    )
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (*METRICS, *LESION_METRICS)
+    words: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*WORDS, *LESION_WORDS)))
     reasons: ClassVar[tuple[str, ...]] = (
         "no_mlp",
         "layer_out_of_range",
@@ -73,6 +87,7 @@ class Clusterability(Check):
         "no_linear",
         "no_conv",
         "no_network",
+        *LESION_REASONS,
     )
     kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer", "feedforward")
 
@@ -130,7 +145,7 @@ class Clusterability(Check):
     )
 
     def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
-        """Ask for the tensors of the matrices, products, graph and net that are owed.
+        """Ask for the tensors of the matrices, products, graph and net that are owed, and for lesions if rows came.
 
         Raises:
             Refusal: this model has none of the families, a layer does not exist, or too many matrices are asked.
@@ -140,7 +155,14 @@ class Clusterability(Check):
             raise Refusal(owed.absent[0][1], tuple(f"{reason}:{family}" for family, reason in owed.absent))
         if len(owed.names) > TESTS_MAX:
             raise Refusal("too_many_matrices", (f"matrices:{len(owed.names)}", f"limit:{TESTS_MAX}"))
-        return Needs(weights=owed.tensors)
+        lesions = lesion_needs(self, model, data.get(ROLE))
+        return Needs(
+            data_roles=(ROLE,),
+            weights=tuple(dict.fromkeys((*owed.tensors, *lesions.weights))),
+            trials=lesions.trials,
+            units=lesions.units,
+            lesions=lesions.lesions,
+        )
 
     def measure(self, evidence: Evidence) -> Measured:
         """Test everything that can be tested; name what cannot.
@@ -148,29 +170,34 @@ class Clusterability(Check):
         Raises:
             Refusal: `nothing_testable`, naming each matrix with its reason.
         """
+        planted = planted_lesions(self, evidence)
+        if planted is not None:
+            return planted
         owed = owed_of(self, evidence.facts)
         found = candidates_of(self, owed, evidence)
         if not found.candidates and not found.chain and not found.heads:
             raise Refusal("nothing_testable", tuple(f"{one.reason}:{one.item}"[:128] for one in found.skipped))
         run = all_tests(self, found, evidence)
-        _lesions(evidence, partitions_of(self, run, evidence.facts))
+        lesions = lesion_measured(self, evidence, partitions_of(self, run, evidence.facts))
+        drawn = plots(
+            run.matrices,
+            (run.graph,) if run.graph else (),
+            run.network.found if run.network else None,
+            network_stability=run.network.stability if run.network else None,
+            limits=self.limits(),
+        )
         return Measured(
-            coverage={"matrix": owed.names},
-            metrics=(*structure_metrics(run), *planted_agreement(run, evidence.facts)),
-            plots=plots(
-                run.matrices,
-                (run.graph,) if run.graph else (),
-                run.network.found if run.network else None,
-                network_stability=run.network.stability if run.network else None,
-                limits=self.limits(),
-            ),
-            skipped=(*found.skipped, *run.skipped),
+            coverage={"matrix": owed.names, **lesions.coverage},
+            metrics=(*structure_metrics(run), *planted_agreement(run, evidence.facts), *lesions.metrics),
+            plots=(*drawn, *lesions.plots),
+            skipped=(*found.skipped, *run.skipped, *lesions.skipped),
         )
 
     def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
-        """Read the words off the numbers; a missed control makes every word inconclusive."""
+        """Read the words off the numbers; a missed control makes every word that it gates inconclusive."""
         missed = missed_controls(self, controls)
-        return findings(real, self.limits(), missed)
+        lesions = LesionLimits(alpha=float(self.alpha), min_drop=float(self.min_drop), min_gap=float(self.min_gap))
+        return (*findings(real, self.limits(), missed), *lesion_findings(real, lesions, missed))
 
     def limits(self) -> Limits:
         """Return the thresholds as numbers."""
@@ -185,7 +212,3 @@ class Clusterability(Check):
         """Return the candidates of k at a shape: those asked for, at most half of the smaller side."""
         asked = auto_ks(shape) if self.k == "auto" else self.k
         return tuple(k for k in asked if k <= min(shape) // 2)
-
-
-def _lesions(evidence: Evidence, partitions: Sequence[Partitioned]) -> None:
-    """Measure nothing yet: what the partitions' lesions do is hooked in here."""
