@@ -18,6 +18,7 @@ from checks.errors import NotAskedFor
 from checks.runtime import forward, lesion_passes
 from checks.runtime.lesions import TokenLesions
 from checks.runtime.loading import Loaded
+from checks.runtime.tokens import Placed
 from tests.checks.models import LAYERS, save
 from tests.checks.runtime.reference import CAUSAL, blocks_of, headed
 from tests.checks.runtime.test_loading import loaded
@@ -414,6 +415,11 @@ def test_a_lesion_that_makes_no_number_is_wrong_and_not_right(tmp_path: Path) ->
     assert not scores.correct[0].any()
     assert np.isnan(scores.loss[0]).all()
     assert np.isfinite(scores.loss[1]).all()
+    batch = lesion_passes.Batch.of([Placed(ids=(1, 2, 3), start=1), Placed(ids=(4, 0), start=1)])
+    graded = np.array([-1.0, -2.0, np.nan, -1.0, -np.inf, -3.0])
+    right, loss = lesion_passes.fold(batch, graded, np.ones(6, dtype=np.bool_))
+    np.testing.assert_array_equal(right, [[True, False], [False, True]])
+    np.testing.assert_array_equal(loss, [[1.5, np.nan], [np.nan, 3.0]])
 
 
 def test_more_lesions_than_declared_do_not_run(tmp_path: Path) -> None:
