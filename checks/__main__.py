@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(parsed: argparse.Namespace) -> int:
     order = read_order((parsed.inputs / "order.json").read_bytes())
     names = [file.input for file in order.model.files] + [data.input for data in order.data]
+    names += [order.model.tensors.input] if order.model.tensors else []
     result = carry_out(
         order, {name: parsed.inputs / name for name in names}, CATALOGUE, on_step=Progress(PROGRESS_DESCRIPTOR)
     )

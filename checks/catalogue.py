@@ -78,8 +78,9 @@ def code_sha256(check: type[Check]) -> str:
     for folder, patterns in (
         # Data sets are pinned by the digests in their index.
         (family(check), ("**/*.py", "**/*.json")),
-        (ROOT / "checks", ("*.py",)),
+        (ROOT / "checks", ("*.py", "architectures.json")),
         (ROOT / "checks" / "runtime", ("*.py",)),
+        (ROOT / "sandbox", ("ingest.py",)),
         (ROOT / "sandbox" / "reader", ("*.py",)),
     ):
         parts += [path for pattern in patterns for path in folder.glob(pattern)]

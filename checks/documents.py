@@ -25,31 +25,39 @@ Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FlatName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
 
 
-class OrderedFile(Value):
-    """One file of the model."""
+class OrderedInput(Value):
+    """One file that the cell sees."""
 
-    path: str
-    """Its path in the manifest."""
     input: FlatName
     """Its name among the cell's inputs."""
     sha256: Hex64
     size: Count
 
 
+class OrderedFile(OrderedInput):
+    """One file of the model, under the path that the manifest gives it.
+
+    Weights are the very bytes of the manifest. Where `OrderedModel.tensors` is set, every other file is the canonical
+    one that an ingest cell wrote in its place, and its digest is that one's.
+    """
+
+    path: str
+    """Its path in the manifest."""
+
+
 class OrderedModel(Value):
-    """The model, as its manifest lists it."""
+    """The model: as its manifest lists it, or as an ingest cell passed it on."""
 
     manifest_sha256: Hex64
     files: tuple[OrderedFile, ...]
+    tensors: OrderedInput | None = None
+    """Table of the weights by the ingest cell; None where nobody has read the files before."""
 
 
-class OrderedData(Value):
+class OrderedData(OrderedInput):
     """One data set that came with the audit."""
 
     role: Name
-    input: FlatName
-    sha256: Hex64
-    size: Count
 
 
 class OrderedCheck(Value):
@@ -82,7 +90,7 @@ class Decision(Value):
 
 
 class Ingest(Value):
-    """All decisions about the model's files."""
+    """Decisions about the model's files: all, or where an ingest cell made them, those that loading added."""
 
     decisions: tuple[Decision, ...]
 

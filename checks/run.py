@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from math import prod
@@ -26,6 +26,7 @@ from checks.ask import Told, as_name, ask, failed, listed, refused, unheard
 from checks.check import Check, ModelFacts, Needs, Refusal
 from checks.documents import Decision, Facts, Ingest, Order, OrderedCheck, Result
 from checks.errors import LoadRefused
+from checks.rereading import check_same
 from checks.runtime.architectures import architectures_json
 from checks.runtime.batches import BATCH_TEXTS
 from checks.runtime.facts import model_facts_of
@@ -70,16 +71,18 @@ def carry_out(
     on_step("starting", 0, 1)
     asked = [_asked(one, catalogue) for one in order.checks]
     files = {file.path: inputs[file.input] for file in order.model.files}
-    reading = read_model(files, architectures_json())
-    decisions = [_decision(one) for one in reading.decisions]
+    passed_on = order.model.tensors is not None
+    reading = read_model(files, architectures_json(), indexed=not passed_on)
+    decisions = [] if passed_on else [_decision(one) for one in reading.decisions]
     try:
+        check_same(order.model, reading, inputs)
         facts = _facts(reading, decisions)
         on_step("starting", 1, 1)
         _gather(asked, order, inputs, facts)
         looked, weights = _look(asked, reading, files, facts, order, on_step)
     except LoadRefused as why:
         traceback.print_exc(file=sys.stderr)
-        decisions += _told_of(why)
+        decisions += _told_of(why, files)
         return _all_refused(order, asked, decisions, why.code)
     _ask_all(asked, facts, looked, weights, order.seed, on_step)
     return Result(
@@ -236,14 +239,18 @@ def _decision(one: ReaderDecision) -> Decision:
     return Decision(path=one.path, decision=one.decision, reason=one.reason, at=dict(one.at) if one.at else None)
 
 
-def _told_of(why: LoadRefused) -> list[Decision]:
+def _told_of(why: LoadRefused, files: Collection[str]) -> list[Decision]:
     """Return the decision that a refusal while loading adds; none where the reader has told it already."""
     if not why.at:
         return []
+    path = why.at.get("path")
     at: dict[str, str | int] = {key: as_name(value) for key, value in why.at.items() if key != "path"}
+    if path is not None and path not in files:  # a decision's path is one of the model's; this one is not there
+        at.setdefault("key", as_name(path))
+        path = None
     if len(why.items) > 1:
         at["more"] = len(why.items) - 1
-    return [Decision(path=why.at.get("path"), decision="refused", reason=why.code, at=at or None)]
+    return [Decision(path=path, decision="refused", reason=why.code, at=at or None)]
 
 
 def _record(facts: ModelFacts, swept: Swept, threads: int) -> Facts:

@@ -135,11 +135,8 @@ def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[in
         (root / name).mkdir(mode=0o700)
     for one in order.inputs:
         kept = held.path(one) if held else None
-        if kept is None:
+        if kept is None or not _same_file(kept, root / "in" / one.name):
             _place(one, root / "in" / one.name, cell_uid)
-        else:
-            # The very file that was hashed: one inode, which nobody but this process's user could write.
-            os.link(kept, root / "in" / one.name, follow_symlinks=False)
     _write(root / "in" / REQUEST_NAME, order.request)
     slots = []
     for slot in order.slots:
@@ -150,6 +147,17 @@ def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[in
             os.fchown(descriptor, cell_uid, cell_uid)
         slots.append((slot, descriptor))
     return Prepared(root=root, inputs=(*(one.name for one in order.inputs), REQUEST_NAME), slots=tuple(slots))
+
+
+def _same_file(kept: Path, target: Path) -> bool:
+    """Link the very file that was hashed: one inode, which nobody but this process's user could write."""
+    try:
+        os.link(kept, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK):  # another file system, or links forbidden
+            return False
+        raise
+    return True
 
 
 def _place(one: Input, target: Path, cell_uid: int | None) -> None:

@@ -67,6 +67,7 @@ class ModelReading:
 class _Reader:
     files: Mapping[str, Path]
     architectures: Mapping[str, Any]
+    indexed: bool
     config: dict[str, Any] = field(default_factory=dict)
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     vocabulary: dict[str, Any] | None = None
@@ -187,21 +188,22 @@ class _Reader:
     def check_weights(self, weights: list[str]) -> None:
         if not weights:
             self.note(None, "refused", "missing_required", "key:model.safetensors")
-        elif len(weights) > 1 and INDEX not in self.files:
+        elif self.indexed and len(weights) > 1 and INDEX not in self.files:
             self.note(None, "refused", "missing_required", f"key:{INDEX}")
 
 
-def read_model(files: Mapping[str, Path], architectures: Mapping[str, Any]) -> ModelReading:
+def read_model(files: Mapping[str, Path], architectures: Mapping[str, Any], *, indexed: bool = True) -> ModelReading:
     """Read every file of a model.
 
     Args:
         files: manifest path to where its bytes lie.
         architectures: the whole document of `architectures.json`.
+        indexed: whether several files of weights need an index. A cell that is given a table of all tensors gets none.
 
     Returns:
         Accepted contents, and every decision, the refusals first within each file.
     """
-    reader = _Reader(files, architectures)
+    reader = _Reader(files, architectures, indexed)
     reader.read()
     refused = any(one.decision == "refused" for found in reader.found.values() for one in found)
     decisions, more = _trimmed(reader)

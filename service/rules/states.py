@@ -196,6 +196,7 @@ EVENT_DETAILS: Mapping[str, frozenset[str]] = {
 
 PHASES = (
     "materialising",
+    "ingesting",
     "starting",
     "loading",
     "sweep",
@@ -207,5 +208,5 @@ PHASES = (
 )
 """Values of `phase`: the host's own and the steps that a cell may report."""
 
-CELL_STEPS = PHASES[1:-2]
-"""The steps a cell may report, by index on its progress channel."""
+CELL_STEPS = PHASES[2:-2]
+"""The steps a cell that measures may report, by index on its progress channel."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,12 +22,12 @@ from service.store import endings, jobs
 from service.store.engine import StoreBusy, StoreError, StoreFenced, StoreUnavailable
 from service.store.jobs import Beat, Ending, Lease
 from service.worker.bench import Bench
-from service.worker.classes import class_of_error, class_of_outcome, lost_isolation, note_of
+from service.worker.cells import Cells
+from service.worker.classes import class_of_error, lost_isolation, note_of
 from service.worker.code import measure_code
 from service.worker.errors import HostFault, Reason, Stopped, WorkerClosed
-from service.worker.hostile import CellResult, parse_result
+from service.worker.hostile import CellResult
 from service.worker.materialise import materialise, private_folder
-from service.worker.order import make_order
 from service.worker.promises import Promise
 from service.worker.pulse import Pulse
 from service.worker.record import Provenance, Told, answered, host_record, unanswered
@@ -49,8 +48,17 @@ class _Run:
     held: Lease
     request: Request | None = None
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
-    outcome: Outcome | None = None
-    result: CellResult | None = None
+    cells: Cells | None = None
+
+    @property
+    def outcomes(self) -> Sequence[Outcome]:
+        """Of each cell that ran, in their order."""
+        return self.cells.outcomes if self.cells else ()
+
+    @property
+    def result(self) -> CellResult | None:
+        """An answer to every check, once there is one."""
+        return self.cells.result if self.cells else None
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -59,11 +67,10 @@ class _Run:
         return {"audit": held.audit, "job": held.job, "attempt": held.number, "token": held.token}
 
     def ending(self, exit_class: ExitClass, note: str = "") -> Ending:
-        """Return the end of the attempt, with the cell's seal and usage if one ran."""
-        if self.outcome is None:
-            return Ending(exit_class=exit_class, note=escaped(note))
-        seal = {**self.outcome.seal.to_json(), "usage": self.outcome.usage.to_json()}
-        return Ending(exit_class=exit_class, cells=(seal,), note=escaped(f"{note_of(self.outcome)}\n{note}".strip()))
+        """Return the end of the attempt, with the seal and usage of each cell that ran."""
+        cells = tuple({**one.seal.to_json(), "usage": one.usage.to_json()} for one in self.outcomes)
+        notes = [*(note_of(one) for one in self.outcomes), note]
+        return Ending(exit_class=exit_class, cells=cells, note=escaped("\n".join(notes).strip()))
 
 
 class Attempts:
@@ -108,14 +115,16 @@ class Attempts:
         except Stopped as stopped:
             self._stop(run, pulse, stopped.reason)
         except ResultRejected as error:
-            self._settle(run, pulse, ExitClass.RESULT_REJECTED, str(error))
+            self._settle(
+                run, pulse, ExitClass.RESULT_REJECTED, f"{run.cells.stage if run.cells else 'no'} cell: {error}"
+            )
         except BaseException as error:
             self._fail(run, pulse, error)
         else:
             self._settle(run, pulse, exit_class, note)
 
     def _measure(self, run: _Run, pulse: Pulse) -> tuple[ExitClass, str]:
-        """Run the cell; return the class of its end, with `run.result` set if a document was accepted."""
+        """Run the cells; return the class of their end, with `run.result` set if a document was accepted."""
         bench, held = self._bench, run.held
         request = read_request(bench.blobs, held.request_sha256, held.audit)
         promises = {one.name: self._promise(one.name, one.version) for one in request.checks}
@@ -130,24 +139,13 @@ class Attempts:
             pulse.phase("materialising", done, owed)
             pulse.go_on()
 
-        with private_folder(bench.work_dir, f"{held.job}-{held.token}") as folder:
-            inputs = materialise(bench.blobs, manifest, request, folder, on_file=on_file)
-            nonce = secrets.token_hex(32)
-            order = make_order(bench, request, inputs, nonce=nonce, seed=held.seed)
-            run.outcome = bench.cell.run(order, on_step=pulse.phase, cancelled=pulse.must_stop)
-        if run.outcome.why == "cancelled":
-            raise Stopped(pulse.reason() or Reason.STALE)
-        died = class_of_outcome(run.outcome)
+        run.cells = cells = Cells(bench=bench, request=request, pulse=pulse, seed=held.seed)
+        name = f"{held.job}-{held.token}"
+        with private_folder(bench.work_dir, name) as folder, private_folder(bench.work_dir, f"{name}-read") as aside:
+            died = cells.run(materialise(bench.blobs, manifest, request, folder, on_file=on_file), promises, aside)
         if died is not None:
             return died, ""
-        run.result = parse_result(
-            run.outcome.result or b"",
-            nonce=nonce,
-            asked=request.checks,
-            promises=promises,
-            paths={file.path for file in manifest.files},
-        )
-        return (ExitClass.REFUSED if run.result.model_refused else ExitClass.OK), ""
+        return (ExitClass.REFUSED if run.result and run.result.model_refused else ExitClass.OK), ""
 
     def _promise(self, name: str, version: str) -> Promise:
         entry = self._bench.catalogue.entry(name)
@@ -189,7 +187,7 @@ class Attempts:
             told=told,
             provenance=run.provenance,
             threads=bench.threads,
-            seals=[run.outcome.seal] if run.outcome is not None else [],
+            seals=[one.seal for one in run.outcomes],
         )
         digest = hashlib.sha256(record).hexdigest()
         bench.blobs.put(record, digest)

@@ -56,4 +56,5 @@ def class_of_error(error: BaseException) -> ExitClass | None:
 
 def note_of(outcome: Outcome) -> str:
     """Return what an operator wants to know of a cell's end; it never leaves the operator."""
-    return escaped(f"{outcome.log_tail}\n{outcome.ended} {outcome.status} {outcome.why or ''}".strip())
+    end = f"{outcome.seal.stage} cell: {outcome.ended} {outcome.status} {outcome.why or ''}"
+    return escaped(f"{outcome.log_tail}\n{end}".strip())

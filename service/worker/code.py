@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,19 @@ class Guest:
     """Run by `runpy`. Anything but `checks` is a rehearsal: its digest is recorded as it is, and is no check's."""
     code: tuple[CodeMount, ...]
     """`checks`, `sandbox` and `assay`, for the module `checks`."""
+
+    def part(self, name: str) -> Path:
+        """Return where a package lies that every cell of an attempt needs: the one mounted, in a rehearsal ours.
+
+        Raises:
+            HostFault: it is not mounted, and this is no rehearsal; or it is not installed.
+        """
+        if self.module == CHECKS_MODULE or any(mount.name == name for mount in self.code):
+            return self.folder(name)
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            raise HostFault(f"package {name!r} is not installed here")
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
 
     def folder(self, name: str) -> Path:
         """Return where a mounted package lies.
@@ -71,8 +85,9 @@ def _files(guest: Guest, check: str) -> dict[str, Path]:
     files = {"client/assay/result.py": client / "result.py"}
     for prefix, folder, patterns in (
         (f"checks/{check}", checks / check, ("**/*.py", "**/*.json")),
-        ("checks", checks, ("*.py",)),
+        ("checks", checks, ("*.py", "architectures.json")),
         ("checks/runtime", checks / "runtime", ("*.py",)),
+        ("sandbox", sandbox, ("ingest.py",)),
         ("sandbox/reader", sandbox / "reader", ("*.py",)),
     ):
         for pattern in patterns:

@@ -95,7 +95,7 @@ def parse_result(
     Raises:
         ResultRejected: with a code of specs: sandbox, section 9, and the place.
     """
-    document = _document(data)
+    document = document_of(data, cap=RESULT_CAP, depth=RESULT_DEPTH)
     _check_shape(document)
     if document["nonce"] != nonce:
         raise ResultRejected("result_nonce")
@@ -129,11 +129,16 @@ def _strings(value: Any) -> set[str]:
     return set()
 
 
-def _document(data: bytes) -> Any:
+def document_of(data: bytes, *, cap: int, depth: int) -> Any:
+    """Return the one value that a cell wrote.
+
+    Raises:
+        ResultRejected: result_missing, or a code that says why it is no strict JSON.
+    """
     if not data:
         raise ResultRejected("result_missing")
     try:
-        return strict_json.loads(data, cap=RESULT_CAP, depth=RESULT_DEPTH)
+        return strict_json.loads(data, cap=cap, depth=depth)
     except ReaderError as error:
         raise ResultRejected(_JSON_CODES.get(error.code) or _why_invalid(data), error.at) from None
 

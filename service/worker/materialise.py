@@ -133,5 +133,7 @@ def _copy(blobs: BlobStore, want: Wanted, target: Path) -> Input:
 
 
 def _new_file(target: Path) -> BinaryIO:
-    # 0444: the cell runs as another user and sees this one file, bound alone.
-    return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444), "wb")
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444)
+    # 0444 whatever the umask: the cell runs as another user and sees this one file, bound alone.
+    os.fchmod(descriptor, 0o444)
+    return os.fdopen(descriptor, "wb")

@@ -6,17 +6,19 @@ import importlib.metadata
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from assay import canonical
 from assay.predicate import Facts, Ingest
-from assay.result import Answer
+from assay.result import Answer, Skipped
 
 from sandbox.cell import Seal
+from sandbox.errors import ResultRejected
 from service.rules.states import ExitClass, Outcome, outcome_of
 from service.worker.hostile import CellResult
+from service.worker.ingest import Ingested
 from service.worker.request import AskedCheck
 
 SCHEMA = "assay-host-record/v1"
@@ -46,14 +48,59 @@ def answered(result: CellResult, asked: Sequence[AskedCheck], output_bytes: int)
     return Told(answers=result.answers, ingest=result.ingest, facts=result.facts)
 
 
+def model_refused(ingested: Ingested, asked: Sequence[AskedCheck]) -> CellResult:
+    """Return the refusal of every check that follows from what the ingest cell decided, each file with its reason."""
+    skipped = tuple(
+        Skipped(item=as_name(one.path or "model"), reason=one.reason or ingested.reason)
+        for one in ingested.decisions
+        if one.decision == "refused"
+    )
+    return CellResult(
+        answers=_same(asked, "refused", f"ingest:{ingested.reason}", skipped),
+        ingest=ingested.told(),
+        facts=None,
+        output_bytes=ingested.output_bytes,  # the answers follow from the decisions and tell nothing more
+    )
+
+
+def model_read(ingested: Ingested, result: CellResult) -> CellResult:
+    """Return a result of the cell that measured, together with what the ingest cell decided before.
+
+    Raises:
+        ResultRejected: it decides anew what is not its to decide. Only loading may still refuse.
+    """
+    for position, one in enumerate(result.ingest.decisions):
+        if one.decision != "refused":
+            raise ResultRejected("result_schema", f"ingest.decisions.{position}")
+    return replace(
+        result,
+        ingest=ingested.told(result.ingest.decisions),
+        output_bytes=ingested.output_bytes + result.output_bytes,
+    )
+
+
+def as_name(path: str) -> str:
+    """Return a manifest path in the name alphabet, which starts with a letter or digit and holds 128 characters."""
+    return (path if path[0].isalnum() else f"x{path}")[:128]
+
+
 def unanswered(asked: Sequence[AskedCheck], exit_class: ExitClass) -> Told:
     """Return the failed answers that the host writes when no result came out."""
     return Told(answers=_same(asked, "failed", exit_class.value), ingest=None, facts=None)
 
 
-def _same(asked: Sequence[AskedCheck], outcome: Any, reason: str) -> tuple[Answer, ...]:
+def _same(
+    asked: Sequence[AskedCheck], outcome: Any, reason: str, skipped: tuple[Skipped, ...] = ()
+) -> tuple[Answer, ...]:
     return tuple(
-        Answer(check=one.name, version=one.version, params=dict(one.params), outcome=outcome, reason=reason)
+        Answer(
+            check=one.name,
+            version=one.version,
+            params=dict(one.params),
+            outcome=outcome,
+            reason=reason,
+            skipped=skipped,
+        )
         for one in asked
     )
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from assay.remote.values import Event
 
-PHASES = ("materialising", "starting", "loading", "sweep", "measuring", "controls", "judging", "storing", "sealing")
+PHASES = (
+    "materialising", "ingesting", "starting", "loading", "sweep", "measuring", "controls", "judging", "storing",
+    "sealing",
+)  # fmt: skip
 """Phases that an audit may tell, in their order."""
 
 LINE_EVERY_S = 5.0

@@ -16,7 +16,7 @@ from assay.catalogue import Catalogue, parse
 from assay.manifest import FileEntry, Manifest
 from assay.result import Answer
 
-from sandbox.cell import Cancelled, CodeMount, OnStep, Order, Outcome, Proof, Seal, Usage, ignore, never
+from sandbox.cell import Cancelled, CodeMount, Filled, OnStep, Order, Outcome, Proof, Seal, Usage, ignore, never
 from sandbox.inputs import Held
 from service.blobs import MemoryBlobs
 from service.store.audits import register
@@ -46,12 +46,46 @@ KILLED = replace(OK, ended="killed", status=9)
 Script = Callable[[Order, OnStep, Cancelled], Outcome]
 
 
-class ScriptedCell:
-    """Does what its script says; remembers its orders."""
+def reads(order: Order, _on_step: OnStep, _cancelled: Cancelled) -> Outcome:
+    """An ingest cell that accepts every file."""
+    asked = json.loads(order.request)
+    paths = [file["path"] for file in asked["files"]]
+    wanted = {"config.json", "tensors.json", *paths}
+    return replace(
+        OK,
+        seal=replace(SEAL, stage="ingest"),
+        result=canonical.dumps(read(order)),
+        slots=tuple(filled(slot.name, b"{}" if slot.name in wanted else b"") for slot in order.slots),
+    )
 
-    def __init__(self, script: Script) -> None:
+
+def read(order: Order, **changes: Any) -> dict[str, Any]:
+    """Return an ingest cell's document that is accepted."""
+    paths = [file["path"] for file in json.loads(order.request)["files"]]
+    return {
+        "schema": "assay-ingest/v1",
+        "nonce": order.nonce,
+        "refused": False,
+        "decisions": [{"path": path, "decision": "accepted", "reason": None, "at": None} for path in paths],
+        "more": 0,
+    } | changes
+
+
+def filled(name: str, content: bytes) -> Filled:
+    return Filled(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest(), content=content)
+
+
+class ScriptedCell:
+    """Does what its scripts say, one for each kind of cell; remembers its orders."""
+
+    def __init__(self, script: Script, reads: Script = reads) -> None:
         self.script = script
+        self.reads = reads
         self.orders: list[Order] = []
+        """Of the cells that measure."""
+        self.readings: list[Order] = []
+        """Of the cells that read the model."""
+        self.held: list[Held | None] = []
 
     def prove(self) -> Proof:
         return Proof(backend="process", version="scripted", profile_sha256="", kernel="", probes_sha256="", cases=())
@@ -59,6 +93,10 @@ class ScriptedCell:
     def run(
         self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never, held: Held | None = None
     ) -> Outcome:
+        self.held.append(held)
+        if order.kind == "ingest":
+            self.readings.append(order)
+            return self.reads(order, on_step, cancelled)
         self.orders.append(order)
         return self.script(order, on_step, cancelled)
 
@@ -116,7 +154,7 @@ def document(order: Order, **changes: Any) -> dict[str, Any]:
         "schema": "assay-cell-result/v1",
         "nonce": order.nonce,
         "answers": [answer()],
-        "ingest": {"decisions": [{"path": "config.json", "decision": "accepted", "reason": None, "at": None}]},
+        "ingest": {"decisions": []},
         "facts": None,
     } | changes
 
@@ -180,10 +218,13 @@ class House:
     bench: Bench
 
     def submit(self, n: int = 0, *, attempts_max: int = 8, output_bytes: int = 65_536) -> str:
-        """Plant a registered audit with its request, manifest, one model file and one data set."""
+        """Plant a registered audit with its request, manifest, two model files and one data set."""
         from tests.service.store.planting import audit_id
 
-        manifest = Manifest((FileEntry(path="config.json", sha256=self.put(b"{}"), size=2),))
+        files = {"config.json": b"{}", "model.safetensors": b"weights"}
+        manifest = Manifest(
+            tuple(FileEntry(path=path, sha256=self.put(data), size=len(data)) for path, data in files.items())
+        )
         self.put(manifest.data)
         request = {
             "schema": "assay-request/v1",

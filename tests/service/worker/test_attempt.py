@@ -115,10 +115,20 @@ def test_the_cell_gets_the_registered_order_and_read_only_inputs(place: House) -
     asked = json.loads(order.request)
     assert (asked["seed"], asked["threads"], asked["nonce"]) == (77, 2, order.nonce)
     assert asked["checks"] == [{"name": "scripted", "version": "1.0", "params": {"seeds": 3, "bold": True}}]
-    assert [file["input"] for file in asked["model"]["files"]] == ["model.0"]
+    assert [(file["path"], file["input"]) for file in asked["model"]["files"]] == [
+        ("config.json", "ingest.config.json"),
+        ("model.safetensors", "model.1"),
+    ]
+    assert asked["model"]["tensors"]["input"] == "ingest.tensors.json"
     assert [(data["role"], data["input"]) for data in asked["data"]] == [("pairs", "data.0")]
     assert dict(order.limits) == {"wall_s": 60, "memory_bytes": 2**30}
-    assert looks == [("model.0", b"{}", 0o444), ("data.0", b'{"a":1}\n', 0o444), ("folder", b"", 0o500)]
+    assert looks == [
+        ("model.1", b"weights", 0o444),
+        ("ingest.config.json", b"{}", 0o444),
+        ("ingest.tensors.json", b"{}", 0o444),
+        ("data.0", b'{"a":1}\n', 0o444),
+        ("folder", b"", 0o500),
+    ]
 
 
 def test_duplicate_delivery_is_one_run(place: House) -> None:
@@ -157,10 +167,12 @@ def test_a_limit_is_answered_at_once(place: House, outcome: Outcome, exit_class:
     stored = record(place, key)
     assert [(one["outcome"], one["reason"]) for one in stored["answers"]] == [("failed", exit_class)]
     assert (stored["ingest"], stored["facts"]) == (None, None)
+    assert [cell["stage"] for cell in stored["sandbox"]["cells"]] == ["ingest", "check"]
     assert "Traceback" not in json.dumps(stored)
     with place.store.read() as connection:
         note = connection.execute(select(attempt_table.c.operator_note)).scalar_one()
     assert "Traceback \\x1b[31m secret" in note
+    assert "check cell: " in note
 
 
 @pytest.mark.parametrize(
@@ -376,7 +388,7 @@ def test_progress_is_told_in_order_and_in_bounds(place: House) -> None:
     with place.store.read() as connection:
         told = [event.detail for event in events_after(connection, key, 0) if event.kind == "phase_reached"]
     phases = list(dict.fromkeys(one["phase"] for one in told))
-    assert phases[:3] == ["materialising", "starting", "sweep"]
+    assert phases[:4] == ["materialising", "ingesting", "starting", "sweep"]
     assert all(0 <= number < 2**31 for one in told for number in (one["done"], one["owed"]))
 
 
@@ -418,7 +430,7 @@ def test_the_code_digest_is_the_catalogues_own(tmp_path: Path) -> None:
 
     names = [
         "checks/scripted/a.py", "checks/scripted/measured.json", "checks/check.py", "checks/runtime/plan.py",
-        "sandbox/reader/names.py", "client/assay/result.py",
+        "checks/architectures.json", "sandbox/ingest.py", "sandbox/reader/names.py", "client/assay/result.py",
     ]  # fmt: skip
     for name in (*names, "checks/scripted/notes.md", "checks/other/b.py", "sandbox/cell.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -436,11 +448,13 @@ def test_an_answer_over_the_output_budget_is_withheld_whole(place: House) -> Non
     assert (stored["ingest"], stored["facts"], classes(place, key)) == (None, None, ["OK"])
 
 
-def test_a_refused_model_is_a_signed_answer(place: House) -> None:
+def test_a_model_that_does_not_load_is_a_signed_answer(place: House) -> None:
+    """Read by one cell and refused by the next: the report has the decisions of both."""
+
     def refuse(order: Order, _on_step: OnStep, _cancelled: Cancelled) -> Outcome:
         refused = answer(
             outcome="refused",
-            reason="ingest:config_key_forbidden",
+            reason="ingest:load_missing_key",
             valid=False,
             measured=None,
             controls=[],
@@ -449,8 +463,8 @@ def test_a_refused_model_is_a_signed_answer(place: House) -> None:
         decision = {
             "path": "config.json",
             "decision": "refused",
-            "reason": "config_key_forbidden",
-            "at": {"key": "auto_map"},
+            "reason": "load_missing_key",
+            "at": {"tensor": "wte"},
         }
         return replace(OK, result=canonical.dumps(document(order, answers=[refused], ingest={"decisions": [decision]})))
 
@@ -458,7 +472,12 @@ def test_a_refused_model_is_a_signed_answer(place: House) -> None:
     key = place.submit()
     place.attempt(key)
     assert (classes(place, key), seen(place, key).outcome) == (["REFUSED"], "REFUSED")
-    assert record(place, key)["ingest"]["decisions"][0]["at"] == {"key": "auto_map"}
+    decisions = record(place, key)["ingest"]["decisions"]
+    assert [(one["path"], one["decision"]) for one in decisions] == [
+        ("config.json", "accepted"),
+        ("model.safetensors", "accepted"),
+        ("config.json", "refused"),
+    ]
 
 
 def test_a_rejected_result_raised_by_the_cell_is_answered(place: House) -> None:

@@ -31,7 +31,8 @@ def parse(data: bytes) -> CellResult:
 
 
 def good() -> Json:
-    return document(ORDER)
+    decision = {"path": "config.json", "decision": "accepted", "reason": None, "at": None}
+    return document(ORDER, ingest={"decisions": [decision]})
 
 
 def test_a_good_document_is_accepted() -> None:

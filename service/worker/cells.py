@@ -1,0 +1,97 @@
+"""The two cells of an attempt: the first alone parses the model's files, the second measures what the first accepted.
+
+The first is gone, with every process of it, before the second is planned. The inputs are verified once for both.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox.cell import Order, Outcome
+from sandbox.inputs import Held
+from sandbox.inputs import held as hold
+from service.rules.states import ExitClass
+from service.worker.bench import Bench
+from service.worker.classes import class_of_outcome
+from service.worker.errors import Reason, Stopped
+from service.worker.hostile import CellResult, parse_result
+from service.worker.ingest import Ingested, parse_ingest, pass_on
+from service.worker.materialise import Inputs
+from service.worker.order import architectures_of, make_ingest_order, make_order
+from service.worker.promises import Promise
+from service.worker.pulse import Pulse
+from service.worker.record import model_read, model_refused
+from service.worker.request import Request
+
+
+@dataclass(kw_only=True)
+class Cells:
+    """Runs an attempt's cells; knows afterwards how far it came, whatever was raised."""
+
+    bench: Bench
+    request: Request
+    pulse: Pulse
+    seed: int
+    stage: str = ""
+    """Which cell was started last."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """Of each cell that ran, in their order."""
+    result: CellResult | None = None
+    """Set once the attempt has an answer to every check."""
+
+    def run(self, inputs: Inputs, promises: Mapping[str, Promise], aside: Path) -> ExitClass | None:
+        """Run both; None if `result` is set, else the class of the end of the cell that died.
+
+        Args:
+            inputs: the materialised files.
+            promises: what the catalogue says of each check, by name.
+            aside: a private folder for what the first passes on.
+
+        Raises:
+            Stopped: no result is wanted any more.
+            ResultRejected: what a cell left is not acceptable.
+            CellRefused, CellFailed, HostFault: the host could not do its part.
+        """
+        table = architectures_of(self.bench.guest)
+        paths = {file.path for file in inputs.manifest.files}
+        with hold((*inputs.files, table), self.bench.work_dir, None) as kept:
+            nonce = secrets.token_hex(32)
+            self.pulse.phase("ingesting", 0, 1)
+            first = self._run(make_ingest_order(self.bench, self.request, inputs, table, nonce=nonce), kept)
+            died = class_of_outcome(first)
+            if died is not None:
+                return died
+            ingested = parse_ingest(first.result or b"", nonce=nonce, paths=paths)
+            if ingested.refused:
+                self.result = model_refused(ingested, self.request.checks)
+                return None
+            passed_on = pass_on(first.slots, paths, aside)
+            self.pulse.phase("ingesting", 1, 1)
+            nonce = secrets.token_hex(32)
+            order = make_order(self.bench, self.request, inputs, passed_on, nonce=nonce, seed=self.seed)
+            return self._measure(order, kept, ingested, promises, paths)
+
+    def _measure(
+        self, order: Order, kept: Held, ingested: Ingested, promises: Mapping[str, Promise], paths: set[str]
+    ) -> ExitClass | None:
+        second = self._run(order, kept)
+        died = class_of_outcome(second)
+        if died is not None:
+            return died
+        result = parse_result(
+            second.result or b"", nonce=order.nonce, asked=self.request.checks, promises=promises, paths=paths
+        )
+        self.result = model_read(ingested, result)
+        return None
+
+    def _run(self, order: Order, kept: Held) -> Outcome:
+        self.pulse.go_on()
+        self.stage = order.kind
+        outcome = self.bench.cell.run(order, on_step=self.pulse.phase, cancelled=self.pulse.must_stop, held=kept)
+        self.outcomes.append(outcome)
+        if outcome.why == "cancelled":
+            raise Stopped(self.pulse.reason() or Reason.STALE)
+        return outcome
