@@ -93,7 +93,7 @@ ENFORCED_BY: Mapping[str, tuple[str, bool]] = MappingProxyType(
 """What enforces each limit, and whether it holds for the cell as a whole."""
 
 BY_GROUP: Mapping[str, tuple[str, bool]] = MappingProxyType(
-    {"memory_bytes": ("cgroup", True), "processes": ("cgroup", True)}
+    {"memory_bytes": ("cgroup", True), "processes": ("cgroup", True), "cpu_s": ("cgroup", True)}
 )
 """What a control group takes over."""
 

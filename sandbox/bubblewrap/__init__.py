@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox import filters, inside, landlock, limits, procfs, statements
 from sandbox.bubblewrap import command, gate, plan, preflight, profile
-from sandbox.bubblewrap.grouping import Group, grouped
+from sandbox.bubblewrap.grouping import grouped
 from sandbox.bubblewrap.settings import BubblewrapSettings
 from sandbox.cell import Cancelled, Kind, OnStep, Order, Outcome, Proof, Seal, ignore, never
+from sandbox.cgroups import Group
 from sandbox.channels import Pipes
 from sandbox.errors import CellFailed, CellRefused
 from sandbox.inputs import Held, prepared
@@ -83,7 +84,7 @@ class BubblewrapCell:
                 layers = _arm(run, launch)
                 why = run.follow(cancelled)
                 if why:
-                    launch.kill(run)
+                    run.kill()
                 run.bury()
                 return outcome(run, why, ready, lambda count: self._seal(launch, version, layers, count))
 
@@ -104,26 +105,25 @@ class BubblewrapCell:
             shim = command.shim_plan(launch.order, launch.planned, launch.caps, pipes, launch.abi)
             made = command.command(self.settings, launch.planned, pipes, shim, launch.uid, launch.group)
             pid = self._launcher.spawn(made, pipes, Path("/"), {})
-            run = Running.begin(pid, pipes, launch.caps, launch.order.steps, on_step)
+            run = Running.begin(pid, pipes, launch.caps, launch.order.steps, on_step, launch.group)
             yield run
         finally:
             if run is not None:
-                if not run.gone:
-                    launch.kill(run)
                 run.close()
             else:
                 pipes.close()
 
     def _seal(self, launch: _Launch, version: str, layers: Mapping[str, Any], count: int) -> Seal:
-        order, caps, grouped = launch.order, launch.caps, launch.group is not None
+        order, caps, group = launch.order, launch.caps, launch.group
+        swap = group is not None and group.swap_limited
         return Seal(
             stage=order.kind,
             backend="bubblewrap",
             version=version,
             policy_sha256=profile.digest(order.kind),
             layers=layers,
-            limits=limits.sealed(caps, grouped=grouped),
-            statements=statements.of_bubblewrap(launch.abi, grouped=grouped),
+            limits=limits.sealed(caps, grouped=group is not None),
+            statements=statements.of_bubblewrap(launch.abi, grouped=group is not None, swap_limited=swap),
             selfcheck_sha256=self._proof.sha256 if self._proof else None,
             network="none",
             output_bytes=count,
@@ -142,12 +142,6 @@ class _Launch:
     """Who the cell is on the host when the worker is root."""
     group: Group | None
     abi: int = field(default_factory=lambda: landlock.abi())
-
-    def kill(self, run: Running) -> None:
-        """Kill the cell: the group first, where there is one."""
-        if self.group is not None:
-            self.group.kill()
-        run.kill()
 
 
 def _arm(run: Running, launch: _Launch) -> Mapping[str, Any]:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from sandbox import filters, landlock, limits
 from sandbox.bubblewrap import preflight, profile
-from sandbox.bubblewrap.grouping import Group
 from sandbox.bubblewrap.plan import Plan
 from sandbox.bubblewrap.settings import BubblewrapSettings
 from sandbox.cell import Order
+from sandbox.cgroups import Group
 from sandbox.channels import Pipes
 
 _STAGE = Path(__file__).with_name("stage.py")

@@ -14,16 +14,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox import inside, procfs
 from sandbox.bubblewrap.profile import DEVICES, Mount
 from sandbox.cell import Kind
+from sandbox.cgroups import Group
 from sandbox.errors import CellRefused
 from sandbox.limits import number_of, rlimits
-
-if TYPE_CHECKING:
-    from sandbox.bubblewrap.grouping import Group
 
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 FILTERED = "2"

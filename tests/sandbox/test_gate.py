@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import BubblewrapCell, BubblewrapSettings, CellRefused, Slot, bubblewrap, landlock
+from sandbox import BubblewrapCell, BubblewrapSettings, CellRefused, Slot, bubblewrap, cgroups, landlock
 from sandbox.bubblewrap import command, gate, profile
 from sandbox.bubblewrap.profile import Mount
 from sandbox.cell import Kind
@@ -154,15 +154,18 @@ def test_malformed_word_of_the_shim_is_refused(
     assert refusal(order("pass")).code == "not_armed"
 
 
-class FakeGroup:
+class FakeGroup(cgroups.Group):
     """A group whose list of processes stands in a file of the test."""
 
-    version = "v2"
+    def __init__(self, procs: Path) -> None:
+        self.version = "v2"
+        self.swap_limited = True
+        self.listing = procs
+        self.killed = self.closed = 0
 
-    def __init__(self, procs: Path, listed: bool) -> None:
-        self.procs = (procs,)
-        self.listed = listed
-        self.killed = 0
+    @property
+    def procs(self) -> tuple[Path, ...]:
+        return (self.listing,)
 
     def kill(self) -> bool:
         self.killed += 1
@@ -171,15 +174,21 @@ class FakeGroup:
     def peak_bytes(self) -> int:
         return 0
 
+    def out_of_memory(self) -> bool:
+        return False
+
+    def cpu_s(self) -> float:
+        return 0.0
+
     def close(self) -> None:
-        return
+        self.closed += 1
 
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_cell_must_be_listed_in_its_group(
     order: MakeOrder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: bool
 ) -> None:
-    group = FakeGroup(tmp_path / "procs", listed)
+    group = FakeGroup(tmp_path / "procs")
     whole = gate.check
 
     def check(armed: gate.Armed) -> Any:
