@@ -10,6 +10,7 @@ table are thrown away.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from assay.result import Measured
 import checks.clusterability as family
 from benchmarks.clusterability_power import graph_powers
 from checks.clusterability.check import Clusterability
-from checks.clusterability.committed import POWER, null_table_sha256, shape_name
+from checks.clusterability.committed import POWER, kept_nulls, null_table_sha256, shape_name
 from checks.clusterability.controls import planted
 from checks.clusterability.findings import Numbers, matrices_of, word_of
 from checks.clusterability.lesion_findings import DETECTED
@@ -141,13 +142,19 @@ def draws_of(law: str, number: int, draws: int) -> Row:
     return Row(law, tuple(draw_of(law, number, draw) for draw in range(draws)))
 
 
+def nulls_sha256() -> str:
+    """Return the digest of the committed replicates that the laws are held against; other shapes may come and go."""
+    kept = kept_nulls(ALGORITHM)[shape_name(SHAPE)]
+    return hashlib.sha256(json.dumps(kept.ks).encode() + kept.q.tobytes()).hexdigest()
+
+
 class Kept:
     """Draws in a file, a line each, under a first line that says what they are draws of."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._draws: dict[tuple[str, int], Draw] = {}
-        head = json.dumps({"algorithm": ALGORITHM, "nulls": null_table_sha256()})
+        head = json.dumps({"algorithm": ALGORITHM, "shape": SHAPE, "nulls": nulls_sha256()})
         lines = path.read_text().splitlines() if path.exists() else []
         if lines[:1] != [head]:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,19 +250,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dense", type=int, default=400, help="matrices of each law of the dense route")
     parser.add_argument("--masks", type=int, default=200, help="matrices of each law of the mask route")
-    parser.add_argument("--plants", type=int, default=20, help="planted matrices or models for each shape and family")
+    parser.add_argument("--plants", type=int, default=20, help="planted for each shape and family; 0: keep")
     parser.add_argument("--plants-at-calibration", type=int, default=40, help="planted matrices at 96x256")
     parser.add_argument("--kept", type=Path, default=KEPT, help="file of draws, to go on with")
     asked = parser.parse_args()
     kept = Kept(asked.kept)
     print(f"{'noise':>20} {'n':>5}  {'p <= alpha':>20}  {'whole rule':>20}  {'excess':>7} {'largest':>7}")
     rows = [law(kept, name, asked.dense) for name in DENSE]
-    found = powers(kept, asked.plants, asked.plants_at_calibration)
-    POWER.write_text(json.dumps(found | graph_powers(asked.plants), indent=1) + "\n")
+    if asked.plants:
+        found = powers(kept, asked.plants, asked.plants_at_calibration)
+        POWER.write_text(json.dumps(found | graph_powers(asked.plants), indent=1) + "\n")
     rows += [law(kept, name, asked.masks) for name in MASKS]
     table(rows)
     n, names = sum(len(row.draws) for row in rows), ", ".join(row.name for row in rows)
-    at = found[shape_name(SHAPE)]
+    at = json.loads(POWER.read_text())[shape_name(SHAPE)]
     measured = {
         "power": rate(at["found"], at["planted"], "96x256 planted k=4, weights outside blocks .7 of those inside"),
         "false_positive_rate": rate(
