@@ -67,8 +67,8 @@ COMMITTED_N = 999
 """Replicates committed for each shape; smallest p .001."""
 
 ENTRIES_MAX = 2**22
-"""Largest matrix, in entries, whose null is computed during an audit: a replicate of fifteen k takes 1.5 s of one core at
-this size and .9 s at 768x3072, and 199 are drawn at least."""
+"""Largest matrix, in entries, whose null is computed during an audit: a replicate of fifteen k takes 1.5 s of one core
+at this size and .9 s at 768x3072, and 199 are drawn at least."""
 
 
 @dataclass(frozen=True)
