@@ -7,6 +7,7 @@ from checks.check import MetricSpec
 NO_INTERVAL = "No interval: weights are all there is, not a sample."
 
 SECOND = "Told of what passes p and excess."
+"""Of the largest excess, where many pass: an answer has to stay small (`testing.DETAILS_MAX`)."""
 
 
 def _spec(name: str, unit: str, determinism: str, summary: str, *more: str) -> MetricSpec:
@@ -47,6 +48,13 @@ METRICS: tuple[MetricSpec, ...] = (
     _spec(
         "min_cluster_share", "fraction", "tolerance", f"Smallest cluster, as a share of rows and columns. {NO_INTERVAL}"
     ),
+    _spec(
+        "c_range",
+        "1",
+        "statistical",
+        f"Median balanced c of partitions found without a tenth of rows and columns; 5-95% range of draws. {SECOND}",
+    ),
+    _spec("q_b_range", "1", "statistical", f"Median balanced q_b of those partitions; 5-95% range of draws. {SECOND}"),
     _spec("cluster_size", "count", "tolerance", f"Rows and columns of a cluster. {SECOND} {NO_INTERVAL}", "cluster"),
     _spec("size_entropy", "1", "tolerance", f"Entropy of the clusters' shares over ln k. {SECOND} {NO_INTERVAL}"),
     _spec("eigengap", "1", "tolerance", f"Singular value k less the next, in the tested view. {SECOND} {NO_INTERVAL}"),
@@ -72,6 +80,13 @@ METRICS: tuple[MetricSpec, ...] = (
         "fraction",
         "statistical",
         "Share of planted matrices of this shape (k 4, ratio .7) that are detected; Wilson interval.",
+    ),
+    _spec(
+        "power_of_kind",
+        "fraction",
+        "statistical",
+        "Share of the plants that this kind's control draws, at a leak of .5 and their own size, that are detected; "
+        "Wilson interval.",
     ),
     _spec(
         "planted_ari", "1", "tolerance", f"Controls only: agreement with the planted partition at its k. {NO_INTERVAL}"

@@ -13,9 +13,9 @@ from checks.clusterability import views
 from checks.clusterability.families import HEAD_GRAPH, NETWORK, GraphFound, NetworkFound
 from checks.clusterability.masks import MaskStructure
 from checks.clusterability.matrices import Plant, Usable
-from checks.clusterability.nulls import committed_power
+from checks.clusterability.nulls import committed_graph_power, committed_power
 from checks.clusterability.scores import Scores, adjusted_rand, scores_of
-from checks.clusterability.structure import Structure
+from checks.clusterability.structure import Deletions, Structure
 from checks.quantise import metric, null_distribution
 from checks.statistics import proportion_interval
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 TOLERANCE = (1e-6, 0.0)
 """Scores agree between machines to this (section 9)."""
+
+VIRTUAL = "virtual_mlp"
+"""What labels of products of neighbouring MLPs begin with."""
 
 KEPT = {"balanced": ("c", "q_b", "c_adj", "ncut"), "raw": ("c", "ncut")}
 """Scores told of every matrix; of the raw view those that others publish. All six, in all views, are told of what
@@ -42,6 +45,8 @@ class Detail:
     """Inner size of its participation ratio; None where it is that of an unstructured matrix, and for masks."""
     unit_in_norm: Float[np.ndarray, "n m"] | None
     """That view, total 1; None where it was not asked for, or has no finite chain."""
+    draws: Deletions | None = None
+    """What draws without a tenth of the nodes gave; None for masks."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def _second_look(one: Tested) -> tuple[Metric, ...]:
     else:
         null = null_distribution("gaussian-spiked", [float(q) for q in one.confirm])
         excess = one.found.q[one.found.null.ks.index(one.found.k)] - float(one.confirm.mean())
-    return (_drawn("confirm_excess_q", excess, one.nodes, at, null=null), _stability(one.stability, at))
+    return (_drawn("confirm_excess_q", excess, one.nodes, at, null=null), _range("stability", one.stability, at))
 
 
 def _primary(one: Tested) -> NullDistribution:
@@ -124,10 +129,10 @@ def _primary(one: Tested) -> NullDistribution:
     return null_distribution(one.null_kind, [float(q) for q in one.found.null.q[:, best]])
 
 
-def _stability(draws: Float[np.ndarray, " draws"], at: dict[str, str]) -> Metric:
+def _range(name: str, draws: Float[np.ndarray, " draws"], at: dict[str, str]) -> Metric:
     low, median, high = (float(q) for q in np.quantile(draws, (0.05, 0.5, 0.95)))
     method = "delete-10pct-range"
-    return _drawn("stability", median, len(draws), at, interval=(low, high), level="0.9", method=method)
+    return _drawn(name, median, len(draws), at, interval=(low, high), level="0.9", method=method)
 
 
 def _scores(one: Tested) -> tuple[Metric, ...]:
@@ -189,28 +194,35 @@ def _detail(one: Tested) -> tuple[Metric, ...]:
     entropy = float(-(shares * np.log(shares)).sum() / np.log(one.found.k))
     told = [_close("size_entropy", entropy, n, at), _close("seed_ari", one.detail.seed_ari, n, at)]
     told += [_close("eigengap", one.detail.eigengap, n, at)] if one.detail.eigengap is not None else []
+    if one.detail.draws is not None:
+        told += [_range("c_range", one.detail.draws.c, at), _range("q_b_range", one.detail.draws.q_b, at)]
     return (*told, *_cluster_sizes(sizes, n, at))
 
 
 def _power(one: Tested) -> tuple[Metric, ...]:
-    if one.matrix.masked or one.inner is not None:
+    if one.name.startswith(VIRTUAL):
+        return _share_found("power_of_kind", one.name, committed_graph_power(VIRTUAL))
+    if one.matrix.masked:
         return ()  # planted matrices of the dense route say nothing of these
-    measured = committed_power((one.matrix.values.shape[0], one.matrix.values.shape[1]))
+    return _share_found("power", one.name, committed_power((one.matrix.values.shape[0], one.matrix.values.shape[1])))
+
+
+def _share_found(name: str, matrix: str, measured: tuple[int, int] | None) -> tuple[Metric, ...]:
     if measured is None:
         return ()
     found, planted = measured
-    return (
-        metric(
-            "power",
-            found / planted,
-            n=planted,
-            unit="fraction",
-            determinism="statistical",
-            labels={"matrix": one.name},
-            interval=proportion_interval(found, planted),
-            method="wilson",
-        ),
+    interval, at = proportion_interval(found, planted), {"matrix": matrix}
+    told = metric(
+        name,
+        found / planted,
+        n=planted,
+        unit="fraction",
+        determinism="statistical",
+        labels=at,
+        interval=interval,
+        method="wilson",
     )
+    return (told,)
 
 
 def _plant(one: Tested) -> tuple[Metric, ...]:
@@ -255,10 +267,11 @@ def _whole(
         _drawn("p_holm", p_holm, n, at, multiplicity=family),
         # Its null is its own already: a graph's keeps every block's edges, a net's its chain of shapes.
         _drawn("confirm_excess_q", found.excess_q, nodes, at, null=null),
-        _stability(one.stability, at),
+        _range("stability", one.stability, at),
         _close("min_cluster_share", float(sizes.min() / nodes), nodes, at, "fraction"),
         metric("dead_nodes", float((labels < 0).sum()), n=nodes, unit="count", determinism="exact", labels=at),
         *_cluster_sizes(sizes, nodes, at),
+        *_share_found("power_of_kind", name, committed_graph_power(name)),
     )
 
 

@@ -13,7 +13,7 @@ from scipy.linalg import eigvalsh
 
 from checks.clusterability.cocluster import Partition, assign, cocluster, embed
 from checks.clusterability.nulls import NullTable
-from checks.clusterability.scores import adjusted_rand, scores_of
+from checks.clusterability.scores import adjusted_rand, scores, scores_of
 from checks.clusterability.views import balance, in_range, live, normal_scores, rank_scores
 
 if TYPE_CHECKING:
@@ -92,21 +92,42 @@ def structure_test(weights: Float[np.ndarray, "n m"], null: NullTable, seed: int
     )
 
 
+@dataclass(frozen=True)
+class Deletions:
+    """What draws without a tenth of rows and of columns gave (4.6)."""
+
+    ari: Float[np.ndarray, " draws"]
+    """With the whole partition, on what was kept."""
+    c: Float[np.ndarray, " draws"]
+    """C of the draw's own partition, balanced view."""
+    q_b: Float[np.ndarray, " draws"]
+    """Q_B, likewise."""
+
+
 def stability(
     weights: Float[np.ndarray, "n m"], whole: Partition, k: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " draws"]:
     """Return, for each draw without a tenth of rows and columns, the ARI with the whole partition on what was kept."""
+    return deletions(weights, whole, k, rng).ari
+
+
+def deletions(weights: Float[np.ndarray, "n m"], whole: Partition, k: int, rng: np.random.Generator) -> Deletions:
+    """Return the partition's agreement and the scores of every draw without a tenth of rows and columns."""
     n, m = weights.shape
-    agreement = []
+    agreement, c, q_b = [], [], []
     for _ in range(DELETIONS):
         rows = np.sort(rng.permutation(n)[: n - round(DELETED * n)])
         columns = np.sort(rng.permutation(m)[: m - round(DELETED * m)])
-        part = cocluster(weights[np.ix_(rows, columns)], k, int(rng.integers(2**31)))
+        kept = weights[np.ix_(rows, columns)]
+        part = cocluster(kept, k, int(rng.integers(2**31)))
         again = np.concatenate([part.rows, part.columns])
         first = np.concatenate([whole.rows[rows], whole.columns[columns]])
         # A node may be dead once others are left out.
         agreement.append(adjusted_rand(first[again >= 0], again[again >= 0]))
-    return np.array(agreement)
+        seen = scores(kept, part.rows, part.columns, "balanced", k)
+        c.append(seen.c)
+        q_b.append(seen.q_b)
+    return Deletions(np.array(agreement), np.array(c), np.array(q_b))
 
 
 def confirmation_null(

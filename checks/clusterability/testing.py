@@ -5,7 +5,8 @@ Specification: sections 4.5 and 4.6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,12 @@ from checks.clusterability.families import (
 )
 from checks.clusterability.graphs import NothingToShuffle
 from checks.clusterability.masks import DAMPING, mask_stability, mask_structure
-from checks.clusterability.matrices import PlantedFacts
+from checks.clusterability.matrices import Plant, PlantedFacts
 from checks.clusterability.metrics import Detail, Tested, graph_metrics, metrics, network_metrics
 from checks.clusterability.network_tests import network_ks, network_width
 from checks.clusterability.nulls import committed_n, null_table
 from checks.clusterability.scores import adjusted_rand, eigengap
-from checks.clusterability.structure import Structure, confirmation_null, stability, structure_test
+from checks.clusterability.structure import Structure, confirmation_null, deletions, structure_test
 from checks.clusterability.transformer import d_eff
 from checks.clusterability.views import normal_scores, view
 from checks.holm import holm
@@ -47,6 +48,10 @@ NULLS_LEAST = 199
 
 K_MAX = 16
 """Largest candidate of k (section 2)."""
+
+DETAILS_MAX = 24
+"""Matrices of largest excess of which details are told: 24 take 29 KB, 40 would take 43 of an audit's 64 (an answer
+with its controls and plots, as `sandbox.budget` charges)."""
 
 RESEEDS = 5
 """Further seeds of k-means whose agreement is told, as many as one run has starts; no claim rests on it (4.6)."""
@@ -77,13 +82,33 @@ def all_tests(check: Clusterability, found: Found, evidence: Evidence) -> Run:
     whole: dict[str, GraphFound | NetworkFound | None] = {HEAD_GRAPH: graph, NETWORK: net}
     held = {name: one.found.p for name, one in whole.items() if one is not None}
     corrected = holm([*(one.p for one in first), *held.values()])
-    matrices = tuple(
-        _second_look(check, one, seen, p_holm, together, evidence)
-        for one, seen, p_holm in zip(found.candidates, first, corrected, strict=False)
-    )
+    matrices = _matrices(check, found, first, corrected[: len(first)], together, evidence)
     missing = (Skipped(item=HEAD_GRAPH, reason="empty"),) if found.heads and graph is None else ()
     whole_p = dict(zip(held, corrected[len(first) :], strict=True))
     return Run(matrices, graph, net, whole_p, together, (*missing, *dropped))
+
+
+def _matrices(
+    check: Clusterability,
+    found: Found,
+    first: Sequence[Structure],
+    corrected: Sequence[float],
+    together: int,
+    evidence: Evidence,
+) -> tuple[Tested, ...]:
+    """Return every matrix with its corrected p, and of those that pass what only they need."""
+    raw = "raw" in check.comparable_views
+    tested = []
+    for one, seen, p_holm in zip(found.candidates, first, corrected, strict=True):
+        passes = p_holm <= float(check.alpha) and seen.excess_q >= float(check.min_excess_q)
+        bare = Tested(one.name, one.matrix, seen, p_holm, together, passes, None, None, _plant(one.name, evidence))
+        tested.append(replace(bare, inner=one.inner, raw=raw))
+    passing = sorted((one for one in tested if one.passes), key=lambda one: -one.found.excess_q)
+    detailed = {one.name for one in passing[:DETAILS_MAX]}
+    return tuple(
+        _second_look(check, one, seen, evidence, detailed=one.name in detailed) if seen.passes else seen
+        for one, seen in zip(found.candidates, tested, strict=True)
+    )
 
 
 def structure_metrics(run: Run) -> tuple[Metric, ...]:
@@ -151,33 +176,25 @@ def _network(
     return network_found(found.chain, ks, n, evidence.rng, float(check.zero_share_dense)), skipped
 
 
-def _second_look(
-    check: Clusterability, one: Candidate, found: Structure, p_holm: float, together: int, evidence: Evidence
-) -> Tested:
-    """Measure what only a matrix that passes p and excess needs: stability, the confirmation null, and details."""
-    passes = p_holm <= float(check.alpha) and found.excess_q >= float(check.min_excess_q)
-    values, draws, confirm = one.matrix.values, None, None
-    if passes and one.matrix.masked:
-        draws = mask_stability(values != 0, found.partition, found.k, evidence.rng(f"stability/{one.name}"))
-    elif passes:
-        draws = stability(values, found.partition, found.k, evidence.rng(f"stability/{one.name}"))
+def _plant(name: str, evidence: Evidence) -> Plant | None:
+    return evidence.facts.plants.get(name) if isinstance(evidence.facts, PlantedFacts) else None
+
+
+def _second_look(check: Clusterability, one: Candidate, seen: Tested, evidence: Evidence, *, detailed: bool) -> Tested:
+    """Return a matrix that passes p and excess with its stability, the confirmation null, and details."""
+    values, found = one.matrix.values, seen.found
+    rng, confirm, draws = evidence.rng(f"stability/{one.name}"), None, None
+    if one.matrix.masked:
+        held = mask_stability(values != 0, found.partition, found.k, rng)
+    else:
+        draws = deletions(values, found.partition, found.k, rng)
+        held = draws.ari
         if one.inner is None:  # a product's own null is of low rank already
             confirm = confirmation_null(values, found.k, evidence.rng(f"confirm/{one.name}"))
-    facts = evidence.facts
-    return Tested(
-        name=one.name,
-        matrix=one.matrix,
-        found=found,
-        p_holm=p_holm,
-        together=together,
-        passes=passes,
-        stability=draws,
-        confirm=confirm,
-        plant=facts.plants.get(one.name) if isinstance(facts, PlantedFacts) else None,
-        inner=one.inner,
-        detail=_detail(check, one, found, evidence) if passes and not isinstance(facts, PlantedFacts) else None,
-        raw="raw" in check.comparable_views,
-    )
+    # Controls are judged by the rule's numbers alone.
+    detailed = detailed and not isinstance(evidence.facts, PlantedFacts)
+    detail = replace(_detail(check, one, found, evidence), draws=draws) if detailed else None
+    return replace(seen, stability=held, confirm=confirm, detail=detail)
 
 
 def _detail(check: Clusterability, one: Candidate, found: Structure, evidence: Evidence) -> Detail:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from assay.result import Answer, Measured
+from assay.result import Answer, Finding, Measured
 from pydantic import ValidationError
 
 from checks.ask import ask
@@ -16,8 +17,10 @@ from checks.check import Refusal
 from checks.clusterability.check import Clusterability
 from checks.clusterability.controls import IidNoise, PlantedBlocks, planted
 from checks.clusterability.findings import Limits, Numbers, word_of
+from checks.clusterability.metric_specs import METRICS
 from checks.clusterability.testing import replicates
 from checks.memory import model_facts
+from sandbox.budget import charge_bytes
 from tests.checks.clusterability.evidence import evidence_of
 
 LIMITS = Limits(alpha=0.05, min_excess_q=0.02, min_stability=0.7, min_cluster_share=0.01)
@@ -30,8 +33,13 @@ def answer() -> Answer:
     return ask(Clusterability(), evidence_of(weights))
 
 
+def structure_of(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings of the claim that needs weights alone."""
+    return [one for one in findings if one.code.startswith("structure")]
+
+
 def test_planted_structure_is_detected_and_noise_is_not(answer: Answer) -> None:
-    words = {finding.labels.get("matrix"): finding.word for finding in answer.findings}
+    words = {finding.labels.get("matrix"): finding.word for finding in structure_of(answer.findings)}
     assert answer.valid
     assert words == {"clustered": "detected", "noise": "not-detected", None: "detected"}
 
@@ -49,6 +57,61 @@ def test_every_matrix_owed_is_covered_and_small(answer: Answer) -> None:
     assert len(json.dumps(answer.to_json())) < 60_000
 
 
+def strings(value: object) -> set[str]:
+    """Return every string of a JSON value: what schema and catalogue give carries nothing out."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, dict):
+        return set(value).union(*map(strings, value.values()))
+    return set().union(*map(strings, value)) if isinstance(value, list | tuple) else set()
+
+
+KNOWN = strings(Answer.model_json_schema()) | {one.name for one in METRICS} | {"raw", "balanced", "unit_in_norm"}
+
+
+def charge(measured: Measured) -> int:
+    return charge_bytes(measured.to_json()["metrics"], KNOWN)
+
+
+def test_details_are_told_of_the_largest_excess_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 24 matrices with details, their plots and controls, are charged some 30 KB of an audit's 64.
+    rng = np.random.default_rng(38)
+    rhos = {"weak": 0.5, "strong": 0.2, "middle": 0.35}
+    seen = evidence_of({name: planted((64, 64), 4, rho, rng)[0] for name, rho in rhos.items()})
+    check = Clusterability(k=(2, 4), nulls=199)
+    whole = check.measure(seen)
+    assert {m.labels["matrix"] for m in whole.named("eigengap")} == set(rhos)
+    assert charge(whole) / 3 < 1000
+    monkeypatch.setattr("checks.clusterability.testing.DETAILS_MAX", 1)
+    short = check.measure(seen)
+    assert {m.labels["matrix"] for m in short.named("eigengap")} == {"strong"}
+    assert {m.labels["matrix"] for m in short.named("stability")} == set(rhos)
+    assert charge(short) < charge(whole) - 600
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("matrices", [24, 40])
+def test_the_largest_answers_leave_room_in_an_audit(matrices: int) -> None:
+    rng = np.random.default_rng(39)
+    weights = {f"encoder.layer.{at}.up.weight": planted((96, 256), 8, 0.3, rng)[0] for at in range(matrices)}
+    told = ask(Clusterability(), evidence_of(weights))
+    assert told.measured is not None
+    assert len(told.measured.named("stability")) == matrices
+    assert charge_bytes(told.to_json(), KNOWN) < 40 * 1024
+
+
+def test_ranges_over_draws_hold_what_they_are_ranges_of(answer: Answer) -> None:
+    measured = answer.measured
+    assert measured is not None
+    for name, of in (("c_range", "c"), ("q_b_range", "q_b")):
+        drawn, whole = measured.find(name, matrix="clustered"), measured.find(of, matrix="clustered", view="balanced")
+        assert drawn is not None
+        assert drawn.interval is not None
+        assert whole is not None
+        assert float(drawn.interval.low) <= float(drawn.value) <= float(drawn.interval.high)
+        assert float(drawn.value) == pytest.approx(float(whole.value), abs=0.02)
+
+
 def test_the_verdict_can_be_recomputed_from_the_document(answer: Answer) -> None:
     assert answer.measured is not None
     stored = Measured.model_validate_json(answer.measured.model_dump_json())
@@ -57,7 +120,7 @@ def test_the_verdict_can_be_recomputed_from_the_document(answer: Answer) -> None
 
 def test_a_missed_control_makes_every_word_inconclusive(answer: Answer) -> None:
     assert answer.measured is not None
-    words = {finding.word for finding in Clusterability().judge(answer.measured, ())}
+    words = {finding.word for finding in structure_of(Clusterability().judge(answer.measured, ()))}
     assert words == {"inconclusive"}
 
 
@@ -92,7 +155,7 @@ def test_too_few_replicates_are_inconclusive_not_undetected() -> None:
     few = Clusterability(nulls=99)
     rng = np.random.default_rng(32)
     weights = {f"w{layer}": planted((96, 256), 4, 0.4, rng)[0] for layer in range(6)}
-    told = ask(few, evidence_of(weights)).findings
+    told = structure_of(ask(few, evidence_of(weights)).findings)
     assert {finding.word for finding in told} == {"inconclusive"}
     assert told[0].labels["reason"] == "p_resolution"
 
@@ -161,7 +224,7 @@ def test_bad_matrices_are_named_and_the_others_are_measured() -> None:
 def test_a_matrix_left_out_never_reads_as_not_detected() -> None:
     rng = np.random.default_rng(34)
     weights = {"fine": rng.standard_normal((96, 256)), "zero": np.zeros((96, 256))}
-    model = ask(Clusterability(), evidence_of(weights)).findings[-1]
+    model = structure_of(ask(Clusterability(), evidence_of(weights)).findings)[-1]
     assert (model.code, model.word) == ("structure_of_model", "inconclusive")
     assert "1 refused" in model.claim
 

@@ -25,7 +25,7 @@ from checks.feedforward import FeedForwardLayer
 from checks.memory import InMemoryEvidence, model_facts
 from tests.checks.clusterability.nets import evidence_of_net, linear, norm_tensors, op, organism, relu_chain
 
-FEW = Clusterability(k=(2, 4), nulls=199)
+FEW = Clusterability(k=(2, 4), nulls=99)
 
 
 def words(check: Clusterability, seen: Evidence) -> dict[str, str]:
@@ -76,7 +76,7 @@ def test_two_nets_side_by_side_are_found_layer_by_layer_and_as_a_whole() -> None
 def test_trained_in_blocks_are_detected() -> None:
     """Organism E1: structure alone; that its clusters serve no task is for lesions to say."""
     seen, truth = organism("e1")
-    check = Clusterability(k=(2, 4), nulls=199)
+    check = Clusterability(k=(2, 4), nulls=99)
     measured, (net,) = both(check, seen)
     found = words_of(check, measured)
     assert {found[matrix] for matrix in ("2.weight", "4.weight", "network")} == {"detected"}
@@ -117,7 +117,7 @@ def conv_net(rng: np.random.Generator, rho: float) -> InMemoryEvidence:
 
 def test_channels_in_blocks_are_detected_in_a_convolution() -> None:
     seen = conv_net(np.random.default_rng(2), 0.2)
-    check = Clusterability(nulls=199)
+    check = Clusterability(k=(2, 3, 4), nulls=99)
     measured = check.measure(seen)
     found = words_of(check, measured)
     assert found["2.weight"] == "detected"
@@ -129,10 +129,11 @@ def test_channels_in_blocks_are_detected_in_a_convolution() -> None:
 
 
 def test_channels_without_blocks_are_not() -> None:
-    check = Clusterability(k=(2, 3), nulls=199)
+    check = Clusterability(k=(2, 3), nulls=99)
     assert set(words(check, conv_net(np.random.default_rng(3), 1.0)).values()) == {"not-detected"}
 
 
+@pytest.mark.slow
 def test_an_mlp_is_answered_end_to_end_with_its_controls() -> None:
     check = Clusterability(k=(2, 3, 4), nulls=199, layers=(1,))
     answer = ask(check, organism("e1")[0])
