@@ -62,6 +62,8 @@ class Numbers:
     """Whether the pattern of zeros alone was tested."""
     power: tuple[float, float, float] | None
     """Share of planted matrices found at this shape, with its interval."""
+    absent: int = 0
+    """Owed and untested matrices that `p_holm` counts as tests that found nothing; the metric of that name does not."""
 
 
 def matrices_of(measured: Measured) -> tuple[Numbers, ...]:
@@ -108,6 +110,7 @@ def _numbers(measured: Measured, p_holm: Metric, padded: float, absent: int) -> 
         null_n=p_holm.n,
         masked=bool(value("masked")),
         power=(float(power.value), float(bounds.low), float(bounds.high)) if power and bounds else None,
+        absent=absent,
     )
 
 
@@ -163,7 +166,9 @@ def _of_matrix(numbers: Numbers, word: str, reason: str, *, net: bool) -> Findin
         names += ["power"] if numbers.power else []
     else:
         said = f"structurally clustered: inconclusive ({reason})"
-    numbers_said = f"excess Q {numbers.excess_q:.4f}, p {numbers.p_holm:.4g} after Holm, {numbers.null_n} null draws"
+    counted = f", {numbers.absent} untested counted" if numbers.absent else ""
+    tested = f"p {numbers.p_holm:.4g} after Holm{counted}, {numbers.null_n} null draws"
+    numbers_said = f"excess Q {numbers.excess_q:.4f}, {tested}"
     return Finding(
         code="structure",
         word=word,

@@ -267,6 +267,12 @@ def test_a_matrix_left_out_makes_no_other_pass(p: float, other: float) -> None:
     assert after["model"] != "not-detected"
 
 
+def test_untested_matrices_that_were_counted_are_told() -> None:
+    told = findings(structure(("a", 0.01), ("b", 0.9), owed=("c",)), STRUCTURE, ())
+    assert "p 0.03 after Holm, 1 untested counted" in told[0].claim
+    assert "counted" not in findings(structure(("a", 0.01), ("b", 0.9)), STRUCTURE, ())[0].claim
+
+
 def test_only_transformers_have_a_residual_basis() -> None:
     def bases(*names: str) -> dict[str, bool]:
         told = findings(structure(*((name, 0.001) for name in names)), STRUCTURE, ())
