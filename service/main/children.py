@@ -25,7 +25,12 @@ STEADY_S = 60.0
 
 
 class ChildFailed(Exception):
-    """A process did not become ready; the message names it and where its log lies."""
+    """A process did not become ready, or ended for good; the message names it and where its log lies."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        """With which it ended; None if it did not."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Recipe:
     log: Path
     probe: Callable[[], bool] | None = None
     """Asked until true, for programs that are not ours; None: the program reports on its ready pipe."""
+    final: frozenset[int] = frozenset()
+    """Exit statuses after which starting it again is of no use."""
 
 
 @dataclass
@@ -93,7 +100,7 @@ class Children:
             running, recipe = self._running[name], self._recipes[name]
             while not running.is_ready:
                 if running.process.poll() is not None:
-                    raise ChildFailed(f"{name} ended with status {running.process.returncode}; see {recipe.log}")
+                    raise _ended(recipe, running.process.returncode)
                 if time.monotonic() > deadline:
                     raise ChildFailed(f"{name} was not ready after {READY_TIMEOUT_S:.0f} s; see {recipe.log}")
                 running.is_ready = self._probe(running, recipe)
@@ -107,13 +114,19 @@ class Children:
         return bool(readable) and bool(os.read(running.ready, 16))
 
     def tend(self) -> None:
-        """Start again what has died. Call it a few times a second."""
+        """Start again what has died. Call it a few times a second.
+
+        Raises:
+            ChildFailed: one ended with a status that is final for it.
+        """
         now = time.monotonic()
         for name, running in list(self._running.items()):
             if running.process.poll() is None:
                 continue
             status = running.process.returncode
             self._forget(name)
+            if status in self._recipes[name].final:
+                raise _ended(self._recipes[name], status)
             pause = RESTART_PAUSE_S if now - running.started > STEADY_S else self._pauses.get(name, RESTART_PAUSE_S)
             self._pauses[name] = min(2 * pause, RESTART_PAUSE_MAX_S)
             self._restart_at[name] = now + pause
@@ -140,3 +153,7 @@ class Children:
 
     def _forget(self, name: str) -> None:
         os.close(self._running.pop(name).ready)
+
+
+def _ended(recipe: Recipe, status: int) -> ChildFailed:
+    return ChildFailed(f"{recipe.name} ended with status {status}; see {recipe.log}", status)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service.main import config, dev, pki, roles
 from service.main.children import ChildFailed
+from service.worker.isolation import EXIT_REFUSED, IsolationMissing
 
 EXIT_USAGE = 3
 """As in the client: usage or configuration; argparse's own 2 would read as "could not tell"."""
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (config.ConfigError, dev.AlreadyRunning) as error:
         print(f"assay-server: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except IsolationMissing as error:
+        print(f"assay-server: no cell can be isolated here: {error}", file=sys.stderr)
+        return EXIT_REFUSED
     except ChildFailed as error:
         print(f"assay-server: {error}", file=sys.stderr)
         return 1
@@ -43,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--slots", type=int, default=1, help="audits at a time (default: 1)")
     start.add_argument("--lease-s", type=float, default=30.0, help="lease of a job in seconds (default: 30)")
     start.add_argument("--memory-mib", type=int, help="memory limit of one cell in MiB (default: the sandbox's)")
+    start.add_argument(
+        "--bwrap", type=Path, default=dev.BWRAP, help="absolute path of bubblewrap (default: /usr/bin/bwrap)"
+    )
+    start.add_argument("--cgroup-parent", help="control group beneath which each cell gets its own (default: none)")
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
@@ -86,6 +94,8 @@ def _dev(options: argparse.Namespace) -> int:
             lease_s=options.lease_s,
             memory_bytes=options.memory_mib * 2**20 if options.memory_mib else None,
             use_redis=not options.no_redis,
+            bwrap=options.bwrap,
+            cgroup_parent=options.cgroup_parent,
         )
     )
 

@@ -59,6 +59,13 @@ class Server(_Section):
     """Memory limit of one cell; None takes the sandbox's default."""
     cell_uid: int | None = None
     """Unprivileged user of cells; needed when the worker is root, and used for nothing else."""
+    bwrap: Path = Path("/usr/bin/bwrap")
+    """bubblewrap, by an absolute path; it must be neither setuid nor carry file capabilities."""
+    cgroup_parent: str | None = Field(default=None, min_length=1)
+    """Control group beneath which each cell gets its own, e.g. "assay" (beneath the worker's own group) or
+    "/system.slice/assay-worker.service/cells". It must exist, be the worker's to write, and have the controllers
+    memory, pids and cpu; then a cell without it is refused. None limits by rlimits and a watchdog, and reports say
+    so."""
 
     @property
     def kill_bound_s(self) -> float:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.main import config, pki
-from service.main.children import Children, Recipe
+from service.main.children import ChildFailed, Children, Recipe
 from service.main.layout import Layout
 from service.main.roles import ROLES
+from service.worker.isolation import EXIT_REFUSED, IsolationMissing
 
 PRINCIPAL = "dev-auditor"
 """The one client of a development server."""
@@ -25,6 +26,8 @@ PRINCIPAL = "dev-auditor"
 CELL_UID = 64777
 """Unprivileged user of cells when the server is root. Debian leaves 60000-64999 to packages that ask for one by
 name (policy 9.2); an account that nothing else uses cannot be signalled or read by anything else either."""
+
+BWRAP = Path("/usr/bin/bwrap")
 
 PATIENCE_S = 20.0
 """What a child gets to drain: dev kills running cells at once, which takes the sandbox's 5 s at most."""
@@ -44,10 +47,18 @@ class DevOptions:
     lease_s: float = 30.0
     memory_bytes: int | None = None
     use_redis: bool = True
+    bwrap: Path = BWRAP
+    cgroup_parent: str | None = None
 
 
 def run(options: DevOptions) -> int:
-    """Start everything, print one JSON line when it serves, tend it until SIGTERM or SIGINT."""
+    """Start everything, print one JSON line when it serves, tend it until SIGTERM or SIGINT.
+
+    Raises:
+        AlreadyRunning: another server holds the folder.
+        ChildFailed: a process did not become ready.
+        IsolationMissing: the worker found that no cell can be isolated here; everything was stopped.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -64,6 +75,10 @@ def run(options: DevOptions) -> int:
             while not stop.wait(0.2):
                 _publish(children, layout)
                 children.tend()
+        except ChildFailed as failed:
+            if failed.status == EXIT_REFUSED:  # only the worker ends so, and it has written down why
+                raise IsolationMissing(_isolation(server)["detail"]) from None
+            raise
         finally:
             children.stop(PATIENCE_S)
     return 0
@@ -104,6 +119,8 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
         drain_s=0.0,
         memory_bytes=options.memory_bytes,
         cell_uid=CELL_UID if os.getuid() == 0 else None,
+        bwrap=options.bwrap,
+        cgroup_parent=options.cgroup_parent,
     )
     config.dump(server, layout.config)
     client = {
@@ -136,7 +153,8 @@ def _start(children: Children, layout: Layout, server: config.Server) -> tuple[s
             "--ready-fd",
             "{ready_fd}",
         )
-        children.start(Recipe(role, arguments, logs / f"{role}.log"))
+        final = frozenset({EXIT_REFUSED}) if role == "worker" else frozenset()
+        children.start(Recipe(role, arguments, logs / f"{role}.log", final=final))
     return roles
 
 
@@ -176,7 +194,7 @@ def _answers_ping(path: Path) -> bool:
 
 
 def _ready_line(layout: Layout, server: config.Server) -> dict[str, object]:
-    isolation = json.loads(server.isolation_file.read_text(encoding="utf-8"))
+    isolation = _isolation(server)
     return {
         "ready": True,
         "address": server.address,
@@ -186,6 +204,11 @@ def _ready_line(layout: Layout, server: config.Server) -> dict[str, object]:
         "isolation_detail": isolation["detail"],
         "signer_profile": server.profile,
     }
+
+
+def _isolation(server: config.Server) -> dict[str, str]:
+    """Return what the worker wrote about its isolation."""
+    return dict(json.loads(server.isolation_file.read_text(encoding="utf-8")))
 
 
 class _lock:  # noqa: N801 - reads as a verb in the with statement

@@ -42,35 +42,58 @@ def _api(server: Server, ready: Ready) -> None:
 
 
 def _worker(server: Server, ready: Ready) -> None:
+    from sandbox import leftovers
     from service.worker.process import WorkerSettings
     from service.worker.process import run as serve
 
-    serve(
-        WorkerSettings(
-            database_url=server.database_url,
-            blob_dir=server.blobs,
-            work_dir=server.work,
-            broker_url=server.broker_url or None,
-            slots=server.slots,
-            capability=server.capability,
-            lease_s=server.lease_s,
-            cell=_cell(server),
-            guest=_guest(server),
-            isolation_file=server.isolation_file,
-            memory_bytes=server.memory_bytes,
-            drain_s=server.drain_s,
-            kill_bound_s=server.kill_bound_s,
-            ready=ready,
+    with leftovers.workplace(_cells(server)) as workplace:
+        serve(
+            WorkerSettings(
+                database_url=server.database_url,
+                blob_dir=server.blobs,
+                work_dir=server.work,
+                broker_url=server.broker_url or None,
+                slots=server.slots,
+                capability=server.capability,
+                lease_s=server.lease_s,
+                cell=_cell(server, workplace),
+                guest=_guest(server),
+                isolation_file=server.isolation_file,
+                memory_bytes=server.memory_bytes,
+                drain_s=server.drain_s,
+                kill_bound_s=server.kill_bound_s,
+                profile=server.profile,
+                sweep=lambda: _sweep(server),
+                ready=ready,
+            )
+        )
+
+
+def _cells(server: Server) -> Path:
+    return server.work.parent / "cells"
+
+
+def _cell(server: Server, workplace: Path) -> Cell:
+    from sandbox import BubblewrapCell, BubblewrapSettings
+
+    return BubblewrapCell(
+        BubblewrapSettings(
+            bwrap=server.bwrap,
+            cell_uid=server.cell_uid,
+            work_dir=workplace,
+            cgroup_parent=server.cgroup_parent,
         )
     )
 
 
-def _cell(server: Server) -> Cell:
-    from sandbox import BubblewrapCell, BubblewrapSettings
+def _sweep(server: Server) -> int:
+    """Remove the folders and control groups that no living worker holds."""
+    from sandbox import cgroups, leftovers
 
-    cells = server.work.parent / "cells"
-    cells.mkdir(mode=0o700, exist_ok=True)
-    return BubblewrapCell(BubblewrapSettings(cell_uid=server.cell_uid, work_dir=cells))
+    count = leftovers.sweep(_cells(server))
+    if server.cgroup_parent is not None:
+        count += cgroups.sweep(cgroups.open_parent(server.cgroup_parent))
+    return count
 
 
 def _guest(server: Server) -> Guest:

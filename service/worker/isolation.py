@@ -1,50 +1,138 @@
-"""Whether cells can be isolated here: proven before the first lease, told to operators in one file."""
+"""Whether cells can be isolated here: proven before the first lease and again in time, and told to operators."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
+import platform
 import threading
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
+import sandbox
 from sandbox.cell import Cell, Proof
-from sandbox.errors import SandboxError
+from sandbox.errors import CellRefused, SandboxError
+from service.worker.errors import WorkerClosed, WorkerError
 
 log = logging.getLogger("assay.worker")
 
-AGAIN_S = 60.0
-"""How often a worker without isolation tries again: an operator's repair is found within a minute."""
+AGAIN_S = 24 * 3600.0
+"""No cell starts on a proof that is older."""
+
+EXIT_REFUSED = 2
+"""Exit status of a worker that found no isolation at its start: starting it again without a repair is of no use."""
+
+Profile = Literal["development", "production"]
 
 
-def prove_until(cell: Cell, file: Path, stop: threading.Event, *, again_s: float = AGAIN_S) -> bool:
-    """Prove the cell's isolation, again and again until it holds or the worker must stop.
+class IsolationMissing(WorkerError):
+    """No cell can be isolated on this host; the text has the code, the item, and what to do."""
+
+
+class Wall:
+    """The isolation that a worker leases upon.
 
     Args:
         cell: what to prove.
         file: told the state as {"isolation", "detail"}; the API serves it.
-        stop: ends the wait.
-        again_s: seconds between two tries.
-
-    Returns:
-        True if isolation is proven, False if the worker must stop.
+        profile: outside of development a backend that isolates nothing is refused.
+        host: digest of what a proof holds for; None looks at kernel, bubblewrap, interpreter and the sandbox's code.
+        clock: monotonic, in seconds.
     """
-    while not stop.is_set():
-        if prove(cell, file) is not None:
-            return True
-        stop.wait(again_s)
-    return False
+
+    def __init__(
+        self,
+        cell: Cell,
+        file: Path,
+        *,
+        profile: Profile = "production",
+        host: Callable[[], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cell = cell
+        self._file = file
+        self._profile = profile
+        self._host = host or (lambda: host_digest(cell))
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._proven_at = 0.0
+        self._proven_for = ""
+
+    def raise_first(self, sweep: Callable[[], int] = lambda: 0) -> None:
+        """Remove what dead workers left, and prove isolation for the first time.
+
+        Raises:
+            IsolationMissing: it does not hold; the worker must not start.
+            WorkerClosed: the machine failed meanwhile; a fresh process may find it better.
+        """
+        try:
+            if left := sweep():
+                log.info("removed %d folders and groups of workers that were killed", left)
+            self._prove()
+        except CellRefused as error:
+            log.critical("the worker does not start, no cell can be isolated here: %s", error)
+            tell(self._file, "none", str(error))
+            raise IsolationMissing(str(error)) from None
+        except SandboxError as error:
+            tell(self._file, "none", str(error))
+            raise WorkerClosed(str(error)) from error
+
+    def stand(self) -> None:
+        """Say before each lease that the proof still holds; prove again when a day has passed or the host changed.
+
+        Raises:
+            WorkerClosed: isolation was lost; a supervisor starts a fresh process, which says what to do.
+        """
+        with self._lock:  # one slot proves, the others wait for it
+            changed = self._host() != self._proven_for
+            if not changed and self._clock() - self._proven_at < AGAIN_S:
+                return
+            log.info("isolation is proven again: %s", "the host has changed" if changed else "a day has passed")
+            try:
+                self._prove()
+            except SandboxError as error:
+                tell(self._file, "none", str(error))
+                raise WorkerClosed(str(error)) from error
+
+    def _prove(self) -> Proof:
+        before = self._host()
+        proof = self._cell.prove()
+        if proof.backend == "process" and self._profile != "development":
+            raise CellRefused(
+                "selfcheck_void", 'cells of the process backend isolate nothing: only under profile = "development"'
+            )
+        self._proven_for, self._proven_at = before, self._clock()
+        tell(self._file, proof.backend, f"{proof.backend} {proof.version}, self-check {proof.sha256}")
+        return proof
 
 
-def prove(cell: Cell, file: Path) -> Proof | None:
-    """Prove the cell's isolation once and write the outcome down; None if it does not hold."""
-    try:
-        proof = cell.prove()
-    except SandboxError as error:
-        log.error("no cell can be isolated here, nothing will be leased: %s", error)
-        tell(file, "none", str(error))
-        return None
-    tell(file, proof.backend, f"{proof.backend} {proof.version}, self-check {proof.sha256}")
-    return proof
+def host_digest(cell: Cell) -> str:
+    """Return a digest that changes with kernel, bubblewrap, interpreter, or the code that makes the profile.
+
+    Files count by inode, size, mode and times: this is looked at before each lease.
+    """
+    settings = getattr(cell, "settings", None)
+    named = [getattr(settings, name, None) for name in ("bwrap", "interpreter")]
+    code = sorted(Path(sandbox.__file__).parent.rglob("*.py"))
+    seen = [platform.release(), platform.version(), *_states([one for one in named if one is not None] + code)]
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()
+
+
+def _states(files: Iterable[Path]) -> list[str]:
+    made = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            made.append(f"{file} {error.errno}")
+            continue
+        numbers = (status.st_ino, status.st_size, status.st_mode, status.st_mtime_ns, status.st_ctime_ns)
+        made.append(f"{file} {numbers}")
+    return made
 
 
 def tell(file: Path, isolation: str, detail: str) -> None:

@@ -1,4 +1,4 @@
-"""The worker's process: prove isolation, then mind cells until SIGTERM; what it cannot answer ends it."""
+"""The worker's process: prove isolation or refuse to start, then mind cells until SIGTERM."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from service.worker.attempt import Attempts
 from service.worker.bench import Bench
 from service.worker.code import Guest
 from service.worker.errors import WorkerClosed
-from service.worker.isolation import prove, prove_until, tell
+from service.worker.isolation import Profile, Wall, tell
 from service.worker.materialise import remove_orphans
 
 __all__ = ["Guest", "WorkerSettings", "run"]
@@ -63,7 +63,11 @@ class WorkerSettings:
     catalogue_file: Path = catalogue.FILE
     """Which checks exist; by default the one that the client ships."""
     ready: Callable[[], None] = lambda: None
-    """Called once, when isolation has been proven or found missing."""
+    """Called once, when isolation has been proven."""
+    profile: Profile = "production"
+    """Only under development may cells isolate nothing."""
+    sweep: Callable[[], int] = lambda: 0
+    """Removes what dead workers left on this host, and returns how much it was; may raise CellRefused."""
 
 
 KILL_BOUND_S = 5.0
@@ -75,6 +79,7 @@ def run(settings: WorkerSettings) -> None:
 
     Raises:
         StoreNotUsable: the database is of another revision; the message tells the command to run.
+        IsolationMissing: no cell can be isolated here; nothing was leased. The message tells what to do.
         WorkerClosed: isolation was lost; a supervisor starts a fresh process, which proves it first.
         ValueError: the lease is too short for the kill bound.
     """
@@ -136,17 +141,22 @@ def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
     left = remove_orphans(settings.work_dir)
     if left:
         log.info("removed the inputs of %d attempts that were killed", left)
-    proof = prove(settings.cell, settings.isolation_file)
+    wall = Wall(settings.cell, settings.isolation_file, profile=settings.profile)
+    wall.raise_first(settings.sweep)
     settings.ready()
-    if proof is None and not prove_until(settings.cell, settings.isolation_file, drain.begun):
-        return
     source = _source(settings, store, drain)
     drain.on_begin = source.stop
     if drain.begun.is_set():
         return
-    handler = Attempts(_bench(settings, store, drain)).attempt
+    attempts = Attempts(_bench(settings, store, drain))
+
+    def handle(job_id: str) -> None:
+        if not drain.begun.is_set():
+            wall.stand()
+            attempts.attempt(job_id)
+
     try:
-        source.run(lambda job_id: None if drain.begun.is_set() else handler(job_id))
+        source.run(handle)
     except WorkerClosed as closed:
         tell(settings.isolation_file, "none", str(closed))
         if "cell_unkillable" not in str(closed):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,18 @@ def test_a_role_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Pat
     with pytest.raises(ChildFailed, match=r"role ended with status 7; see .*role\.log"):
         children.await_ready(("role",))
     children.stop(1)
+
+
+def test_a_role_with_a_final_status_is_not_started_again(tmp_path: Path, children: Children) -> None:
+    """A worker without isolation would otherwise be tried for ever."""
+    program = "import os, sys; os.write(int(sys.argv[1]), b'ready'); sys.exit(2)"
+    children.start(replace(recipe(tmp_path, program), final=frozenset({2})))
+    children.await_ready(("role",))
+    os.waitid(os.P_PID, children.pids()["role"], os.WEXITED | os.WNOWAIT)
+    with pytest.raises(ChildFailed, match="status 2") as caught:
+        children.tend()
+    assert caught.value.status == 2
+    assert children.pids() == {}
 
 
 def test_stop_kills_what_ignores_the_polite_signal(tmp_path: Path, children: Children) -> None:

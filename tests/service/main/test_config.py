@@ -30,7 +30,7 @@ def server(tmp_path: Path, **changes: object) -> config.Server:
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    before = server(tmp_path, broker_url='redis+socket:///a"b', memory_bytes=2**30, cell_uid=64777)
+    before = server(tmp_path, broker_url='redis+socket:///a"b', memory_bytes=2**30, cell_uid=64777, cgroup_parent="a/b")
     config.dump(before, tmp_path / "server.toml")
     assert config.load(tmp_path / "server.toml") == before
     assert (tmp_path / "server.toml").stat().st_mode & 0o077 == 0
@@ -45,7 +45,13 @@ def test_unknown_key_stops_the_start_and_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "named"), [("profile = ", "server.toml"), ("slots = 0", "slots"), ("lease_s = 1.0", "lease_s")]
+    ("text", "named"),
+    [
+        ("profile = ", "server.toml"),
+        ("slots = 0", "slots"),
+        ("lease_s = 1.0", "lease_s"),
+        ('cgroup_parent = ""', "cgroup_parent"),
+    ],
 )
 def test_bad_values_name_file_and_key(tmp_path: Path, text: str, named: str) -> None:
     config.dump(server(tmp_path), tmp_path / "server.toml")

@@ -58,6 +58,7 @@ def main(folder: Path, broker: str, script: str) -> None:
             catalogue_file=folder / "catalogue.json",
             backoff_base_ms=50,
             ready=lambda: print("ready", flush=True),
+            profile="development",
         )
     )
     print("ended", flush=True)
