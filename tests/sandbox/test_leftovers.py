@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,8 +84,8 @@ def test_a_workplace_swept_before_it_was_locked_is_made_again(tmp_path: Path, mo
     make = tempfile.mkdtemp
     raced: list[str] = []
 
-    def mkdtemp(*, prefix: str, dir: Path) -> str:
-        made = make(prefix=prefix, dir=dir)
+    def mkdtemp(**where: Any) -> str:
+        made: str = make(**where)
         if not raced:
             raced.append(made)
             assert leftovers.sweep(tmp_path) == 1
