@@ -27,6 +27,12 @@ def run(program: bytes, number: int, arch: int, arguments: tuple[int, ...] = ())
             position += yes if accumulator >= constant else no
         elif operation == 0x45:  # BPF_JMP | BPF_JSET | BPF_K
             position += yes if accumulator & constant else no
+        elif operation == 0x25:  # BPF_JMP | BPF_JGT | BPF_K: libseccomp's, not ours
+            position += yes if accumulator > constant else no
+        elif operation == 0x54:  # BPF_ALU | BPF_AND | BPF_K: libseccomp's, not ours
+            accumulator &= constant
+        elif operation == 0x05:  # BPF_JMP | BPF_JA: libseccomp's, not ours
+            position += constant
         elif operation == 0x06:  # BPF_RET | BPF_K
             return int(constant)
         else:
