@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from sandbox.cell import Filled, Input, Order, Slot
 from sandbox.errors import CellFailed, CellRefused
+from sandbox.slots import Opened, left_in
 
 FLAT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 REQUEST_NAME = "order.json"
@@ -37,6 +38,8 @@ class Prepared:
     """Names under `root/in`, the request included."""
     slots: tuple[tuple[Slot, int], ...]
     """Each slot with the host's own descriptor: after the end no path is resolved."""
+    opened: tuple[Opened, ...] = ()
+    """The same with (device, inode) as the host made it."""
 
     def fill(self) -> tuple[Filled, ...]:
         """Return what the slots hold, read through the host's descriptors.
@@ -45,7 +48,7 @@ class Prepared:
             CellFailed: no_space or host_lost, when a slot cannot be read back.
         """
         try:
-            return tuple(_filled(slot, descriptor) for slot, descriptor in self.slots)
+            return left_in(self.opened)
         except OSError as error:
             raise CellFailed("host_lost", f"slot: {error}") from None
 
@@ -145,8 +148,14 @@ def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[in
         opened.append(descriptor)
         if cell_uid is not None:
             os.fchown(descriptor, cell_uid, cell_uid)
-        slots.append((slot, descriptor))
-    return Prepared(root=root, inputs=(*(one.name for one in order.inputs), REQUEST_NAME), slots=tuple(slots))
+        made = os.fstat(descriptor)
+        slots.append((slot, descriptor, (made.st_dev, made.st_ino)))
+    return Prepared(
+        root=root,
+        inputs=(*(one.name for one in order.inputs), REQUEST_NAME),
+        slots=tuple((slot, descriptor) for slot, descriptor, _ in slots),
+        opened=tuple(slots),
+    )
 
 
 def _same_file(kept: Path, target: Path) -> bool:
@@ -207,12 +216,3 @@ def _write(target: Path, content: bytes) -> None:
     with open(descriptor, "wb") as sink:
         sink.write(content)
         os.fchmod(descriptor, 0o444)
-
-
-def _filled(slot: Slot, descriptor: int) -> Filled:
-    os.fchmod(descriptor, 0o400)
-    size = os.fstat(descriptor).st_size
-    content = os.pread(descriptor, min(size, slot.max_bytes), 0)
-    if size > slot.max_bytes:
-        content = b""  # over the cap: nothing of it is handed on, the size tells
-    return Filled(name=slot.name, size=size, sha256=hashlib.sha256(content).hexdigest(), content=content)
