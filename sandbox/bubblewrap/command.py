@@ -11,18 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from sandbox import filters, landlock, limits
-from sandbox.bubblewrap import preflight, profile
+from sandbox.bubblewrap import preflight, profile, stage
 from sandbox.bubblewrap.plan import Plan
 from sandbox.bubblewrap.settings import BubblewrapSettings
 from sandbox.cell import Order
 from sandbox.cgroups import Group
 from sandbox.channels import Pipes
 
-_STAGE = Path(__file__).with_name("stage.py")
+# Imported here and there from the same folder: so it is compiled once, not at every start. The folder is last in the
+# path, for other files of it have names of the standard library.
+_STAGE = f"import sys; sys.path.append({str(Path(stage.__file__).parent)!r}); import stage; stage.main()"
 _HIGH = 200
 """Above every number that the shim puts something at."""
-STAY = -1
-"""Tells the staging step to remain who it is."""
 
 
 def add_filter(pipes: Pipes, program: bytes) -> None:
@@ -85,6 +85,6 @@ def command(
     procs = [str(path) for path in group.procs] if group else []
     gathered = [("rw:" if one.sort == "rw" else "ro:") + one.source for one in sources]
     return [
-        sys.executable, "-I", "-S", "-B", str(_STAGE), str(STAY if uid is None else uid), str(os.getpid()),
+        sys.executable, "-I", "-S", "-B", "-c", _STAGE, str(stage.STAY if uid is None else uid), str(os.getpid()),
         str(len(procs)), *procs, str(len(gathered)), *gathered, *made,
     ]  # fmt: skip

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 FAILED = 97
+STAY = -1
+"""Instead of a uid: remain who you are."""
 GROUNDS = ("/mnt", "/srv", "/tmp")  # noqa: S108 - covered by an own tmpfs before use, in an own namespace
 """Reachable by everybody on every usual host; the first that exists becomes the gathering place."""
 
@@ -138,7 +140,7 @@ def main() -> None:
     enter(counted(arguments))
     sources = counted(arguments)
     ground = ""
-    if uid >= 0:
+    if uid != STAY:
         ground = gather(sources)
         become(uid)
     # Changing the uid clears this signal, so it is asked for only now; a parent that ended before is noticed by pid.
