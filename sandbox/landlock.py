@@ -80,10 +80,9 @@ def rules(kind: Kind, mounts: Sequence[Mount]) -> tuple[Rule, ...]:
 def _rules_of(mount: Mount) -> list[Rule]:
     from sandbox.bubblewrap.profile import CANARY, OPENED_DEVICES, SHIM
 
-    beneath: dict[str, Right] = {"/code/": "read", "/in/": "read"}
-    for folder, right in beneath.items():
-        if mount.target.startswith(folder):
-            return [Rule(folder.rstrip("/"), right)]
+    for folder in ("/code", "/in"):  # one rule for all of each, whether it is mounted as one or file by file
+        if mount.target == folder or mount.target.startswith(folder + "/"):
+            return [Rule(folder, "read")]
     if mount.sort == "ro":
         if mount.target == CANARY or mount.target.startswith("/proc/"):  # covered by the rule for /proc
             return []

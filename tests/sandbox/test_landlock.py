@@ -37,6 +37,8 @@ def test_every_mount_but_the_canary_and_the_kernels_own_has_a_rule() -> None:
     """A mount of a sort that nobody thought of must not be open by accident; it is closed."""
     assert landlock.rules("check", [Mount(sort="symlink", target="/lib", source="usr/lib")]) == ()
     assert landlock.rules("check", [Mount(sort="ro", target=profile.CANARY, source="x")]) == ()
+    for target in ("/in", "/in/a", "/in/b"):
+        assert landlock.rules("check", [Mount(sort="ro", target=target, source="x")]) == (Rule("/in", "read"),)
     assert landlock.rules("check", [Mount(sort="ro", target="/opt/x", source="x")]) == (Rule("/opt/x", "execute"),)
 
 

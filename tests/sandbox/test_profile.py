@@ -1,0 +1,105 @@
+"""The profile of each kind, as it was agreed: its digest, its argument list, and what a GPU cell asks of the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox import CellRefused, filters, landlock
+from sandbox.bubblewrap import gpus, profile
+from sandbox.bubblewrap.profile import Mount
+from sandbox.cell import Kind
+
+GOLDEN: dict[Kind, str] = {
+    "check": "6cd46b88351711529ef081a09a33e527e7cc95595a4011707ab10c1b3b473a18",
+    "check_gpu": "0d8a47e3658da65dd2840487f10e2f4c43a3a7966be5bfca2c3ac0668a783ebe",
+    "ingest": "0d728d4ec8f07cca377bec0646640d561eaeea81b8ab3ee193f621e441f6ae3c",
+}
+"""Changes only when what a cell is changes; then reports of before and after differ in `policy_sha256`."""
+
+
+@pytest.mark.parametrize("kind", sorted(GOLDEN))
+def test_profile_digest_is_golden(kind: Kind) -> None:
+    assert profile.digest(kind) == GOLDEN[kind]
+
+
+def test_profile_covers_filters_rules_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {profile.digest("check")}
+    with monkeypatch.context() as patch:
+        patch.setattr(filters, "program", lambda _layer, _kind: b"")
+        seen.add(profile.digest("check"))
+    with monkeypatch.context() as patch:
+        patch.setattr(landlock, "RIGHTS", {**landlock.RIGHTS, "proc": 0})
+        seen.add(profile.digest("check"))
+    with monkeypatch.context() as patch:
+        patch.setattr(profile, "ENVIRONMENT", {"check": {}})
+        seen.add(profile.digest("check"))
+    assert len(seen) == 4
+
+
+def test_unshare_user_is_explicit() -> None:
+    made = profile.arguments(profile.tail("check", (), "1", "1"), {}, "9", "8", ["python"])
+    assert "--unshare-user" in made
+    assert made.index("--unshare-user") < made.index("--unshare-all") < made.index("--disable-userns")
+    assert "--unshare-user-try" not in made
+    assert made[-2:] == ["--", "python"]
+
+
+def test_argument_list_is_golden() -> None:
+    made = profile.arguments(profile.tail("check", ("keys",), "7", "8"), {"A": "b"}, "9", "11", ["python"])
+    assert made[made.index("--json-status-fd") :] == [
+        "--json-status-fd", "9", "--setenv", "A", "b", "--perms", "0700", "--size", "7", "--tmpfs", "/scratch",
+        "--proc", "/proc", "--ro-bind", "/dev/null", "/proc/keys", "--ro-bind", "/proc/sys", "/proc/sys",
+        "--dev", "/dev", "--size", "8", "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--remount-ro", "/",
+        "--chdir", "/", "--seccomp", "11", "--", "python",
+    ]  # fmt: skip
+
+
+def test_ingest_argument_list_is_golden() -> None:
+    """No process file system, no /sys, no memory to write to, two devices."""
+    made = profile.arguments(profile.tail("ingest", ("keys",), "7", "8"), {}, "9", "11", ["python"])
+    assert made[made.index("--json-status-fd") :] == [
+        "--json-status-fd", "9", "--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom",
+        "--remount-ro", "/", "--chdir", "/", "--seccomp", "11", "--", "python",
+    ]  # fmt: skip
+
+
+def test_gpu_argument_list_is_golden() -> None:
+    """The nodes of the leased index alone, bound as devices, and after `--dev`, which would cover them."""
+    made = profile.arguments(profile.tail("check_gpu", (), "7", "8", ("3",)), {}, "9", "11", ["python"])
+    nodes = [f"/dev/{name}" for name in ("nvidia3", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")]
+    assert made[made.index("--json-status-fd") :] == [
+        "--json-status-fd", "9", "--perms", "0700", "--size", "7", "--tmpfs", "/scratch",
+        "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--ro-bind", "/sys", "/sys", "--dev", "/dev",
+        *(word for node in nodes for word in ("--dev-bind", node, node)), "--size", "8", "--tmpfs", "/dev/shm",
+        "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--seccomp", "11", "--", "python",
+    ]  # fmt: skip
+
+
+def test_space_of_zero_bytes_is_absent() -> None:
+    targets = {one.target for one in profile.tail("check", (), "0", "0")}
+    assert not targets & {"/scratch", "/dev/shm"}
+
+
+def test_gpu_nodes_that_are_no_devices_are_refused(tmp_path: Path) -> None:
+    fake = tmp_path / "nvidia0"
+    fake.touch()
+    for source in (str(fake), str(tmp_path / "absent")):
+        with pytest.raises(CellRefused) as caught:
+            gpus.check_nodes([Mount(sort="device", target="/dev/nvidia0", source=source)])
+        assert (caught.value.code, caught.value.item) == ("gpu_nodes_missing", source)
+    gpus.check_nodes([Mount(sort="device", target="/dev/nvidia0", source="/dev/zero")])  # a stand-in is a device
+
+
+def test_setuid_modprobe_in_view_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin" / "nvidia-modprobe"
+    tool.touch()
+    mounts = [Mount(sort="ro", target="/opt/x", source=str(tmp_path))]
+    tool.chmod(0o755)
+    gpus.check_nodes(mounts)
+    tool.chmod(0o4755)
+    with pytest.raises(CellRefused) as caught:
+        gpus.check_nodes(mounts)
+    assert (caught.value.code, caught.value.item) == ("modprobe_present", "/opt/x/bin/nvidia-modprobe")
