@@ -331,28 +331,6 @@ def test_cell_outlives_its_submitting_thread(order: MakeOrder) -> None:
     assert [(one.ended, one.result) for one in outcomes] == [("exited", b"[]")] * 2
 
 
-def test_cells_leave_nothing_behind(cell: BubblewrapCell, order: MakeOrder) -> None:
-    import tempfile
-
-    cell.run(order("pass"))
-    before = _state(tempfile.gettempdir())
-    for index in range(20):
-        cell.run(order("pass" if index % 2 else "os.abort()"))
-    assert _state(tempfile.gettempdir()) == before
-
-
-def _state(folder: str) -> tuple[Any, ...]:
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-    return (
-        len(os.listdir("/proc/self/fd")),
-        Path("/proc/self/mountinfo").read_text(),
-        sorted(name for name in os.listdir(folder) if name.startswith("assay-cell-")),
-        [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()],
-        children,
-        threading.active_count(),
-    )
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 def test_root_launch_drops_uid_before_bwrap(cell: BubblewrapCell, order: MakeOrder) -> None:
     """Seen from outside while the program runs: nobody's uid, no capability; inside: core_pattern does not open."""

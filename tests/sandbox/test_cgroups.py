@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import cgroups
+from sandbox import BubblewrapCell, BubblewrapSettings, cgroups
 from sandbox.cgroups import group as groups
 from sandbox.cgroups.mounts import hierarchies
 from sandbox.errors import CellFailed, CellRefused
+
+from .conftest import MakeOrder
 
 MIB = 2**20
 LIMITS = {"memory_bytes": 64 * MIB, "processes": 12, "cpu_s": 120, "wall_s": 60}
@@ -403,3 +405,67 @@ def test_a_group_that_stays_busy_is_said(here: cgroups.Parent, monkeypatch: pyte
     child.wait()
     child.stdout.close()
     assert cgroups.sweep(here) == 1
+
+
+# -- what the host makes of a group's counters
+
+
+def grouped_cell(here: cgroups.Parent) -> BubblewrapCell:
+    return BubblewrapCell(BubblewrapSettings(site_packages=(), cgroup_parent=here.name))
+
+
+def test_cpu_time_is_summed_over_processes(here: cgroups.Parent, order: MakeOrder) -> None:
+    """Four spinners that each stay below: RLIMIT_CPU alone lets every one of them have the limit."""
+    program = """
+        import time
+        for _ in range(4):
+            if os.fork() == 0:
+                while time.process_time() < 1.5: pass
+                os._exit(0)
+        for _ in range(4): os.wait()
+        os.write(3, b"[]")
+    """
+    cell = grouped_cell(here)
+    outcome = cell.run(order(program, limits={"cpu_s": 2}))
+    cell.close()
+    assert (outcome.ended, outcome.why, outcome.result) == ("killed", "cpu", None)
+    assert 2 <= outcome.usage.cpu_s < 4
+
+
+def test_pages_that_processes_share_are_counted_once(
+    here: cgroups.Parent, order: MakeOrder, cell: BubblewrapCell
+) -> None:
+    """The watchdog adds a forked page up in each process; a group knows better, so there the watchdog gives way."""
+    program = """
+        import time
+        held = b"x" * (100 * 2**20)
+        for _ in range(3):
+            if os.fork() == 0:
+                time.sleep(0.6)
+                os._exit(0)
+        for _ in range(3): os.wait()
+        os.write(3, b"[]")
+    """
+    limits = {"memory_bytes": 256 * MIB}
+    assert cell.run(order(program, limits=limits)).why == "memory"  # without a group
+    grouped = grouped_cell(here)
+    outcome = grouped.run(order(program, limits=limits))
+    grouped.close()
+    assert (outcome.ended, outcome.why, outcome.result) == ("exited", None, b"[]"), outcome.log_tail
+
+
+def test_a_child_out_of_memory_is_told_though_the_program_goes_on(here: cgroups.Parent, order: MakeOrder) -> None:
+    """Version 1 kills one process only; the rest must not answer as if nothing had happened."""
+    program = """
+        pid = os.fork()
+        if pid == 0:
+            held = [b"x" * (50 * 2**20) for _ in range(20)]
+            os._exit(0)
+        os.waitpid(pid, 0)
+        os.write(3, b"[]")
+    """
+    cell = grouped_cell(here)
+    outcome = cell.run(order(program, limits={"memory_bytes": 256 * MIB}))
+    cell.close()
+    assert (outcome.ended, outcome.why, outcome.result) == ("killed", "memory", None)
+    assert 200 * MIB < outcome.usage.peak_bytes <= 256 * MIB
