@@ -17,6 +17,7 @@ from sandbox.bubblewrap.settings import BubblewrapSettings
 from sandbox.cell import Order
 from sandbox.cgroups import Group
 from sandbox.channels import Pipes
+from sandbox.errors import CellFailed
 
 # Imported here and there from the same folder: so it is compiled once, not at every start. The folder is last in the
 # path, for other files of it have names of the standard library.
@@ -26,16 +27,23 @@ _HIGH = 200
 
 
 def add_filter(pipes: Pipes, program: bytes) -> None:
-    """Give the child a descriptor from which bubblewrap reads the outer filter; it is closed with the child's ends."""
+    """Give the child a descriptor from which bubblewrap reads the outer filter; it is closed with the child's ends.
+
+    Raises:
+        CellFailed: spawn_failed, when the host has no descriptor left.
+    """
     if not program:
         return
-    descriptor = os.memfd_create("filter", os.MFD_CLOEXEC)
     try:
-        os.write(descriptor, program)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        pipes.child["filter"] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
-    finally:
-        os.close(descriptor)
+        descriptor = os.memfd_create("filter", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, program)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            pipes.child["filter"] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise CellFailed("spawn_failed", str(error)) from None
 
 
 def shim_plan(order: Order, planned: Plan, caps: Mapping[str, int], pipes: Pipes, abi: int) -> str:

@@ -157,8 +157,13 @@ def test_no_error_of_a_lower_layer_leaks(order: MakeOrder, tmp_path: Path, monke
     with pytest.raises(CellFailed) as caught:
         missing.run(order("pass"))
     assert caught.value.code == "host_lost"
-    monkeypatch.setattr(os, "pipe2", no_pipe)
     cell = BubblewrapCell(BubblewrapSettings(site_packages=()))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", lambda *_given: no_pipe(0))
+        with pytest.raises(CellFailed) as caught:
+            cell.run(order("pass"))
+        assert caught.value.code == "spawn_failed"
+    monkeypatch.setattr(os, "pipe2", no_pipe)
     with pytest.raises(SandboxError):
         cell.run(order("pass"))
 
