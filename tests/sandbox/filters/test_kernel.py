@@ -7,7 +7,6 @@ import json
 import signal
 
 from sandbox import BubblewrapCell
-
 from tests.sandbox.conftest import MakeOrder
 
 CALLS = """
