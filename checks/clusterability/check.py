@@ -15,7 +15,7 @@ from checks.clusterability.controls import HeavyNoise, IidNoise, PlantedBlocks, 
 from checks.clusterability.families import Family
 from checks.clusterability.findings import WORDS, Limits, findings
 from checks.clusterability.lesion_controls import PlantedTwoNets, ShuffledPartition, planted_lesions
-from checks.clusterability.lesion_findings import LESION_WORDS, LesionLimits, lesion_findings
+from checks.clusterability.lesion_findings import DETECTED, LESION_WORDS, LesionLimits, lesion_findings
 from checks.clusterability.lesion_metrics import LESION_METRICS
 from checks.clusterability.lesion_rows import ROLE
 from checks.clusterability.lesioning import LESION_REASONS, lesion_measured, lesion_needs
@@ -197,7 +197,9 @@ class Clusterability(Check):
         """Read the words off the numbers; a missed control makes every word that it gates inconclusive."""
         missed = missed_controls(self, controls)
         lesions = LesionLimits(alpha=float(self.alpha), min_drop=float(self.min_drop), min_gap=float(self.min_gap))
-        return (*findings(real, self.limits(), missed), *lesion_findings(real, lesions, missed))
+        structure = findings(real, self.limits(), missed)
+        structured = {one.labels["matrix"] for one in structure if one.word == DETECTED and "matrix" in one.labels}
+        return (*structure, *lesion_findings(real, lesions, missed, structured))
 
     def limits(self) -> Limits:
         """Return the thresholds as numbers."""

@@ -59,6 +59,13 @@ class Partitioned:
     """"network", "mlp.{l}" or "head_graph"."""
     sites: tuple[tuple[str, Int[np.ndarray, " unit"]], ...]
     """Per site the cluster of every unit in unit order, -1 for one that is in none."""
+    matrix: str = ""
+    """What was tested and gave these clusters, as the report names it; empty where that is `name`."""
+
+    @property
+    def found_in(self) -> str:
+        """Label of the matrix, graph or net whose structure this partition is."""
+        return self.matrix or self.name
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ that had no data is not asked. Only a claim whose evidence is whole is detected 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,13 +69,17 @@ class Cluster:
         return {"partition": self.partition, "cluster": self.cluster}
 
 
-def lesion_findings(real: Measured, limits: LesionLimits, missed: Sequence[str]) -> tuple[Finding, ...]:
+def lesion_findings(
+    real: Measured, limits: LesionLimits, missed: Sequence[str], structured: Collection[str]
+) -> tuple[Finding, ...]:
     """Return for each claim one finding for every cluster and one for the model.
 
     Args:
         real: the numbers, as the report has them.
         limits: thresholds.
-        missed: controls that missed a band or said nothing; those of structure gate nothing here.
+        missed: controls that missed a band or said nothing; those of structure gate no cluster here.
+        structured: matrices, graphs and nets whose structure is detected: of others the model has no clusters, whatever
+            lesions of their parts do.
     """
     gated = [name for name in missed if name in LESION_CONTROLS]
     why = _role_refused(real)
@@ -85,7 +89,7 @@ def lesion_findings(real: Measured, limits: LesionLimits, missed: Sequence[str])
     told: list[Finding] = []
     for claim in SAID:
         each = [_of_cluster(real, one, claim, limits, gated, absent) for one in clusters]
-        told += [*each, _of_model(real, claim, each, absent)]
+        told += [*each, _of_model(real, claim, each, absent, structured)]
     return tuple(told)
 
 
@@ -144,7 +148,7 @@ def _absent(real: Measured) -> tuple[str, ...]:
     clusters, tests = _clusters(real), real.named("p_importance_holm")
     untested = sum(bool(one.untested) for one in clusters)
     for partition in real.coverage.get("partition", ()):
-        owed = real.find("lesion_clusters", partition=partition)
+        owed = next((one for one in real.named("lesion_clusters") if one.labels["partition"] == partition), None)
         here = [one for one in clusters if one.partition == partition]
         if owed is None or int(owed.value) != len(here):
             found.append(f"partition:{partition}")
@@ -211,17 +215,24 @@ def _task(real: Measured, one: Cluster) -> str:
     return f"task {max(drops, key=lambda metric: float(metric.value)).labels['task']}, " if drops else ""
 
 
-def _of_model(real: Measured, claim: Claim, each: Sequence[Finding], absent: Sequence[str]) -> Finding:
+def _of_model(
+    real: Measured, claim: Claim, each: Sequence[Finding], absent: Sequence[str], structured: Collection[str]
+) -> Finding:
     words = [finding.word for finding in each]
     counts = {word: words.count(word) for word in LESION_WORDS}
     refused = len([item for item in absent if item.startswith(("partition:", "task:"))])
+    found_in = {one.labels["partition"]: one.labels["matrix"] for one in real.named("lesion_clusters")}
+    of_modules = [one for one in each if found_in.get(one.labels["partition"]) in structured]
     if absent or not words:
         word = INCONCLUSIVE
-    elif counts[DETECTED]:
+    elif any(one.word == DETECTED for one in of_modules):
         word = DETECTED
     else:
-        word = INCONCLUSIVE if counts[INCONCLUSIVE] else NOT_DETECTED
+        # Units that matter, in a partition that noise could have given, are no cluster of this model.
+        word = INCONCLUSIVE if counts[INCONCLUSIVE] or counts[DETECTED] else NOT_DETECTED
     left = f" Not measured: {', '.join(absent)[:160]}." if absent else ""
+    if word == INCONCLUSIVE and counts[DETECTED] and not absent:
+        left = " The partitions of those detected are not structurally clustered: their units are no modules."
     return Finding(
         code=f"{claim}_of_model",
         word=word,

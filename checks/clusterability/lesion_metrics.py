@@ -66,7 +66,13 @@ LESION_METRICS: tuple[MetricSpec, ...] = (
     ),
     _spec("loss_rise", "nats", OF_CELL, "Loss with the cluster's units held at their mean less loss of the model."),
     _spec("on_accuracy", "fraction", OF_CELL, "Accuracy with all units but the cluster's held at their mean."),
-    _spec("lesion_clusters", "count", ("partition",), "Clusters of the partition, tested or not.", "exact"),
+    _spec(
+        "lesion_clusters",
+        "count",
+        ("partition", "matrix"),
+        "Clusters of the partition, tested or not, and the matrix, graph or net whose structure it is.",
+        "exact",
+    ),
     _spec("lesion_units", "count", OF_CLUSTER, "Units of the cluster that lesions hold.", "exact"),
     _spec(
         "max_drop",
@@ -105,6 +111,8 @@ class PartitionLesions:
     """Rows of each task."""
     lesions: Lesions
     tests: tuple[ClusterTest, ...]
+    matrix: str = ""
+    """What gave the clusters, as structure names it."""
 
     @property
     def rows(self) -> int:
@@ -169,7 +177,7 @@ def _baseline(one: PartitionLesions) -> list[Metric | None]:
             n=sum(test.units for test in one.tests),
             unit="count",
             determinism="exact",
-            labels={"partition": one.name},
+            labels={"partition": one.name, "matrix": one.matrix},
         )
     ]
     for task, n, accuracy, loss in zip(

@@ -87,6 +87,8 @@ class Prepared:
     """Each site with its number of units."""
     labels: Int[np.ndarray, " unit"]
     units: Units
+    matrix: str = ""
+    """What gave the clusters, as structure names it."""
 
     @property
     def clusters(self) -> int:
@@ -143,6 +145,7 @@ def prepared(partition: Partitioned, evidence: Evidence) -> Prepared:
         np.concatenate([np.asarray(labels, dtype=np.int64) for _, labels in partition.sites]),
         # A size that is not finite still has a place in the order of sizes.
         Units(layer, np.nan_to_num(np.concatenate(sizes))),
+        partition.found_in,
     )
 
 

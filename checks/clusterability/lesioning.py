@@ -173,7 +173,8 @@ def lesion_measured(
     _REMEMBERED[evidence] = found
     counts = np.bincount(data.rows.task, minlength=data.rows.tasks)
     told = tuple(
-        PartitionLesions(one.name, data.tasks, counts, lesions, tests) for one, lesions, tests in found.partitions
+        PartitionLesions(one.name, data.tasks, counts, lesions, tests, one.matrix)
+        for one, lesions, tests in found.partitions
     )
     alpha = float(check.alpha)
     drawn = [lesion_plots(one.name, one.tasks, one.lesions, one.tests, alpha) for one in told]

@@ -16,7 +16,7 @@ import numpy as np
 from checks.clusterability.cocluster import Partition, assign, embed
 from checks.clusterability.nulls import NullTable
 from checks.clusterability.scores import adjusted_rand, scores_of
-from checks.clusterability.structure import DELETED, DELETIONS, Structure
+from checks.clusterability.structure import DELETED, DELETIONS, Structure, best_of
 from checks.clusterability.views import live
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def mask_structure(
         exceedances = _exceedances(q, np.stack(rows))
     null = MaskNull((min(seen.shape), max(seen.shape)), tuple(ks), np.stack(rows), committed=False)
     excess = q - null.mean
-    best = int(np.argmax(excess))
+    best = best_of(excess, ks, [np.concatenate([part.rows, part.columns]) for part in partitions])
     return MaskStructure(
         k=ks[best],
         excess_q=float(excess[best]),

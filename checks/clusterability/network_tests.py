@@ -26,7 +26,7 @@ from checks.clusterability.network import (
     views_of,
 )
 from checks.clusterability.scores import adjusted_rand
-from checks.clusterability.structure import DELETED, DELETIONS
+from checks.clusterability.structure import DELETED, DELETIONS, best_of
 from checks.clusterability.views import in_range, live
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def network_test(
     partitions = tuple(_sweep(views, null.ks, seed))
     q = np.array([network_q(views, part) for part in partitions])
     excess = q - null.mean
-    best = int(np.argmax(excess))
+    best = best_of(excess, null.ks, [part.joined for part in partitions])
     statistic = float(((q - null.mean) / null.sd).max())
     exceedances = int((null.statistics >= statistic).sum())
     return NetworkStructure(

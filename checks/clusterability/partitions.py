@@ -50,5 +50,5 @@ def _of_neurons(check: Clusterability, run: Run, facts: ModelFacts) -> list[Part
     for layer in chosen:
         one = tested[layer]
         labels = one.matrix.all_rows(one.found.partition.rows)
-        told.append(Partitioned(f"mlp.{layer}", ((f"mlp.{layer}", labels),)))
+        told.append(Partitioned(f"mlp.{layer}", ((f"mlp.{layer}", labels),), one.name))
     return told

@@ -18,6 +18,9 @@ from checks.memory import InMemoryEvidence, model_facts
 
 LIMITS = LesionLimits(alpha=0.05, min_drop=0.05, min_gap=0.10)
 
+STRUCTURED = ("network",)
+"""What these tests take to be structurally clustered, where they say nothing else."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -56,7 +59,7 @@ def document_of(measured: LesionMeasured) -> Measured:
 
 
 def judged(measured: LesionMeasured, missed: tuple[str, ...] = ()) -> tuple[Finding, ...]:
-    return lesion_findings(document_of(measured), LIMITS, missed)
+    return lesion_findings(document_of(measured), LIMITS, missed, STRUCTURED)
 
 
 def words_of(findings: tuple[Finding, ...], code: str) -> list[str]:

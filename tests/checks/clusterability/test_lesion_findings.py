@@ -24,6 +24,7 @@ from checks.quantise import metric
 from checks.runtime.architectures import ARCHITECTURES
 from tests.checks.clusterability.lesioned import (
     LIMITS,
+    STRUCTURED,
     Asked,
     document_of,
     evidence_of_case,
@@ -57,14 +58,14 @@ def changed(real: Measured, name: str, value: str, **labels: str) -> Measured:
 def word(real: Measured, code: str, cluster: str, missed: tuple[str, ...] = ()) -> tuple[str, str]:
     found = next(
         one
-        for one in lesion_findings(real, LIMITS, missed)
+        for one in lesion_findings(real, LIMITS, missed, STRUCTURED)
         if one.code == code and one.labels.get("cluster") == cluster
     )
     return found.word, found.labels["reason"]
 
 
 def model_words(real: Measured) -> dict[str, str]:
-    told = lesion_findings(real, LIMITS, ())
+    told = lesion_findings(real, LIMITS, (), STRUCTURED)
     return {one.code: one.word for one in told if one.code.endswith("_of_model")}
 
 
@@ -80,7 +81,7 @@ def test_each_rule_has_its_word() -> None:
     assert word(changed(real, "max_drop", "0.05", **at), "importance", "1") == ("detected", "all_hold")
     for name in LESION_CONTROLS:
         assert word(real, "importance", "1", (name,)) == ("inconclusive", "control_missed")
-    few = lesion_findings(real, LesionLimits(alpha=0.019, min_drop=0.05, min_gap=0.1), ())
+    few = lesion_findings(real, LesionLimits(alpha=0.019, min_drop=0.05, min_gap=0.1), (), STRUCTURED)
     assert {one.labels.get("reason") for one in few} == {"p_resolution", None}  # 4 / 200 is the least
 
 
@@ -98,7 +99,7 @@ def test_reasons_why_a_cluster_was_not_tested_reach_its_word() -> None:
         told = lesion_measured(Asked(lesion_nulls=99), evidence_of_case(case), [network_of(case, partition)])
         found = {
             one.labels["cluster"]: (one.word, one.labels["reason"])
-            for one in lesion_findings(document_of(told), LIMITS, ())
+            for one in lesion_findings(document_of(told), LIMITS, (), STRUCTURED)
             if one.code == "importance"
         }
         assert ("inconclusive", reason) in found.values()
@@ -118,7 +119,7 @@ def test_tasks_at_chance_leave_nothing_to_test() -> None:
         )
 
     both, one = guessing(0, 1), guessing(1)
-    assert {one.word for one in lesion_findings(both, LIMITS, ())} == {"inconclusive"}
+    assert {one.word for one in lesion_findings(both, LIMITS, (), STRUCTURED)} == {"inconclusive"}
     assert word(both, "importance", "0") == ("inconclusive", "baseline_at_chance")
     assert both.find("baseline_accuracy", partition="network", task="t1") is not None  # it stays in the tables
     assert both.find("drop", partition="network", cluster="0", task="t1") is not None
@@ -132,13 +133,13 @@ def test_no_role_is_not_asked_and_a_bad_one_is_inconclusive() -> None:
         ((), "not-asked", "no_lesion_data"),
         ((Skipped(item="role:lesion", reason="lesion_row_invalid"),), "inconclusive", "lesion_row_invalid"),
     ):
-        told = lesion_findings(Measured(coverage={"matrix": ("w",)}, skipped=skipped), LIMITS, ())
+        told = lesion_findings(Measured(coverage={"matrix": ("w",)}, skipped=skipped), LIMITS, (), STRUCTURED)
         assert [(one.code, one.word, one.labels["reason"]) for one in told] == [
             ("importance_of_model", expected, reason),
             ("specialisation_of_model", expected, reason),
         ]
         assert not any("access used" in one.claim for one in told)
-    assert "not asked (no lesion data)" in lesion_findings(Measured(), LIMITS, ())[0].claim
+    assert "not asked (no lesion data)" in lesion_findings(Measured(), LIMITS, (), STRUCTURED)[0].claim
 
 
 def removals() -> dict[str, Measured]:
@@ -180,11 +181,11 @@ def test_absence_is_never_an_answer() -> None:
 def test_no_removal_turns_a_cluster_from_fail_to_pass() -> None:
     full = {
         (one.code, one.labels["cluster"]): one.word
-        for one in lesion_findings(monolith(), LIMITS, ())
+        for one in lesion_findings(monolith(), LIMITS, (), STRUCTURED)
         if "cluster" in one.labels
     }
     for name, real in removals().items():
-        for one in lesion_findings(real, LIMITS, ()):
+        for one in lesion_findings(real, LIMITS, (), STRUCTURED):
             before = full.get((one.code, one.labels.get("cluster", "")))
             assert one.word in (before, "inconclusive", "not-asked") or before is None, (name, one)
 
@@ -192,14 +193,14 @@ def test_no_removal_turns_a_cluster_from_fail_to_pass() -> None:
 def test_a_refused_partition_or_lost_task_leaves_no_claim() -> None:
     real = monolith()
     coverage = {**real.coverage, "partition": ("network", "head_graph")}
-    told = lesion_findings(real.model_copy(update={"coverage": coverage}), LIMITS, ())
+    told = lesion_findings(real.model_copy(update={"coverage": coverage}), LIMITS, (), STRUCTURED)
     assert {one.word for one in told} == {"inconclusive"}
     assert "1 refused" in told[-1].claim
     assert "partition:head_graph" in told[-1].claim
 
 
 def test_claims_tell_interval_rows_random_sets_and_what_was_held() -> None:
-    told = lesion_findings(monolith(), LIMITS, ())
+    told = lesion_findings(monolith(), LIMITS, (), STRUCTURED)
     special = next(one for one in told if one.code == "specialisation" and one.word == "detected")
     gap = monolith().find("gap", partition="network", cluster="1")
     assert gap is not None
@@ -285,3 +286,23 @@ def test_only_transformers_have_a_residual_basis() -> None:
     assert not any(bases("virtual_mlp.0", "head_graph", "fc1.weight", "net.0.weight").values())
     # A net whose author names layers as GPT-2 does is still no transformer.
     assert not any(bases("mlp.c_fc.weight", "network").values())
+
+
+def test_a_partition_that_noise_could_give_makes_no_model_specialised() -> None:
+    """Some units of any net serve one task more: they are told, and without structure the model is not called so."""
+    real = monolith()
+    told = lesion_findings(real, LIMITS, (), ())
+    assert [one.word for one in told if "cluster" in one.labels] == [
+        one.word for one in lesion_findings(real, LIMITS, (), STRUCTURED) if "cluster" in one.labels
+    ]
+    words = {one.code: one for one in told if one.code.endswith("_of_model")}
+    assert {one.word for one in words.values()} == {"inconclusive"}
+    assert "no modules" in words["specialisation_of_model"].claim
+    assert {one.word for one in lesion_findings(real, LIMITS, (), STRUCTURED) if one.code.endswith("_of_model")} == {
+        "detected"
+    }
+
+
+def test_the_structure_of_another_matrix_does_not_vouch_for_a_partition() -> None:
+    told = {one.code: one.word for one in lesion_findings(monolith(), LIMITS, (), ("layers.0.weight", "head_graph"))}
+    assert told["specialisation_of_model"] == "inconclusive"

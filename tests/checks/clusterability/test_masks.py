@@ -22,7 +22,7 @@ from checks.clusterability.masks import (
 )
 from checks.clusterability.noise import mask_10_uneven
 from checks.clusterability.scores import adjusted_rand
-from checks.clusterability.structure import alive
+from checks.clusterability.structure import alive, best_of
 
 
 def every_mask(rows: tuple[int, ...], columns: tuple[int, ...]) -> list[bytes]:
@@ -233,3 +233,14 @@ def test_the_same_seeds_give_the_same_answer() -> None:
 
 def _joint(first: Partition, second: Partition) -> float:
     return adjusted_rand(np.concatenate([first.rows, first.columns]), np.concatenate([second.rows, second.columns]))
+
+
+def test_a_candidate_with_empty_clusters_is_not_the_number_of_clusters() -> None:
+    """Two exact blocks score the same at 2 and, six clusters empty, at 8, where the null's mean may be lower."""
+    two, eight = np.repeat([0, 1], 4), np.repeat([0, 7], 4)
+    assert best_of(np.array([0.40, 0.45]), (2, 8), [two, eight]) == 0
+    assert best_of(np.array([0.40, 0.45]), (2, 3), [two, np.array([0, 0, 1, 1, 2, 2, -1, 2])]) == 1
+    assert best_of(np.array([0.40, 0.45]), (3, 8), [two, eight]) == 1  # none is full: the largest, as before
+    rng = np.random.default_rng(3)
+    mask = np.kron(np.eye(2, dtype=bool), np.ones((32, 32), dtype=bool))[rng.permutation(64)]
+    assert mask_structure(mask, (2, 3, 5, 7, 8), 0, rng, 99).k == 2

@@ -14,7 +14,8 @@ from assay.result import Measured
 from checks.clusterability.check import Clusterability
 from checks.clusterability.cocluster import Partition, assign, cocluster, embed
 from checks.clusterability.controls import c_of_plant, planted
-from checks.clusterability.findings import DETECTED, matrices_of, word_of
+from checks.clusterability.findings import matrices_of, word_of
+from checks.clusterability.lesion_findings import DETECTED
 from checks.clusterability.network import network_partition
 from checks.clusterability.scores import adjusted_rand
 from checks.clusterability.structure import stability
