@@ -153,6 +153,7 @@ def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
     def handle(job_id: str) -> None:
         if not drain.begun.is_set():
             wall.stand()
+        if not drain.begun.is_set():  # proving again takes seconds
             attempts.attempt(job_id)
 
     try:

@@ -18,6 +18,9 @@ from sandbox.errors import REFUSED
 from sandbox.leftovers import WORKPLACE_PREFIX
 from service.main import config, dev
 from service.store.migrations import migrate
+from tests.sandbox.test_cgroups import here
+
+__all__ = ["here"]
 
 ROOT = Path(__file__).parents[3]
 BWRAP = Path("/usr/bin/bwrap")
@@ -139,9 +142,11 @@ def test_a_tree_whose_worker_refuses_ends_with_2_and_leaves_no_process(tmp_path:
 
 
 @pytest.mark.slow
-def test_worker_on_this_host_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limited_by", ["rlimits", "groups"])
+def test_worker_on_this_host_starts(tmp_path: Path, limited_by: str, request: pytest.FixtureRequest) -> None:
     """The twin of all refusals above: the same process and configuration, nothing taken away."""
-    file = configured(tmp_path)
+    parent = request.getfixturevalue("here").name if limited_by == "groups" else None
+    file = configured(tmp_path, cgroup_parent=parent)
     ready, theirs = os.pipe()
     worker = subprocess.Popen(
         command("worker", "--config", file, "--ready-fd", theirs),
