@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer.json"
 CONFIG = "config.json"
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +114,21 @@ def _stage(stage: Path, config: Mapping[str, Any], tensors: Sequence[TensorEntry
     unused = {"bos_token_id": None, "eos_token_id": None, "use_cache": False}
     (stage / CONFIG).write_text(json.dumps({**config, **unused}, sort_keys=True))
     held = sorted({tensor.file for tensor in tensors})
-    shards = {file: f"model-{number:05d}-of-{len(held):05d}.safetensors" for number, file in enumerate(held, start=1)}
-    for file, shard in shards.items():
-        (stage / shard).symlink_to(files[file].resolve())
+    shards = {file: _shard(stage, f"{number:05d}", files[file].resolve()) for number, file in enumerate(held, start=1)}
     index = {"metadata": {}, "weight_map": {tensor.name: shards[tensor.file] for tensor in tensors}}
     (stage / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _shard(stage: Path, number: str, path: Path) -> str:
+    """Return what the index calls a file of weights: its own path, for in a cell nobody can make a link.
+
+    The loader goes by the name, and would take any other for a pickle. A developer's cache names its files by digest.
+    """
+    if path.suffix == SUFFIX:
+        return str(path)
+    link = stage / f"model-{number}{SUFFIX}"
+    link.symlink_to(path)
+    return link.name
 
 
 def _settings(stage: Path) -> PretrainedConfig:

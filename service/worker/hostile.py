@@ -1,7 +1,7 @@
 """A cell's result document, parsed as hostile: strict JSON, closed schema, host-owned fields, then the catalogue.
 
-The codes are those of specs: sandbox, section 9. Nothing here repairs anything: a document is accepted whole or
-rejected whole, because a cell that lies once is not believed twice.
+The codes are those of specs: sandbox, section 9; the half that needs no vocabulary is `sandbox.result`. Nothing here
+repairs anything: a document is accepted whole or rejected whole, because a cell that lies once is not believed twice.
 """
 
 from __future__ import annotations
@@ -20,38 +20,19 @@ from pydantic import ValidationError
 
 from sandbox.budget import charge_bytes
 from sandbox.errors import ResultRejected
-from sandbox.reader import strict_json
-from sandbox.reader.error import ReaderError
+from sandbox.result import HOST_FIELDS, check_fields, document_of, read_result
 from service.worker.promises import Promise, check_promise
 from service.worker.request import AskedCheck
+
+__all__ = ["HOST_FIELDS", "RESULT_CAP", "CellResult", "document_of", "parse_result"]
 
 RESULT_CAP = 2**20
 """Bytes of a result document; the cell's own cap is the same."""
 
-RESULT_DEPTH = 24
-"""Our deepest document nests 12 levels."""
+RESULT_SCHEMA = "assay-cell-result/v1"
+RESULT_FIELDS = ("schema", "nonce", "answers", "ingest", "facts")
 
 ANSWER_FIELDS = frozenset(Answer.model_fields)
-
-# fmt: off
-HOST_FIELDS = frozenset({
-    "attempt", "attempts", "audit", "catalogue_sha256", "cells", "code_sha256", "composed_at", "cpu_s", "data",
-    "ended_at", "entropy", "environment", "exit_class", "job", "layers", "limits", "manifest_sha256", "measured_at",
-    "model", "network", "output", "policy_sha256", "profile_sha256", "registered_at", "registration",
-    "request_sha256", "sandbox", "seal", "seed", "signature", "signatures", "signer", "started_at", "state",
-    "statements", "submitted_at", "timings", "token", "usage", "verdict", "wall_s",
-})
-# fmt: on
-"""What only the host may say. A cell that says it is not believed at all."""
-
-_JSON_CODES = {
-    "size_cap": "result_over_cap",
-    "json_bom": "result_bom",
-    "json_duplicate_key": "result_duplicate_key",
-    "json_too_deep": "result_too_deep",
-    "json_number": "result_number",
-    "json_surrogate": "result_surrogate",
-}
 
 _PLACE = re.compile(r"[A-Za-z0-9._:/@+\\-]{0,160}")
 """Where in a file something was wrong, as the reader shows untrusted text: the name alphabet and `\\xNN`."""
@@ -95,10 +76,9 @@ def parse_result(
     Raises:
         ResultRejected: with a code of specs: sandbox, section 9, and the place.
     """
-    document = document_of(data, cap=RESULT_CAP, depth=RESULT_DEPTH)
-    _check_shape(document)
-    if document["nonce"] != nonce:
-        raise ResultRejected("result_nonce")
+    document = read_result(data, schema=RESULT_SCHEMA, nonce=nonce, fields=RESULT_FIELDS, cap=RESULT_CAP)
+    if not isinstance(document["answers"], list):
+        raise ResultRejected("result_schema", "answers")
     answers = _answers(document["answers"], asked)
     for position, answer in enumerate(answers):
         check_promise(answer, promises[answer.check], f"answers.{position}")
@@ -129,52 +109,6 @@ def _strings(value: Any) -> set[str]:
     return set()
 
 
-def document_of(data: bytes, *, cap: int, depth: int) -> Any:
-    """Return the one value that a cell wrote.
-
-    Raises:
-        ResultRejected: result_missing, or a code that says why it is no strict JSON.
-    """
-    if not data:
-        raise ResultRejected("result_missing")
-    try:
-        return strict_json.loads(data, cap=cap, depth=depth)
-    except ReaderError as error:
-        raise ResultRejected(_JSON_CODES.get(error.code) or _why_invalid(data), error.at) from None
-
-
-def _why_invalid(data: bytes) -> str:
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        return "result_not_utf8"
-    try:
-        json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        return "result_schema"
-    return "result_trailing"
-
-
-def _check_shape(document: Any) -> None:
-    fields = {"schema", "nonce", "answers", "ingest", "facts"}
-    if not isinstance(document, dict):
-        raise ResultRejected("result_schema")
-    _check_fields(document, fields, "")
-    if document["schema"] != "assay-cell-result/v1" or not isinstance(document["answers"], list):
-        raise ResultRejected("result_schema", "schema")
-
-
-def _check_fields(found: Mapping[str, Any], fields: Collection[str], at: str) -> None:
-    """Refuse unknown and missing fields; a host-owned one has its own code."""
-    for name in found:
-        if name not in fields:
-            code = "host_field_claimed" if name in HOST_FIELDS else "result_schema"
-            raise ResultRejected(code, f"{at}{name if name in HOST_FIELDS else 'unknown'}")
-    for name in fields:
-        if name not in found:
-            raise ResultRejected("result_schema", f"{at}{name}")
-
-
 def _answers(found: list[Any], asked: Sequence[AskedCheck]) -> tuple[Answer, ...]:
     if len(found) != len(asked):
         raise ResultRejected("result_schema", "answers")
@@ -183,7 +117,7 @@ def _answers(found: list[Any], asked: Sequence[AskedCheck]) -> tuple[Answer, ...
         at = f"answers.{position}"
         if not isinstance(item, dict):
             raise ResultRejected("result_schema", at)
-        _check_fields(item, ANSWER_FIELDS, f"{at}.")
+        check_fields(item, ANSWER_FIELDS, f"{at}.")
         if item["check"] != ask.name or item["version"] != ask.version:
             raise ResultRejected("host_field_disagrees", f"{at}.check")
         if _encoded(item["params"]) != _encoded(ask.params):

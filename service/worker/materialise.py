@@ -18,6 +18,7 @@ from service.blobs import BlobError, BlobStore
 from service.worker.errors import HostFault
 from service.worker.request import Request
 
+WEIGHTS = ".safetensors"
 STEP = 2**20
 """Bytes copied at a time; hashing and writing both run at full speed there."""
 
@@ -103,7 +104,10 @@ def materialise(
         HostFault: a blob is absent, corrupt or of another size, or the disk failed.
     """
     wanted = [
-        *(Wanted(input=f"model.{n}", sha256=file.sha256, size=file.size) for n, file in enumerate(manifest.files)),
+        *(
+            Wanted(input=f"model.{n}{_ending(file.path)}", sha256=file.sha256, size=file.size)
+            for n, file in enumerate(manifest.files)
+        ),
         *(Wanted(input=f"data.{n}", sha256=data.sha256, size=None) for n, data in enumerate(request.data)),
     ]
     made = []
@@ -113,6 +117,11 @@ def materialise(
     on_file(len(wanted), len(wanted))
     folder.chmod(0o500)
     return Inputs(manifest=manifest, files=tuple(made))
+
+
+def _ending(path: str) -> str:
+    """Loaders of weights go by the end of the name; nothing else needs one."""
+    return WEIGHTS if path.endswith(WEIGHTS) else ""
 
 
 def _copy(blobs: BlobStore, want: Wanted, target: Path) -> Input:

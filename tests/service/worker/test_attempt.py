@@ -117,13 +117,13 @@ def test_the_cell_gets_the_registered_order_and_read_only_inputs(place: House) -
     assert asked["checks"] == [{"name": "scripted", "version": "1.0", "params": {"seeds": 3, "bold": True}}]
     assert [(file["path"], file["input"]) for file in asked["model"]["files"]] == [
         ("config.json", "ingest.config.json"),
-        ("model.safetensors", "model.1"),
+        ("model.safetensors", "model.1.safetensors"),
     ]
     assert asked["model"]["tensors"]["input"] == "ingest.tensors.json"
     assert [(data["role"], data["input"]) for data in asked["data"]] == [("pairs", "data.0")]
     assert dict(order.limits) == {"wall_s": 60, "memory_bytes": 2**30}
     assert looks == [
-        ("model.1", b"weights", 0o444),
+        ("model.1.safetensors", b"weights", 0o444),
         ("ingest.config.json", b"{}", 0o444),
         ("ingest.tensors.json", b"{}", 0o444),
         ("data.0", b'{"a":1}\n', 0o444),
