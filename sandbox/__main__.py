@@ -1,26 +1,27 @@
-"""The black-box door: `python -m sandbox prove | run | report | profile`. Exit 0 yes, 1 no, 2 refused, 3 usage."""
+"""The black-box door: `python -m sandbox prove | run | ingest | read-result | report | profile`.
+
+Exit 0 yes, 1 no, 2 refused, 3 usage.
+"""
 
 from __future__ import annotations
 
 import argparse
-import base64
 import json
-import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
-from sandbox import CodeMount, Input, Order, Outcome, SandboxError
+from sandbox import SandboxError, commands
 from sandbox.bubblewrap import BubblewrapCell, BubblewrapSettings, profile
-from sandbox.reader.digest import file_sha256
+from sandbox.cell import Kind, Proof
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(3, f"{self.prog}: {message}\n")
+        self.exit(commands.USAGE_ERROR, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,27 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="sandbox", description=__doc__)
-    commands = parser.add_subparsers(required=True, parser_class=_Parser)
-    made = {}
+    choices = parser.add_subparsers(required=True, parser_class=_Parser)
+    made: dict[str, argparse.ArgumentParser] = {}
     for name, command, text in (
         ("prove", _prove, "run the self-check"),
-        ("run", _run, "run a program in the production profile"),
+        *commands.COMMANDS,
         ("report", _report, "print the attack matrix"),
         ("profile", _profile, "print the canonical profile and its digest"),
     ):
-        made[name] = commands.add_parser(name, help=text)
+        made[name] = choices.add_parser(name, help=text)
         made[name].set_defaults(command=command)
         made[name].add_argument("--json", action="store_true")
         made[name].add_argument("--bwrap", type=Path, help="absolute path of bubblewrap")
+    commands.add_arguments(made)
     made["report"].add_argument("--here-only", action="store_true", help="only as the present user")
-    made["run"].add_argument("--program", type=Path, required=True)
-    made["run"].add_argument("--input", action="append", default=[], metavar="NAME=PATH")
-    made["run"].add_argument("--limit", action="append", default=[], metavar="NAME=N")
+    for name, default in (("prove", None), ("run", "check"), ("profile", "check")):
+        made[name].add_argument("--kind", choices=get_args(Kind), default=default)
     return parser
 
 
 def _prove(cell: BubblewrapCell, given: argparse.Namespace) -> int:
-    proof = cell.prove()
+    proof = cell.prove() if given.kind is None else _prove_kind(cell, given.kind)
     if given.json:
         sys.stdout.write(proof.document().decode() + "\n")
     else:
@@ -75,48 +76,16 @@ def _prove(cell: BubblewrapCell, given: argparse.Namespace) -> int:
     return 0
 
 
-def _run(cell: BubblewrapCell, given: argparse.Namespace) -> int:
+def _prove_kind(cell: BubblewrapCell, kind: Kind) -> Proof:
+    """Run the cases of one kind of cell; what a worker puts into its seals is the proof of all kinds."""
+    from sandbox import selfcheck
+
+    bare = BubblewrapCell(replace(cell.settings, site_packages=()))
     try:
-        order = _order(given)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"sandbox run: {error}\n")
-        return 3
-    outcome = cell.run(order)
-    if given.json:
-        _print(_outcome_json(outcome))
-    else:
-        sys.stdout.write(f"{outcome.ended} {outcome.status} {outcome.why or ''}\n{outcome.log_tail}")
-    return int(outcome.ended != "exited" or outcome.status != 0)
-
-
-def _order(given: argparse.Namespace) -> Order:
-    inputs = []
-    for one in given.input:
-        name, _, path = one.partition("=")
-        source = Path(path)
-        inputs.append(Input(name=name, source=source, sha256=file_sha256(source), size=source.stat().st_size))
-    return Order(
-        kind="check",
-        module="program",
-        arguments=(),
-        code=(CodeMount(name="program.py", source=given.program),),
-        inputs=tuple(inputs),
-        request=b"{}",
-        nonce=secrets.token_hex(32),
-        limits={name: int(value) for name, _, value in (one.partition("=") for one in given.limit)},
-    )
-
-
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "ended": outcome.ended,
-        "status": outcome.status,
-        "why": outcome.why,
-        "result_b64": None if outcome.result is None else base64.b64encode(outcome.result).decode(),
-        "usage": outcome.usage.to_json(),
-        "seal": outcome.seal.to_json(),
-        "log_tail": outcome.log_tail,
-    }
+        rows = selfcheck.check(bare, selfcheck.host_of(bare), kinds=(kind,))
+    finally:
+        bare.close()
+    return selfcheck.proof(rows, version=cell.version(kind), profiles={kind: profile.digest(kind)})
 
 
 def _report(cell: BubblewrapCell, given: argparse.Namespace) -> int:
@@ -126,10 +95,11 @@ def _report(cell: BubblewrapCell, given: argparse.Namespace) -> int:
 
 
 def _profile(_cell: BubblewrapCell, given: argparse.Namespace) -> int:
+    digest, document = profile.digest(given.kind), profile.document(given.kind)
     if given.json:
-        _print({"sha256": profile.digest("check"), "profile": json.loads(profile.document("check"))})
+        _print({"kind": given.kind, "sha256": digest, "profile": json.loads(document)})
     else:
-        sys.stdout.write(f"{profile.document('check').decode()}\n{profile.digest('check')}\n")
+        sys.stdout.write(f"{document.decode()}\n{digest}\n")
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Planted hostile data, made when a test asks for it: models, results. Nothing hostile is committed as a file."""
