@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -97,6 +98,14 @@ def test_isolation_lost_at_a_renewal_closes_the_worker(host: Host) -> None:
 def test_slots_that_lease_at_once_prove_once(host: Host) -> None:
     host.wall.raise_first()
     host.digest = "b"
+    proving, meeting = host.cell.prove, threading.Barrier(2)
+
+    def prove() -> Proof:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(0.3)  # passes at once for two that prove at the same time
+        return proving()
+
+    host.cell.prove = prove  # type: ignore[method-assign]
     threads = [threading.Thread(target=host.wall.stand) for _ in range(8)]
     for thread in threads:
         thread.start()
