@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from service.rules.states import AUDIT_STEPS, AuditState, ExitClass, JobState, Outcome
+from service.store import budget
+from service.store.budget import CAPS, Caps, Withheld
 from service.store.engine import StoreFenced, now_ms
 from service.store.events import append_event
 from service.store.outbox import owe
@@ -137,17 +139,43 @@ class Ending:
     """Seals and usage, measured by the host."""
     note: str = ""
     """Last signal and standard error, for operators only; control characters escaped."""
+    output_bytes: int = 0
+    """What an accepted result is charged, whatever becomes of it; 0 when none was accepted."""
 
 
-def finalise(connection: Connection, held: Lease, ending: Ending, *, record_sha256: str, outcome: Outcome) -> None:
+def finalise(
+    connection: Connection,
+    held: Lease,
+    ending: Ending,
+    *,
+    record_sha256: str,
+    outcome: Outcome,
+    withheld: Withheld | None = None,
+    caps: Caps = CAPS,
+) -> bool:
     """Store the result of a job under its lease; once, or not at all.
 
-    The record's blob is stored before. A cancel that came first wins.
+    The records' blobs are stored before. A cancel that came first wins. An accepted result is charged here.
+
+    Args:
+        connection: inside `Store.begin`.
+        held: the attempt's lease.
+        ending: how it ended, and what the result is charged.
+        record_sha256: the host's record.
+        outcome: what it says.
+        withheld: what is stored instead when the charge is over a cap; needed where there is a charge.
+        caps: the service's lifetime caps.
+
+    Returns:
+        Whether `record_sha256` was stored, and not what is stored instead.
 
     Raises:
         StoreFenced: the lease is over or the audit is no longer RUNNING; the transaction must be undone.
+        ValueError: there is a charge, and nothing to store instead.
     """
-    lock_audit(connection, held.audit)
+    if ending.output_bytes and withheld is None:
+        raise ValueError("a result that is charged needs a record to be stored instead of it")
+    parent = lock_audit(connection, held.audit)
     finished = connection.execute(
         update(job)
         .where(job.c.id == held.job, job.c.token == held.token, job.c.state == JobState.LEASED)
@@ -155,13 +183,25 @@ def finalise(connection: Connection, held: Lease, ending: Ending, *, record_sha2
     ).rowcount
     if not finished:
         raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
+    fits = budget.charge_ending(connection, parent, held.token, ending.output_bytes, caps)
+    if withheld is not None and not fits:
+        record_sha256, outcome = withheld.record_sha256, withheld.outcome
+    told = budget.lifetime(connection, principal=parent.principal, model_sha256=parent.model_sha256, caps=caps)
     ended = close_attempt(connection, held.job, held.token, ending, result_sha256=record_sha256)
     if not move_audit(connection, held.audit, AuditState.SIGNING, outcome=outcome, state_reason=""):
         raise StoreFenced(f"audit {held.audit} is no longer running")
     connection.execute(
-        insert(result).values(audit=held.audit, token=held.token, sha256=record_sha256, finalised_at=ended)
+        insert(result).values(
+            audit=held.audit,
+            token=held.token,
+            sha256=record_sha256,
+            finalised_at=ended,
+            lifetime_bytes=told.bytes,
+            lifetime_cap=told.cap,
+        )
     )
     owe(connection, "sign", held.audit, job=held.job, token=held.token)
+    return fits
 
 
 def lock_audit(connection: Connection, audit_id: str) -> Row[Any]:

@@ -153,6 +153,29 @@ result = Table(
     Column("token", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),  # the host's record: answers, environment, sandbox; a blob
     Column("finalised_at", BigInteger, nullable=False),
+    Column("lifetime_bytes", BigInteger),  # what the auditor was charged for the model by then, this result included
+    Column("lifetime_cap", BigInteger),
+)
+
+output_total = Table(
+    "output_total",
+    metadata,
+    Column("model_sha256", String(64), primary_key=True),
+    Column("principal", String(64), primary_key=True),  # empty: all of the model's auditors together
+    Column("bytes", BigInteger, nullable=False),
+    Column("cap", BigInteger),  # an owner's own, lower than the service's
+)
+
+output_charge = Table(
+    "output_charge",
+    metadata,
+    Column("audit", String(32), primary_key=True),  # no foreign key: a charge outlives its audit
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("principal", String(64), nullable=False),
+    Column("model_sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("charged_at", BigInteger, nullable=False),
+    Index("ix_output_charge_model_sha256", "model_sha256"),
 )
 
 report = Table(
