@@ -115,10 +115,10 @@ def _counted(row: Row, more: str) -> Row:
     return replace(row, observed=f"{row.observed}; {more}") if more else row
 
 
-def launcher_killed(ground: Ground) -> Row:
-    """Kill the process that owns a running cell."""
+def launcher_killed(ground: Ground, prelude: str = "") -> Row:
+    """Kill the process that owns a running cell; a test's prelude takes a layer away first."""
     # The owner, bubblewrap, its process 1 and the shim all carry the marker; what follows the gate takes moments.
-    word = _kill(ground, _after(4, 0.15))
+    word = _kill(ground, _after(4, 0.15), prelude)
     return judge(KILLED, "check", {"program": word}, [_bare_survivor(ground)], [])
 
 
@@ -144,7 +144,7 @@ def _after(count: int, seconds: float) -> Callable[[str], bool]:
     return due
 
 
-def _kill(ground: Ground, when: Callable[[str], bool]) -> str:
+def _kill(ground: Ground, when: Callable[[str], bool], prelude: str = "") -> str:
     """Start a launcher, kill it at a moment, and tell whether anything of its cell is there a second later."""
     marker = secrets.token_hex(8)
     program = ground.root / "sleeper.py"
@@ -154,7 +154,8 @@ def _kill(ground: Ground, when: Callable[[str], bool]) -> str:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path; from sandbox.bubblewrap import BubblewrapCell, BubblewrapSettings\n"
         "from sandbox.suite.launches import _order\n"
-        "settings = BubblewrapSettings(site_packages=(), work_dir=Path(sys.argv[3]))\n"
+        + prelude
+        + "settings = BubblewrapSettings(site_packages=(), work_dir=Path(sys.argv[3]))\n"
         "BubblewrapCell(settings).run(_order(Path(sys.argv[2]), [sys.argv[4]]))\n"
     )
     process = subprocess.Popen(

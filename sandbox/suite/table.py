@@ -125,7 +125,7 @@ CASES: tuple[Case, ...] = (
         id="S23", attack="open the kernel's settings", probes=("knobs",), controls=("root", "bare"),
         shown="root opens each", expected="denied EACCES/EROFS/ENOENT", denied=_READ | {"EROFS"}, ingest=_NOT,
         privileged=frozenset(
-            {"core_pattern", "modprobe", "sysrq", "uevent_helper", "kcore", "all_of_kernel", "timer_list"}
+            {"core_pattern", "modprobe", "sysrq", "uevent_helper", "kcore", "all_of_kernel", "timer_list", "mount"}
         ),
         absent=ABSENT | {"ENOENT"},
     ),

@@ -137,6 +137,10 @@ def knobs(_parameters: Parameters) -> Found:
         for folder, _names, files in os.walk("/proc/sys/kernel")
         for name in files
     ]
+    try:
+        found["mount"] = held(bool(os.statvfs("/proc/sys").f_flag & os.ST_RDONLY), "EROFS")
+    except OSError:
+        found["mount"] = "ENOENT"
     return {**found, "all_of_kernel": joined(words) or "ENOENT"}
 
 
