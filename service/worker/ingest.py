@@ -21,8 +21,8 @@ from sandbox.cell import Filled, Input
 from sandbox.errors import ResultRejected
 from sandbox.ingest import CODES, CONFIG, RESULT_CAP, RESULT_SCHEMA, SLOTS, TENSORS
 from sandbox.reader.feedforward import FILE as DECLARATION
+from sandbox.result import check_fields, read_result
 from service.worker.errors import HostFault
-from service.worker.hostile import HOST_FIELDS, document_of
 
 _FIELDS = ("schema", "nonce", "refused", "decisions", "more")
 _PLACE = re.compile(r"[A-Za-z0-9._:/@+\\-]{1,160}")
@@ -64,14 +64,7 @@ def parse_ingest(data: bytes, *, nonce: str, paths: Collection[str]) -> Ingested
     Raises:
         ResultRejected: with a code of specs: sandbox, section 9, and the place.
     """
-    document = document_of(data, cap=RESULT_CAP, depth=_DEPTH)
-    if not isinstance(document, dict):
-        raise ResultRejected("result_schema")
-    _check_fields(document, _FIELDS, "")
-    if document["schema"] != RESULT_SCHEMA:
-        raise ResultRejected("result_schema", "schema")
-    if document["nonce"] != nonce:
-        raise ResultRejected("result_nonce")
+    document = read_result(data, schema=RESULT_SCHEMA, nonce=nonce, fields=_FIELDS, cap=RESULT_CAP, depth=_DEPTH)
     refused, more, told = document["refused"], document["more"], document["decisions"]
     for field, good in (
         ("refused", isinstance(refused, bool)),
@@ -88,21 +81,11 @@ def parse_ingest(data: bytes, *, nonce: str, paths: Collection[str]) -> Ingested
     return Ingested(decisions=decisions, refused=refused, more=more, output_bytes=charge)
 
 
-def _check_fields(found: Mapping[str, Any], fields: Collection[str], at: str) -> None:
-    for name in found:
-        if name not in fields:
-            code = "host_field_claimed" if name in HOST_FIELDS else "result_schema"
-            raise ResultRejected(code, f"{at}{name if name in HOST_FIELDS else 'unknown'}")
-    for name in fields:
-        if name not in found:
-            raise ResultRejected("result_schema", f"{at}{name}")
-
-
 def _decision(found: Any, at: str, paths: Collection[str]) -> Decision:
     """Return one decision: every word of it is of a closed list, of the manifest, or a place in the name alphabet."""
     if not isinstance(found, dict):
         raise ResultRejected("result_schema", at)
-    _check_fields(found, tuple(Decision.model_fields), f"{at}.")
+    check_fields(found, tuple(Decision.model_fields), f"{at}.")
     path, word, reason = found["path"], found["decision"], found["reason"]
     if not isinstance(word, str) or word not in _WORDS or (word == "refused" and reason is None):
         raise ResultRejected("result_schema", f"{at}.decision")

@@ -114,6 +114,15 @@ def test_a_config_that_asks_for_more_layers_is_refused_and_the_tensor_named(mode
     assert result.facts is None
 
 
+def test_a_model_without_a_tokenizer_is_refused_by_a_decision_that_the_host_takes(model: Path) -> None:
+    """A decision's path is one of the manifest's files; one that is not there is a key."""
+    (model / "tokenizer.json").unlink()
+    result = run(model)
+    assert result.answers[0].reason == "ingest:missing_required"
+    refused = [one for one in result.ingest.decisions if one.decision == "refused"]
+    assert [(one.path, one.at) for one in refused] == [(None, {"key": "tokenizer.json"})]
+
+
 def test_a_directory_of_pickles_is_refused(model: Path) -> None:
     (model / "model.safetensors").unlink()
     (model / "pytorch_model.bin").write_bytes(b"\x80\x04.")

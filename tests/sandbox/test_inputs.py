@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +39,24 @@ def test_held_inputs_are_hashed_once_and_mounted_by_several_runs(
         other = replace(one, sha256="1" * 64)
         assert kept.path(other) is None
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_held_inputs_are_copied_where_no_link_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held on one file system, used on another: hashed once more, never refused."""
+    source = tmp_path / "weights"
+    source.write_bytes(b"w" * 1000)
+    one = Input(name="weights", source=source, sha256=hashlib.sha256(b"w" * 1000).hexdigest(), size=1000)
+    order = Order(
+        kind="check", module="program", code=(), inputs=(one,), request=b"{}", nonce="0" * 64,
+    )  # fmt: skip
+
+    def elsewhere(*_paths: object, **_options: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    with inputs.held([one], tmp_path, None) as kept:
+        monkeypatch.setattr(os, "link", elsewhere)
+        with inputs.prepared(order, tmp_path, None, kept) as ready:
+            assert (ready.root / "in" / "weights").read_bytes() == b"w" * 1000
 
 
 def test_held_inputs_that_differ_from_their_digest_are_refused(tmp_path: Path) -> None:

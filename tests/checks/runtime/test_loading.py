@@ -127,6 +127,23 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
         model_facts_of({"model_type": "mamba"}, ())
 
 
+def test_a_model_loads_where_no_link_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Landlock denies links in a cell's scratch space."""
+    save("gpt2", tmp_path / "model")
+    monkeypatch.setattr(Path, "symlink_to", None)
+    assert loaded(tmp_path / "model").head
+
+
+def test_a_file_named_by_its_digest_is_never_taken_for_a_pickle(tmp_path: Path) -> None:
+    """A hub's cache keeps files so; the loader reads a name without the ending as a pickle."""
+    save("gpt2", tmp_path)
+    files = files_of(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "blob")
+    files["model.safetensors"] = tmp_path / "blob"
+    reading = read_model(files, architectures_json())
+    assert load(reading.config, model_facts_of(reading.config, reading.tensors), reading.tensors, files).head
+
+
 def test_a_missing_or_broken_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadRefused, match=r"missing_required: path tokenizer\.json"):
         read_tokenizer({})

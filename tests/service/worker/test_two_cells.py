@@ -204,7 +204,7 @@ def test_a_small_model_is_read_in_one_cell_and_measured_in_the_next(site: Site, 
     inputs = {one.name for one in site.cell.orders[1].inputs}
     assert inputs <= {
         "ingest.config.json", "ingest.architecture.json", "ingest.generation_config.json", "ingest.tokenizer.json",
-        "ingest.tensors.json", *(f"model.{n}" for n in range(4)),
+        "ingest.tensors.json", *(f"model.{n}.safetensors" for n in range(4)),
     }  # fmt: skip
     assert len([name for name in inputs if name.startswith("model.")]) == 1, "the weights alone come as they were sent"
 
