@@ -178,6 +178,29 @@ def test_a_file_that_grows_beyond_its_cap_when_written_out_is_refused(model: Pat
     assert (one.decision, one.reason, one.at) == ("refused", "size_cap", {"offset": 32 * 2**20})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["merges", "objects"])
+def test_the_largest_tokenizer_is_read_within_the_cells_limits(
+    shape: str, cell: BubblewrapCell, model: Path, tmp_path: Path
+) -> None:
+    """32 MiB: a million tokens and as many merges, or what takes most memory, ten million empty objects."""
+    if shape == "merges":
+        vocab = {f"tok{number:07d}xyzw": number for number in range(10**6 - 3)} | {"a": 10**6, "b": 10**6 + 1}
+        document = {"model": {"type": "BPE", "vocab": vocab | {"ab": 10**6 + 2}, "merges": []}}
+        data = json.dumps(document, separators=(",", ":")).encode()
+        room = (32 * 2**20 - len(data)) // len('"a b",')
+        data = data.replace(b'"merges":[]', b'"merges":[' + b",".join([b'"a b"'] * room) + b"]")
+    else:
+        data = json.dumps(TOKENIZER).encode()[:-1] + b',"x":[' + b",".join([b"{}"] * (11 * 10**6)) + b"]}"
+    assert 31 * 2**20 < len(data) <= 32 * 2**20
+    write(model, "tokenizer.json", data)
+    outcome = cell.run(order_of(model, tmp_path.parent / f"{tmp_path.name}-aside"))
+    assert (outcome.status, outcome.why) == (0, None), outcome.log_tail
+    assert json.loads(outcome.result or b"")["refused"] is False
+    assert outcome.usage.cpu_s < 60
+    assert outcome.usage.peak_bytes < 2 * 2**30
+
+
 def test_a_result_over_its_cap_counts_what_it_leaves_out_and_keeps_a_refusal() -> None:
     accepted = [Decision(path=f"f{number}", decision="accepted") for number in range(5000)]
     decisions = [*accepted, Decision(path="g", decision="refused", reason="st_hole")]

@@ -89,7 +89,7 @@ class Site:
     folder: Path
     sent: int = 0
 
-    def audit(self, model: Path, check: str = "norm") -> dict[str, Any]:
+    def audit(self, model: Path, check: str = "norm", **params: Any) -> dict[str, Any]:
         """Audit a directory; return the host's record."""
         self.sent += 1
         files = {one.relative_to(model).as_posix(): one.read_bytes() for one in model.rglob("*") if one.is_file()}
@@ -105,7 +105,7 @@ class Site:
             "audit": audit_id(self.sent),
             "nonce": "11" * 32,
             "model": {"manifest_sha256": manifest.digest},
-            "checks": [{"name": check, "version": "1.0", "params": {}}],
+            "checks": [{"name": check, "version": "1.0", "params": params}],
             "data": [],
             "limits": {"attempts_max": 3, "output_bytes": 65_536, "wall_s": 60},
             "seed_mode": "derived",
@@ -207,6 +207,22 @@ def test_a_small_model_is_read_in_one_cell_and_measured_in_the_next(site: Site, 
         "ingest.tensors.json", *(f"model.{n}.safetensors" for n in range(4)),
     }  # fmt: skip
     assert len([name for name in inputs if name.startswith("model.")]) == 1, "the weights alone come as they were sent"
+
+
+def test_the_checks_own_program_takes_what_the_first_cell_passed_on(site: Site) -> None:
+    """`python -m checks run` with the code that its catalogue names: truth_probe says why an MLP is none of its own."""
+    from checks.truth_probe.check import TruthProbe
+
+    every = parse(catalogue_bytes())
+    site.house.bench = replace(site.house.bench, guest=Guest(code=CODE[:3]), catalogue=every)
+    stored = site.audit(mlp(site.folder / "model"), "truth_probe", **json.loads(TruthProbe().model_dump_json()))
+    assert site.classes == ["OK"], [one.log_tail for one in site.cell.outcomes]
+    check_two_seals(stored)
+    (told,) = stored["answers"]
+    assert (told["outcome"], told["reason"]) == ("refused", "model_kind")
+    entry = every.entry("truth_probe")
+    assert entry is not None
+    assert told["code_sha256"] == entry.code_sha256
 
 
 @pytest.mark.slow
