@@ -15,25 +15,33 @@ REFUSED = {
     "userns_disabled": "user namespaces are off; set user.max_user_namespaces above 0",
     "userns_apparmor": "AppArmor forbids user namespaces to this program; give bubblewrap a profile with `userns`",
     "proc_mount_denied": "a fresh /proc cannot be mounted here; run the worker outside of a masked container",
-    "seccomp_unsupported": "the kernel has no seccomp filters",
-    "landlock_partial": "a Landlock rule could not be applied in full",
-    "cgroup_unusable": "the configured cgroup parent cannot carry this controller",
+    "seccomp_unsupported": "the kernel filters no system calls; run a kernel built with CONFIG_SECCOMP_FILTER, "
+    "outside of a container that hides it",
+    "landlock_partial": "a Landlock rule could not be applied in full; check that the named path exists and "
+    "can be read by the cell's user",
+    "cgroup_unusable": "the configured cgroup parent cannot carry this controller; make and delegate it in "
+    "every hierarchy, or remove cgroup_parent",
     "cgroup_required_for_gpu": "GPU cells need a memory cgroup; configure a cgroup parent",
     "host_uid_root": "the worker is root and no cell uid is configured; set cell_uid to an account nothing else uses",
     "prefix_unreadable": "the cell's user cannot reach this path; move it to where it is readable, or run as root",
-    "arch_unsupported": "this machine's architecture has no filter table",
+    "arch_unsupported": "this machine's architecture has no filter table; run workers on x86_64",
     "profile_invalid": "the order or the profile is malformed; correct the named item",
     "limit_invalid": "unknown limit, or value out of range; see the table of limits",
-    "mount_beneath_untrusted": "a mount point lies beneath one that untrusted code may write",
-    "mount_shadowed": "a later mount would cover an earlier one",
-    "mount_forbidden_source": "a root, home, runtime or temporary directory, or a socket, is never mounted",
+    "mount_beneath_untrusted": "a mount point lies beneath one that untrusted code may write; move the named path",
+    "mount_shadowed": "a later mount would cover an earlier one; give each its own place",
+    "mount_forbidden_source": "a root, home, runtime or temporary directory, or a socket, is never mounted; move "
+    "the named path out of it",
     "input_digest": "the input is not the file that the order names; send it again",
-    "not_armed": "a layer was not seen armed from outside, so nothing untrusted was started",
-    "selfcheck_open": "a probe got through the wall on this host; no cell will be started",
-    "selfcheck_void": "a control of the self-check failed, so its probe proves nothing on this host",
-    "gpu_nodes_missing": "the GPU's device nodes do not exist",
-    "modprobe_present": "a setuid nvidia-modprobe is in view",
-    "driver_below_minimum": "the GPU driver is older than the minimum",
+    "not_armed": "a layer was not seen armed from outside, so nothing untrusted was started; `python "
+    "-m sandbox prove` tells more",
+    "selfcheck_open": "a probe got through the wall on this host, so no cell is started; report it as "
+    "SECURITY.md says, with `make sandbox-report`",
+    "selfcheck_void": "a control of the self-check failed, so its probe proves nothing on this host; `make "
+    "sandbox-report` shows which",
+    "gpu_nodes_missing": "the GPU's device nodes do not exist; create them at boot (nvidia-persistenced, "
+    "nvidia-modprobe -c 0 -u)",
+    "modprobe_present": "a setuid nvidia-modprobe is in view; remove its setuid bit",
+    "driver_below_minimum": "the GPU driver is older than the minimum; upgrade it",
 }
 """Closed list of refusal codes, each with what to do next."""
 

@@ -91,8 +91,11 @@ def _plant(host: Host, root: Path, stack: ExitStack) -> Ground:
     canary = secrets.token_bytes(32)
     _files(root, canary)
     callers: list[str] = []
-    targets = _listeners(root / "socket", canary, callers, stack)
-    decoys = _listeners(root / "socket-decoy", canary, [], stack)
+    # A socket's path has at most 107 bytes, and a work directory may be deep: these lie where paths are short.
+    sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-")))
+    sockets.chmod(0o755)
+    targets = _listeners(sockets / "socket", canary, callers, stack)
+    decoys = _listeners(sockets / "socket-decoy", canary, [], stack)
     victim, decoy = (_victim(canary, stack) for _ in range(2))
     return Ground(
         host=host,
