@@ -20,11 +20,9 @@ from pydantic import ValidationError
 
 from sandbox.budget import charge_bytes
 from sandbox.errors import ResultRejected
-from sandbox.result import HOST_FIELDS, check_fields, document_of, read_result
+from sandbox.result import check_fields, read_result
 from service.worker.promises import Promise, check_promise
 from service.worker.request import AskedCheck
-
-__all__ = ["HOST_FIELDS", "RESULT_CAP", "CellResult", "document_of", "parse_result"]
 
 RESULT_CAP = 2**20
 """Bytes of a result document; the cell's own cap is the same."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from assay import canonical
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.cell import Order
@@ -236,3 +236,35 @@ def test_no_value_in_an_answer_raises_anything_else(field: str, value: Any) -> N
         parse(json.dumps(document).encode())
     except ResultRejected:
         return
+
+
+@given(st.binary(min_size=1, max_size=300))
+@settings(max_examples=40, deadline=None)
+def test_what_is_hidden_in_an_accepted_document_is_charged(data: bytes) -> None:
+    """S38: digits, scales and lengths of a plot, and labels of metrics, in a document that nothing refuses."""
+    series, labels = [], []
+    for place in range(0, len(data), 6):
+        piece = data[place : place + 6].ljust(6, b"\0")
+        number = f"{'0' * (piece[0] >> 5)}{int.from_bytes(piece[1:5], 'big')}1"  # 18 digits at most
+        series.append({"name": "s", "x": [f"0.{number}"], "y": ["0"], "low": None, "high": None})
+        labels.append(f"{piece[0] & 31}-{piece[5]}")
+    value = good()
+    told = value["answers"][0]["measured"]
+    told["metrics"] += [told["metrics"][0] | {"labels": {"layer": name}} for name in labels]
+    axis = {"label": "score", "unit": "fraction"}
+    told["plots"] = [
+        {"title": "t", "kind": "line", "x": axis, "y": axis, "series": series[start : start + 12], "marks": []}
+        for start in range(0, len(series), 12)
+    ]
+    found = parse(canonical.dumps(value))
+    measured = found.answers[0].measured
+    assert measured is not None
+    back = b""
+    for one, metric in zip((one for plot in measured.plots for one in plot.series), measured.metrics[1:], strict=True):
+        part = one.x[0].split(".")[1][:-1]
+        digits = part.lstrip("0")
+        low, last = map(int, metric.labels["layer"].split("-"))
+        scale = len(part) - len(digits or "0")
+        back += bytes([scale << 5 | low]) + int(digits or "0").to_bytes(4, "big") + bytes([last])
+    assert back[: len(data)] == data, "the control: the bytes do come out"
+    assert found.output_bytes >= len(data)
