@@ -53,12 +53,17 @@ def test_openssl_alone_verifies_the_signature(server: Server, report: Path) -> N
 def test_the_report_says_which_walls_stood(report: Path) -> None:
     predicate = statement(report)["predicate"]
     assert isinstance(predicate, dict)
-    cell = predicate["sandbox"]["cells"][0]
-    assert cell["backend"] == "bubblewrap"
-    assert cell["network"] == "none"
-    assert cell["layers"]["cell_uid_is_root"] is False
-    assert set(cell["layers"]["namespaces"]) >= {"user", "mnt", "pid", "net", "ipc", "uts"}
-    assert len(cell["selfcheck_sha256"]) == 64
+    cells = predicate["sandbox"]["cells"]
+    assert [cell["stage"] for cell in cells] == ["ingest", "check"]
+    for cell in cells:
+        assert cell["backend"] == "bubblewrap"
+        assert cell["network"] == "none"
+        assert cell["layers"]["cell_uid_is_root"] is False
+        assert set(cell["layers"]["namespaces"]) >= {"user", "mnt", "pid", "net", "ipc", "uts"}
+        assert len(set(cell["layers"]["seccomp_sha256"])) == 2
+        assert cell["layers"]["landlock_abi"] > 0 or "landlock_absent" in cell["statements"]
+        assert "memory_per_process" in cell["statements"]
+        assert len(cell["selfcheck_sha256"]) == 64
 
 
 @pytest.mark.parametrize("file", ["report.sigstore.json", "request.json", "assay-manifest.json"])

@@ -665,7 +665,7 @@ class PhaseReached(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     OWED_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
-    """materialising, starting, loading, sweep, measuring, storing, sealing."""
+    """materialising, ingesting, starting, loading, sweep, measuring, controls, judging, storing, sealing."""
     done: _builtins.int
     """Steps done and owed within the phase; owed 0 when unknown."""
     owed: _builtins.int
