@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -128,8 +129,8 @@ def _endless(stack: ExitStack) -> None:
 
     def patient(self: supervise.Running, _cancelled: Any) -> Any:
         self.limits = {**self.limits, "wall_s": 600}
-        begun = supervise.time.monotonic()
-        return follow(self, lambda: supervise.time.monotonic() > begun + _LATE_S)
+        begun = time.monotonic()
+        return follow(self, lambda: time.monotonic() > begun + _LATE_S)
 
     _put(stack, supervise.Running, "follow", patient)
 
