@@ -6,14 +6,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checks.catalogue import CATALOGUE, catalogue_bytes
+from checks.catalogue import CATALOGUE, CatalogueInvalid, catalogue_bytes, plugin_bytes
+from checks.check import Check
 from checks.documents import OrderedCheck, read_order, write_result
 from checks.errors import ChecksError, OrderInvalid
 from checks.local import WARNING, run_local
+from checks.plugins import PluginRefused, check_names, load, read_list
 from checks.rejudge import NOTE, document, exit_code, rejudge
 from checks.run import Progress, carry_out
 from checks.runtime.architectures import architectures_json
@@ -21,6 +23,8 @@ from checks.runtime.architectures import architectures_json
 RESULT_DESCRIPTOR = 3
 PROGRESS_DESCRIPTOR = 4
 """Where the cell's contract has the result and the progress lines."""
+PLUGINS = Path("code/plugins")
+"""Where the worker mounts third-party checks, if the operator allows any; relative as the inputs are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,9 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="carry out the order in in/order.json; result on fd 3, progress on fd 4")
     # Relative: a real cell starts in `/`, its twin without a wall in a folder of its own.
     run.add_argument("--inputs", type=Path, default=Path("in"), help="folder of the inputs (default: in)")
+    run.add_argument("--plugins", type=Path, default=PLUGINS, help=f"folder of third-party checks (default: {PLUGINS})")
     run.set_defaults(command=_run)
     catalogue = commands.add_parser("catalogue", help="write the catalogue of checks")
-    catalogue.add_argument("--out", type=Path, required=True, help="file to write, or - for standard output")
+    out = catalogue.add_mutually_exclusive_group(required=True)
+    out.add_argument("--out", type=Path, help="file to write, or - for standard output")
+    # Loads third-party code, so it answers where only a cell has a channel.
+    out.add_argument("--plugins", type=Path, help="in a cell: write the entries of this folder's checks on fd 3")
+    catalogue.add_argument("--check", action="append", help="with --plugins: import this check's class only")
     catalogue.add_argument("--architectures", type=Path, help="also write the table of architectures here")
     catalogue.set_defaults(command=_catalogue)
     local = commands.add_parser("run-local", help="ask checks of a model directory, without sandbox and signature")
@@ -64,14 +73,26 @@ def _run(parsed: argparse.Namespace) -> int:
     names = [file.input for file in order.model.files] + [data.input for data in order.data]
     names += [order.model.tensors.input] if order.model.tensors else []
     result = carry_out(
-        order, {name: parsed.inputs / name for name in names}, CATALOGUE, on_step=Progress(PROGRESS_DESCRIPTOR)
+        order,
+        {name: parsed.inputs / name for name in names},
+        {**CATALOGUE, **_third_party(parsed.plugins, {one.name for one in order.checks})},
+        on_step=Progress(PROGRESS_DESCRIPTOR),
     )
     with os.fdopen(RESULT_DESCRIPTOR, "wb") as channel:
         channel.write(write_result(result))
     return 0
 
 
+def _third_party(folder: Path, asked: Collection[str] | None = None) -> Mapping[str, type[Check]]:
+    """Return the allowed checks, of which only those that were asked for are imported."""
+    allowed = read_list(folder)
+    check_names(allowed, CATALOGUE)
+    return load([one for one in allowed if asked is None or one.check in asked], folder)
+
+
 def _catalogue(parsed: argparse.Namespace) -> int:
+    if parsed.plugins is not None:
+        return _plugin_entries(parsed.plugins, parsed.check)
     if str(parsed.out) == "-":
         sys.stdout.buffer.write(catalogue_bytes())
     else:
@@ -79,6 +100,20 @@ def _catalogue(parsed: argparse.Namespace) -> int:
     if parsed.architectures:
         table = json.dumps(architectures_json(), indent=1, sort_keys=True) + "\n"
         parsed.architectures.write_text(table, encoding="utf-8")
+    return 0
+
+
+def _plugin_entries(folder: Path, only: Collection[str] | None) -> int:
+    """Tell the entries, or the code of the refusal, on the result channel; the reason in words is for the log."""
+    nonce = json.loads(Path("in/order.json").read_bytes())["nonce"]
+    try:
+        told = plugin_bytes(_third_party(folder, only), nonce)
+    except (PluginRefused, CatalogueInvalid) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.code if isinstance(error, PluginRefused) else "entry_invalid"
+        told = json.dumps({"schema": "assay-plugin-entries/v1", "nonce": nonce, "refused": code}).encode()
+    with os.fdopen(RESULT_DESCRIPTOR, "wb") as channel:
+        channel.write(told)
     return 0
 
 

@@ -6,6 +6,7 @@ Left out until they are whole: sae_features, contamination.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -60,6 +61,31 @@ def catalogue_bytes(checks: Mapping[str, type[Check]] = CATALOGUE) -> bytes:
     return (json.dumps(catalogue_json(checks), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
+def plugin_bytes(checks: Mapping[str, type[Check]], nonce: str) -> bytes:
+    """Return the entries of third-party checks, as a cell hands them out.
+
+    Digest of the code and distribution are absent: those are the host's to say.
+
+    Args:
+        checks: what `checks.plugins.load` returned.
+        nonce: of the order, so that no older answer passes for this one.
+
+    Raises:
+        CatalogueInvalid: a measured rate is malformed, or an entry is not JSON.
+    """
+    entries = [_told(checks[name], _folder(checks[name])) for name in sorted(checks)]
+    value = {"schema": "assay-plugin-entries/v1", "nonce": nonce, "checks": entries}
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise CatalogueInvalid(f"an entry of a third-party check is not JSON: {error}") from None
+
+
+def _folder(check: type[Check]) -> Path:
+    """Return where the module of a third-party check lies; its `measured.json` and `examples.json` lie beside it."""
+    return Path(str(sys.modules[check.__module__].__file__)).resolve().parent
+
+
 def family(check: type[Check]) -> Path:
     """Return the folder of a check's family."""
     return ROOT.joinpath(*check.__module__.split(".")[:-1])
@@ -88,14 +114,18 @@ def code_sha256(check: type[Check]) -> str:
 
 
 def _entry(check: type[Check]) -> dict[str, Any]:
+    return {**_told(check, family(check)), "code_sha256": code_sha256(check)}
+
+
+def _told(check: type[Check], folder: Path) -> dict[str, Any]:
     doc = (check.__doc__ or "").strip().splitlines()
-    rates = _rates(family(check) / "measured.json")
+    rates = _rates(folder / "measured.json")
     return {
         "name": check.name,
         "version": check.version,
         "summary": doc[0] if doc else check.name,
         "source": check.source,
-        "access": _access(check),
+        "access": _access(check, _examples(folder)),
         "params": _params(check),
         "data_roles": [
             {"name": one.name, "required": one.required, "media_type": one.media_type, "summary": one.summary}
@@ -115,7 +145,6 @@ def _entry(check: type[Check]) -> dict[str, Any]:
         "controls": [{"name": one.name, "kind": one.kind} for one in check.controls],
         "words": list(check.words),
         "reasons": sorted({*check.reasons, *RUNTIME_REASONS}),
-        "code_sha256": code_sha256(check),
         "capability": "cpu",
         "time_limit_s": TIME_LIMIT_S,
         "power": rates["power"],
@@ -123,7 +152,13 @@ def _entry(check: type[Check]) -> dict[str, Any]:
     }
 
 
-def _access(check: type[Check]) -> list[str]:
+def _examples(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Return rows of each role that a check requires: ours are tabled here, a third party's lie beside its module."""
+    path = folder / "examples.json"
+    return {**EXAMPLES, **(json.loads(path.read_text("utf-8")) if path.exists() else {})}
+
+
+def _access(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """Return the access levels that the check's needs amount to, on a small model with only the data it requires.
 
     They are never typed by hand: the check is asked what it needs.
@@ -133,7 +168,7 @@ def _access(check: type[Check]) -> list[str]:
     """
     names = {kind: tuple(f"{kind}.{layer}" for layer in range(4)) for kind in ("mlp_in", "mlp_out")}
     shapes = dict.fromkeys(names["mlp_in"], (256, 64)) | dict.fromkeys(names["mlp_out"], (64, 256))
-    rows = {role.name: EXAMPLES[role.name] for role in check.data_roles if role.name in EXAMPLES}
+    rows = {role.name: examples[role.name] for role in check.data_roles if role.name in examples}
     try:
         needs = check().needs(model_facts(**names, tensors=shapes, context=512), rows)
     except Refusal as refusal:

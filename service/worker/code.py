@@ -6,8 +6,9 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from sandbox.cell import CodeMount
 from sandbox.reader.digest import file_sha256
@@ -24,7 +25,9 @@ class Guest:
     module: str = CHECKS_MODULE
     """Run by `runpy`. Anything but `checks` is a rehearsal: its digest is recorded as it is, and is no check's."""
     code: tuple[CodeMount, ...]
-    """`checks`, `sandbox` and `assay`, for the module `checks`."""
+    """`checks`, `sandbox` and `assay`, for the module `checks`; `plugins` where the operator allows third parties'."""
+    third_party: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Distribution by the name of its check; its files lie in the mounted `plugins`."""
 
     def part(self, name: str) -> Path:
         """Return where a package lies that every cell of an attempt needs: the one mounted, in a rehearsal ours.
@@ -60,7 +63,7 @@ def measure_code(guest: Guest, check: str, promise: Promise) -> str:
     try:
         if guest.module != CHECKS_MODULE:
             return _rehearsal_sha256(guest)
-        found = digest_of(_files(guest, check))
+        found = code_sha256(guest, check)
     except OSError as error:
         raise HostFault(f"the code of {check} cannot be read: {error.strerror}") from error
     if found != promise.code_sha256:
@@ -69,6 +72,16 @@ def measure_code(guest: Guest, check: str, promise: Promise) -> str:
             "run `make catalogue`, or install one release whole"
         )
     return found
+
+
+def code_sha256(guest: Guest, check: str) -> str:
+    """Return the digest of what decides a check's answer: its own code, the contract, the runtime and the readers.
+
+    Raises:
+        HostFault: a package is not mounted.
+        OSError: a file cannot be read.
+    """
+    return digest_of(_files(guest, check))
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
@@ -83,15 +96,22 @@ def digest_of(files: Mapping[str, Path]) -> str:
 def _files(guest: Guest, check: str) -> dict[str, Path]:
     checks, sandbox, client = (guest.folder(name) for name in ("checks", "sandbox", "assay"))
     files = {"client/assay/result.py": client / "result.py"}
-    for prefix, folder, patterns in (
-        (f"checks/{check}", checks / check, ("**/*.py", "**/*.json")),
+    distribution = guest.third_party.get(check)
+    own: tuple[str, Path, tuple[str, ...]]
+    if distribution is None:
+        own = (f"checks/{check}", checks / check, ("**/*.py", "**/*.json"))
+    else:  # all of it: what is loaded with it decides, too
+        own = (f"plugins/{distribution}", guest.folder("plugins") / distribution, ("**/*",))
+    shared = (
         ("checks", checks, ("*.py", "architectures.json")),
         ("checks/runtime", checks / "runtime", ("*.py",)),
         ("sandbox", sandbox, ("ingest.py",)),
         ("sandbox/reader", sandbox / "reader", ("*.py",)),
-    ):
+    )
+    for prefix, folder, patterns in (own, *shared):
         for pattern in patterns:
-            files |= {f"{prefix}/{path.relative_to(folder).as_posix()}": path for path in folder.glob(pattern)}
+            found = (path for path in folder.glob(pattern) if not path.is_dir())
+            files |= {f"{prefix}/{path.relative_to(folder).as_posix()}": path for path in found}
     return files
 
 
