@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 NAME_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+-")
 SHOWN_MAX = 128
 
@@ -18,6 +20,17 @@ class ReaderError(Exception):
         super().__init__(f"{code}{f' at {at}' if at else ''}")
         self.code = code
         self.at = at
+
+
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
+"""What opening a link, a socket or a device without a driver says, when nothing is followed."""
+
+
+def unopened(error: OSError) -> ReaderError:
+    """Return the refusal of a file that could not be opened."""
+    if error.errno in _NO_FILE:
+        return ReaderError("not_regular")
+    return ReaderError("file_unreadable", f"key:{error.__class__.__name__}")
 
 
 def shown(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sandbox.reader import names, strict_json
 from sandbox.reader.config import check_forbidden, split_config
-from sandbox.reader.error import ReaderError, shown
+from sandbox.reader.error import ReaderError, shown, unopened
 from sandbox.reader.feedforward import FILE as DECLARATION
 from sandbox.reader.feedforward import read_feedforward
 from sandbox.reader.safetensors import TensorEntry, read_table
@@ -230,7 +230,7 @@ def read_capped(path: Path, cap: int) -> bytes:
                 raise ReaderError("not_regular")
             data = stream.read(cap + 1)
     except OSError as error:
-        raise ReaderError("file_unreadable", f"key:{error.__class__.__name__}") from None
+        raise unopened(error) from None
     if len(data) > cap:
         raise ReaderError("size_cap", f"offset:{cap}")
     return data

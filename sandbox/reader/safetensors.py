@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.reader import strict_json
-from sandbox.reader.error import ReaderError, shown
+from sandbox.reader.error import ReaderError, shown, unopened
 
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1,
@@ -84,7 +84,7 @@ def _header(path: Path) -> tuple[bytes, int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError as error:
-        raise ReaderError("file_unreadable", f"key:{error.__class__.__name__}") from None
+        raise unopened(error) from None
     with open(descriptor, "rb", buffering=0) as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -137,7 +137,7 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     link, pipe = tmp_path / "link.safetensors", tmp_path / "pipe.safetensors"
     link.symlink_to(real)
     os.mkfifo(pipe)
-    for path, code in ((link, "file_unreadable"), (pipe, "not_regular")):
+    for path, code in ((link, "not_regular"), (pipe, "not_regular"), (tmp_path / "absent", "file_unreadable")):
         with pytest.raises(ReaderError) as caught:
             read_table(path, path.name)
         assert caught.value.code == code
