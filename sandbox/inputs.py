@@ -40,6 +40,8 @@ class Prepared:
     """Each slot with the host's own descriptor: after the end no path is resolved."""
     opened: tuple[Opened, ...] = ()
     """The same with (device, inode) as the host made it."""
+    late: bool = False
+    """True: `root/in` is mounted as one folder, and `put_in` fills it while the cell waits."""
 
     def fill(self) -> tuple[Filled, ...]:
         """Return what the slots hold, read through the host's descriptors.
@@ -100,7 +102,9 @@ def held(inputs: Sequence[Input], work_dir: Path | None, cell_uid: int | None) -
 
 
 @contextmanager
-def prepared(order: Order, work_dir: Path | None, cell_uid: int | None, held: Held | None = None) -> Iterator[Prepared]:
+def prepared(
+    order: Order, work_dir: Path | None, cell_uid: int | None, held: Held | None = None, *, late: bool = False
+) -> Iterator[Prepared]:
     """Make the private folder of one run and take it away again.
 
     Args:
@@ -108,6 +112,7 @@ def prepared(order: Order, work_dir: Path | None, cell_uid: int | None, held: He
         work_dir: where private folders are made; None means the system's temporary folder.
         cell_uid: who must be able to read the inputs, None for this process's own user.
         held: inputs that were verified already; those of the order that are among them are not hashed again.
+        late: place neither inputs nor request yet; see `put_in`.
 
     Raises:
         CellRefused: input_digest, profile_invalid.
@@ -118,10 +123,20 @@ def prepared(order: Order, work_dir: Path | None, cell_uid: int | None, held: He
     try:
         try:
             root = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=work_dir))
-            ready = _fill_folder(order, root, cell_uid, opened, held)
+            slots = _make_folder(order, root, cell_uid, opened)
+            if late:
+                (root / "in").chmod(0o755)  # mounted itself; what is above it stays this user's alone
+            else:
+                _fill_folder(order, root, cell_uid, held)
         except OSError as error:
             raise _lost(error) from None
-        yield ready
+        yield Prepared(
+            root=root,
+            inputs=() if late else (*(one.name for one in order.inputs), REQUEST_NAME),
+            slots=tuple((slot, descriptor) for slot, descriptor, _ in slots),
+            opened=slots,
+            late=late,
+        )
     finally:
         for descriptor in opened:
             os.close(descriptor)
@@ -129,18 +144,34 @@ def prepared(order: Order, work_dir: Path | None, cell_uid: int | None, held: He
             shutil.rmtree(root, ignore_errors=True)
 
 
+def put_in(order: Order, ready: Prepared, cell_uid: int | None, held: Held | None = None) -> None:
+    """Place an order's inputs and its request in a folder that was made without them.
+
+    Raises:
+        CellRefused: input_digest.
+        CellFailed: no_space, host_lost.
+    """
+    try:
+        _fill_folder(order, ready.root, cell_uid, held)
+    except OSError as error:
+        raise _lost(error) from None
+
+
 def _lost(error: OSError) -> CellFailed:
     return CellFailed("no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "host_lost", str(error))
 
 
-def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[int], held: Held | None) -> Prepared:
-    for name in ("in", "out", "scratch"):
-        (root / name).mkdir(mode=0o700)
+def _fill_folder(order: Order, root: Path, cell_uid: int | None, held: Held | None) -> None:
     for one in order.inputs:
         kept = held.path(one) if held else None
         if kept is None or not _same_file(kept, root / "in" / one.name):
             _place(one, root / "in" / one.name, cell_uid)
     _write(root / "in" / REQUEST_NAME, order.request)
+
+
+def _make_folder(order: Order, root: Path, cell_uid: int | None, opened: list[int]) -> tuple[Opened, ...]:
+    for name in ("in", "out", "scratch"):
+        (root / name).mkdir(mode=0o700)
     slots = []
     for slot in order.slots:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -150,12 +181,7 @@ def _fill_folder(order: Order, root: Path, cell_uid: int | None, opened: list[in
             os.fchown(descriptor, cell_uid, cell_uid)
         made = os.fstat(descriptor)
         slots.append((slot, descriptor, (made.st_dev, made.st_ino)))
-    return Prepared(
-        root=root,
-        inputs=(*(one.name for one in order.inputs), REQUEST_NAME),
-        slots=tuple((slot, descriptor) for slot, descriptor, _ in slots),
-        opened=tuple(slots),
-    )
+    return tuple(slots)
 
 
 def _same_file(kept: Path, target: Path) -> bool:

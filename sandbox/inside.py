@@ -2,11 +2,13 @@
 
 It puts the channels at fixed numbers, limits itself, closes Landlock and the inner filter behind itself, tries one file
 that must be out of reach, says one line on the status channel and waits. Nothing of the order is imported before the
-host, having looked at this process from outside, has answered.
+host, having looked at this process from outside, has answered. A spare cell, which waits for an order that nobody knows
+yet, imports the release's own modules behind the wall, takes the order, lowers its limits and then waits the same way.
 
 Argument: one JSON object {"fds": {role: number}, "rlimits": {name: [soft, hard]}, "landlock": null | {"abi": n,
 "handled": [fs, net, scoped], "rules": [[path, rights], ...]}, "filter": hex of sock_filter[] or "", "canary": path or
-"", "front": [...], "back": [...], "module": str, "arguments": [...]}; the rights are the kernel's bits.
+"", "front": [...], "back": [...], "preload": null | [module, ...], "module": str, "arguments": [...]}; the rights are
+the kernel's bits. A spare reads one line from the go channel: {"rlimits", "module", "arguments"}.
 
 Every start of a cell waits for this file, so it imports next to nothing: `json`, `ctypes` and `typing` take longer than
 all of its work.
@@ -34,6 +36,7 @@ _PATH_BENEATH, _FILTER, _TSYNC = 1, 1, 1
 _OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 """Rights that a rule for anything but a directory may give: execute, write, read, truncate, ioctl."""
 _DIRECTORY, _TYPE = 0o040000, 0o170000
+_LINE = 2**16
 
 
 class Refused(Exception):
@@ -177,6 +180,24 @@ def _arm(plan: dict[str, Any]) -> str:
     return f'{{"armed":true,"landlock_abi":{abi},"canary_before":{before},"canary_errno":{after}}}\n'
 
 
+def _taken(plan: dict[str, Any], status: str) -> tuple[dict[str, Any], str]:
+    """Import what an order will need, say that this cell is armed, and take the order in when it comes."""
+    import importlib
+
+    for name in plan["preload"]:
+        importlib.import_module(name)
+    os.write(STATUS, status.encode())
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(GO, _LINE)
+        if not piece:
+            os._exit(NOT_ARMED)
+        line += piece
+    order = parsed(line.decode())
+    _limit(order["rlimits"])
+    return {**plan, **order}, '{"armed":true}\n'
+
+
 def _refuse(code: str, item: str) -> NoReturn:
     safe = "".join(c if c.isprintable() and c.isascii() and c not in '"\\' else "?" for c in item)
     os.write(STATUS, f'{{"armed":false,"code":"{code}","item":"{safe}"}}\n'.encode())
@@ -200,8 +221,10 @@ def main() -> None:
         status = _arm(plan)
     except Refused as refused:
         _refuse(*refused.args)
-    _wait_for_go(status)
     sys.path[:] = [*plan["front"], *sys.path, *plan["back"]]
+    if plan.get("preload") is not None:
+        plan, status = _taken(plan, status)
+    _wait_for_go(status)
     sys.argv[:] = [plan["module"], *plan["arguments"]]
     import runpy
 

@@ -18,9 +18,10 @@ def text(pid: int, name: str) -> str:
         return ""
 
 
-def fields(pid: int) -> dict[str, str]:
-    """Return `/proc/<pid>/status` as a table."""
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in text(pid, "status").splitlines())}
+def fields(pid: int, task: str = "") -> dict[str, str]:
+    """Return `/proc/<pid>/status` as a table, or that of one of its threads."""
+    name = f"task/{task}/status" if task else "status"
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text(pid, name).splitlines())}
 
 
 def children(pid: int) -> list[int]:

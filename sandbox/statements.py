@@ -13,26 +13,33 @@ STATEMENTS: Mapping[str, str] = MappingProxyType(
         "memory_per_process": "Memory was limited per process and by a 100 ms watchdog, not by a cgroup: a shorter"
         " burst may exceed the limit; kernel objects such as empty files are not counted.",
         "swap_not_limited": "Memory of the cell may have been written to the host's swap.",
+        "started_warm": "The cell was started, and the release's own code imported in it, before the order was known;"
+        " every layer was looked at from outside when the order had come. It had seen no other audit.",
         "process_limit_per_namespace": "The number of processes was limited per user namespace, not by a cgroup.",
     }
 )
 
 PROCESS = ("nothing_isolated",)
+WARM = ("started_warm",)
 EARLIER = ("seccomp_absent",)
 """Made by reports of the first releases, and by none any more: a report is read for ever."""
 
 
-def of_bubblewrap(landlock_abi: int, *, grouped: bool, swap_limited: bool = False) -> tuple[str, ...]:
+def of_bubblewrap(
+    landlock_abi: int, *, grouped: bool, swap_limited: bool = False, warm: bool = False
+) -> tuple[str, ...]:
     """Return what a bubblewrap cell has to say, by what was there.
 
     Args:
         landlock_abi: the version that was put on; 0 where the kernel has none.
         grouped: whether a control group held memory and processes.
         swap_limited: whether that group also kept the cell out of the swap space.
+        warm: whether it was started before its order was known.
     """
     made = [] if landlock_abi else ["landlock_absent"]
     made += [] if grouped else ["memory_per_process", "process_limit_per_namespace"]
     made += [] if swap_limited else ["swap_not_limited"]
+    made += WARM if warm else ()
     return tuple(sorted(made))
 
 

@@ -100,12 +100,30 @@ class Running:
         self.killed = True
         if self.group is not None:
             self.group.kill()
+        if self.root_fd is None:
+            self._kill_unnamed()
         for descriptor in (self.root_fd, self.pidfd):
             if descriptor is not None:
                 try:
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
+
+    def _kill_unnamed(self) -> None:
+        """Kill what the direct child has made so far, while it is held still and can make no more.
+
+        bubblewrap's pid 1 asks to die with its parent only some time after its start. Until it is named here, the end
+        of its parent alone could leave it waiting for ever.
+        """
+        deadline = time.monotonic() + GONE_S
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+            while procfs.fields(self.pid).get("State", "Z")[0] not in "TZX" and time.monotonic() < deadline:
+                time.sleep(0.001)
+            for child in procfs.tree(self.pid)[1:]:  # a parent that is held reaps nobody: the numbers stay theirs
+                os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            return
 
     def follow(self, cancelled: Cancelled) -> Why | None:
         """Watch until the program ends or a limit is reached; return which limit, None when it ended by itself."""

@@ -18,8 +18,8 @@ from sandbox.bubblewrap.settings import BubblewrapSettings
 from sandbox.cell import Cancelled, Kind, OnStep, Order, Outcome, Proof, Seal, ignore, never
 from sandbox.cgroups import Group
 from sandbox.channels import Pipes
-from sandbox.errors import CellFailed, CellRefused
-from sandbox.inputs import Held, prepared
+from sandbox.errors import CellFailed, CellRefused, SandboxError
+from sandbox.inputs import Held, Prepared, prepared
 from sandbox.orders import check_order
 from sandbox.supervise import Launcher, Running, outcome
 
@@ -51,8 +51,12 @@ class BubblewrapCell:
         """
         from sandbox.selfcheck import prove
 
-        self._proof = None
-        self._proof = prove(self)
+        try:
+            # Until it is done the last proof stands: a cell that ends meanwhile has one in its seal.
+            self._proof = prove(self)
+        except SandboxError:
+            self._proof = None
+            raise
         return self._proof
 
     def version(self, kind: Kind = "check") -> str:
@@ -79,32 +83,31 @@ class BubblewrapCell:
             grouped(self.settings.cgroup_parent, order, caps) as group,
             prepared(order, self.settings.work_dir, uid, held) as ready,
         ):
-            launch = _Launch(order, plan.make(order, ready, self.settings, caps, _SHIM), caps, uid, group)
+            launch = Launch(order, plan.make(order, ready, self.settings, caps, _SHIM), caps, uid, group, version)
             with self._started(launch, on_step) as run:
-                layers = _arm(run, launch)
-                why = run.follow(cancelled)
-                if why:
-                    run.kill()
-                run.bury()
-                return outcome(run, why, ready, lambda count: self._seal(launch, version, layers, count))
+                layers = arm(run, launch, said(run))
+                return self.follow(run, launch, ready, layers, cancelled)
+
+    def follow(
+        self, run: Running, launch: Launch, ready: Prepared, layers: Mapping[str, Any], cancelled: Cancelled
+    ) -> Outcome:
+        """Follow a cell that was let go until nothing of it is left."""
+        why = run.follow(cancelled)
+        if why:
+            run.kill()
+        run.bury()
+        return outcome(run, why, ready, lambda count: self._seal(launch, layers, count))
 
     def close(self) -> None:
         """End the launching thread, and with it whatever still runs."""
         self._launcher.close()
 
     @contextmanager
-    def _started(self, launch: _Launch, on_step: OnStep) -> Iterator[Running]:
+    def _started(self, launch: Launch, on_step: OnStep) -> Iterator[Running]:
         """Start the cell; whatever happens, nothing of it is left afterwards."""
-        try:
-            pipes = Pipes()
-        except OSError as error:
-            raise CellFailed("spawn_failed", str(error)) from None
         run: Running | None = None
+        pid, pipes = self.spawn(launch)
         try:
-            command.add_filter(pipes, filters.outer(launch.order.kind))
-            shim = command.shim_plan(launch.order, launch.planned, launch.caps, pipes, launch.abi)
-            made = command.command(self.settings, launch.planned, pipes, shim, launch.uid, launch.group)
-            pid = self._launcher.spawn(made, pipes, Path("/"), {})
             run = Running.begin(pid, pipes, launch.caps, launch.order.steps, on_step, launch.group)
             yield run
         finally:
@@ -113,17 +116,38 @@ class BubblewrapCell:
             else:
                 pipes.close()
 
-    def _seal(self, launch: _Launch, version: str, layers: Mapping[str, Any], count: int) -> Seal:
+    def spawn(self, launch: Launch) -> tuple[int, Pipes]:
+        """Start a cell, whose shim arms itself and waits; the caller must reap the pid and close the pipes.
+
+        Raises:
+            CellRefused: prefix_unreadable.
+            CellFailed: spawn_failed.
+        """
+        try:
+            pipes = Pipes()
+        except OSError as error:
+            raise CellFailed("spawn_failed", str(error)) from None
+        try:
+            command.add_filter(pipes, filters.outer(launch.order.kind))
+            given = (launch.order, launch.planned, launch.caps, pipes, launch.abi, launch.preload)
+            shim = command.shim_plan(*given)
+            made = command.command(self.settings, launch.planned, pipes, shim, launch.uid, launch.group)
+            return self._launcher.spawn(made, pipes, Path("/"), {}), pipes
+        except BaseException:
+            pipes.close()
+            raise
+
+    def _seal(self, launch: Launch, layers: Mapping[str, Any], count: int) -> Seal:
         order, caps, group = launch.order, launch.caps, launch.group
-        swap = group is not None and group.swap_limited
+        swap, warm = group is not None and group.swap_limited, launch.preload is not None
         return Seal(
             stage=order.kind,
             backend="bubblewrap",
-            version=version,
-            policy_sha256=profile.digest(order.kind),
+            version=launch.version,
+            policy_sha256=profile.digest(order.kind, warm=warm),
             layers=layers,
             limits=limits.sealed(caps, grouped=group is not None),
-            statements=statements.of_bubblewrap(launch.abi, grouped=group is not None, swap_limited=swap),
+            statements=statements.of_bubblewrap(launch.abi, grouped=group is not None, swap_limited=swap, warm=warm),
             selfcheck_sha256=self._proof.sha256 if self._proof else None,
             network="none",
             output_bytes=count,
@@ -132,7 +156,7 @@ class BubblewrapCell:
 
 
 @dataclass(frozen=True)
-class _Launch:
+class Launch:
     """One run as it was decided, before anything of it exists."""
 
     order: Order
@@ -141,16 +165,24 @@ class _Launch:
     uid: int | None
     """Who the cell is on the host when the worker is root."""
     group: Group | None
+    version: str
+    """bubblewrap's."""
+    preload: tuple[str, ...] | None = None
+    """What a cell imports that is started before its order is known; None for any other."""
     abi: int = field(default_factory=lambda: landlock.abi())
 
 
-def _arm(run: Running, launch: _Launch) -> Mapping[str, Any]:
-    """Wait for the shim, look at it from outside, and let it go on.
+def arm(run: Running, launch: Launch, status: bytes) -> Mapping[str, Any]:
+    """Look at a waiting cell from outside and let it go on; return the layers for the seal.
+
+    Args:
+        run: the cell.
+        launch: what it was planned to be.
+        status: the shim's own line on how it is armed.
 
     Raises:
-        CellRefused: not_armed, what the shim could not put on, or what bubblewrap's last words mean.
+        CellRefused: not_armed.
     """
-    status = _status(run)
     init, shim = _shim(run)
     run.root = init
     targets = {one.target for one in launch.planned.mounts if one.sort == "tmpfs"}
@@ -177,17 +209,26 @@ def _arm(run: Running, launch: _Launch) -> Mapping[str, Any]:
     return layers
 
 
-def _status(run: Running) -> bytes:
-    """Return the shim's line once it says that it is armed."""
-    deadline = time.monotonic() + GATE_S
-    while b"\n" not in run.drain.status:
+def said(run: Running, number: int = 0, patience_s: float = GATE_S) -> bytes:
+    """Return a line of the shim once it says that it is armed.
+
+    Args:
+        run: the cell.
+        number: of the line; a spare has more than the first.
+        patience_s: how long to wait.
+
+    Raises:
+        CellRefused: not_armed, what the shim could not put on, or what bubblewrap's last words mean.
+    """
+    deadline = time.monotonic() + patience_s
+    while run.drain.status.count(b"\n") <= number:
         if run.ended():
             run.bury()
             raise preflight.explain(run.drain.log_tail())
         if time.monotonic() > deadline:
             raise CellRefused("not_armed", "the shim said nothing in time")
         run.drain.pump(0.05)
-    line = bytes(run.drain.status)
+    line = bytes(run.drain.status).splitlines(keepends=True)[number]
     try:
         said = json.loads(line)
         if said["armed"] is True:

@@ -46,7 +46,14 @@ def add_filter(pipes: Pipes, program: bytes) -> None:
         raise CellFailed("spawn_failed", str(error)) from None
 
 
-def shim_plan(order: Order, planned: Plan, caps: Mapping[str, int], pipes: Pipes, abi: int) -> str:
+def shim_plan(
+    order: Order,
+    planned: Plan,
+    caps: Mapping[str, int],
+    pipes: Pipes,
+    abi: int,
+    preload: tuple[str, ...] | None = None,
+) -> str:
     """Return what the shim is told; see `sandbox.inside`."""
     return json.dumps(
         {
@@ -57,6 +64,7 @@ def shim_plan(order: Order, planned: Plan, caps: Mapping[str, int], pipes: Pipes
             "canary": profile.CANARY,
             "front": ["/code"],
             "back": list(planned.python_path),
+            "preload": preload,
             "module": order.module,
             "arguments": list(order.arguments),
         }

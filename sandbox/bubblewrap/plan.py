@@ -47,7 +47,7 @@ def make(order: Order, ready: Prepared, settings: BubblewrapSettings, caps: Mapp
         Mount(sort="ro", target=profile.SHIM, source=str(shim)),
         Mount(sort="ro", target=profile.CANARY, source=str(_CANARY)),
         *(Mount(sort="ro", target=f"/code/{one.name}", source=_code(one.source)) for one in order.code),
-        *(Mount(sort="ro", target=f"/in/{name}", source=str(ready.root / "in" / name)) for name in ready.inputs),
+        *_inputs(ready),
         *(
             Mount(sort="rw", target=f"/out/{slot.name}", source=str(ready.root / "out" / slot.name))
             for slot, _descriptor in ready.slots
@@ -93,7 +93,7 @@ def check_table(mounts: list[Mount]) -> None:
             raise CellRefused("mount_beneath_untrusted", mount.target)
         if str(target) in seen or str(target) in above:
             raise CellRefused("mount_shadowed", mount.target)
-        seen[str(target)] = mount.sort in ("rw", "tmpfs") or mount.target.startswith("/in/")
+        seen[str(target)] = mount.sort in ("rw", "tmpfs") or f"{target}/".startswith("/in/")
         above.update(parents)
 
 
@@ -112,6 +112,14 @@ def check_source(source: Path) -> str:
     if str(real) in _NEVER or str(real) in homes or not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise CellRefused("mount_forbidden_source", str(source))
     return str(real)
+
+
+def _inputs(ready: Prepared) -> list[Mount]:
+    """Each input by itself; one folder where they are put in later."""
+    folder = ready.root / "in"
+    if ready.late:
+        return [Mount(sort="ro", target="/in", source=str(folder))]
+    return [Mount(sort="ro", target=f"/in/{name}", source=str(folder / name)) for name in ready.inputs]
 
 
 def _system(settings: BubblewrapSettings) -> list[Mount]:

@@ -154,12 +154,17 @@ def options_used(made: Sequence[str]) -> set[str]:
     return {one for one in made[: made.index("--")] if one.startswith("--")}
 
 
-def template(kind: Kind) -> tuple[list[str], tuple[landlock.Rule, ...]]:
-    """Return the argument list and the rules of a kind, with roles in place of paths and numbers."""
+def template(kind: Kind, *, warm: bool = False) -> tuple[list[str], tuple[landlock.Rule, ...]]:
+    """Return the argument list and the rules of a kind, with roles in place of paths and numbers.
+
+    Args:
+        kind: of the cell.
+        warm: whether it is started before its order is known; then its inputs come in one folder.
+    """
     places = {
         "prefix": "{prefix}", "interpreter": "{interpreter}", "library": "{library}",
         "site-packages": "{site-packages}", "shim": SHIM, "canary": CANARY, "code": "/code/{code}",
-        "input": "/in/{input}",
+        **({"inputs": "/in"} if warm else {"input": "/in/{input}"}),
     }  # fmt: skip
     mounts = [Mount(sort="ro", target=target, source=f"{{{role}}}") for role, target in places.items()]
     mounts.append(Mount(sort="rw", target="/out/{slot}", source="{slot}"))
@@ -168,14 +173,15 @@ def template(kind: Kind) -> tuple[list[str], tuple[landlock.Rule, ...]]:
     return arguments(mounts, ENVIRONMENT[kind], "{info}", "{filter}", command), landlock.rules(kind, mounts)
 
 
-def document(kind: Kind) -> bytes:
+def document(kind: Kind, *, warm: bool = False) -> bytes:
     """Return the canonical profile: roles in place of paths and numbers, so it is equal on every host."""
-    made, rules = template(kind)
+    made, rules = template(kind, warm=warm)
     return canonical(
         {
             "schema": "assay-profile/v1",
             "backend": "bubblewrap",
             "kind": kind,
+            **({"start": "warm"} if warm else {}),
             "arguments": made,
             "filters": [filters.digest(filters.program(layer, kind)) for layer in ("outer", "inner")],
             "landlock": [
@@ -192,6 +198,6 @@ def _unlimited(kind: Kind) -> set[str]:
     return {"address_bytes"} if kind == "check_gpu" else set()
 
 
-def digest(kind: Kind) -> str:
+def digest(kind: Kind, *, warm: bool = False) -> str:
     """Return the SHA-256 of the canonical profile."""
-    return hashlib.sha256(document(kind)).hexdigest()
+    return hashlib.sha256(document(kind, warm=warm)).hexdigest()
