@@ -17,7 +17,7 @@ from sandbox.bubblewrap import profile
 from sandbox.bubblewrap.profile import Mount
 from sandbox.ground import planted
 from sandbox.suite import CASES, run, run_cases
-from sandbox.suite.case import judge
+from sandbox.suite.case import Row, judge
 
 from .conftest import MakeOrder
 
@@ -35,20 +35,24 @@ def test_proof_is_repeatable_and_stands_in_later_seals(cell: BubblewrapCell, ord
     assert cell.run(order("pass")).seal.to_json()["selfcheck_sha256"] == first.sha256
 
 
-def words(cell: BubblewrapCell, monkeypatch: pytest.MonkeyPatch, *only: str) -> dict[str, str]:
-    """Run cases with a gate that sees nothing, as if it were broken too; what they got by id and kind."""
+def attacked(cell: BubblewrapCell, monkeypatch: pytest.MonkeyPatch, *only: str) -> list[Row]:
+    """Run cases with a gate that sees nothing, as if it were broken too."""
     monkeypatch.setattr(bubblewrap.gate, "check", lambda _armed: {})
     with planted(selfcheck.host_of(cell)) as ground:
-        rows = run_cases(cell, only=only, ground=ground)
+        return run_cases(cell, only=only, ground=ground)
+
+
+def words(rows: list[Row]) -> dict[str, str]:
     return {f"{row.id} {row.kind}": row.word for row in rows}
 
 
 def test_shared_network_is_found_open(cell: BubblewrapCell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "FLAGS", (*profile.FLAGS, "--share-net"))
-    found = words(cell, monkeypatch, "S03", "S19")
+    rows = attacked(cell, monkeypatch, "S03", "S19")
+    found = words(rows)
     assert (found["S19 check"], found["S03 check"]) == ("open", "denied")
     with pytest.raises(CellRefused) as caught:
-        cell.prove()
+        selfcheck.proof(rows, version="0", profiles={})
     assert (caught.value.code, caught.value.item.partition(":")[0]) == ("selfcheck_open", "S19 check")
 
 
@@ -60,14 +64,14 @@ def test_visible_host_is_found_open(cell: BubblewrapCell, monkeypatch: pytest.Mo
         return (leak, *whole(*given))
 
     monkeypatch.setattr(profile, "tail", leaking)
-    found = words(cell, monkeypatch, "S01", "S02", "S17")
+    found = words(attacked(cell, monkeypatch, "S01", "S02", "S17"))
     assert (found["S01 check"], found["S01 ingest"], found["S02 check"]) == ("open", "open", "open")
     assert found["S17 check"] == "denied"
 
 
 def test_missing_limits_are_found_open(cell: BubblewrapCell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "rlimits", lambda _caps: {"NOFILE": (1024, 1024)})
-    found = words(cell, monkeypatch, "S29", "S30")
+    found = words(attacked(cell, monkeypatch, "S29", "S30"))
     assert (found["S29 check"], found["S30 check"], found["S30 ingest"]) == ("open", "open", "open")
 
 
