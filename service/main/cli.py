@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--bwrap", type=Path, default=dev.BWRAP, help="absolute path of bubblewrap (default: /usr/bin/bwrap)"
     )
     start.add_argument("--cgroup-parent", help="control group beneath which each cell gets its own (default: none)")
+    start.add_argument("--warm-spares", type=int, default=0, help="cells per slot that wait, started (default: 0)")
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
@@ -96,6 +97,7 @@ def _dev(options: argparse.Namespace) -> int:
             use_redis=not options.no_redis,
             bwrap=options.bwrap,
             cgroup_parent=options.cgroup_parent,
+            warm_spares=options.warm_spares,
         )
     )
 

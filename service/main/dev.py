@@ -49,6 +49,7 @@ class DevOptions:
     use_redis: bool = True
     bwrap: Path = BWRAP
     cgroup_parent: str | None = None
+    warm_spares: int = 0
 
 
 def run(options: DevOptions) -> int:
@@ -121,6 +122,7 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
         cell_uid=CELL_UID if os.getuid() == 0 else None,
         bwrap=options.bwrap,
         cgroup_parent=options.cgroup_parent,
+        warm_spares=options.warm_spares,
     )
     config.dump(server, layout.config)
     client = {

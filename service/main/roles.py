@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.main.config import ConfigError, Server
 
 if TYPE_CHECKING:
-    from sandbox import Cell
+    from sandbox import BubblewrapCell
+    from sandbox.warm import WarmCell
     from service.worker.code import Guest
 
 Ready = Callable[[], None]
@@ -46,7 +48,8 @@ def _worker(server: Server, ready: Ready) -> None:
     from service.worker.process import WorkerSettings
     from service.worker.process import run as serve
 
-    with leftovers.workplace(_cells(server)) as workplace:
+    guest = _guest(server)
+    with leftovers.workplace(_cells(server)) as workplace, closing(_cell(server, workplace, guest)) as cell:
         serve(
             WorkerSettings(
                 database_url=server.database_url,
@@ -56,8 +59,8 @@ def _worker(server: Server, ready: Ready) -> None:
                 slots=server.slots,
                 capability=server.capability,
                 lease_s=server.lease_s,
-                cell=_cell(server, workplace),
-                guest=_guest(server),
+                cell=cell,
+                guest=guest,
                 isolation_file=server.isolation_file,
                 memory_bytes=server.memory_bytes,
                 drain_s=server.drain_s,
@@ -73,10 +76,15 @@ def _cells(server: Server) -> Path:
     return server.work.parent / "cells"
 
 
-def _cell(server: Server, workplace: Path) -> Cell:
-    from sandbox import BubblewrapCell, BubblewrapSettings
+PRELOAD = ("torch", "transformers", "transformer_lens", "checks.catalogue", "checks.run")
+"""What a spare cell imports while it waits: code of the release and its libraries, nothing of an audit."""
 
-    return BubblewrapCell(
+
+def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | WarmCell:
+    from sandbox import BubblewrapCell, BubblewrapSettings
+    from sandbox.warm import WarmCell
+
+    cell = BubblewrapCell(
         BubblewrapSettings(
             bwrap=server.bwrap,
             cell_uid=server.cell_uid,
@@ -84,6 +92,8 @@ def _cell(server: Server, workplace: Path) -> Cell:
             cgroup_parent=server.cgroup_parent,
         )
     )
+    spares = server.warm_spares * server.slots
+    return WarmCell(cell, spares=spares, preload=PRELOAD, code=guest.code) if spares else cell
 
 
 def _sweep(server: Server) -> int:
