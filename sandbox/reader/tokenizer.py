@@ -82,14 +82,15 @@ def _known(parts: list[str], vocabulary: dict[str, Any] | None) -> bool:
 
 def _components(place: str, part: Any) -> Iterator[ReaderError]:
     """Walk nested components: each object with a `type` is one, and each `Regex` has a length."""
-    pending = [part]
+    pending = [] if part is None else [part]
     while pending:
         one = pending.pop()
         if not isinstance(one, dict):
+            yield ReaderError("tokenizer_component", f"key:{place}")
             continue
         kind = one.get("type")
         # A model without a type is the oldest form of BPE files; the library reads it so.
-        if kind not in COMPONENTS and not (place == "model" and kind is None):
+        if not (isinstance(kind, str) and kind in COMPONENTS) and not (place == "model" and kind is None):
             yield ReaderError("tokenizer_component", f"key:{place}")
         pattern = one.get("pattern")
         if isinstance(pattern, dict):
@@ -97,8 +98,8 @@ def _components(place: str, part: Any) -> Iterator[ReaderError]:
             if not isinstance(regex, str) or len(regex.encode()) > REGEX_BYTES_MAX:
                 yield ReaderError("tokenizer_regex", f"key:{place}")
         for key in ("normalizers", "pretokenizers", "processors", "decoders"):
-            nested = one.get(key)
-            pending += nested if isinstance(nested, list) else []
+            nested = one.get(key, [])
+            pending += nested if isinstance(nested, list) else [None]
 
 
 def _unigram(vocabulary: list[Any]) -> Iterator[ReaderError]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from assay import canonical
@@ -90,11 +91,15 @@ def parse_result(
 
 def _known(asked: Sequence[AskedCheck], promises: Mapping[str, Promise], paths: Collection[str]) -> set[str]:
     """Return every string that the schema, the catalogue, the request and the manifest gave: it carries no news."""
-    known = set(paths) | _strings(Answer.model_json_schema()) | _strings(Ingest.model_json_schema())
-    known |= _strings(Facts.model_json_schema())
+    known = set(paths) | _schema_words()
     for ask in asked:
         known |= _strings(dict(ask.params)) | _strings(promises[ask.name].raw)
     return known
+
+
+@cache
+def _schema_words() -> frozenset[str]:
+    return frozenset().union(*(_strings(one.model_json_schema()) for one in (Answer, Ingest, Facts)))
 
 
 def _strings(value: Any) -> set[str]:

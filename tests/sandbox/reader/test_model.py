@@ -154,6 +154,16 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str | None, str]] = {
     "id negative": (tokenizer(vocab={"a": -1, "b": 0, "ab": 1}), "tokenizer.json", "tokenizer_ids"),
     "token of 2 KiB": (tokenizer(vocab={"a" * 2048: 0}, merges=[]), "tokenizer.json", "tokenizer_size"),
     "unknown component": (tokenizer(type="Pickled"), "tokenizer.json", "tokenizer_component"),
+    "component type a list": (tokenizer(type=["BPE"]), "tokenizer.json", "tokenizer_component"),
+    "component type an object": (tokenizer(type={}), "tokenizer.json", "tokenizer_component"),
+    "component a string": (
+        put("tokenizer.json", TOKENIZER | {"normalizer": "NFC"}), "tokenizer.json", "tokenizer_component",
+    ),
+    "nested component null": (
+        put("tokenizer.json", TOKENIZER | {"normalizer": {"type": "Sequence", "normalizers": [None]}}),
+        "tokenizer.json",
+        "tokenizer_component",
+    ),
     "regex of 5 KiB": (
         lambda root: write(
             root, "tokenizer.json", TOKENIZER | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a" * 5000}}}
