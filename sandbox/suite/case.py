@@ -78,7 +78,15 @@ class Row:
     observed: str
 
 
-def judge(case: Case, kind: Kind, inside: Found, controls: Sequence[Found], effects: Sequence[str]) -> Row:
+def judge(
+    case: Case,
+    kind: Kind,
+    inside: Found,
+    controls: Sequence[Found],
+    effects: Sequence[str],
+    *,
+    capable: bool = True,
+) -> Row:
     """Judge every attempt of a case.
 
     Args:
@@ -87,15 +95,15 @@ def judge(case: Case, kind: Kind, inside: Found, controls: Sequence[Found], effe
         inside: attempts and words in the cell.
         controls: the same from each control that ran.
         effects: what the host itself saw of a success, whatever the probe says.
+        capable: whether this host gives the launcher a namespace to be privileged in, for controls that need one.
     """
     through = [*effects, *(name for name, word in inside.items() if not _fits(word, case.allowed(kind)))]
-    void: list[str] = []
-    lacking: dict[str, str] = {}
+    void, lacking = list[str](), dict[str, str]()
     for name in inside:
         answers = [one[name] for one in controls if name in one]
         if any(_reached(case, word) for word in answers):
             continue
-        if reason := _lacking(case, name, answers):
+        if reason := _lacking(case, name, answers, capable):
             lacking[name] = reason
         else:
             void.append(f"{name} {'/'.join(answers) or 'no answer'}")
@@ -103,8 +111,7 @@ def judge(case: Case, kind: Kind, inside: Found, controls: Sequence[Found], effe
     shown = f"{case.shown} ({len(tried) - len(void)} of {len(tried)} attempts)"
     word, observed = case.good, _seen(tried, lacking)
     if through or not inside:
-        seen = ", ".join(f"{name} {inside[name]}" if name in inside else name for name in through)
-        word, observed = "open", seen or "no answer"
+        word, observed = "open", ", ".join(f"{name} {inside.get(name, '')}".strip() for name in through) or "no answer"
     elif void:
         word, observed = "void", f"the control got {', '.join(void)}"
     elif not tried:
@@ -122,11 +129,13 @@ def _reached(case: Case, word: str) -> bool:
     return THROUGH in word if case.effect else not _fits(word, REFUSALS)
 
 
-def _lacking(case: Case, name: str, answers: Sequence[str]) -> str | None:
+def _lacking(case: Case, name: str, answers: Sequence[str], capable: bool) -> str | None:
     """Return why nobody on this host can make the attempt; None when somebody should have been able to."""
     for word in answers:
         if _fits(word, case.absent):
             return word
+    if "caps" in case.controls and answers and not capable:
+        return "no namespace for a privileged control"
     return "no privileged user" if name in case.privileged and answers else None
 
 

@@ -38,7 +38,7 @@ class _Runs:
 
     batch: dict[Kind, Future[Side]] = field(default_factory=dict)
     alone: dict[tuple[Kind, str], Future[Side]] = field(default_factory=dict)
-    controls: list[Future[Answers]] = field(default_factory=list)
+    controls: dict[str, Future[Answers]] = field(default_factory=dict)
     killers: dict[str, Future[Found]] = field(default_factory=dict)
     orphan: dict[str, Future[Found]] = field(default_factory=dict)
 
@@ -90,9 +90,9 @@ def _start(
         runs.orphan["bare"] = submit(_orphan_outside, ground)
         probes.remove("orphan")
     capable = [probe for case in cases if "caps" in case.controls for probe in case.probes]
-    for run, names in ((outside, probes), (with_capabilities, capable)):
+    for name, run, names in (("bare", outside, probes), ("caps", with_capabilities, capable)):
         if names:
-            runs.controls.append(submit(run, ground, names))
+            runs.controls[name] = submit(run, ground, names)
     return runs
 
 
@@ -142,8 +142,8 @@ def _outlasts(ground: Ground, killer: Killer) -> Found:
 
 
 def _row(case: Case, kind: Kind, runs: _Runs, ground: Ground) -> Row:
-    if kind == "check_gpu" and (kind, "") not in runs.alone and kind not in runs.batch:
-        return _not_run(case)
+    if not case.probes and not case.killers:
+        return _not_run(case, kind in runs.batch)
     found: Found = {}
     effects: list[str] = []
     for probe in case.probes:
@@ -164,7 +164,9 @@ def _row(case: Case, kind: Kind, runs: _Runs, ground: Ground) -> Row:
         effects += [] if ended == "exited" else [f"the second cell {ended}"]
     if ground.host.landlock_abi == 0:  # stated in every report
         found = {name: word for name, word in found.items() if name not in case.landlock}
-    return judge(case, kind, found, _controls(case, runs), [*effects, *_of_host(case, ground)])
+    capable = "caps" not in runs.controls or bool(runs.controls["caps"].result())
+    effects += _of_host(case, ground)
+    return judge(case, kind, found, _controls(case, runs), effects, capable=capable)
 
 
 def _alone(side: Side, probe: str, effects: list[str]) -> Found:
@@ -179,7 +181,7 @@ def _alone(side: Side, probe: str, effects: list[str]) -> Found:
 
 def _controls(case: Case, runs: _Runs) -> list[Found]:
     found: list[Found] = []
-    for answers in (one.result() for one in runs.controls):
+    for answers in (one.result() for one in runs.controls.values()):
         found.append({name: word for probe in case.probes for name, word in answers.get(probe, {}).items()})
     found += [runs.killers[one.probe].result() for one in case.killers]
     if "orphan" in case.probes:
@@ -205,8 +207,9 @@ def _of_host(case: Case, ground: Ground) -> list[str]:
     return [f"the listener {name} was reached" for name in sorted(set(called))]
 
 
-def _not_run(case: Case) -> Row:
+def _not_run(case: Case, gpu: bool) -> Row:
+    reason = "it is not built" if gpu else "no GPU on this host"
     return Row(
         id=case.id, kind="check_gpu", word="not_applicable", attack=case.attack, control=case.shown,
-        expected=case.expected, observed="not applicable, because: no GPU on this host",
+        expected=case.expected, observed=f"not applicable, because: {reason}",
     )  # fmt: skip

@@ -33,6 +33,7 @@ CASES: tuple[Case, ...] = (
     Case(
         id="S02", attack="list homes, read keys and tokens", probes=("homes",), shown="bare lists a planted tree",
         expected="denied ENOENT/EACCES", denied=_READ, ingest=_NOT_IN_INGEST,
+        privileged=frozenset({"list_/home", "list_/etc", "list_/var"}),
     ),
     Case(
         id="S03", attack="change every read-only mount", probes=("readonly",), shown="bare changes a copy",
@@ -66,8 +67,8 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         id="S10", attack="write an input through a shared mapping", probes=("shared_mapping",),
-        shown="bare changes a copy", expected="denied; digest unchanged", denied=_CHANGE | {"own copy"},
-        ingest=_NOT_IN_INGEST,
+        shown="bare changes a copy", expected="denied; digest unchanged",
+        denied=_CHANGE | {"own copy", "EIO", "EFAULT"}, ingest=_NOT_IN_INGEST,
     ),
     Case(
         id="S12", attack="reach the network", probes=("internet",), controls=("bare", "caps"),
@@ -115,7 +116,7 @@ CASES: tuple[Case, ...] = (
     Case(
         id="S21", attack="trace the launcher, a sibling, process 1", probes=("trace",), effect=False,
         shown="bare traces its own child", expected="denied EPERM", denied=_NOT,
-        privileged=frozenset({"launcher", "init", "sibling"}),
+        privileged=frozenset({"launcher", "init", "sibling", "traceme"}),
     ),
     Case(
         id="S22", attack="signal the host's processes", probes=("signals",), shown="bare stops a test process",
@@ -125,7 +126,8 @@ CASES: tuple[Case, ...] = (
         id="S23", attack="open the kernel's settings", probes=("knobs",), controls=("root", "bare"),
         shown="root opens each", expected="denied EACCES/EROFS/ENOENT", denied=_READ | {"EROFS"}, ingest=_NOT,
         privileged=frozenset(
-            {"core_pattern", "modprobe", "sysrq", "uevent_helper", "kcore", "all_of_kernel", "timer_list", "mount"}
+            {"core_pattern", "modprobe", "sysrq", "uevent_helper", "kcore", "keys", "kallsyms", "all_of_kernel",
+             "timer_list", "mount"}
         ),
         absent=ABSENT | {"ENOENT"},
     ),
@@ -137,7 +139,7 @@ CASES: tuple[Case, ...] = (
         id="S25", attack="gain a uid, a capability, a program", probes=("privileges",), controls=("bare", "caps"),
         shown="bare or caps is allowed each", expected="denied EPERM; no_new_privs", effect=False,
         denied=_NOT | {"no such uid"},
-        privileged=frozenset({"may_gain", "setgroups"}),
+        privileged=frozenset({"may_gain", "setgroups", "memfd"}),
     ),
     Case(
         id="S26", attack="outlive the cell", probes=("orphan",), shown="bare survives", kinds=("check",),

@@ -140,6 +140,16 @@ def test_run_command_prints_the_outcome(tmp_path: Path) -> None:
     assert command("prove", "--bwrap", "/absent").returncode == 2
 
 
+def test_a_host_that_gives_nobody_a_namespace_says_so_for_what_needs_one() -> None:
+    """AppArmor may let bubblewrap make namespaces and nothing else: then some controls cannot be made here."""
+    case = next(one for one in CASES if one.id == "S09")
+    inside, bare = {"mount": "EPERM"}, [{"mount": "EPERM"}, {}]
+    assert judge(case, "check", inside, bare, []).word == "void"
+    told = judge(case, "check", inside, bare, [], capable=False)
+    assert (told.word, "no namespace" in told.observed) == ("not_applicable", True)
+    assert judge(case, "check", {"mount": "EFAULT"}, bare, [], capable=False).word == "open"
+
+
 @pytest.mark.parametrize("interpreter", ["/usr/bin/python3", sys.executable])
 def test_package_imports_on_a_bare_interpreter(interpreter: str) -> None:
     if not Path(interpreter).exists():

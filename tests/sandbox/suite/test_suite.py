@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import BubblewrapCell, selfcheck
+from sandbox import BubblewrapCell, BubblewrapSettings, cgroups, selfcheck
 from sandbox.ground import Ground, marked, planted
 from sandbox.matrix import GOOD
-from sandbox.suite import CASES, launches
+from sandbox.suite import CASES, launches, run_cases
 from sandbox.suite.case import Row
 from sandbox.suite.table import ELSEWHERE
 from tests.sandbox.suite import named, results
 from tests.sandbox.suite.__main__ import CASES as IDS
 from tests.sandbox.suite.walls import less, refusals
+from tests.sandbox.test_cgroups import here
+
+__all__ = ["here"]
 
 ROOT = Path(__file__).resolve().parents[3]
 MATRIX = ROOT / "sandbox" / "matrix.json"
@@ -33,8 +36,6 @@ def ground(cell: BubblewrapCell) -> Iterator[Ground]:
 
 @pytest.fixture(scope="module")
 def cell() -> Iterator[BubblewrapCell]:
-    from sandbox import BubblewrapSettings
-
     made = BubblewrapCell(BubblewrapSettings(site_packages=()))
     yield made
     made.close()
@@ -101,8 +102,6 @@ def test_fifty_pairs_cross_nothing_and_no_program_of_200_killed_launchers_runs(
 
 
 def test_the_suite_leaves_nothing_behind(cell: BubblewrapCell) -> None:
-    from sandbox.suite import run_cases
-
     with planted(selfcheck.host_of(cell)) as there:
         root, victims = there.root, (there.victim, there.decoy)
         held(run_cases(cell, ground=there, only=("S01", "S12", "S22", "S26")))
@@ -152,3 +151,13 @@ def test_report_shows_both_launchers_and_counts() -> None:
     launchers = {line.split()[0] for line in lines[:-2]}
     assert launchers == {"root", "user"}
     assert os.geteuid() == 0 or any(line == "root  skipped, because: not root" for line in lines)
+
+
+def test_the_self_check_holds_in_control_groups_too(here: cgroups.Parent) -> None:
+    """A worker with a `cgroup_parent` is proven as it runs: limits by groups, the same words."""
+    grouped = BubblewrapCell(BubblewrapSettings(site_packages=(), cgroup_parent=here.name))
+    try:
+        with planted(selfcheck.host_of(grouped)) as ground:
+            held(run_cases(grouped, ground=ground, only=("S01", "S19", "S26", "S29", "S30")))
+    finally:
+        grouped.close()
