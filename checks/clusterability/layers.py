@@ -219,10 +219,10 @@ def _matrix(model: FeedForward, index: int, chain: Folded, weights: Weights) -> 
     layer = model.layers[index]
     name, family = _named(layer.weight), "conv" if layer.op == "conv2d" else "linear"
     steps = list(chain.steps[index])
-    if index in chain.faults:
-        shape = weights(name).shape[:2]
-        blank = np.full(shape, np.nan)
-        return LayerMatrix(index, name, family, blank, blank, tuple(steps), chain.faults[index])  # type: ignore[arg-type]
+    fault = chain.faults.get(index) or _first_bad(name, chain.affines[index].weight)
+    if fault:
+        blank = np.full(weights(name).shape[:2], np.nan)
+        return LayerMatrix(index, name, family, blank, blank, tuple(steps), fault)  # type: ignore[arg-type]
     values = in_range(chain.affines[index].weight)
     positions = _positions(model, index)
     if family == "conv":
@@ -274,7 +274,11 @@ def _fault(model: FeedForward, index: int, own: _Norms, weights: Weights) -> str
 
 
 def _not_finite(name: str, weights: Weights) -> str | None:
-    bad = np.argwhere(~np.isfinite(weights(name)))
+    return _first_bad(name, weights(name))
+
+
+def _first_bad(name: str, values: np.ndarray) -> str | None:
+    bad = np.argwhere(~np.isfinite(values))
     # Names keep their alphabet and length: the index follows in its own digits.
     return None if not len(bad) else ":".join([name[:100], *(str(place) for place in bad[0])])
 

@@ -23,7 +23,15 @@ from checks.clusterability.scores import adjusted_rand
 from checks.clusterability.testing import all_tests, structure_metrics
 from checks.feedforward import FeedForwardLayer
 from checks.memory import InMemoryEvidence, model_facts
-from tests.checks.clusterability.nets import evidence_of_net, linear, norm_tensors, op, organism, relu_chain
+from tests.checks.clusterability.nets import (
+    batchnorm,
+    evidence_of_net,
+    linear,
+    norm_tensors,
+    op,
+    organism,
+    relu_chain,
+)
 
 FEW = Clusterability(k=(2, 4), nulls=99)
 
@@ -309,3 +317,20 @@ def test_a_network_repeats_to_the_byte() -> None:
 def test_wrong_parameters_are_rejected(params: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Clusterability.model_validate(params)
+
+
+def test_a_net_whose_folded_layer_overflows_is_refused_as_a_whole() -> None:
+    # Every tensor is finite, but a batch norm's gain over its small deviation is not: `fault` alone does not see it.
+    rng = np.random.default_rng(60)
+    layers = [linear(0), FeedForwardLayer(op="relu"), linear(2), batchnorm(3)]
+    tensors = {"0.weight": rng.standard_normal((32, 24)), "2.weight": rng.standard_normal((32, 32))}
+    tensors |= norm_tensors(3, 32, rng)
+    tensors["2.weight"][5] *= 1e200
+    tensors["3.weight"] = np.full(32, 1e200)
+    seen = evidence_of_net((24,), layers, tensors)
+    check = Clusterability(k=(2,), nulls=99)
+    found = candidates_of(check, owed_of(check, seen.facts), seen)
+    assert [one.name for one in found.candidates] == ["0.weight"]
+    assert found.chain == ()
+    assert ("network", "non_finite") in {(one.item, one.reason) for one in found.skipped}
+    assert {one.item.split(":")[0] for one in found.skipped if one.reason == "non_finite"} == {"network", "2.weight"}
