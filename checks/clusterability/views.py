@@ -183,7 +183,19 @@ def _scales(
 
 def balanced_squares(weights: Float[np.ndarray, "n m"]) -> Balanced:
     """Return the `balanced` view: squared weights at uniform marginals, unchanged by any positive rescaling."""
-    return balance(np.square(weights))
+    return balance(np.square(_even(weights)))
+
+
+def _even(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    """Return magnitudes; where any is tiny, each row's and each column's largest is 1, which moves no balanced view.
+
+    Else squares of a faint row are all 0 beside a loud one, and balancing would divide by its sum.
+    """
+    magnitudes = np.abs(weights)
+    if np.min(magnitudes, where=magnitudes > 0, initial=1.0) < SMALL:
+        magnitudes /= magnitudes.max(axis=1, keepdims=True)
+        magnitudes /= magnitudes.max(axis=0)
+    return magnitudes
 
 
 def raw(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
@@ -204,7 +216,7 @@ def normal_scores(weights: Float[np.ndarray, "n m"]) -> Balanced:
 def rank_scores(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
     """Return the scores before their own balancing: on continuous weights their mean is 1."""
     # In rows, so that the flat form is the same memory and not a copy.
-    values = np.ascontiguousarray(balance(np.abs(weights)).mass)
+    values = np.ascontiguousarray(balance(_even(weights)).mass)
     flat = values.reshape(-1)
     order = np.argsort(flat)
     changes = _first_of_ties(flat[order])

@@ -126,3 +126,20 @@ def test_thin_support_ends_with_a_residual_and_not_with_an_error() -> None:
     got = balance(np.tril(np.ones((30, 30))))
     assert np.isfinite(got.mass).all()
     assert got.residual < 0.1
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_row_or_column_whose_squares_vanish_is_balanced_all_the_same(axis: int) -> None:
+    # 1e-170 squared is 0 in float64: the row had no mass left and balancing divided by zero.
+    weights = np.random.default_rng(40).standard_normal((20, 30))
+    faint = weights.copy()
+    faint[(3, slice(None)) if axis == 0 else (slice(None), 3)] *= 1e-170
+    assert np.allclose(balanced_squares(faint).mass, balanced_squares(weights).mass, rtol=0, atol=1e-9)
+    assert np.allclose(normal_scores(faint).mass, normal_scores(weights).mass, rtol=0, atol=1e-9)
+
+
+def test_a_matrix_of_extreme_scales_is_still_its_own_view() -> None:
+    # Squares of these run from 1e-460, where float64 has none left, to 1e140.
+    weights = np.random.default_rng(41).standard_normal((20, 30))
+    scaled = weights * np.logspace(-70, 70, 20)[:, None] * np.logspace(0, -160, 30)
+    assert np.allclose(view(scaled, "balanced"), view(weights, "balanced"), rtol=0, atol=1e-7)
