@@ -213,13 +213,18 @@ def network_stability(
 
     Compared are the hidden neurons, of which the claim is: inputs and outputs take part, but where a net reads every
     input into every cluster they belong to none, and their labels are chance (organism E1: .54 with them, 1 without).
+    A draw that leaves some layer without any weight counts as 0: clusters that run through the net do not outlast it.
     """
     sizes = [layers[0].shape[1], *(len(weights) for weights in layers)]
     agreement = []
     for _ in range(DELETIONS):
         kept = [np.sort(rng.permutation(size)[: size - round(DELETED * size)]) for size in sizes]
         left = [weights[np.ix_(rows, columns)] for weights, (columns, rows) in zip(layers, pairwise(kept), strict=True)]
-        found = network_partition(left, k, int(rng.integers(2**31)), zero_share_dense=zero_share_dense)
+        seed = int(rng.integers(2**31))
+        if not all(weights.any() for weights in left):
+            agreement.append(0.0)
+            continue
+        found = network_partition(left, k, seed, zero_share_dense=zero_share_dense)
         inner = slice(1, -1) if len(layers) > 1 else slice(None)
         again = np.concatenate(found.layers[inner])
         first = np.concatenate([labels[at] for labels, at in zip(whole.layers[inner], kept[inner], strict=True)])

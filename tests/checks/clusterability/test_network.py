@@ -220,3 +220,15 @@ def test_stability_tells_plants_from_noise() -> None:
         agreement = network_stability(layers, network_partition(layers, 3, seed=0), 3, rng)
         assert len(agreement) == 10
         assert low <= np.median(agreement) <= high
+
+
+def test_a_draw_that_breaks_the_chain_counts_as_no_agreement() -> None:
+    # The last layer reads one of 32 neurons: a tenth of the draws leave that one out, and no weight with it.
+    rng = np.random.default_rng(15)
+    layers = [rng.standard_normal(shape) for shape in ((32, 24), (32, 32), (10, 32))]
+    layers[2][:, 1:] = 0.0
+    whole = network_partition(layers, 2, seed=0)
+    drawn = np.concatenate([network_stability(layers, whole, 2, np.random.default_rng(seed)) for seed in range(6)])
+    assert len(drawn) == 60
+    assert 1 <= (drawn == 0).sum() <= 20
+    assert np.isfinite(drawn).all()
