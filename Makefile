@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system node demo test test-all lint proto catalogue sets nulls bench sandbox-report soak clean
+.PHONY: help setup system node demo test test-all lint proto catalogue sets nulls bench sandbox-report sandbox-matrix soak clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -88,7 +88,10 @@ bench: setup ## Measure: audit against bare forward passes, submit to first forw
 	@CACHE=$(CACHE) $(BIN)/python benchmarks/audit_overhead.py
 
 sandbox-report: setup ## Print the attack matrix of this machine's sandbox
-	@$(BIN)/python -m sandbox report
+	@$(BIN)/python -m tests.sandbox.suite
+
+sandbox-matrix: setup ## Write the matrix of this machine's sandbox to sandbox/matrix.json (minutes)
+	@$(BIN)/python -m tests.sandbox.suite --out sandbox/matrix.json
 
 soak: setup ## Kill processes FAULTS times (SEED replays the plan) and count what was lost
 	@$(BIN)/python benchmarks/soak.py --faults $(FAULTS) --seed $(SEED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -97,10 +98,12 @@ def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | War
 
 
 def _sweep(server: Server) -> int:
-    """Remove the folders and control groups that no living worker holds."""
-    from sandbox import cgroups, leftovers
+    """Remove folders and control groups that no living worker holds, and processes that have lost their launcher."""
+    from sandbox import cgroups, leftovers, orphans
+    from sandbox.bubblewrap.settings import CELL_UID
 
-    count = leftovers.sweep(_cells(server))
+    uid = (server.cell_uid or CELL_UID) if os.geteuid() == 0 else os.geteuid()
+    count = leftovers.sweep(_cells(server)) + orphans.end_orphans(frozenset({uid}))
     if server.cgroup_parent is not None:
         count += cgroups.sweep(cgroups.open_parent(server.cgroup_parent))
     return count
