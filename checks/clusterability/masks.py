@@ -172,12 +172,16 @@ def mask_stability(
 ) -> Float[np.ndarray, " draws"]:
     """Return, for each draw without a tenth of rows and columns, the ARI with the whole partition on what was kept.
 
-    Section 4.6 on the mask: as `structure.stability`, with the mask's co-clustering.
+    Section 4.6 on the mask: as `structure.stability`, with the mask's co-clustering. A draw that leaves no weight is 0.
     """
     agreement = []
     for _ in range(DELETIONS):
         rows, columns = (np.sort(rng.permutation(side)[: side - round(DELETED * side)]) for side in mask.shape)
-        part = mask_cocluster(mask[np.ix_(rows, columns)], k, int(rng.integers(2**31)))
+        left, seed = mask[np.ix_(rows, columns)], int(rng.integers(2**31))
+        if not left.any():
+            agreement.append(0.0)
+            continue
+        part = mask_cocluster(left, k, seed)
         again = np.concatenate([part.rows, part.columns])
         first = np.concatenate([whole.rows[rows], whole.columns[columns]])
         agreement.append(adjusted_rand(first[again >= 0], again[again >= 0]))

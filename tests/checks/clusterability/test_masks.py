@@ -244,3 +244,13 @@ def test_a_candidate_with_empty_clusters_is_not_the_number_of_clusters() -> None
     rng = np.random.default_rng(3)
     mask = np.kron(np.eye(2, dtype=bool), np.ones((32, 32), dtype=bool))[rng.permutation(64)]
     assert mask_structure(mask, (2, 3, 5, 7, 8), 0, rng, 99).k == 2
+
+
+def test_a_draw_that_leaves_no_weight_counts_as_no_agreement() -> None:
+    # One full row and one full column: without both of them nothing is left to cluster.
+    mask = np.zeros((16, 16), dtype=bool)
+    mask[0] = mask[:, 0] = True
+    whole = mask_cocluster(mask, 2, 0)
+    drawn = np.concatenate([mask_stability(mask, whole, 2, np.random.default_rng(seed)) for seed in range(20)])
+    assert len(drawn) == 200
+    assert (drawn == 0).any()
