@@ -56,7 +56,8 @@ def end_orphans(uids: frozenset[int]) -> int:
 
 def _is_orphan(pid: int, uids: frozenset[int], ours: str, proc: Path) -> bool:
     status = _status(proc / str(pid))
-    if status.get("Name") != COMMAND or not {int(one) for one in status.get("Uid", "-1").split()} <= uids:
+    dead = status.get("State", "")[:1] in ("Z", "X")  # killed, and not yet fetched by whoever adopted it
+    if dead or status.get("Name") != COMMAND or not {int(one) for one in status.get("Uid", "-1").split()} <= uids:
         return False
     try:
         if os.readlink(proc / str(pid) / "ns" / "pid") == ours:
