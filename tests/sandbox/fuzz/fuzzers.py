@@ -95,12 +95,15 @@ def manifests(chance: Random, _folder: Path) -> bool:
     return True
 
 
-def _reading(folder: Path, name: str, data: bytes, **others: bytes) -> Any:
+def _reading(folder: Path, name: str, data: bytes) -> Any:
+    """Read a good model with one file of it replaced; what is good is written once."""
     files = {}
-    for path, content in {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": _WEIGHTS, **others,
-                          name: data}.items():  # fmt: skip
-        (folder / path).write_bytes(content)
-        files[path] = folder / path
+    for path, content in {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": _WEIGHTS}.items():
+        files[path] = folder / f"good.{path}"
+        if not files[path].exists():
+            files[path].write_bytes(content)
+    files[name] = folder / "spoilt"
+    files[name].write_bytes(data)
     return read_model(files, ARCHITECTURES)
 
 
