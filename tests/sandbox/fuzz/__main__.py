@@ -8,8 +8,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from .fuzzers import FUZZERS, fuzz
-from .table import line
+from .fuzzers import FUZZERS
+from .loop import fuzz, line
 
 
 def main() -> int:

@@ -11,8 +11,8 @@ from sandbox.reader import strict_json
 from sandbox.reader.error import ReaderError
 
 from . import fuzzers, mutations
-from .fuzzers import FUZZERS, fuzz
-from .table import line
+from .fuzzers import FUZZERS
+from .loop import fuzz, line
 
 SEED = 20260101
 HEADERS_LEAST = 10_000
