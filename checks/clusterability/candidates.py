@@ -59,6 +59,8 @@ class Found:
     """Canonical matrices of a net whose network partition can be tested."""
     heads: bool = False
     skipped: tuple[Skipped, ...] = ()
+    owed: int = 0
+    """What is owed a word, whether or not it can be tested: how many draws a null needs is planned for all of it."""
 
 
 def candidates_of(check: Clusterability, owed: Owed, evidence: Evidence) -> Found:
@@ -73,7 +75,7 @@ def candidates_of(check: Clusterability, owed: Owed, evidence: Evidence) -> Foun
             candidates.append(_beside(check, one, evidence))
     candidates += [one for layer in owed.pairs if (one := _product(check, layer, evidence, skipped)) is not None]
     heads = owed.heads and _finite(HEAD_GRAPH, attention_names(evidence.facts).weights, evidence, skipped)
-    return Found(tuple(candidates), heads=heads, skipped=tuple(skipped))
+    return Found(tuple(candidates), heads=heads, skipped=tuple(skipped), owed=len(owed.names))
 
 
 def usable_matrices(check: Clusterability, owed: Owed, evidence: Evidence) -> tuple[Usable, ...]:
@@ -170,7 +172,7 @@ def _of_net(check: Clusterability, owed: Owed, evidence: Evidence, skipped: list
         if one is not None:
             candidates.append(Candidate(one.name, one.matrix, unit_in_norm=_in_chain(chain, place, one.matrix)))
     network = owed.network and _whole(matrices, chain, skipped)
-    return Found(tuple(candidates), chain if network else (), skipped=tuple(skipped))
+    return Found(tuple(candidates), chain if network else (), skipped=tuple(skipped), owed=len(owed.names))
 
 
 def _in_chain(chain: Sequence[Float[np.ndarray, "out in"]], place: int, matrix: Usable) -> Masses:

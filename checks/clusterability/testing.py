@@ -76,9 +76,11 @@ def all_tests(check: Clusterability, found: Found, evidence: Evidence) -> Run:
     """Return the tests of all that can be tested."""
     together = len(found.candidates) + int(found.heads) + int(bool(found.chain))
     products = ProductNulls(evidence.rng)
-    first = [_test(check, one, together, products, evidence) for one in found.candidates]
-    graph = _heads(check, together, evidence) if found.heads else None
-    net, dropped = _network(check, found, together, evidence) if found.chain else (None, ())
+    # Draws are planned for all that is owed: the judge counts what was left out as tests that found nothing.
+    planned = max(found.owed, together)
+    first = [_test(check, one, planned, products, evidence) for one in found.candidates]
+    graph = _heads(check, planned, evidence) if found.heads else None
+    net, dropped = _network(check, found, planned, evidence) if found.chain else (None, ())
     whole: dict[str, GraphFound | NetworkFound | None] = {HEAD_GRAPH: graph, NETWORK: net}
     held = {name: one.found.p for name, one in whole.items() if one is not None}
     corrected = holm([*(one.p for one in first), *held.values()])
@@ -122,7 +124,12 @@ def structure_metrics(run: Run) -> tuple[Metric, ...]:
 
 
 def least_replicates(check: Clusterability, together: int) -> int:
-    """Return how many replicates a null needs so that Holm over so many tests can reach alpha (section 2)."""
+    """Return how many replicates a null needs so that Holm over so many tests can reach alpha (section 2).
+
+    Args:
+        check: its `nulls` and `alpha`.
+        together: tests that count, those of what was owed and could not be tested included.
+    """
     if check.nulls != "auto":
         return check.nulls
     return max(NULLS_LEAST, ceil(2 * together / float(check.alpha)) - 1)

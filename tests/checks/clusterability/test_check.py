@@ -16,7 +16,7 @@ from checks.ask import ask
 from checks.check import Refusal
 from checks.clusterability.check import Clusterability
 from checks.clusterability.controls import IidNoise, PlantedBlocks, planted
-from checks.clusterability.findings import Limits, Numbers, word_of
+from checks.clusterability.findings import Limits, Numbers, matrices_of, word_of
 from checks.clusterability.metric_specs import METRICS
 from checks.clusterability.testing import replicates
 from checks.memory import model_facts
@@ -298,3 +298,16 @@ def test_identical_seeds_give_identical_bytes() -> None:
 def test_the_check_imports_without_torch() -> None:
     code = "import sys, checks.clusterability.check, checks.truth_probe.check; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_could_not_be_tested_counts_among_the_tests_that_replicates_are_planned_for() -> None:
+    # The judge pads Holm with what was owed and skipped: drawn for five, words of twenty are p_resolution.
+    rng = np.random.default_rng(61)
+    small = {f"small.{at}": rng.standard_normal((8, 20)) for at in range(15)}
+    seen = evidence_of({"planted": planted((17, 19), 2, 0.1, rng)[0], **small})
+    check = Clusterability(k=(2,))
+    measured = check.measure(seen)
+    (numbers,) = matrices_of(measured)
+    assert numbers.null_n == 639
+    assert numbers.p_holm_least <= 0.05 / 2
+    assert word_of(numbers, check.limits()) == ("detected", "all_hold")
