@@ -17,8 +17,9 @@ from checks.clusterability.findings import WORDS, Limits, findings
 from checks.clusterability.lesion_controls import PlantedTwoNets, ShuffledPartition, planted_lesions
 from checks.clusterability.lesion_findings import DETECTED, LESION_WORDS, LesionLimits, lesion_findings
 from checks.clusterability.lesion_metrics import LESION_METRICS
+from checks.clusterability.lesion_reasons import LESION_REASONS
 from checks.clusterability.lesion_rows import ROLE
-from checks.clusterability.lesioning import LESION_REASONS, lesion_measured, lesion_needs
+from checks.clusterability.lesioning import lesion_measured, lesion_needs
 from checks.clusterability.metric_specs import METRICS
 from checks.clusterability.nulls import auto_ks
 from checks.clusterability.partitions import partitions_of

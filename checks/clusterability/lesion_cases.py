@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from checks.check import Lesion, ModelFacts, TrialScores
+from checks.check import Lesion, ModelFacts, TrialScores, VectorTrial
 from checks.clusterability.lesion_plants import LesionCase, ReluNet
-from checks.clusterability.lesion_rows import ROLE
+from checks.clusterability.lesion_rows import ROLE, lesion_rows
 from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
 from checks.memory import InMemoryEvidence
 
@@ -106,4 +106,33 @@ def case_evidence(
         rows={ROLE: rows_of(case) if rows is None else rows},
         lesioned=lesioned_by(case),
         unit_sd=dict(by_site(case.net, np.sqrt(case.rows.weights() @ np.square(spread)))),
+    )
+
+
+def produced(case: LesionCase, facts: F, check: str, seed: int, budget: int) -> InMemoryEvidence:
+    """Return a case as evidence whose lesions run through the pass that audits of feed-forward models take.
+
+    Args:
+        case: net, inputs and tasks.
+        facts: what is known beside the net.
+        check: name of the check that asks.
+        seed: of its draws.
+        budget: lesions that may be asked for.
+    """
+    # Where it is needed: `judge` shares this module and runs without torch.
+    from checks.runtime.feedforward import FeedForwardLesions
+
+    bare = case_evidence(case, facts, check, seed)
+    model, weights = declared(case.net), tensors_of(case.net)
+    trials = [one for one in lesion_rows(bare.data(ROLE), bare.facts).trials if isinstance(one, VectorTrial)]
+    answers = FeedForwardLesions(model, weights, trials, sites_of(case.net), budget)
+    return InMemoryEvidence(
+        facts=bare.facts,
+        check=check,
+        seed=seed,
+        weights=weights,
+        rows={ROLE: bare.data(ROLE)},
+        lesioned=answers,
+        unit_sd=answers.unit_sd,
+        lost=answers.lost,
     )

@@ -15,11 +15,11 @@ from assay.result import Measured, Metric
 from checks.check import Evidence, Expected, ModelFacts
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.lesion import Lesions, clusters_of, drops_of, random_sets
-from checks.clusterability.lesion_cases import by_site, case_evidence
+from checks.clusterability.lesion_cases import by_site, produced
 from checks.clusterability.lesion_plants import planted_two_nets, shuffled_partition
 from checks.clusterability.lesion_tests import ClusterTest, count
 from checks.clusterability.lesion_units import NETWORK, Prepared
-from checks.clusterability.lesioning import LesionData, lesion_measured, remembered, scored_of
+from checks.clusterability.lesioning import CONTROL_LESIONS, LesionData, lesion_measured, remembered, scored_of
 from checks.memory import InMemoryEvidence
 from checks.quantise import metric
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 PLANT_SETS = 199
 """Random sets of each planted cluster, whatever the audit asks for: p can be .005, half of what the band allows."""
+
+PLANT_LESIONS = 3 + 16 * (2 + PLANT_SETS) + CONTROL_LESIONS
+"""Lesions that the plant may ask for: as many as sixteen clusters would, of which it has two."""
 
 P_MAX, S_MIN, UNTOUCHED_MAX = 0.01, 0.95, 0.02
 """Bands of the planted nets (section 8)."""
@@ -80,7 +83,7 @@ class PlantedLesionFacts(ModelFacts):
 
 @dataclass(frozen=True)
 class PlantedTwoNets:
-    """Two random nets side by side, each with its own task, through the whole lesion code."""
+    """Two random nets side by side, each with its own task, through the lesion pass and tests that audits take."""
 
     name: ClassVar[str] = "planted-two-nets"
     kind: ClassVar[Literal["positive"]] = "positive"
@@ -152,11 +155,11 @@ def planted_lesions(_check: LesionParameters, evidence: Evidence) -> Measured | 
 
 
 def plant_evidence(check: str, seen: Evidence) -> InMemoryEvidence:
-    """Return two nets in one as evidence, with the partition that was planted."""
+    """Return two nets in one as evidence, with the partition that was planted; lesions are those of real audits."""
     case, owner = planted_two_nets(seen.rng("lesion/planted-two-nets"))
     partition = Partitioned(NETWORK, by_site(case.net, owner))
     facts = PlantedLesionFacts(**_fields(seen.facts), partitions=(partition,))
-    return case_evidence(case, facts, check, _seed(seen))
+    return produced(case, facts, check, _seed(seen), PLANT_LESIONS)
 
 
 def _able(evidence: Evidence, where: str | None) -> tuple[Shuffle, ...]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
@@ -13,20 +11,14 @@ from assay.result import Metric, Multiplicity
 
 from checks.check import MetricSpec
 from checks.clusterability.lesion import LEVEL, Lesions, Table
+from checks.clusterability.lesion_tables import PartitionLesions, tellable, untold
 from checks.clusterability.lesion_tests import ClusterTest
 from checks.clusterability.metrics import clopper_pearson
 from checks.quantise import metric, null_distribution
 from checks.statistics import proportion_interval
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
-
-CELLS_MOST = 96
-"""Clusters times tasks whose three tables are told as metrics: each number is charged some 20 bytes to the result.
-Beyond it `loss_rise` and `on_accuracy`, on which no claim rests, are left out and named as skipped."""
-
-UNCLAIMED = ("loss_rise", "on_accuracy")
-"""Tables that no claim rests on."""
+    from jaxtyping import Float
 
 NULL_KIND = "random-sets-of-like-units"
 """What the null of a cluster draws: as many units of each layer and of each quartile of sd times outgoing norm."""
@@ -100,28 +92,8 @@ LESION_METRICS: tuple[MetricSpec, ...] = (
 """Every metric of lesions (section 7)."""
 
 
-@dataclass(frozen=True)
-class PartitionLesions:
-    """Lesions of one partition, with the names of what they are made of."""
-
-    name: str
-    """"network", "mlp.{l}" or "head_graph"."""
-    tasks: tuple[str, ...]
-    counts: Int[np.ndarray, " task"]
-    """Rows of each task."""
-    lesions: Lesions
-    tests: tuple[ClusterTest, ...]
-    matrix: str = ""
-    """What gave the clusters, as structure names it."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of all tasks."""
-        return int(self.counts.sum())
-
-
 def lesion_metrics(measured: Sequence[PartitionLesions]) -> tuple[Metric, ...]:
-    """Return the metrics of all partitions, quantised; a number that is not finite is left out."""
+    """Return the metrics of all partitions, quantised; a number that is not `tellable` is left out."""
     together = sum(not test.reason for one in measured for test in one.tests)
     told: list[Metric | None] = []
     crowded = untold(measured)
@@ -136,12 +108,6 @@ def lesion_metrics(measured: Sequence[PartitionLesions]) -> tuple[Metric, ...]:
     return tuple(found for found in told if found is not None)
 
 
-def untold(measured: Sequence[PartitionLesions]) -> tuple[str, ...]:
-    """Return the partitions of which only drops are told, cell by cell: the first that pass `CELLS_MOST`, and on."""
-    cells = list(accumulate(len(one.tests) * len(one.tasks) for one in measured))
-    return tuple(one.name for one, upto in zip(measured, cells, strict=True) if upto > CELLS_MOST)
-
-
 def _finite(
     name: str,
     value: float,
@@ -153,7 +119,7 @@ def _finite(
     method: str = BOOTSTRAP,
     **more: object,
 ) -> Metric | None:
-    if not isfinite(value) or (interval is not None and not all(isfinite(bound) for bound in interval)):
+    if not all(tellable(number) for number in (value, *(interval or ()))):
         return None
     return metric(
         name,

@@ -9,6 +9,7 @@ import numpy as np
 from assay.result import Axis, Mark, Plot, Series
 
 from checks.ask import as_name
+from checks.clusterability.lesion_tables import TELLABLE
 from checks.clusterability.lines import DIGITS, TEXT_MAX, in_order, line
 from checks.quantise import decimal, p_value
 
@@ -96,7 +97,7 @@ def _map(
         y=Axis(label=label, unit=unit),
         series=tuple(
             line(name, range(len(shown)), row[: len(shown)], digits=MAP_DIGITS)
-            for name, row in zip(names, values, strict=True)
+            for name, row in zip(names, np.where(np.abs(values) < TELLABLE, values, np.nan), strict=True)
         ),
         marks=tuple(
             Mark(axis="x", at=str(task), label="baseline at chance: not tested")

@@ -19,16 +19,20 @@ from assay.result import Metric, Plot, Skipped
 from checks.check import Evidence, Lesion, ModelFacts, Refusal, Trial, TrialScores
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.lesion import Lesions, Rows, RowScores, Scored, lesion_matrix
-from checks.clusterability.lesion_metrics import UNCLAIMED, PartitionLesions, lesion_metrics, untold
+from checks.clusterability.lesion_metrics import lesion_metrics
 from checks.clusterability.lesion_plots import lesion_plots
-from checks.clusterability.lesion_rows import (
-    ROLE,
-    ROW_REASONS,
-    TASK_ROWS_LEAST,
-    TASKS_LEAST,
-    LesionRows,
-    lesion_rows,
+from checks.clusterability.lesion_reasons import (
+    BUDGET,
+    INERT,
+    NO_HEAD,
+    NO_PARTITION,
+    ROLE_ITEM,
+    TASK_LOST,
+    TRIALS_LOST,
+    left_out,
 )
+from checks.clusterability.lesion_rows import ROLE, TASK_ROWS_LEAST, TASKS_LEAST, LesionRows, lesion_rows
+from checks.clusterability.lesion_tables import PartitionLesions
 from checks.clusterability.lesion_tests import ClusterTest, count_testable, held_together, lesion_tests
 from checks.clusterability.lesion_units import LesionParameters, OwedPartition, Prepared, owed_partitions, prepared
 
@@ -46,20 +50,12 @@ TRIALS_MOST: Mapping[str, int] = {"feedforward": 40_000_000, "transformer": 4_00
 """Rows times lesions of one audit: what bounds its time. Where that leaves too few random sets, p cannot reach alpha,
 and the words say so (`p_resolution`); fewer rows or fewer clusters make room."""
 
+INERT_MOST = 1e-4
+"""Nats, or share of a loss that is above 1, by which a trial that lesions reach may move without having moved: float32
+passes that are cut into portions otherwise differ by a tenth of it."""
+
 CONTROL_LESIONS = 320
 """Lesions left for the control that shuffles the audited partitions."""
-
-NO_HEAD, TRIALS_LOST, TASK_LOST = "no_head", "lesion_trials_lost", "lesion_task_lost"
-NO_PARTITION, BUDGET, AT_CHANCE = "no_partition", "lesion_budget", "baseline_at_chance"
-TOO_MANY_CELLS = "lesion_cells_too_many"
-UNTESTED = (AT_CHANCE, "layer_spanning_cluster", "no_units")
-"""Why a cluster is told and not tested."""
-
-LESION_REASONS = (*ROW_REASONS, NO_HEAD, TRIALS_LOST, TASK_LOST, NO_PARTITION, BUDGET, TOO_MANY_CELLS, *UNTESTED)
-"""Every reason that lesions give in `skipped`."""
-
-ROLE_ITEM = f"role:{ROLE}"
-"""Item under which the whole role is told to be left out."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +163,10 @@ def lesion_measured(
     if data is None:
         return LesionMeasured(skipped=lost)
     budget = _budget(check, evidence.facts, owed, len(read.trials))
-    found = _lesioned(check, evidence, [prepared(one, evidence) for one in partitions], data, budget, sets)
-    if found is None:
-        return LesionMeasured(skipped=(Skipped(item=ROLE_ITEM, reason=BUDGET),))
+    try:
+        found = _lesioned(check, evidence, [prepared(one, evidence) for one in partitions], data, budget, sets)
+    except Refusal as why:
+        return LesionMeasured(skipped=_refused(why))
     _REMEMBERED[evidence] = found
     counts = np.bincount(data.rows.task, minlength=data.rows.tasks)
     told = tuple(
@@ -181,7 +178,7 @@ def lesion_measured(
     return LesionMeasured(
         metrics=lesion_metrics(told),
         plots=tuple(plot for plots in drawn for plot in plots),
-        skipped=(*skipped, *lost, *_untested(told)),
+        skipped=(*skipped, *lost, *left_out(told)),
         coverage=covered | {"task": read.tasks},
         partitions=told,
     )
@@ -216,14 +213,19 @@ def _read(
     try:
         return lesion_rows(rows, facts)
     except Refusal as why:
-        items = (ROLE_ITEM, *(f"{ROLE_ITEM}:{item}"[:128] for item in why.items))
-        return tuple(Skipped(item=item, reason=why.reason) for item in items)
+        return _refused(why)
+
+
+def _refused(why: Refusal) -> tuple[Skipped, ...]:
+    """Return how a refusal of the role is told: the check as a whole is still answered."""
+    items = (ROLE_ITEM, *(f"{ROLE_ITEM}:{item}"[:128] for item in why.items))
+    return tuple(Skipped(item=item, reason=why.reason) for item in items)
 
 
 def _budget(check: LesionParameters, facts: ModelFacts, owed: Sequence[OwedPartition], rows: int) -> int:
     """Return the lesions that may be asked for: an upper bound of what is needed, or what the rows leave room for."""
     clusters = sum(one.clusters for one in owed)
-    wanted = len(owed) + clusters * (2 + random_sets_wanted(check, clusters)) + CONTROL_LESIONS
+    wanted = 3 * len(owed) + clusters * (2 + random_sets_wanted(check, clusters)) + CONTROL_LESIONS
     return min(wanted, max(TRIALS_MOST[facts.kind] // rows, 1))
 
 
@@ -258,12 +260,19 @@ def _lesioned(
     data: LesionData,
     budget: int,
     sets: int | None,
-) -> Lesioned | None:
-    """Lesion and test all partitions; None where the budget leaves no room for it."""
-    left = budget - CONTROL_LESIONS - sum(1 + 2 * one.clusters for one in parts)
+) -> Lesioned:
+    """Lesion and test all partitions.
+
+    Raises:
+        Refusal: the budget leaves no room for it, or lesions of all units change nothing.
+    """
+    left = budget - CONTROL_LESIONS - sum(3 + 2 * one.clusters for one in parts)
     if left < SETS_FEWEST * sum(one.clusters for one in parts):
-        return None
+        raise Refusal(BUDGET)
     scored = [scored_of(one, data, evidence.lesioned) for one in parts]
+    inert = [one.name for one, score in zip(parts, scored, strict=True) if _inert(score, len(one.labels))]
+    if inert:
+        raise Refusal(INERT, tuple(f"partition:{name}" for name in inert))
     found = [
         lesion_matrix(score, one.labels, data.rows, evidence.rng(f"lesion/bootstrap/{one.name}"))
         for one, score in zip(parts, scored, strict=True)
@@ -279,20 +288,9 @@ def _lesioned(
     return Lesioned(data, tuple(zip(parts, found, tested, strict=True)))
 
 
-def _untested(told: Sequence[PartitionLesions]) -> list[Skipped]:
-    """Return the tasks and clusters that are in the tables and in no test, and the tables that were too large."""
-    chance = {task for one in told for task, at in zip(one.tasks, one.lesions.at_chance, strict=True) if at}
-    return [
-        *(Skipped(item=f"task:{task}:tests", reason=AT_CHANCE) for task in sorted(chance)),
-        *(
-            Skipped(item=f"partition:{one.name}:cluster:{test.cluster}", reason=test.reason)
-            for one in told
-            for test in one.tests
-            if test.reason
-        ),
-        *(
-            Skipped(item=f"partition:{name}:{table}", reason=TOO_MANY_CELLS)
-            for name in untold(told)
-            for table in UNCLAIMED
-        ),
-    ]
+def _inert(score: Scored, units: int) -> bool:
+    """Return whether no trial's loss moves while every unit of a partition is held: then no lesion was ever made."""
+    before, after = score([np.arange(0), np.arange(units)]).loss
+    with np.errstate(invalid="ignore"):
+        still = np.abs(after - before) <= INERT_MOST * np.maximum(1.0, np.abs(before))
+    return bool(still.all())

@@ -17,7 +17,8 @@ from checks.clusterability.lesion_findings import (
     lesion_findings,
 )
 from checks.clusterability.lesion_plants import planted_two_nets
-from checks.clusterability.lesioning import LESION_REASONS, lesion_measured
+from checks.clusterability.lesion_reasons import LESION_REASONS
+from checks.clusterability.lesioning import lesion_measured
 from checks.organisms import small_nets
 from checks.organisms.nets import class_tasks
 from checks.quantise import metric

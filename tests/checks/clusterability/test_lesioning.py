@@ -13,17 +13,18 @@ from assay.result import Measured
 
 from checks.check import Lesion, ModelFacts, Needs, Refusal, TrialScores, VectorTrial
 from checks.clusterability import lesioning
+from checks.clusterability.check import Clusterability
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.layouts import LAYOUTS
 from checks.clusterability.lesion import Rows
-from checks.clusterability.lesion_cases import lesioned_by, rows_of
+from checks.clusterability.lesion_cases import lesioned_by, rows_of, tensors_of
 from checks.clusterability.lesion_controls import ShuffledPartition, planted_lesions
 from checks.clusterability.lesion_metrics import LESION_METRICS
 from checks.clusterability.lesion_plants import LesionCase, planted_two_nets
+from checks.clusterability.lesion_reasons import LESION_REASONS
 from checks.clusterability.lesion_units import outgoing_norms, prepared
 from checks.clusterability.lesioning import (
     CONTROL_LESIONS,
-    LESION_REASONS,
     lesion_measured,
     lesion_needs,
     remembered,
@@ -110,7 +111,7 @@ def test_every_site_that_a_partition_may_use_is_asked() -> None:
     }
     assert len(needs.trials) == 100
     # 16 / 8 = 2 clusters of neurons, 24 heads / 8 = 3 clusters of heads: 5 tests in one family.
-    assert needs.lesions == 2 + 5 * (2 + 199) + CONTROL_LESIONS
+    assert needs.lesions == 3 * 2 + 5 * (2 + 199) + CONTROL_LESIONS
     some = lesion_needs(Asked(lesion_layers=(1,), families=("mlp_in",)), transformer(), token_rows())
     assert (some.units, some.weights) == (("mlp.1",), ("h.1.mlp.c_proj.weight",))
     none = lesion_needs(Asked(lesion_layers="none", families=("mlp_in", "mlp_out")), transformer(), token_rows())
@@ -131,7 +132,7 @@ def test_the_budget_is_kept_and_bounded_by_rows(plant: tuple[LesionCase, np.ndar
 
     seen._lesioned = counted
     told = lesion_measured(Asked(lesion_nulls=99), seen, [network_of(case, owner)])
-    assert sum(asked) == 1 + 2 * (2 + 99)
+    assert sum(asked) == 3 + 2 * (2 + 99)
     assert sum(asked) <= lesion_needs(Asked(lesion_nulls=99), seen.facts, rows_of(case)).lesions
     assert {test.n for one in told.partitions for test in one.tests} == {99}
     # Many rows leave less room: fewer random sets, and in the end none.
@@ -142,7 +143,7 @@ def test_the_budget_is_kept_and_bounded_by_rows(plant: tuple[LesionCase, np.ndar
 
 def test_too_small_a_budget_is_told(plant: tuple[LesionCase, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     case, owner = plant
-    monkeypatch.setattr(lesioning, "TRIALS_MOST", {"feedforward": 400 * (CONTROL_LESIONS + 5 + 2 * 25)})
+    monkeypatch.setattr(lesioning, "TRIALS_MOST", {"feedforward": 400 * (CONTROL_LESIONS + 7 + 2 * 25)})
     few = lesion_measured(Asked(), evidence_of_case(case), [network_of(case, owner)])
     assert {test.n for one in few.partitions for test in one.tests} == {25}
     assert {finding.labels.get("reason") for finding in judged(few)} == {"p_resolution", None}
@@ -375,3 +376,59 @@ def test_a_cluster_may_be_specialised_and_not_important() -> None:
     told = judged(measured_of(class_tasks(small_nets.load("e2").net, small_nets.held_out()), 4))
     assert words_of(told, "specialisation") == ["detected"] * 4
     assert words_of(told, "importance") == ["not-detected"] * 4
+
+
+def seen_by_the_runtime(
+    case: LesionCase, rows: Sequence[dict[str, Any]], weights: dict[str, np.ndarray]
+) -> InMemoryEvidence:
+    """Return evidence whose lesions the production pass answers."""
+    facts = evidence_of_case(case).facts
+    needs = lesion_needs(Asked(lesion_nulls=99), facts, rows)
+    assert facts.feedforward is not None
+    trials = [trial for trial in needs.trials if isinstance(trial, VectorTrial)]
+    answers = FeedForwardLesions(facts.feedforward, weights, trials, needs.units, needs.lesions)
+    return InMemoryEvidence(
+        facts=facts,
+        check="clusterability",
+        weights=weights,
+        rows={"lesion": rows},
+        lesioned=answers,
+        unit_sd=answers.unit_sd,
+        lost=answers.lost,
+    )
+
+
+def d1() -> LesionCase:
+    return head_tasks(small_nets.load("d1").net, small_nets.held_out_pairs())
+
+
+def test_a_row_of_huge_inputs_costs_its_numbers_and_nothing_else() -> None:
+    case = d1()
+    rows = rows_of(case)
+    rows[0] = {**rows[0], "input": [1e20 * value for value in rows[0]["input"]]}
+    check = Clusterability(k=(2,), nulls=99, lesion_nulls=99, families=("network",))
+    measured = check.measure(seen_by_the_runtime(case, rows, tensors_of(case.net)))
+    assert ("partition:network:loss_rise", "number_out_of_range") in {
+        (one.item, one.reason) for one in measured.skipped
+    }
+    assert 0 < len(measured.named("loss_rise")) < 4
+    words = {one.code: one.word for one in check.judge(measured, ()) if one.code.endswith("_of_model")}
+    assert len(words) == 3
+    assert measured.find("p_holm", matrix="network") is not None
+    rise = next(plot for plot in measured.plots if "loss risen" in plot.title)
+    assert 0 < sum(len(row.x) for row in rise.series) < 4
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_a_huge_weight_leaves_lesions_answered() -> None:
+    case = d1()
+    for size in (1e300, 1e308):
+        weights = tensors_of(case.net)
+        weights["w0"] = weights["w0"].copy()
+        weights["w0"][3, 5] = size
+        told = lesion_measured(
+            Asked(lesion_nulls=99), seen_by_the_runtime(case, rows_of(case), weights), [found_in(case, 2)]
+        )
+        reasons = {one.reason for one in told.skipped}
+        assert reasons & {"number_out_of_range", "lesion_trials_lost"}
+        assert not any("inf" in metric.value or "nan" in metric.value for metric in told.metrics)
