@@ -77,7 +77,17 @@ def _cells(server: Server) -> Path:
     return server.work.parent / "cells"
 
 
-PRELOAD = ("torch", "transformers", "transformer_lens", "checks.catalogue", "checks.run")
+PRELOAD = (
+    "torch",
+    "transformers",
+    # Both libraries import their parts on first use, which the first audit would wait for.
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformer_lens.model_bridge",
+    "safetensors.torch",
+    "checks.catalogue",
+    "checks.run",
+)
 """What a spare cell imports while it waits: code of the release and its libraries, nothing of an audit."""
 
 
