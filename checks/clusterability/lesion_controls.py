@@ -16,10 +16,11 @@ from checks.check import Evidence, Expected, ModelFacts
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.lesion import Lesions, clusters_of, drops_of, random_sets
 from checks.clusterability.lesion_cases import by_site, produced
+from checks.clusterability.lesion_kept import LesionData
 from checks.clusterability.lesion_plants import planted_two_nets, shuffled_partition
 from checks.clusterability.lesion_tests import ClusterTest, count
 from checks.clusterability.lesion_units import NETWORK, Prepared
-from checks.clusterability.lesioning import CONTROL_LESIONS, LesionData, lesion_measured, remembered, scored_of
+from checks.clusterability.lesioning import CONTROL_LESIONS, lesion_measured, remembered, scored_of
 from checks.memory import InMemoryEvidence
 from checks.quantise import metric
 

@@ -6,7 +6,6 @@ structure needs none of it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -18,7 +17,8 @@ from assay.result import Metric, Plot, Skipped
 
 from checks.check import Evidence, Lesion, ModelFacts, Refusal, Trial, TrialScores
 from checks.clusterability.layers import Partitioned
-from checks.clusterability.lesion import Lesions, Rows, RowScores, Scored, lesion_matrix
+from checks.clusterability.lesion import Lesions, RowScores, Scored, lesion_matrix
+from checks.clusterability.lesion_kept import LesionData, kept_rows
 from checks.clusterability.lesion_metrics import lesion_metrics
 from checks.clusterability.lesion_plots import lesion_plots
 from checks.clusterability.lesion_reasons import (
@@ -27,17 +27,15 @@ from checks.clusterability.lesion_reasons import (
     NO_HEAD,
     NO_PARTITION,
     ROLE_ITEM,
-    TASK_LOST,
-    TRIALS_LOST,
     left_out,
 )
-from checks.clusterability.lesion_rows import ROLE, TASK_ROWS_LEAST, TASKS_LEAST, LesionRows, lesion_rows
+from checks.clusterability.lesion_rows import ROLE, LesionRows, lesion_rows
 from checks.clusterability.lesion_tables import PartitionLesions
 from checks.clusterability.lesion_tests import ClusterTest, count_testable, held_together, lesion_tests
 from checks.clusterability.lesion_units import LesionParameters, OwedPartition, Prepared, owed_partitions, prepared
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    pass
 
 SETS_LEAST, SETS_MOST = 199, 1999
 """Random sets of each cluster where the caller names no number: at least what section 2 says; at most what lets fifty
@@ -82,16 +80,6 @@ class LesionMeasured:
     coverage: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     partitions: tuple[PartitionLesions, ...] = ()
     """What the metrics were made of."""
-
-
-@dataclass(frozen=True)
-class LesionData:
-    """The rows that were scored."""
-
-    rows: Rows
-    tasks: tuple[str, ...]
-    kept: Int[np.ndarray, " row"]
-    """Place of each row among all trials."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +147,7 @@ def lesion_measured(
     covered = {"partition": (*names, *missing)}
     if not partitions:
         return LesionMeasured(skipped=tuple(skipped), coverage=covered)
-    data, lost = _kept(read, evidence.lost())
+    data, lost = kept_rows(read, evidence.lost())
     if data is None:
         return LesionMeasured(skipped=lost)
     budget = _budget(check, evidence.facts, owed, len(read.trials))
@@ -227,30 +215,6 @@ def _budget(check: LesionParameters, facts: ModelFacts, owed: Sequence[OwedParti
     clusters = sum(one.clusters for one in owed)
     wanted = 3 * len(owed) + clusters * (2 + random_sets_wanted(check, clusters)) + CONTROL_LESIONS
     return min(wanted, max(TRIALS_MOST[facts.kind] // rows, 1))
-
-
-def _kept(read: LesionRows, lost: Mapping[str, str]) -> tuple[LesionData | None, tuple[Skipped, ...]]:
-    """Return the rows that ran; a task that lost most of its rows, or too many, is left out and told."""
-    before = Counter(trial.group for trial in read.trials)
-    held = [at for at, trial in enumerate(read.trials) if trial.id not in lost]
-    after = Counter(read.trials[at].group for at in held)
-    left = [task for task in read.tasks if after[task] < TASK_ROWS_LEAST or 2 * after[task] < before[task]]
-    tasks = tuple(task for task in read.tasks if task not in left)
-    told = [Skipped(item=f"task:{task}", reason=TASK_LOST) for task in left]
-    told += [
-        Skipped(item=f"task:{task}:lost:{before[task] - after[task]}", reason=TRIALS_LOST)
-        for task in tasks
-        if after[task] < before[task]
-    ]
-    if len(tasks) < TASKS_LEAST:
-        why = {lost[trial.id] for trial in read.trials if trial.id in lost}
-        reason = NO_HEAD if why == {NO_HEAD} else TRIALS_LOST
-        return None, (Skipped(item=ROLE_ITEM, reason=reason), *told)
-    kept = np.array([at for at in held if read.trials[at].group in tasks])
-    task = np.array([tasks.index(read.trials[at].group) for at in kept])
-    guess = np.array([read.chance[at] for at in kept])
-    chance = tuple(float(guess[task == index].mean()) for index in range(len(tasks)))
-    return LesionData(Rows(task, chance), tasks, kept), tuple(told)
 
 
 def _lesioned(

@@ -175,7 +175,7 @@ def test_lost_trials_leave_the_rows_and_lost_tasks_are_told() -> None:
     thirds = np.where(case.rows.task == 0, np.arange(400) % 2, 2)
     three = LesionCase(case.net, case.inputs, case.labels, case.head, Rows(thirds, (0.125,) * 3))
     seen = evidence_of_case(three)
-    lost = [*np.flatnonzero(thirds == 1)[:51], *np.flatnonzero(thirds == 2)[:40]]
+    lost = [*np.flatnonzero(thirds == 1)[:51], *np.flatnonzero(thirds == 2)[:10]]
     seen._lost = {f"lesion:{row}": "too_long" for row in lost}  # type: ignore[assignment]
     inner = lesioned_by(three)
 
@@ -191,15 +191,27 @@ def test_lost_trials_leave_the_rows_and_lost_tasks_are_told() -> None:
     told = lesion_measured(Asked(), seen, [network_of(three, owner)])
     assert {(one.item, one.reason) for one in told.skipped} == {
         ("task:t1", "lesion_task_lost"),
-        ("task:t2:lost:40", "lesion_trials_lost"),
+        ("task:t2:lost:10", "lesion_trials_lost"),
     }
     part = told.partitions[0]
     assert part.tasks == ("t0", "t2")
-    assert list(part.counts) == [100, 160]
+    assert list(part.counts) == [100, 190]
     assert part.lesions.baseline.min() > 0.95  # a lost row is not a wrong one
     assert told.coverage["task"] == ("t0", "t1", "t2")
     # A task that was owed is missing: no claim is made of the rest.
     assert {finding.word for finding in judged(told)} == {"inconclusive"}
+
+
+@pytest.mark.parametrize(("lost", "words"), [(10, {"detected"}), (11, {"inconclusive"}), (99, {"inconclusive"})])
+def test_a_task_that_lost_more_than_a_twentieth_of_its_rows_is_absent(
+    plant: tuple[LesionCase, np.ndarray], lost: int, words: set[str]
+) -> None:
+    case, owner = plant
+    seen = evidence_of_case(case)
+    seen._lost = {f"lesion:{row}": "too_long" for row in range(lost)}  # type: ignore[assignment]
+    told = lesion_measured(Asked(lesion_nulls=99), seen, [network_of(case, owner)])
+    assert {one.word for one in judged(told)} == words
+    assert any(one.item.startswith("task:t0") for one in told.skipped)
 
 
 def test_units_are_read_through_norms_and_channels() -> None:
