@@ -64,7 +64,7 @@ class PlantedBlocks:
             k, rho = plant_recipe(shape, check.candidates(shape))
             weights[name], truth = planted(shape, k, rho, rng)
             plants[name] = Plant(k, truth)
-        return planted_evidence(seen, check.name, weights, plants)
+        return planted_evidence(check, seen, weights, plants)
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the bands of p, k, the agreement with the plant and the planted C, for every shape."""
@@ -107,7 +107,7 @@ class IidNoise:
             rng = seen.rng(f"noise.{shape[0]}x{shape[1]}")
             for draw in range(NOISE_DRAWS):
                 weights[f"noise.{shape[0]}x{shape[1]}.{draw}"] = rng.standard_normal(shape)
-        return planted_evidence(seen, check.name, weights, {})
+        return planted_evidence(check, seen, weights, {})
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the band of the count of noise matrices that the whole rule flags, for every shape."""
@@ -133,7 +133,7 @@ class HeavyNoise:
         rng = seen.rng("heavy-noise")
         n, m = SHAPE
         weights = {f"heavy.{n}x{m}.{draw}": laplace_lognormal(rng, SHAPE) for draw in range(NOISE_DRAWS)}
-        return planted_evidence(seen, check.name, weights, {})
+        return planted_evidence(check, seen, weights, {})
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the band of the count of matrices that the whole rule flags."""
@@ -229,18 +229,18 @@ def _shape_of(matrix: str) -> tuple[int, int]:
 
 
 def planted_evidence(
-    seen: Evidence, check: str, weights: Mapping[str, np.ndarray], plants: Mapping[str, Plant]
+    check: Clusterability, seen: Evidence, weights: Mapping[str, np.ndarray], plants: Mapping[str, Plant]
 ) -> Evidence:
     """Return evidence of a model whose only matrices are these.
 
     Args:
+        check: what is audited: each of these matrices is corrected as one among its tests.
         seen: the real evidence: its seed and the kind of its model.
-        check: name of the check.
         weights: matrices by name.
         plants: what is planted in them.
     """
     known = {name: getattr(seen.facts, name) for name in ModelFacts.__dataclass_fields__}
-    facts = PlantedFacts(**known, plants=plants)
+    facts = PlantedFacts(**known, plants=plants, together=len(owed_of(check, seen.facts).names))
     own = replace(
         facts,
         layers=len(weights),
@@ -250,4 +250,4 @@ def planted_evidence(
         tensors={name: array.shape for name, array in weights.items()},
     )
     seed = int(seen.rng("controls").integers(2**63))
-    return InMemoryEvidence(facts=own, check=check, seed=seed, weights=weights)
+    return InMemoryEvidence(facts=own, check=check.name, seed=seed, weights=weights)

@@ -40,6 +40,9 @@ class PlantedFacts(ModelFacts):
 
     plants: Mapping[str, Plant] = field(default_factory=dict)
     """Planted partitions by matrix; empty for noise."""
+    together: int = 0
+    """What the audit owes a word: each matrix of a control is corrected by so many tests, as if it were the audit's
+    own. A family of the control's ten to thirty would put every p of few draws out of reach, and nothing could miss."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class PlantedGraphs:
         if owed.heads or owed.pairs:
             return _evidence(check, *planted_transformer(layers, LEAK, rng), rng)
         weights, truth = planted(SHAPE, BLOCKS_K, BLOCKS_RHO, rng)
-        return planted_evidence(seen, check.name, {BLOCKS: weights}, {BLOCKS: Plant(BLOCKS_K, truth)})
+        return planted_evidence(check, seen, {BLOCKS: weights}, {BLOCKS: Plant(BLOCKS_K, truth)})
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the bands of p, which must be at its minimum, and, where two groups were sought, of the rest."""

@@ -74,20 +74,27 @@ class Run:
 
 def all_tests(check: Clusterability, found: Found, evidence: Evidence) -> Run:
     """Return the tests of all that can be tested."""
-    together = len(found.candidates) + int(found.heads) + int(bool(found.chain))
+    borrowed = _borrowed(evidence)
+    together = borrowed or len(found.candidates) + int(found.heads) + int(bool(found.chain))
     products = ProductNulls(evidence.rng)
     # Draws are planned for all that is owed: the judge counts what was left out as tests that found nothing.
-    planned = max(found.owed, together)
+    planned = borrowed or max(found.owed, together)
     first = [_test(check, one, planned, products, evidence) for one in found.candidates]
     graph = _heads(check, planned, evidence) if found.heads else None
     net, dropped = _network(check, found, planned, evidence) if found.chain else (None, ())
     whole: dict[str, GraphFound | NetworkFound | None] = {HEAD_GRAPH: graph, NETWORK: net}
     held = {name: one.found.p for name, one in whole.items() if one is not None}
-    corrected = holm([*(one.p for one in first), *held.values()])
+    raw = [*(one.p for one in first), *held.values()]
+    corrected = [min(1.0, p * borrowed) for p in raw] if borrowed else holm(raw)
     matrices = _matrices(check, found, first, corrected[: len(first)], together, evidence)
     missing = (Skipped(item=HEAD_GRAPH, reason="empty"),) if found.heads and graph is None else ()
     whole_p = dict(zip(held, corrected[len(first) :], strict=True))
     return Run(matrices, graph, net, whole_p, together, (*missing, *dropped))
+
+
+def _borrowed(evidence: Evidence) -> int:
+    """Return the number of tests of the audit that a control's matrices stand in for; 0 of a model of its own."""
+    return evidence.facts.together if isinstance(evidence.facts, PlantedFacts) else 0
 
 
 def _matrices(

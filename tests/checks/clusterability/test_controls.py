@@ -7,9 +7,17 @@ import pytest
 from assay.result import Measured
 
 from checks.check import Evidence, Expected
-from checks.clusterability import controls, planted_graphs
+from checks.clusterability import controls, planted_graphs, structure
 from checks.clusterability.check import Clusterability
-from checks.clusterability.controls import RandomWeights, audited_shapes, gains
+from checks.clusterability.controls import (
+    HeavyNoise,
+    IidNoise,
+    PlantedBlocks,
+    RandomWeights,
+    audited_shapes,
+    gains,
+    planted,
+)
 from checks.clusterability.planted_graphs import PlantedGraphs, planted_net, planted_transformer
 from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
 from checks.memory import InMemoryEvidence, model_facts
@@ -162,3 +170,43 @@ def test_shapes_without_a_candidate_of_k_are_not_planted() -> None:
     # Only 40x64 can hold sixteen clusters.
     seen = evidence_of({"a": np.random.default_rng(0).standard_normal((20, 64)), "b": np.ones((40, 64))})
     assert audited_shapes(Clusterability(k=(16,)), seen) == ((40, 64),)
+
+
+@pytest.mark.parametrize("nulls", [99, 199, 500, "auto"])
+@pytest.mark.parametrize(("control", "shape", "clustered"), [(IidNoise(), (32, 32), 3), (HeavyNoise(), (96, 256), 2)])
+def test_clustered_noise_misses_its_band_however_many_draws(
+    control: IidNoise | HeavyNoise,
+    shape: tuple[int, int],
+    clustered: int,
+    nulls: int | str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Ten matrices with a Holm family of their own could never pass it at 99 draws, and the control could not fail.
+    monkeypatch.setattr(structure, "CONFIRM_DRAWS", 9)
+    rng = np.random.default_rng(62)
+    check = Clusterability.model_validate({"k": (2,), "nulls": nulls})
+    seen = evidence_of({"w": rng.standard_normal(shape)})
+    noise = control.spoil(check, seen)
+    weights = {name: noise.weights(name) for name in noise.facts.mlp_in}
+    assert not missed_of(control, check, noise)
+    for name in list(weights)[:clustered]:
+        weights[name] = planted(shape, 2, 0.2, rng)[0]
+    spoiled = InMemoryEvidence(facts=noise.facts, check=check.name, seed=3, weights=weights)
+    assert missed_of(control, check, spoiled) == {"flagged"}
+
+
+def test_noise_is_flagged_as_the_audit_would_flag_it() -> None:
+    # Twelve matrices are owed: p of one noise matrix is corrected by twelve, not by the ten of the control.
+    weights = {f"w.{at}": np.random.default_rng(at).standard_normal((32, 32)) for at in range(12)}
+    check = Clusterability(k=(2,), nulls=199)
+    measured = check.measure(IidNoise().spoil(check, evidence_of(weights)))
+    for told in measured.named("p_holm"):
+        p = measured.find("p", **told.labels)
+        assert p is not None
+        assert float(told.value) == pytest.approx(min(1.0, 12 * float(p.value)), rel=1e-3)
+
+
+def missed_of(control: IidNoise | HeavyNoise | PlantedBlocks, check: Clusterability, seen: Evidence) -> set[str]:
+    told = control.bands(check, check.measure(seen))
+    assert told
+    return {one.metric for one in told if not one.low <= one.value <= one.high}
