@@ -195,6 +195,8 @@ def _whole(
         reason = "non_finite"
     elif not all(weights.any() for weights in chain):
         reason = "empty"
+    elif not any(np.ptp(np.abs(weights)) for weights in chain):
+        reason = "constant"
     elif max(len(weights) for weights in chain[:-1]) < SIDE_MIN:
         reason = "too_small"
     elif sum(weights.size for weights in chain) > NETWORK_ENTRIES_MAX:

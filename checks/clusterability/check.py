@@ -81,6 +81,7 @@ class Clusterability(Check):
         "nothing_testable",
         "non_finite",
         "empty",
+        "constant",
         "too_small",
         "too_large",
         "k_too_large",

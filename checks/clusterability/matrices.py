@@ -118,6 +118,8 @@ def examine(name: str, weights: Float[np.ndarray, "n m"], zero_share_dense: floa
     shape = (values.shape[0], values.shape[1])
     if min(shape) < SIDE_MIN:
         return Unusable(name, "too_small")
+    if not np.ptp(np.abs(values)):
+        return Unusable(name, "constant")  # all of one size: ranks tie, and there is nothing to cluster
     masked = zero_share > zero_share_dense
     if values.size > ENTRIES_MAX and (masked or not has_committed(shape)):
         return Unusable(name, "too_large")

@@ -22,6 +22,7 @@ from checks.clusterability.testing import replicates
 from checks.memory import model_facts
 from sandbox.budget import charge_bytes
 from tests.checks.clusterability.evidence import evidence_of
+from tests.checks.clusterability.nets import relu_chain
 
 LIMITS = Limits(alpha=0.05, min_excess_q=0.02, min_stability=0.7, min_cluster_share=0.01)
 
@@ -311,3 +312,23 @@ def test_what_could_not_be_tested_counts_among_the_tests_that_replicates_are_pla
     assert numbers.null_n == 639
     assert numbers.p_holm_least <= 0.05 / 2
     assert word_of(numbers, check.limits()) == ("detected", "all_hold")
+
+
+def test_a_constant_matrix_is_refused_by_name() -> None:
+    rng = np.random.default_rng(63)
+    signed = 0.5 * np.sign(rng.standard_normal((20, 24)))
+    weights = {"flat": np.full((20, 24), 0.1), "signed": signed, "noise": rng.standard_normal((20, 24))}
+    check = Clusterability(k=(2,), nulls=99)
+    told = check.measure(evidence_of(weights))
+    assert {(one.item, one.reason) for one in told.skipped} >= {("flat", "constant"), ("signed", "constant")}
+    assert {one.labels["matrix"] for one in told.named("p")} == {"noise"}
+    with pytest.raises(Refusal) as refused:
+        check.measure(evidence_of({"flat": weights["flat"]}))
+    assert (refused.value.reason, refused.value.items) == ("nothing_testable", ("constant:flat",))
+
+
+def test_a_net_of_constant_layers_is_refused_as_a_whole() -> None:
+    seen = relu_chain([np.full((20, 24), 0.1), -np.ones((18, 20))])
+    with pytest.raises(Refusal) as refused:
+        Clusterability(k=(2,), nulls=99).measure(seen)
+    assert set(refused.value.items) == {"constant:0.weight", "constant:2.weight", "constant:network"}

@@ -168,7 +168,8 @@ def test_shapes_of_a_net_are_those_of_its_canonical_matrices() -> None:
 
 def test_shapes_without_a_candidate_of_k_are_not_planted() -> None:
     # Only 40x64 can hold sixteen clusters.
-    seen = evidence_of({"a": np.random.default_rng(0).standard_normal((20, 64)), "b": np.ones((40, 64))})
+    rng = np.random.default_rng(0)
+    seen = evidence_of({"a": rng.standard_normal((20, 64)), "b": rng.standard_normal((40, 64))})
     assert audited_shapes(Clusterability(k=(16,)), seen) == ((40, 64),)
 
 
