@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from assay.result import ControlResult, D, Finding, Measured
+from assay.result import ControlResult, D, Finding, Measured, Skipped
 from pydantic import AfterValidator, Field
 
 from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Refusal, missed_controls
@@ -17,8 +17,9 @@ from checks.clusterability.findings import WORDS, Limits, findings
 from checks.clusterability.lesion_controls import PlantedTwoNets, ShuffledPartition, planted_lesions
 from checks.clusterability.lesion_findings import DETECTED, LESION_WORDS, LesionLimits, lesion_findings
 from checks.clusterability.lesion_metrics import LESION_METRICS
-from checks.clusterability.lesion_reasons import LESION_REASONS
+from checks.clusterability.lesion_reasons import LESION_REASONS, TOO_MANY_CELLS
 from checks.clusterability.lesion_rows import ROLE
+from checks.clusterability.lesion_tables import PARTS_MOST
 from checks.clusterability.lesioning import lesion_measured, lesion_needs
 from checks.clusterability.metric_specs import METRICS
 from checks.clusterability.nulls import auto_ks
@@ -188,11 +189,14 @@ class Clusterability(Check):
             network_stability=run.network.stability if run.network else None,
             limits=self.limits(),
         )
+        clusters = sum(len(one.tests) for one in lesions.partitions)
+        crowded = bool(clusters) and len(owed.names) + clusters > PARTS_MOST
+        unseen = (Skipped(item="plots", reason=TOO_MANY_CELLS),) if crowded else ()
         return Measured(
             coverage={"matrix": owed.names, **lesions.coverage},
             metrics=(*structure_metrics(run), *planted_agreement(run, evidence.facts), *lesions.metrics),
-            plots=(*drawn, *lesions.plots),
-            skipped=(*found.skipped, *run.skipped, *lesions.skipped),
+            plots=() if crowded else (*drawn, *lesions.plots),
+            skipped=(*found.skipped, *run.skipped, *lesions.skipped, *unseen),
         )
 
     def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:

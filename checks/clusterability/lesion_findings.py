@@ -40,6 +40,10 @@ EFFECT: Mapping[Claim, tuple[str, str]] = {
 """The metric that has a floor, and how it is called."""
 
 
+WORDY_MOST = 16
+"""Clusters whose claims are told at length; of more, rows, random sets and units stand in the metrics they rest on."""
+
+
 @dataclass(frozen=True)
 class LesionLimits:
     """The thresholds of the rules: the check's parameters as numbers."""
@@ -176,12 +180,13 @@ def _of_cluster(
     numbers = _numbers(real, one, claim)
     why = "" if word == DETECTED else f" ({reason})"
     said = f"{SAID[claim]}: {word.replace('-', ' ')}{why}"
-    held_at = f"{one.units} units held at their mean"
+    short = len(real.named("lesion_units")) > WORDY_MOST
+    held_at = () if short else (f"{one.units} units held at their mean",)
     return Finding(
         code=claim,
         word=word,
         severity="note",
-        claim=f"{'; '.join((said, *_evidence(real, one, claim), held_at))}.",
+        claim=f"{'; '.join((said, *_evidence(real, one, claim, short=short), *held_at))}.",
         labels={**one.labels, "reason": reason},
         rests_on=tuple(
             MetricRef(name=metric.name, labels=dict(metric.labels))
@@ -191,12 +196,14 @@ def _of_cluster(
     )
 
 
-def _evidence(real: Measured, one: Cluster, claim: Claim) -> tuple[str, ...]:
+def _evidence(real: Measured, one: Cluster, claim: Claim, *, short: bool) -> tuple[str, ...]:
     """Return effect with interval and rows, p with its family and random sets, as far as they were measured."""
     effect, p, held = _numbers(real, one, claim)
     if effect is None or effect.interval is None or p is None or held is None or held.multiplicity is None:
         return ()
     low, high = effect.interval.low, effect.interval.high
+    if short:
+        return (f"{effect.value} [{low}, {high}], p {held.value} after Holm",)
     return (
         f"{EFFECT[claim][1]} {effect.value} [{low}, {high}], {_task(real, one)}{effect.n} rows",
         f"p {held.value} after Holm over {held.multiplicity.m} clusters, {held.n} random sets of like units",

@@ -99,10 +99,10 @@ def lesion_metrics(measured: Sequence[PartitionLesions]) -> tuple[Metric, ...]:
     crowded = untold(measured)
     for one in measured:
         told += _baseline(one)
-        told += _table("drop", "fraction", one, one.lesions.drop)
-        if one.name not in crowded:
-            told += _table("loss_rise", "nats", one, one.lesions.loss_rise)
-            told += _table("on_accuracy", "fraction", one, one.lesions.on)
+        tables = {"drop": one.lesions.drop, "loss_rise": one.lesions.loss_rise, "on_accuracy": one.lesions.on}
+        for name, table in tables.items():
+            if name not in crowded[one.name]:
+                told += _table(name, "nats" if name == "loss_rise" else "fraction", one, table)
         for test in one.tests:
             told += _cluster(one, test, together)
     return tuple(found for found in told if found is not None)

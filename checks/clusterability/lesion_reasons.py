@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from assay.result import Skipped
 
 from checks.clusterability.lesion_rows import ROLE, ROW_REASONS
-from checks.clusterability.lesion_tables import UNCLAIMED, PartitionLesions, out_of_range, untold
+from checks.clusterability.lesion_tables import PartitionLesions, out_of_range, untold
 
 NO_HEAD, TRIALS_LOST, TASK_LOST = "no_head", "lesion_trials_lost", "lesion_task_lost"
 NO_PARTITION, BUDGET, AT_CHANCE = "no_partition", "lesion_budget", "baseline_at_chance"
@@ -46,8 +46,8 @@ def left_out(told: Sequence[PartitionLesions]) -> tuple[Skipped, ...]:
         ),
         *(
             Skipped(item=f"partition:{name}:{table}", reason=TOO_MANY_CELLS)
-            for name in untold(told)
-            for table in UNCLAIMED
+            for name, tables in untold(told).items()
+            for table in tables
         ),
         *(Skipped(item=f"partition:{name}:{table}", reason=OUT_OF_RANGE) for name, table in out_of_range(told)),
     )

@@ -17,12 +17,22 @@ from checks.quantise import LARGEST
 if TYPE_CHECKING:
     from jaxtyping import Int
 
-CELLS_MOST = 96
+CELLS_MOST = 72
 """Clusters times tasks whose three tables are told as metrics: each number is charged some 20 bytes to the result.
 Beyond it `loss_rise` and `on_accuracy`, on which no claim rests, are left out and named as skipped."""
 
 UNCLAIMED = ("loss_rise", "on_accuracy")
 """Tables that no claim rests on."""
+
+DROPS_MOST = 192
+"""Clusters times tasks whose drops are told as metrics. Beyond it a partition's heat map alone has them: claims rest on
+its clusters' largest drop and gap, which are told of every cluster."""
+
+CLUSTERS_MOST = 32
+"""Clusters that an audit may lesion: 32 with 12 tasks are charged at most 27 KiB of its 64 KiB of output."""
+
+PARTS_MOST = 48
+"""Matrices and lesioned clusters whose plots an answer has room for: of 24 of each at most 52 KiB are charged."""
 
 TELLABLE = LARGEST / 10
 """Numbers from here on are left out by name: a decimal has 15 digits before the point, and bounds are rounded up."""
@@ -48,10 +58,13 @@ class PartitionLesions:
         return int(self.counts.sum())
 
 
-def untold(measured: Sequence[PartitionLesions]) -> tuple[str, ...]:
-    """Return the partitions of which only drops are told, cell by cell: the first that pass `CELLS_MOST`, and on."""
+def untold(measured: Sequence[PartitionLesions]) -> dict[str, tuple[str, ...]]:
+    """Return the tables that are too large for each partition: of the first that pass a bound, and on."""
     cells = list(accumulate(len(one.tests) * len(one.tasks) for one in measured))
-    return tuple(one.name for one, upto in zip(measured, cells, strict=True) if upto > CELLS_MOST)
+    return {
+        one.name: ("drop", *UNCLAIMED) if upto > DROPS_MOST else UNCLAIMED if upto > CELLS_MOST else ()
+        for one, upto in zip(measured, cells, strict=True)
+    }
 
 
 def tellable(number: float) -> bool:
@@ -65,7 +78,7 @@ def out_of_range(measured: Sequence[PartitionLesions]) -> tuple[tuple[str, str],
     for one in measured:
         rise = one.lesions.loss_rise
         whole: dict[str, tuple[np.ndarray, ...]] = {"baseline_loss": (one.lesions.baseline_loss,)}
-        whole |= {} if one.name in crowded else {"loss_rise": (rise.value, rise.low, rise.high)}
+        whole |= {} if "loss_rise" in crowded[one.name] else {"loss_rise": (rise.value, rise.low, rise.high)}
         found += [
             (one.name, table)
             for table, parts in whole.items()

@@ -27,10 +27,11 @@ from checks.clusterability.lesion_reasons import (
     NO_HEAD,
     NO_PARTITION,
     ROLE_ITEM,
+    TOO_MANY_CELLS,
     left_out,
 )
 from checks.clusterability.lesion_rows import ROLE, LesionRows, lesion_rows
-from checks.clusterability.lesion_tables import PartitionLesions
+from checks.clusterability.lesion_tables import CLUSTERS_MOST, PartitionLesions
 from checks.clusterability.lesion_tests import ClusterTest, count_testable, held_together, lesion_tests
 from checks.clusterability.lesion_units import LesionParameters, OwedPartition, Prepared, owed_partitions, prepared
 
@@ -107,7 +108,8 @@ def lesion_needs(check: LesionParameters, facts: ModelFacts, rows: Sequence[Mapp
         rows: of the role `lesion`, as parsed; None where it did not come.
 
     Raises:
-        Refusal: `layer_out_of_range`: a lesion layer that the model does not have.
+        Refusal: `layer_out_of_range`: a lesion layer that the model does not have; `lesion_cells_too_many`: more
+            clusters than an answer has room for.
     """
     if rows is None:
         return LesionNeeds()
@@ -115,6 +117,10 @@ def lesion_needs(check: LesionParameters, facts: ModelFacts, rows: Sequence[Mapp
     if isinstance(read, tuple):
         return LesionNeeds(skipped=read)
     owed = owed_partitions(check, facts)
+    clusters = sum(one.clusters for one in owed)
+    if clusters > CLUSTERS_MOST:
+        numbers = (f"partitions:{len(owed)}", f"clusters:{clusters}", f"tasks:{len(read.tasks)}")
+        raise Refusal(TOO_MANY_CELLS, (*numbers, f"limit:clusters:{CLUSTERS_MOST}"))
     return LesionNeeds(
         trials=read.trials,
         units=tuple(site for one in owed for site in one.sites),
