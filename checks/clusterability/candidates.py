@@ -19,6 +19,7 @@ from checks.clusterability.families import (
     virtual,
     virtual_name,
 )
+from checks.clusterability.graphs import asked_ks
 from checks.clusterability.layers import LayerMatrix, layer_matrices
 from checks.clusterability.layouts import attention_names, mlp_names
 from checks.clusterability.matrices import SIDE_MIN, PlantedFacts, Unusable, Usable, examine
@@ -74,7 +75,7 @@ def candidates_of(check: Clusterability, owed: Owed, evidence: Evidence) -> Foun
         if one is not None:
             candidates.append(_beside(check, one, evidence))
     candidates += [one for layer in owed.pairs if (one := _product(check, layer, evidence, skipped)) is not None]
-    heads = owed.heads and _finite(HEAD_GRAPH, attention_names(evidence.facts).weights, evidence, skipped)
+    heads = owed.heads and _heads(check, evidence, skipped)
     return Found(tuple(candidates), heads=heads, skipped=tuple(skipped), owed=len(owed.names))
 
 
@@ -143,6 +144,14 @@ def _product(check: Clusterability, layer: int, evidence: Evidence, skipped: lis
     # Zeros of a product are where nothing is read of what is written: its route is never the mask's.
     one = _candidate(check, name, product.values, skipped, zero_share_dense=1.0)
     return None if one is None else Candidate(name, one.matrix, product.inner, product.gated)
+
+
+def _heads(check: Clusterability, evidence: Evidence, skipped: list[Skipped]) -> bool:
+    """Tell whether the graph of heads can be tested at any candidate of k; what is left out is named."""
+    held = asked_ks(check.k, evidence.facts.layers * evidence.facts.heads)
+    dropped = () if check.k == "auto" else tuple(sorted(set(check.k) - set(held)))
+    skipped += [Skipped(item=f"{HEAD_GRAPH}:k:{k}", reason="k_too_large") for k in dropped]
+    return bool(held) and _finite(HEAD_GRAPH, attention_names(evidence.facts).weights, evidence, skipped)
 
 
 def _finite(item: str, tensors: Sequence[str], evidence: Evidence, skipped: list[Skipped]) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from checks.check import ModelFacts, ModelKind
-from checks.clusterability.graphs import GraphStructure, graph_ks, graph_stability, graph_structure
+from checks.clusterability.graphs import GraphStructure, graph_stability, graph_structure
 from checks.clusterability.layouts import attention_names, mlp_names
 from checks.clusterability.network_tests import (
     NetworkStructure,
@@ -125,8 +125,18 @@ class GraphFound:
     nodes: int
 
 
-def heads_found(facts: ModelFacts, weights: Weights, nulls: int, seed: int, rng: np.random.Generator) -> GraphFound:
+def heads_found(
+    facts: ModelFacts, weights: Weights, ks: Sequence[int], nulls: int, seed: int, rng: np.random.Generator
+) -> GraphFound:
     """Return the clusters of heads and how well they hold without a tenth of them.
+
+    Args:
+        facts: a transformer's.
+        weights: returns its tensors.
+        ks: candidates of k.
+        nulls: replicates.
+        seed: seeds k-means and the shuffles.
+        rng: draws what stability leaves out.
 
     Raises:
         NothingToShuffle: edges are all alike, or too few heads have any.
@@ -134,7 +144,7 @@ def heads_found(facts: ModelFacts, weights: Weights, nulls: int, seed: int, rng:
     names = attention_names(facts)
     layers = [names.cut(layer, weights) for layer in range(facts.layers)]
     graph, blocks = head_graph(layers), layer_of_head(layers)
-    found = graph_structure(graph, blocks, graph_ks(len(blocks)), nulls, seed)
+    found = graph_structure(graph, blocks, ks, nulls, seed)
     return GraphFound(found, graph_stability(graph, found.labels, found.k, rng), len(blocks))
 
 

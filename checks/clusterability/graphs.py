@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.linalg import eigh
@@ -15,7 +15,7 @@ from scipy.linalg import eigh
 from checks.clusterability.cocluster import Embedding, assign
 from checks.clusterability.nulls import NullTable
 from checks.clusterability.scores import adjusted_rand
-from checks.clusterability.structure import DELETED, DELETIONS
+from checks.clusterability.structure import DELETED, DELETIONS, best_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -36,7 +36,7 @@ class GraphStructure:
     """What the search over k found in one graph."""
 
     k: int
-    """The candidate of largest excess."""
+    """The candidate of largest excess whose every cluster has a node."""
     q: float
     """Newman's modularity at `k`."""
     excess_q: float
@@ -56,6 +56,11 @@ class GraphStructure:
 def graph_ks(nodes: int) -> tuple[int, ...]:
     """Return the candidates of k for a graph when the caller names none: 2 to an eighth of its nodes."""
     return tuple(range(2, min(GRAPH_K_MAX, nodes // NODES_PER_CLUSTER) + 1))
+
+
+def asked_ks(asked: Literal["auto"] | Sequence[int], nodes: int) -> tuple[int, ...]:
+    """Return the candidates of k for a graph: those that a caller names, at most half of its nodes, or `graph_ks`."""
+    return graph_ks(nodes) if asked == "auto" else tuple(k for k in asked if k <= nodes // 2)
 
 
 def newman_q(graph: Float[np.ndarray, "nodes nodes"], labels: Int[np.ndarray, " nodes"]) -> float:
@@ -148,7 +153,7 @@ def graph_structure(
     q = np.array([newman_q(symmetric, labels) for labels in found])
     null = _null(graph, blocks, ks, n_nulls, seed)
     excess = q - null.mean
-    best = int(np.argmax(excess))
+    best = best_of(excess, ks, found)
     statistic = null.statistic(q)
     exceedances = null.exceedances(statistic)
     return GraphStructure(

@@ -25,7 +25,7 @@ from checks.clusterability.families import (
     heads_found,
     network_found,
 )
-from checks.clusterability.graphs import NothingToShuffle
+from checks.clusterability.graphs import NothingToShuffle, asked_ks
 from checks.clusterability.masks import DAMPING, mask_stability, mask_structure
 from checks.clusterability.matrices import Plant, PlantedFacts
 from checks.clusterability.metrics import Detail, Tested, graph_metrics, metrics, network_metrics
@@ -165,10 +165,11 @@ def _test(
 
 
 def _heads(check: Clusterability, together: int, evidence: Evidence) -> GraphFound | None:
-    n = least_replicates(check, together)
+    n, facts = least_replicates(check, together), evidence.facts
+    ks = asked_ks(check.k, facts.layers * facts.heads)
     seed = int(evidence.rng(f"kmeans/{HEAD_GRAPH}").integers(2**31))
     try:
-        return heads_found(evidence.facts, evidence.weights, n, seed, evidence.rng(f"stability/{HEAD_GRAPH}"))
+        return heads_found(facts, evidence.weights, ks, n, seed, evidence.rng(f"stability/{HEAD_GRAPH}"))
     except NothingToShuffle:
         return None
 

@@ -13,6 +13,7 @@ from checks.check import Refusal
 from checks.clusterability.check import Clusterability
 from checks.clusterability.controls import HeavyNoise
 from checks.clusterability.masks import planted_mask
+from checks.clusterability.planted_graphs import planted_transformer
 from checks.memory import InMemoryEvidence, model_facts
 from checks.organisms.halves import halves
 from tests.checks.clusterability.evidence import evidence_of
@@ -127,3 +128,23 @@ def test_a_single_layer_has_no_product_and_no_graph() -> None:
     seen = evidence_of({"w": np.zeros((96, 256))})
     with pytest.raises(Refusal, match="nothing_testable"):
         CHECK.measure(seen)
+
+
+def test_the_graph_of_heads_is_sought_at_the_numbers_of_groups_that_were_asked() -> None:
+    check = Clusterability(families=("head_graph",), nulls=99, k=(3, 5, 16))
+    measured = check.measure(transformer(0.3))
+    assert value(measured, "k", "head_graph") in (3, 5, 16)
+    only = Clusterability(families=("head_graph",), nulls=99, k=(5,))
+    assert value(only.measure(transformer(0.3)), "k", "head_graph") == 5
+
+
+def test_a_number_of_groups_beyond_half_of_the_heads_is_left_out_by_name() -> None:
+    # 3 layers of 8 heads hold twelve groups at most.
+    facts, weights = planted_transformer(3, 0.2, np.random.default_rng(4))
+    seen = InMemoryEvidence(facts=facts, check="clusterability", seed=1, weights=weights)
+    told = Clusterability(families=("mlp_in", "head_graph"), nulls=99, k=(2, 16)).measure(seen)
+    assert ("head_graph:k:16", "k_too_large") in {(one.item, one.reason) for one in told.skipped}
+    assert value(told, "k", "head_graph") == 2
+    with pytest.raises(Refusal) as refused:
+        Clusterability(families=("head_graph",), nulls=99, k=(13, 16)).measure(seen)
+    assert refused.value.items == ("k_too_large:head_graph:k:13", "k_too_large:head_graph:k:16")

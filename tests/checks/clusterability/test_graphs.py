@@ -6,6 +6,7 @@ import networkx  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
+from checks.clusterability import graphs
 from checks.clusterability.graphs import (
     embed_graph,
     graph_ks,
@@ -15,6 +16,7 @@ from checks.clusterability.graphs import (
     partition_graph,
     shuffled_within,
 )
+from checks.clusterability.nulls import NullTable
 from checks.clusterability.scores import adjusted_rand
 
 BLOCKS = np.repeat(np.arange(4), 8)
@@ -162,3 +164,14 @@ def test_candidates_reach_an_eighth_of_the_nodes() -> None:
     assert graph_ks(32) == (2, 3, 4)
     assert graph_ks(144) == tuple(range(2, 17))
     assert graph_ks(15) == ()
+
+
+def test_a_number_of_groups_with_an_empty_one_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    # At k = 8 of two exact groups six are empty, Q is the same as at 2 and the null's mean may be lower.
+    rng = np.random.default_rng(20)
+    groups = np.arange(32) % 2
+    graph = np.triu(np.where(groups[:, None] == groups, 1.0 + 0.1 * rng.random((32, 32)), 0.0), 1)
+    monkeypatch.setattr(graphs, "partition_graph", lambda *_: (groups, groups))
+    null = NullTable((32, 32), (2, 8), np.array([[0.2, 0.1], [0.21, 0.11], [0.19, 0.09]]), committed=False)
+    monkeypatch.setattr(graphs, "_null", lambda *_: null)
+    assert graph_structure(graph, np.repeat(np.arange(4), 8), (2, 8), 3, seed=0).k == 2
