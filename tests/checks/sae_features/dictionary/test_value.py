@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,6 @@ def test_digests_tell_each_tensor_apart() -> None:
     ],
     ids=lambda over: "-".join(over),
 )
-def test_what_does_not_fit_together_is_no_dictionary(over: dict[str, object]) -> None:
+def test_what_does_not_fit_together_is_no_dictionary(over: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"shape|dtype|float|outside|rescale"):
         replace(drawn("relu"), **over)
