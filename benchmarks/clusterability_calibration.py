@@ -28,7 +28,7 @@ from checks.clusterability.controls import planted
 from checks.clusterability.findings import Numbers, matrices_of, word_of
 from checks.clusterability.lesion_findings import DETECTED
 from checks.clusterability.masks import mask_stability, mask_structure
-from checks.clusterability.metrics import clopper_pearson
+from checks.clusterability.intervals import clopper_pearson
 from checks.clusterability.noise import DENSE, MASKS, SHAPE
 from checks.clusterability.nulls import ALGORITHM, COMMITTED_SHAPES, auto_ks
 from checks.clusterability.structure import alive

@@ -58,6 +58,9 @@ class Numbers:
     """Measured only where p and excess pass, like the next."""
     confirm_excess_q: float | None
     null_n: int
+    """Null replicates that p rests on."""
+    planned: int
+    """Replicates that it could have rested on; those of masks stop early where nothing is to be found."""
     masked: bool
     """Whether the pattern of zeros alone was tested."""
     power: tuple[float, float, float] | None
@@ -84,6 +87,7 @@ def matrices_of(measured: Measured) -> tuple[Numbers, ...]:
 
 def _numbers(measured: Measured, p_holm: Metric, padded: float, absent: int) -> Numbers:
     matrix = p_holm.labels["matrix"]
+    p = measured.find("p", matrix=matrix)
 
     def value(name: str) -> float | None:
         metric = measured.find(name, matrix=matrix)
@@ -107,7 +111,8 @@ def _numbers(measured: Measured, p_holm: Metric, padded: float, absent: int) -> 
         smallest_share=known("min_cluster_share"),
         stability=value("stability"),
         confirm_excess_q=value("confirm_excess_q"),
-        null_n=p_holm.n,
+        null_n=p_holm.n if p is None else p.n,
+        planned=p_holm.n,
         masked=bool(value("masked")),
         power=(float(power.value), float(bounds.low), float(bounds.high)) if power and bounds else None,
         absent=absent,
@@ -167,7 +172,8 @@ def _of_matrix(numbers: Numbers, word: str, reason: str, *, net: bool) -> Findin
     else:
         said = f"structurally clustered: inconclusive ({reason})"
     counted = f", {numbers.absent} untested counted" if numbers.absent else ""
-    tested = f"p {numbers.p_holm:.4g} after Holm{counted}, {numbers.null_n} null draws"
+    early = f" of {numbers.planned} planned, stopped early" if numbers.null_n < numbers.planned else ""
+    tested = f"p {numbers.p_holm:.4g} after Holm{counted}, {numbers.null_n} null draws{early}"
     numbers_said = f"excess Q {numbers.excess_q:.4f}, {tested}"
     return Finding(
         code="structure",

@@ -10,10 +10,10 @@ import numpy as np
 from assay.result import Metric, Multiplicity
 
 from checks.check import MetricSpec
+from checks.clusterability.intervals import clopper_pearson
 from checks.clusterability.lesion import LEVEL, Lesions, Table
 from checks.clusterability.lesion_tables import PartitionLesions, tellable, untold
 from checks.clusterability.lesion_tests import ClusterTest
-from checks.clusterability.metrics import clopper_pearson
 from checks.quantise import metric, null_distribution
 from checks.statistics import proportion_interval
 

@@ -18,7 +18,7 @@ def _spec(name: str, unit: str, determinism: str, summary: str, *more: str) -> M
 METRICS: tuple[MetricSpec, ...] = (
     _spec("k", "count", "tolerance", f"Candidate number of clusters with the largest excess. {NO_INTERVAL}"),
     _spec("excess_q", "1", "tolerance", f"Modularity above the mean of the Gaussian null at k. {NO_INTERVAL}"),
-    _spec("p", "1", "statistical", "p of the largest standardised modularity over all k; Clopper-Pearson interval."),
+    _spec("p", "1", "statistical", "p of the largest standardised modularity over all k; exact interval (method)."),
     _spec("p_holm", "1", "statistical", "The same after Holm over the matrices of the audit; its interval is p's."),
     _spec(
         "confirm_excess_q",

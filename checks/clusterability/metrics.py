@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from assay.result import Metric, Multiplicity, NullDistribution
-from scipy.stats import beta
 
 from checks.clusterability import views
 from checks.clusterability.families import HEAD_GRAPH, NETWORK, GraphFound, NetworkFound
-from checks.clusterability.masks import MaskStructure
+from checks.clusterability.intervals import clopper_pearson, stopped_at
+from checks.clusterability.masks import STOP_AT, MaskStructure
 from checks.clusterability.matrices import Plant, Usable
 from checks.clusterability.nulls import committed_graph_power, committed_power
 from checks.clusterability.scores import Scores, adjusted_rand, scores_of
@@ -102,11 +102,13 @@ def _test(one: Tested) -> tuple[Metric, ...]:
     best = found.null.ks.index(found.k)
     null = null_distribution(one.null_kind, [float(q) for q in found.null.q[:, best] - found.null.mean[best]])
     family = Multiplicity(family="matrices", m=one.together, corrected="holm")
-    interval = clopper_pearson(found.exceedances, n)
+    stopped = isinstance(found, MaskStructure) and found.exceedances >= STOP_AT
+    interval = (stopped_at if stopped else clopper_pearson)(found.exceedances, n)
+    method = "inverse-binomial" if stopped else "clopper-pearson"
     return (
         _close("k", float(found.k), one.nodes, at, "count"),
         _close("excess_q", found.excess_q, one.nodes, at, null=null, p=found.p, p_floor=floor),
-        _drawn("p", found.p, n, at, interval=interval, method="clopper-pearson"),
+        _drawn("p", found.p, n, at, interval=interval, method=method),
         _drawn("p_holm", one.p_holm, one.planned, at, multiplicity=family),
     )
 
@@ -226,8 +228,8 @@ def _share_found(name: str, matrix: str, measured: tuple[int, int] | None) -> tu
 
 
 def _plant(one: Tested) -> tuple[Metric, ...]:
-    if one.plant is None:
-        return ()
+    if one.plant is None or one.plant.k not in one.found.null.ks:
+        return ()  # at a number of clusters that was not sought there is nothing to compare
     at = {"matrix": one.name}
     part, truth = one.found.at(one.plant.k), one.plant.truth
     ari = adjusted_rand(np.concatenate([part.rows, part.columns]), np.concatenate([truth.rows, truth.columns]))
@@ -287,11 +289,3 @@ def _close(name: str, value: float, n: int, at: dict[str, str], unit: str = "1",
 def _drawn(name: str, value: float, n: int, at: dict[str, str], **more: Any) -> Metric:
     """Return a metric that rests on draws."""
     return metric(name, value, n=n, unit="1", determinism="statistical", labels=at, **more)
-
-
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the exact interval of a proportion (Clopper & Pearson 1934)."""
-    tail = (1.0 - level) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(beta.ppf(1.0 - tail, successes + 1, n - successes))
-    return low, high

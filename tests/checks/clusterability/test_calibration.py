@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import clusterability_calibration as calibration
 from benchmarks.clusterability_calibration import Draw, Kept, Row, draw_of, law
-from checks.clusterability.metrics import clopper_pearson
+from checks.clusterability.intervals import clopper_pearson
 from checks.clusterability.noise import DENSE, MASKS, SHAPE
 from checks.clusterability.nulls import COMMITTED_SHAPES, auto_ks, committed_graph_power, committed_power
 

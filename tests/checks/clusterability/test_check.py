@@ -172,6 +172,7 @@ def numbers(**changed: object) -> Numbers:
         "stability": 0.9,
         "confirm_excess_q": 0.04,
         "null_n": 499,
+        "planned": 499,
         "masked": False,
         "power": None,
     }
