@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from checks.sae_features.dictionary.value import Dictionary, Threshold
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
@@ -142,3 +144,44 @@ def chance(truth: Float[np.ndarray, "feature d"], rows: int, rng: np.random.Gene
 
 def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+@dataclass(frozen=True, eq=False)
+class Absorbed:
+    """O5: a child feature that is on only with its parent, and two dictionaries that explain the states equally."""
+
+    x: Float[torch.Tensor, "row d"]
+    features: Float[np.ndarray, "row 4"]
+    """Parent, child, and two that are free; 1 where on."""
+    plain: Dictionary
+    """Its rows are the true directions."""
+    absorbing: Dictionary
+    """The parent's latent is silent where the child is on, whose row then stands for both."""
+
+
+ABSORPTION_SEED, ABSORPTION_WIDTH = 50, 50
+"""Width of section 14; the seed draws the four orthonormal directions and was not chosen."""
+
+PARENT_RATE, CHILD_RATE, FREE_RATE = 0.25, 0.3, 0.2
+"""Rate of the parent, of the child given the parent, and of the two others (section 14)."""
+
+
+def absorption(rows: int, rng: np.random.Generator) -> Absorbed:
+    """Return O5: EV is 1 for both dictionaries, L0 .725 for the plain and .65 for the absorbing one."""
+    drawn = np.random.default_rng(ABSORPTION_SEED).standard_normal((ABSORPTION_WIDTH, 4))
+    truth = np.linalg.qr(drawn)[0].T
+    on = rng.random((rows, 4)) < np.array([PARENT_RATE, CHILD_RATE, FREE_RATE, FREE_RATE])
+    on[:, 1] &= on[:, 0]
+    features = on.astype(np.float32)
+    reads, writes = truth.copy(), truth.copy()
+    reads[0] -= truth[1]
+    writes[1] += truth[0]
+    x = torch.from_numpy(features.astype(np.float64) @ truth).float()
+    return Absorbed(x, features, _reading(truth, truth), _reading(reads, writes))
+
+
+def _reading(reads: Float[np.ndarray, "m d"], writes: Float[np.ndarray, "m d"]) -> Dictionary:
+    """Return a dictionary without biases; its gate is at one half, since what is on is 1 and the rest rounding."""
+    m, d = reads.shape
+    w_enc, w_dec = torch.from_numpy(reads.T.copy()).float(), torch.from_numpy(writes.copy()).float()
+    return Dictionary(w_enc, torch.zeros(m), w_dec, torch.zeros(d), Threshold(torch.full((m,), 0.5)))

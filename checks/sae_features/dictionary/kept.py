@@ -129,23 +129,16 @@ def gathered(
 
 
 def transposed_product(
-    into: Float[torch.Tensor, "m d"],
-    kept: Kept,
-    values: Float[torch.Tensor, " entry"],
-    dense: Float[torch.Tensor, "B d"],
-) -> None:
-    """Add the transposed CSR product [m, B]·[B, d], of these values at the kept entries, to the gradient of `into`."""
+    kept: Kept, values: Float[torch.Tensor, " entry"], dense: Float[torch.Tensor, "B d"]
+) -> Float[torch.Tensor, "m d"]:
+    """Return the transposed CSR product [m, B]·[B, d], with these values at the kept entries."""
     order, rows, starts = kept.by_column
-    _accumulate(into, _bags(rows, values[order.long()], starts, dense))
+    return _bags(rows, values[order.long()], starts, dense)
 
 
-def add_columns(into: Float[torch.Tensor, " m"], kept: Kept, values: Float[torch.Tensor, " entry"]) -> None:
-    """Add the sum of each column's values to the gradient of `into`."""
-    _accumulate(into, torch.zeros_like(into).index_add_(0, kept.columns.long(), values))
-
-
-def _accumulate(tensor: torch.Tensor, gradient: torch.Tensor) -> None:
-    tensor.grad = gradient if tensor.grad is None else tensor.grad.add_(gradient)
+def column_sums(kept: Kept, values: Float[torch.Tensor, " entry"]) -> Float[torch.Tensor, " m"]:
+    """Return the sum of each column's values."""
+    return torch.zeros(kept.width, dtype=values.dtype, device=values.device).index_add_(0, kept.columns.long(), values)
 
 
 def _bags(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.optim.adam import adam
 
 from checks.sae_features.dictionary.kept import (
     Kept,
-    add_columns,
+    column_sums,
     inner_products,
     largest_of_batch,
     largest_of_rows,
@@ -60,6 +61,14 @@ class Weights:
         return cls(unit.clone(), torch.zeros(m, dtype=dtype), unit.clone(), torch.zeros(d, dtype=dtype))
 
 
+class _Moments:
+    """What Adam remembers of one tensor's gradients."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.mean, self.square = torch.zeros_like(tensor), torch.zeros_like(tensor)
+        self.steps = torch.zeros((), dtype=torch.float32, device=tensor.device)
+
+
 class SparseStep:
     """Trains one dictionary on one batch at a time.
 
@@ -83,13 +92,13 @@ class SparseStep:
         self.theta = 0.0
         """Running mean of the smallest kept value; only a floor for candidates."""
         self._aux_picks = max(1, d // 2)
-        self._adam = torch.optim.Adam(self._trained(), lr=0.0, betas=BETAS, eps=EPS, fused=True)
+        self._moments = {name: _Moments(tensor) for name, tensor in self._trained().items()}
 
-    def _trained(self) -> list[torch.Tensor]:
+    def _trained(self) -> dict[str, torch.Tensor]:
         own = self.weights
         by_name = {"enc": own.enc, "b_enc": own.b_enc, "dec": own.dec, "b_dec": own.b_dec}
-        left_out = {"nothing": None, "decoder": "dec", "encoder": "enc"}[self.frozen]
-        return [tensor for name, tensor in by_name.items() if name != left_out]
+        left_out = {"nothing": "", "decoder": "dec", "encoder": "enc"}[self.frozen]
+        return {name: tensor for name, tensor in by_name.items() if name != left_out}
 
     @torch.no_grad()
     def __call__(self, x: Float[torch.Tensor, "B d"], k: int, rate: float) -> torch.Tensor:
@@ -111,8 +120,7 @@ class SparseStep:
         terms = [(kept, pull)]
         if bool(dead.any()):
             terms += self._auxiliary(z, error, dead)
-        self._set_gradients(x, terms, pull.sum(0))
-        self._descend(rate)
+        self._descend(self._gradients(x, terms, pull.sum(0)), rate)
         self._note_firings(kept, len(x))
         return loss
 
@@ -140,39 +148,56 @@ class SparseStep:
         weight = AUX_WEIGHT * min(1.0, len(places) / self._aux_picks) / spread
         return [(kept, (error - kept.product(self.weights.dec)) * (weight * (-2.0 / len(error))))]
 
-    def _set_gradients(
+    def _gradients(
         self,
         x: Float[torch.Tensor, "B d"],
         terms: list[tuple[Kept, Float[torch.Tensor, "B d"]]],
         output_bias: Float[torch.Tensor, " d"],
-    ) -> None:
-        """Leave the gradient of every trained tensor in its `grad`; a kept value is positive, so relu passes it on."""
-        own = self.weights
-        for tensor in self._trained():
-            tensor.grad = None
-        own.b_dec.grad = output_bias
-        for kept, pull in terms:
-            by_value = inner_products(kept, pull, own.dec)
-            add_columns(own.b_enc, kept, by_value)
-            if self.frozen != "encoder":
-                transposed_product(own.enc, kept, by_value, x)
-            if self.frozen != "decoder":
-                transposed_product(own.dec, kept, kept.values, pull)
+    ) -> dict[str, torch.Tensor]:
+        """Return the gradient of every trained tensor; a kept value is positive, so relu passes its gradient on."""
+        found: dict[str, torch.Tensor] = {"b_dec": output_bias}
 
-    def _descend(self, rate: float) -> None:
+        def add(name: str, part: torch.Tensor) -> None:
+            found[name] = found[name].add_(part) if name in found else part
+
+        for kept, pull in terms:
+            by_value = inner_products(kept, pull, self.weights.dec)
+            add("b_enc", column_sums(kept, by_value))
+            if self.frozen != "encoder":
+                add("enc", transposed_product(kept, by_value, x))
+            if self.frozen != "decoder":
+                add("dec", transposed_product(kept, kept.values, pull))
+        return found
+
+    def _descend(self, gradients: dict[str, torch.Tensor], rate: float) -> None:
         """Remove what would lengthen decoder rows, clip, step, and bring the rows back to norm 1."""
         dec = self.weights.dec
-        if dec.grad is not None and self.frozen != "decoder":
-            dec.grad.addcmul_((dec.grad * dec).sum(1, keepdim=True), dec, value=-1.0)
-        trained = self._trained()
-        norms = torch.stack([torch.linalg.vector_norm(tensor.grad) for tensor in trained if tensor.grad is not None])
-        norm = float(torch.linalg.vector_norm(norms))
+        if self.frozen != "decoder":
+            along = (gradients["dec"] * dec).sum(1, keepdim=True)
+            gradients["dec"].addcmul_(along, dec, value=-1.0)
+        norm = float(torch.stack([torch.linalg.vector_norm(one) for one in gradients.values()]).norm())
         if norm > CLIP:
-            for tensor in trained:
-                if tensor.grad is not None:
-                    tensor.grad.mul_(CLIP / norm)
-        self._adam.param_groups[0]["lr"] = rate
-        self._adam.step()
+            for one in gradients.values():
+                one.mul_(CLIP / norm)
+        trained = self._trained()
+        moments = [self._moments[name] for name in trained]
+        # The functional form: the optimiser's class imports torch's compiler, a second of CPU in every process.
+        adam(
+            list(trained.values()),
+            [gradients[name] for name in trained],
+            [one.mean for one in moments],
+            [one.square for one in moments],
+            [],
+            [one.steps for one in moments],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=rate,
+            weight_decay=0.0,
+            eps=EPS,
+            maximize=False,
+        )
         if self.frozen != "decoder":
             dec.div_(torch.linalg.vector_norm(dec, dim=1, keepdim=True))
 

@@ -67,16 +67,12 @@ def test_what_is_frozen_stays_byte_equal(frozen: Literal["decoder", "encoder"]) 
     assert furthest(weights, bare) < 1e-3
 
 
-def test_rows_stay_unit_and_gradient_leaves_their_length_alone() -> None:
+def test_rows_stay_unit() -> None:
     weights = Weights.tied(start(), torch.float64)
     fast = SparseStep(weights, dead_after=B)
     for x in batches(torch.float64):
         fast(x, K, 0.01)
-    assert weights.dec.grad is not None
     assert float((weights.dec.norm(dim=1) - 1).abs().max()) < 1e-12
-    trained = [weights.enc, weights.b_enc, weights.dec, weights.b_dec]
-    norm = sum(float(one.grad.square().sum()) for one in trained if one.grad is not None) ** 0.5
-    assert 0 < norm <= 1 + 1e-12
 
 
 def chosen(kept: sparse.Kept) -> set[tuple[int, int]]:
@@ -123,9 +119,8 @@ def test_products_equal_the_dense_ones() -> None:
     wanted = (left @ right.T)[kept.row_of_entry, kept.columns.long()]
     assert torch.allclose(sparse.inner_products(kept, left, right), wanted, atol=1e-12)
     assert torch.allclose(sparse.gathered(kept, left, right), wanted, atol=1e-12)
-    sparse.transposed_product(right, kept, kept.values, left)
-    assert right.grad is not None
-    assert torch.allclose(right.grad, dense.T @ left, atol=1e-12)
+    assert torch.allclose(sparse.transposed_product(kept, kept.values, left), dense.T @ left, atol=1e-12)
+    assert torch.allclose(sparse.column_sums(kept, kept.values), dense.sum(0), atol=1e-12)
 
 
 def test_gather_stands_in_where_the_sampled_product_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
