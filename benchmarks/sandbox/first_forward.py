@@ -3,7 +3,7 @@
     python -m benchmarks.sandbox.first_forward --runs 5
 
 Two development servers in one run, one without spares and one with a spare per slot; the same audits at each, with a
-pause between them in which a spare can import. The first forward is the audit's `sweep` event. The load of the host
+pause between them in which a spare imports. The first forward is the audit's `sweep` event. The load of the host
 stands beside every number, for whatever else runs there is measured, too.
 """
 
@@ -29,7 +29,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--idle-s", type=float, default=12.0, help="pause before each audit (default: 12)")
+    parser.add_argument("--idle-s", type=float, default=60.0, help="longest pause before an audit (default: 60)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="assay-bench-") as scratch:
         target = Path(scratch) / "tiny"
@@ -71,8 +71,25 @@ def audits(data: Path, organism: Path, spares: int, runs: int, idle_s: float) ->
         server.stdout.close()
 
 
+def _settle(most_s: float) -> None:
+    """Wait until no spare cell takes CPU time any more: it has imported all that it will."""
+    deadline, before = time.monotonic() + most_s, -1
+    while time.monotonic() < deadline:
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if b'"preload": ["torch"' in (path / "cmdline").read_bytes():
+                    ticks += sum(map(int, (path / "stat").read_text().rpartition(")")[2].split()[11:13]))
+            except OSError:
+                continue
+        if ticks == before:
+            return
+        before = ticks
+        time.sleep(2.0)
+
+
 def _one(client: Any, manifest: str, pairs: Any, idle_s: float) -> dict[str, Any]:
-    time.sleep(idle_s)
+    _settle(idle_s)
     load, began = os.getloadavg()[0], time.time()
     audit = client.submit(manifest, checks=[("truth_probe", {})], data=[pairs])
     phases: dict[str, float] = {}
