@@ -82,13 +82,7 @@ def confirm(
         Refusal: `too_few_vectors`, naming the layer and its rows.
         ValueError: there is no layer 0, or states are not as wide as the dictionary.
     """
-    if 0 not in by_layer:
-        raise ValueError("the states of the declared site are needed: layer 0")
-    for layer, x in by_layer.items():
-        if x.ndim != 2 or x.shape[1] != dictionary.width:
-            raise ValueError(f"states of layer {layer} have shape {tuple(x.shape)}, not [row, {dictionary.width}]")
-        if len(x) < ROWS_MIN:
-            raise Refusal("too_few_vectors", (f"layer:{layer:+d}", f"rows:{len(x)}"))
+    _check_states(dictionary, by_layer)
     asked = _declared_cell(dictionary)
     k = _k(dictionary, by_layer[0], declared)
     cells = tuple(one for layer, x in sorted(by_layer.items()) for one in grid(dictionary, x, layer, k))
@@ -105,6 +99,16 @@ def confirm(
     if causes:
         return ConventionUnconfirmed(mine, best, cells, special, tuple(causes))
     return Confirmed(mine, best, cells, special)
+
+
+def _check_states(dictionary: Dictionary, by_layer: Mapping[int, Float[torch.Tensor, "row d"]]) -> None:
+    if 0 not in by_layer:
+        raise ValueError("the states of the declared site are needed: layer 0")
+    for layer, x in by_layer.items():
+        if x.ndim != 2 or x.shape[1] != dictionary.width:
+            raise ValueError(f"states of layer {layer} have shape {tuple(x.shape)}, not [row, {dictionary.width}]")
+        if len(x) < ROWS_MIN:
+            raise Refusal("too_few_vectors", (f"layer:{layer:+d}", f"rows:{len(x)}"))
 
 
 def _declared_cell(dictionary: Dictionary) -> Cell:
