@@ -17,7 +17,7 @@ from checks.clusterability.families import (
 )
 from checks.clusterability.graphs import graph_ks
 from checks.clusterability.layouts import attention_names, mlp_names
-from checks.clusterability.matrices import PlantedFacts, owed
+from checks.clusterability.matrices import PlantedFacts, PlantedModel, owed
 from checks.feedforward import FeedForward
 from checks.parameters import Layers, chosen_layers
 
@@ -66,12 +66,17 @@ def owed_of(check: Clusterability, facts: ModelFacts) -> Owed:
     return _of_transformer(check, facts, asked, absent)
 
 
+def _layers(check: Clusterability, facts: ModelFacts) -> Layers:
+    """Return the layers that are asked for; of a control's own model all, whatever the parameter names of the real."""
+    return "all" if isinstance(facts, PlantedModel) else check.layers
+
+
 def _of_net(
     check: Clusterability, facts: ModelFacts, model: FeedForward, asked: Sequence[Family], absent: list[tuple[str, str]]
 ) -> Owed:
     ops: dict[str, Family] = {"linear": "linear", "conv2d": "conv"}
     weighted = [model.layers[index] for index in model.weighted]
-    chosen = [weighted[layer] for layer in chosen_layers(check.layers, facts.layers)]
+    chosen = [weighted[layer] for layer in chosen_layers(_layers(check, facts), facts.layers)]
     matrices = tuple(layer.weight for layer in chosen if layer.weight is not None and ops[layer.op] in asked)
     if check.families != "auto":
         present = {ops[layer.op] for layer in chosen}
@@ -86,9 +91,9 @@ def _of_net(
 def _of_transformer(
     check: Clusterability, facts: ModelFacts, asked: Sequence[Family], absent: list[tuple[str, str]]
 ) -> Owed:
-    matrices = owed(check.layers, facts, asked)
+    matrices = owed(_layers(check, facts), facts, asked)
     tensors = [*matrices, *beside(check, facts, asked)]
-    pairs = _pairs(check.layers, facts) if "virtual_mlp" in asked else ()
+    pairs = _pairs(_layers(check, facts), facts) if "virtual_mlp" in asked else ()
     if pairs:
         try:
             names = mlp_names(facts)
@@ -119,5 +124,5 @@ def beside(check: Clusterability, facts: ModelFacts, asked: Sequence[Family]) ->
     if "mlp_out" not in asked or "unit_in_norm" not in check.comparable_views:
         return ()
     return tuple(
-        facts.mlp_in[layer] for layer in chosen_layers(check.layers, facts.layers) if layer < len(facts.mlp_in)
+        facts.mlp_in[layer] for layer in chosen_layers(_layers(check, facts), facts.layers) if layer < len(facts.mlp_in)
     )

@@ -47,6 +47,14 @@ NORMS = ("batchnorm", "layernorm")
 ARI_MIN, C_TOLERANCE = 0.9, 0.04
 """Bands of the plant (section 8)."""
 
+RHO_OF_MANY = ((10, 0.2), (4, 0.05), (0, 0.02))
+"""rho where a caller asks for more clusters than section 8 plants, by the rows of the smaller side that each then has.
+Twelve draws at each of ten shapes from 16x16 to 128x128 and of k from 2 to 16: at these rho p was at its minimum every
+time; ARI was at least .99 from ten rows on, .91 from four and .59 below."""
+
+ARI_SMALL, C_SMALL = 0.5, 0.2
+"""Bands of such clusters of fewer than ten rows: k-means does not part sixteen pairs of rows each time."""
+
 
 @dataclass(frozen=True)
 class PlantedBlocks:
@@ -78,15 +86,16 @@ class PlantedBlocks:
                 continue
             at = {"matrix": matrix}
             least, predicted = 1.0 / (p.n + 1), c_of_plant(k, rho)
+            tolerance = C_TOLERANCE if rho >= RHO_OF_MANY[0][1] else C_SMALL
             expected += [
                 Expected(metric="p", value=float(p.value), low=0.0, high=1.1 * least, labels=at),
                 Expected(metric="k", value=float(found.value), low=k - 1, high=k + 1, labels=at),
-                Expected(metric="planted_ari", value=float(ari.value), low=ARI_MIN, high=1.0, labels=at),
+                Expected(metric="planted_ari", value=float(ari.value), low=ari_min(rho), high=1.0, labels=at),
                 Expected(
                     metric="planted_c",
                     value=float(c.value),
-                    low=predicted - C_TOLERANCE,
-                    high=predicted + C_TOLERANCE,
+                    low=predicted - tolerance,
+                    high=predicted + tolerance,
                     labels=at,
                 ),
             ]
@@ -205,7 +214,14 @@ def plant_recipe(shape: tuple[int, int], candidates: Sequence[int]) -> tuple[int
     side = min(shape)
     wanted = 2 if side < 32 else 3 if side < 64 else 4
     k = min(candidates, key=lambda candidate: (abs(candidate - wanted), candidate))
-    return k, 0.3 if side < 96 else 0.5
+    if k <= wanted:
+        return k, 0.3 if side < 96 else 0.5
+    return k, next(rho for nodes, rho in RHO_OF_MANY if side >= nodes * k)
+
+
+def ari_min(rho: float) -> float:
+    """Return the least agreement with a plant, by its recipe."""
+    return ARI_MIN if rho >= RHO_OF_MANY[0][1] else ARI_SMALL
 
 
 def planted(

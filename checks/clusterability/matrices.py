@@ -45,6 +45,14 @@ class PlantedFacts(ModelFacts):
     own. A family of the control's ten to thirty would put every p of few draws out of reach, and nothing could miss."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlantedModel(ModelFacts):
+    """Facts of a control's small model, read by the code that reads the audited one, in all its layers."""
+
+    plants: Mapping[str, Plant] = field(default_factory=dict)
+    """Planted partitions by label: of products rows and columns, of graphs and nets all nodes as rows."""
+
+
 @dataclass(frozen=True)
 class Usable:
     """A matrix that can be tested."""
