@@ -189,9 +189,12 @@ class Cell(Value):
 
 
 class Sandbox(Value):
-    """The cells of the deciding attempt."""
+    """The cells of the deciding attempt, and what has left about the model so far."""
 
     cells: tuple[Cell, ...]
+    lifetime_output: Output | None = None
+    """What the auditor had been charged for this model by then, this report included, and the cap on it; null where the
+    ledger was not kept yet."""
 
 
 class Signer(Value):

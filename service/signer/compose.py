@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from service.signer.record import HostRecord
 from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered
-from service.signer.rows import AttemptRow
+from service.signer.rows import AttemptRow, ResultRow
 
 _LEVELS = ("weights", "activations", "gradients", "training_data")
 
@@ -29,6 +29,7 @@ class Inputs:
     entries: Sequence[CheckEntry]
     """Catalogue entries of the answers."""
     attempts: Sequence[AttemptRow]
+    result: ResultRow
     rows: Sequence[int | None]
     """Rows of each data set, in the order of the request; None where the role is no JSON Lines."""
     profile: str
@@ -72,7 +73,7 @@ def compose(inputs: Inputs) -> bytes:
         "facts": record.facts.to_json() if record.facts else None,
         "attempts": [_attempt(row) for row in inputs.attempts],
         "environment": record.environment.to_json(),
-        "sandbox": record.sandbox.to_json(),
+        "sandbox": {**record.sandbox.to_json(), "lifetime_output": _lifetime(inputs.result)},
         "signer": {"profile": inputs.profile},
     }
     try:
@@ -95,6 +96,13 @@ def _attempt(row: AttemptRow) -> dict[str, object]:
         "exit_class": row.exit_class,
         "result_sha256": row.result_sha256,
     }
+
+
+def _lifetime(row: ResultRow) -> dict[str, int] | None:
+    """Return what the ledger said in the transaction that released the result; the host's record cannot say it."""
+    if row.lifetime_bytes is None or row.lifetime_cap is None:
+        return None
+    return {"bytes": row.lifetime_bytes, "cap": row.lifetime_cap}
 
 
 def _access(entries: Sequence[CheckEntry]) -> list[str]:

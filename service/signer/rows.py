@@ -51,6 +51,9 @@ class ResultRow:
 
     token: int
     sha256: str
+    lifetime_bytes: int | None
+    """What the auditor was charged for the model by then, this result included; None in rows of before the ledger."""
+    lifetime_cap: int | None
 
 
 class Rows:
@@ -102,7 +105,7 @@ class Rows:
             Refused: WRONG_STATE if there is none, DATABASE_UNAVAILABLE.
         """
         with self._connection() as connection:
-            columns = (result.c.token, result.c.sha256)
+            columns = (result.c.token, result.c.sha256, result.c.lifetime_bytes, result.c.lifetime_cap)
             row = connection.execute(select(*columns).where(result.c.audit == audit_id)).one_or_none()
         if row is None:
             raise Refused("WRONG_STATE", f"audit {audit_id} has no result")

@@ -19,6 +19,7 @@ from service.blobs import BlobError
 from service.rules.logs import escaped
 from service.rules.states import CancelConfirmation, ExitClass, Then, next_step
 from service.store import endings, jobs
+from service.store.budget import Withheld
 from service.store.engine import StoreBusy, StoreError, StoreFenced, StoreUnavailable
 from service.store.jobs import Beat, Ending, Lease
 from service.worker.bench import Bench
@@ -30,7 +31,7 @@ from service.worker.hostile import CellResult
 from service.worker.materialise import materialise, private_folder
 from service.worker.promises import Promise
 from service.worker.pulse import Pulse
-from service.worker.record import Provenance, Told, answered, host_record, unanswered
+from service.worker.record import Provenance, Told, answered, budget_spent, host_record, unanswered
 from service.worker.request import Request, read_manifest, read_request
 
 log = logging.getLogger("assay.worker")
@@ -70,7 +71,8 @@ class _Run:
         """Return the end of the attempt, with the seal and usage of each cell that ran."""
         cells = tuple({**one.seal.to_json(), "usage": one.usage.to_json()} for one in self.outcomes)
         notes = [*(note_of(one) for one in self.outcomes), note]
-        return Ending(exit_class=exit_class, cells=cells, note=escaped("\n".join(notes).strip()))
+        charge = self.result.output_bytes if self.result else 0
+        return Ending(exit_class=exit_class, cells=cells, note=escaped("\n".join(notes).strip()), output_bytes=charge)
 
 
 class Attempts:
@@ -181,6 +183,33 @@ class Attempts:
     def _finalise(self, run: _Run, pulse: Pulse, told: Told, ending: Ending) -> None:
         bench, held = self._bench, run.held
         pulse.phase("storing", 0, 1)
+        digest = self._put_record(run, told)
+        withheld = None
+        if ending.output_bytes:  # whether it fits is known only in the transaction: both records lie ready
+            assert run.request is not None  # a result has a request
+            nothing = budget_spent(run.request.checks)
+            withheld = Withheld(record_sha256=self._put_record(run, nothing), outcome=nothing.outcome)
+
+        def store_result() -> bool:
+            with bench.store.begin() as connection:
+                return jobs.finalise(
+                    connection, held, ending, record_sha256=digest, outcome=told.outcome, withheld=withheld
+                )
+
+        try:
+            released = self._insist(pulse, store_result)
+        except StoreFenced:
+            # Either another worker has the job, or a cancel came first; the beat tells which.
+            with bench.store.begin() as connection:
+                heard = jobs.beat(connection, held)
+            self._stop(run, pulse, Reason.CANCEL if heard is Beat.CANCEL else Reason.FENCED)
+        else:
+            outcome = told.outcome if released else "withheld: over a lifetime output cap"
+            log.info("finalised as %s, %s", ending.exit_class, outcome, extra=run.labels)
+
+    def _put_record(self, run: _Run, told: Told) -> str:
+        """Store the host's record of an attempt and return its digest."""
+        bench, held = self._bench, run.held
         record = host_record(
             audit=held.audit,
             token=held.token,
@@ -191,20 +220,7 @@ class Attempts:
         )
         digest = hashlib.sha256(record).hexdigest()
         bench.blobs.put(record, digest)
-
-        def store_result() -> None:
-            with bench.store.begin() as connection:
-                jobs.finalise(connection, held, ending, record_sha256=digest, outcome=told.outcome)
-
-        try:
-            self._insist(pulse, store_result)
-        except StoreFenced:
-            # Either another worker has the job, or a cancel came first; the beat tells which.
-            with bench.store.begin() as connection:
-                heard = jobs.beat(connection, held)
-            self._stop(run, pulse, Reason.CANCEL if heard is Beat.CANCEL else Reason.FENCED)
-        else:
-            log.info("finalised as %s, %s", ending.exit_class, told.outcome, extra=run.labels)
+        return digest
 
     def _stop(self, run: _Run, pulse: Pulse, reason: Reason) -> None:
         """End an attempt that nobody wants any more; its cell is dead."""

@@ -29,7 +29,7 @@ def class_of_outcome(outcome: Outcome) -> ExitClass | None:
         return None
     if outcome.why is not None:
         return BY_WHY[outcome.why]
-    if outcome.ended != "exited" or outcome.status != 0 or not outcome.result:
+    if outcome.ended != "exited" or outcome.status != 0:
         return ExitClass.CELL_CRASHED
     return None
 

@@ -44,8 +44,13 @@ def answered(result: CellResult, asked: Sequence[AskedCheck], output_bytes: int)
     Nothing is truncated: what fits would tell which answers were large.
     """
     if result.output_bytes > output_bytes:
-        return Told(answers=_same(asked, "refused", "output_budget"), ingest=None, facts=None)
+        return budget_spent(asked)
     return Told(answers=result.answers, ingest=result.ingest, facts=result.facts)
+
+
+def budget_spent(asked: Sequence[AskedCheck]) -> Told:
+    """Return the refusal of every answer of a result that is over an output budget, the audit's or a lifetime one."""
+    return Told(answers=_same(asked, "refused", "output_budget"), ingest=None, facts=None)
 
 
 def model_refused(ingested: Ingested, asked: Sequence[AskedCheck]) -> CellResult:

@@ -38,6 +38,14 @@ def refused(call: Callable[[], object]) -> str:
     return caught.value.code
 
 
+def test_the_ledger_alone_says_what_has_left_about_a_model(world: World) -> None:
+    world.register()
+    world.finish()
+    world.execute(update(result).values(lifetime_bytes=70_000, lifetime_cap=2**20))
+    told = world.forge.statement(Path(world.sealed()["directory"]))["predicate"]
+    assert told["sandbox"]["lifetime_output"] == {"bytes": 70_000, "cap": 2**20}
+
+
 def test_an_audit_becomes_a_report_that_verifies(world: World) -> None:
     registration = world.register()
     world.finish()

@@ -17,12 +17,13 @@ from sqlalchemy import select
 from sandbox.cell import Cancelled, CodeMount, OnStep, Order, Outcome
 from sandbox.errors import CellFailed, CellRefused, ResultRejected
 from service.rules.states import AuditState
+from service.store import budget
 from service.store.audits import cancel
 from service.store.endings import end_waiting, take_expired
 from service.store.engine import StoreUnavailable
 from service.store.events import events_after
 from service.store.tables import attempt as attempt_table
-from service.store.tables import job, result
+from service.store.tables import job, output_charge, result
 from service.store.views import AuditView, view
 from service.worker.code import Guest
 from service.worker.errors import WorkerClosed
@@ -180,8 +181,6 @@ def test_a_limit_is_answered_at_once(place: House, outcome: Outcome, exit_class:
     [
         replace(OK, ended="signalled", status=11),
         replace(OK, status=1),
-        replace(OK, result=b""),
-        replace(OK, result=None),
     ],
 )
 def test_a_crash_is_tried_once_more_and_then_answered(place: House, outcome: Outcome) -> None:
@@ -193,6 +192,16 @@ def test_a_crash_is_tried_once_more_and_then_answered(place: House, outcome: Out
     place.attempt(key)
     assert classes(place, key) == ["CELL_CRASHED", "CELL_CRASHED"]
     assert (seen(place, key).state, seen(place, key).outcome) == (AuditState.SIGNING, "FAILED")
+
+
+@pytest.mark.parametrize("left", [b"", None])
+def test_a_good_exit_without_a_result_is_rejected_and_not_tried_again(place: House, left: bytes | None) -> None:
+    place.cell.script = ends_as(replace(OK, result=left))
+    key = place.submit()
+    place.attempt(key)
+    assert classes(place, key) == ["RESULT_REJECTED"]
+    with place.store.read() as connection:
+        assert "result_missing" in connection.execute(select(attempt_table.c.operator_note)).scalar_one()
 
 
 def test_a_crash_that_passes_is_measured(place: House) -> None:
@@ -493,3 +502,17 @@ def test_attempts_leave_no_thread_and_no_open_file(place: House) -> None:
     for n in range(1, 6):
         place.attempt(place.submit(n))
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, files)
+
+
+def test_an_answer_over_a_lifetime_cap_is_withheld_whole_and_stays_charged(place: House) -> None:
+    first, second = place.submit(n=0), place.submit(n=1)
+    place.attempt(first)
+    assert {one["outcome"] for one in record(place, first)["answers"]} == {"measured"}
+    with place.store.begin() as connection:
+        model, spent = connection.execute(select(output_charge.c.model_sha256, output_charge.c.bytes)).one()
+        budget.lower(connection, model_sha256=model, cap=2 * spent - 1)
+    place.attempt(second)
+    stored = record(place, second)
+    assert [(one["outcome"], one["reason"]) for one in stored["answers"]] == [("refused", "output_budget")]
+    with place.store.read() as connection:
+        assert budget.charged(connection, model) == 2 * spent

@@ -354,8 +354,8 @@ def test_a_first_cell_cannot_write_what_the_second_is_given(site: Site) -> None:
 
 
 ENDS = {
-    "nothing": ("pass", "CELL_CRASHED", ""),
-    "no result": ("open('out/config.json', 'w').write('{}')", "CELL_CRASHED", ""),
+    "nothing": ("pass", "RESULT_REJECTED", ""),
+    "no result": ("open('out/config.json', 'w').write('{}')", "RESULT_REJECTED", ""),
     "an exception": ("raise KeyError", "CELL_CRASHED", ""),
     "memory": ("x = []\nwhile True: x.append(bytearray(2**20))", "MEMORY_LIMIT", "memory"),
     "a spin": ("while True: pass", "TIME_LIMIT", "cpu"),
