@@ -43,7 +43,8 @@ PROGRAMS: Mapping[str, tuple[str, Mapping[str, int], str]] = {
         {"processes": 16}, "CELL_CRASHED",
     ),
     "thread bomb": (
-        "import threading, time\nfor _ in range(200): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n",
+        "import threading, time\nfor _ in range(200):\n"
+        "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n",
         {"processes": 16}, "CELL_CRASHED",
     ),
     "orphans": (
