@@ -14,7 +14,8 @@ STATEMENTS: Mapping[str, str] = MappingProxyType(
         " burst may exceed the limit; kernel objects such as empty files are not counted.",
         "swap_not_limited": "Memory of the cell may have been written to the host's swap.",
         "started_warm": "The cell was started, and the release's own code imported in it, before the order was known;"
-        " every layer was looked at from outside when the order had come. It had seen no other audit.",
+        " every layer was looked at from outside when the order had come. It had seen no other audit. The self-check of"
+        " the host attacked fresh cells.",
         "process_limit_per_namespace": "The number of processes was limited per user namespace, not by a cgroup.",
     }
 )

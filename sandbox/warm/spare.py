@@ -14,7 +14,7 @@ from pathlib import Path
 from sandbox import bubblewrap, inside, limits
 from sandbox.bubblewrap import BubblewrapCell, BubblewrapSettings, Launch, plan
 from sandbox.bubblewrap.grouping import grouped
-from sandbox.cell import CodeMount, OnStep, Order
+from sandbox.cell import CodeMount, OnStep, Order, Slot
 from sandbox.channels import Pipes
 from sandbox.inputs import Prepared, prepared
 from sandbox.supervise import Running
@@ -29,7 +29,8 @@ class Shape:
     """What cannot be changed once a cell is started; an order of another shape starts cold."""
 
     code: tuple[CodeMount, ...]
-    slots: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    """Names and caps: the host's descriptors are judged by them at the end."""
     mounted: tuple[int, int]
     """Bytes of /scratch and /dev/shm."""
     grouped: tuple[int, ...]
@@ -113,7 +114,7 @@ def shape_of(order: Order, caps: Mapping[str, int], settings: BubblewrapSettings
     held = ("memory_bytes", "processes") if settings.cgroup_parent is not None else ()
     return Shape(
         code=order.code,
-        slots=tuple(slot.name for slot in order.slots),
+        slots=order.slots,
         mounted=(caps["scratch_bytes"], caps["shm_bytes"]),
         grouped=tuple(caps[name] for name in held),
         imported=hash(tuple(_states(order.code, settings))),

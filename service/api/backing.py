@@ -65,6 +65,8 @@ class ApiSettings:
     """Where a worker writes which isolation it could arm."""
     signer_profile: str
     """Which key signs reports: "development" or "production"."""
+    catalogue: Catalogue | None = None
+    """Checks that may be asked; None are those of the installed release."""
     ready: Callable[[str], None]
     """Called once with the address, when the server serves."""
     disk_floor_bytes: int | None = None

@@ -54,7 +54,7 @@ async def _serve(settings: ApiSettings) -> None:
             settings=settings,
             store=store,
             blobs=LocalBlobs(settings.blob_dir),
-            catalogue=catalogue.load(),
+            catalogue=settings.catalogue or catalogue.load(),
             draining=asyncio.Event(),
         )
         served = build(backing)

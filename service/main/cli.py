@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service.main import config, dev, pki, roles
 from service.main.children import ChildFailed
+from service.worker.distribution import ThirdPartyRefused
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
 
 EXIT_USAGE = 3
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except IsolationMissing as error:
         print(f"assay-server: no cell can be isolated here: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    except ThirdPartyRefused as error:
+        print(f"assay-server: a third-party check cannot be used: {error}", file=sys.stderr)
         return EXIT_REFUSED
     except ChildFailed as error:
         print(f"assay-server: {error}", file=sys.stderr)
@@ -77,6 +81,11 @@ def _add_administration(commands: argparse._SubParsersAction[_Parser]) -> None:
     key = commands.add_parser("signing-key", help="make the key that signs reports, unless it is there")
     key.add_argument("--out", type=Path, required=True, help="private key; the public one is written beside it")
     key.set_defaults(run=_signing_key)
+    describe = commands.add_parser(
+        "third-party", help="write the catalogue entries of the allowed third-party checks, each loaded in a cell"
+    )
+    describe.add_argument("--config", type=Path, required=True)
+    describe.set_defaults(run=_third_party)
     principal = commands.add_parser("principals", help="say who may use the service")
     principal.add_argument("--config", type=Path, required=True)
     principal.add_argument("action", choices=("add", "disable", "list"))
@@ -129,6 +138,15 @@ def _signing_key(options: argparse.Namespace) -> int:
     from service.signer.keys import ensure_key
 
     print(ensure_key(options.out))
+    return 0
+
+
+def _third_party(options: argparse.Namespace) -> int:
+    server = config.load(options.config)
+    if server.third_party is None:
+        raise config.ConfigError("the configuration names no list: set third_party")
+    for path in roles.describe_third_party(server):
+        print(path)
     return 0
 
 

@@ -57,9 +57,10 @@ class Server(_Section):
     drain_s: float = Field(default=600.0, ge=0.0, le=7200.0)
     memory_bytes: int | None = Field(default=None, ge=256 * 2**20)
     """Memory limit of one cell; None takes the sandbox's default."""
-    warm_spares: int = Field(default=1, ge=0, le=4)
+    warm_spares: int = Field(default=0, ge=0, le=4)
     """Cells per slot that wait with their libraries imported while nothing runs: an audit starts seconds earlier, and
-    each takes about 230 MiB of memory. 0 starts every cell when its order has come."""
+    each takes about 240 MB of memory. 0, the default, starts every cell when its order has come: the self-check of a
+    host attacks fresh cells, and a report of a warm one says so (`started_warm`)."""
     cell_uid: int | None = None
     """Unprivileged user of cells; needed when the worker is root, and used for nothing else."""
     bwrap: Path = Path("/usr/bin/bwrap")
@@ -69,6 +70,8 @@ class Server(_Section):
     "/system.slice/assay-worker.service/cells". It must exist, be the worker's to write, and have the controllers
     memory, pids and cpu; then a cell without it is refused. None limits by rlimits and a watchdog, and reports say
     so."""
+    third_party: Path | None = None
+    """TOML list of the third-party checks that are allowed here (`service.worker.plugins`); None allows none."""
 
     @property
     def kill_bound_s(self) -> float:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from service.main.config import ConfigError, Server
 
 if TYPE_CHECKING:
+    from assay.catalogue import Catalogue
+
     from sandbox import BubblewrapCell
     from sandbox.warm import WarmCell
     from service.worker.code import Guest
@@ -39,6 +41,7 @@ def _api(server: Server, ready: Ready) -> None:
             reflection=server.profile == "development",
             isolation_file=server.isolation_file,
             signer_profile=server.profile,
+            catalogue=_catalogue(server),
             ready=lambda _address: ready(),
         )
     )
@@ -67,10 +70,36 @@ def _worker(server: Server, ready: Ready) -> None:
                 drain_s=server.drain_s,
                 kill_bound_s=server.kill_bound_s,
                 profile=server.profile,
+                third_party=server.third_party,
                 sweep=lambda: _sweep(server),
                 ready=ready,
             )
         )
+
+
+def _catalogue(server: Server) -> Catalogue:
+    """The checks that this service answers: the release's own, and those that the operator allows."""
+    from service.worker.plugins import operator_catalogue
+
+    return operator_catalogue(server.third_party)
+
+
+def describe_third_party(server: Server) -> list[Path]:
+    """Write the catalogue entry of every allowed third-party check, each loaded in a cell of its own.
+
+    Raises:
+        ThirdPartyRefused: the list names what cannot be used.
+        SandboxError: no cell could be had.
+    """
+    import tempfile
+
+    from service.worker.plugins import describe_all
+
+    if server.third_party is None:
+        return []
+    guest = _guest(server)
+    with tempfile.TemporaryDirectory(prefix="assay-describe-") as folder, closing(_cold(server, Path(folder))) as cell:
+        return describe_all(server.third_party, guest, cell, Path(folder) / "third-party")
 
 
 def _cells(server: Server) -> Path:
@@ -91,11 +120,10 @@ PRELOAD = (
 """What a spare cell imports while it waits: code of the release and its libraries, nothing of an audit."""
 
 
-def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | WarmCell:
+def _cold(server: Server, workplace: Path) -> BubblewrapCell:
     from sandbox import BubblewrapCell, BubblewrapSettings
-    from sandbox.warm import WarmCell
 
-    cell = BubblewrapCell(
+    return BubblewrapCell(
         BubblewrapSettings(
             bwrap=server.bwrap,
             cell_uid=server.cell_uid,
@@ -103,6 +131,12 @@ def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | War
             cgroup_parent=server.cgroup_parent,
         )
     )
+
+
+def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | WarmCell:
+    from sandbox.warm import WarmCell
+
+    cell = _cold(server, workplace)
     spares = server.warm_spares * server.slots
     return WarmCell(cell, spares=spares, preload=PRELOAD, code=guest.code) if spares else cell
 
@@ -157,6 +191,7 @@ def _signer(server: Server, ready: Ready) -> None:
             allowed_uid=server.signer_uid,
             key_file=server.signing_key,
             profile=server.profile,
+            catalogue=_catalogue(server),
             ready=ready,
         )
     )

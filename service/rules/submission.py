@@ -150,10 +150,21 @@ def _checks(asked: audits_pb2.Audit, catalogue: Catalogue) -> tuple[tuple[AskedC
         params, bad = read_parameters(one.parameters_json, entry.params)
         wrong += [Violation(f"{field}.parameters_json{path}", text, "BAD_PARAMETERS") for path, text in bad]
         checks.append(AskedCheck(name=entry.name, version=entry.version, params=params))
+    wrong += _strangers([catalogue.entry(check.name) for check in checks])
     if not wrong and sum(len(canonical.dumps(dict(one.params))) for one in checks) > PARAMETERS_MAX:
         text = f"the parameters of all checks have more than {PARAMETERS_MAX} bytes"
         wrong.append(Violation("audit.checks", text, "BAD_PARAMETERS"))
     return tuple(checks), wrong
+
+
+def _strangers(entries: list[CheckEntry | None]) -> list[Violation]:
+    """A third-party check shares its cell with nobody else's: it could falsify what runs beside it."""
+    authors = {(entry.raw.get("distribution") or {}).get("name", "") for entry in entries if entry is not None}
+    if len(authors) < 2:
+        return []
+    named = ", ".join(sorted(name for name in authors if name))
+    text = f"checks of {named} run in a cell of their own: ask them in an audit without checks of anybody else"
+    return [Violation("audit.checks", text, "BAD_CHECKS")]
 
 
 def _data(

@@ -24,6 +24,7 @@ from service.rules.states import BACKOFF_BASE_MS
 from service.store.engine import BUSY_MS, Store, StoreError, open_store
 from service.store.migrations import check_revision
 from service.store.views import oldest_queued
+from service.worker import plugins
 from service.worker.attempt import Attempts
 from service.worker.bench import Bench
 from service.worker.code import Guest
@@ -62,6 +63,8 @@ class WorkerSettings:
     backoff_base_ms: int = BACKOFF_BASE_MS
     catalogue_file: Path = catalogue.FILE
     """Which checks exist; by default the one that the client ships."""
+    third_party: Path | None = None
+    """The operator's list of further checks; None has none."""
     ready: Callable[[], None] = lambda: None
     """Called once, when isolation has been proven."""
     profile: Profile = "production"
@@ -78,6 +81,7 @@ def run(settings: WorkerSettings) -> None:
     """Work until SIGTERM; must be called in the process's main thread.
 
     Raises:
+        ThirdPartyRefused: the operator's list names what cannot be used; the message says what to do.
         StoreNotUsable: the database is of another revision; the message tells the command to run.
         IsolationMissing: no cell can be isolated here; nothing was leased. The message tells what to do.
         WorkerClosed: isolation was lost; a supervisor starts a fresh process, which proves it first.
@@ -143,12 +147,15 @@ def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
         log.info("removed the inputs of %d attempts that were killed", left)
     wall = Wall(settings.cell, settings.isolation_file, profile=settings.profile)
     wall.raise_first(settings.sweep)
+    guest = plugins.ready(
+        settings.third_party, settings.guest, settings.cell, settings.work_dir / "third-party", settings.catalogue_file
+    )
     settings.ready()
     source = _source(settings, store, drain)
     drain.on_begin = source.stop
     if drain.begun.is_set():
         return
-    attempts = Attempts(_bench(settings, store, drain))
+    attempts = Attempts(_bench(settings, guest, store, drain))
 
     def handle(job_id: str) -> None:
         if not drain.begun.is_set():
@@ -188,13 +195,13 @@ def look_in(store: Store) -> Look:
     return look
 
 
-def _bench(settings: WorkerSettings, store: Store, drain: Drain) -> Bench:
+def _bench(settings: WorkerSettings, guest: Guest, store: Store, drain: Drain) -> Bench:
     return Bench(
         store=store,
         blobs=LocalBlobs(settings.blob_dir),
         cell=settings.cell,
-        guest=settings.guest,
-        catalogue=catalogue.load(settings.catalogue_file),
+        guest=guest,
+        catalogue=plugins.operator_catalogue(settings.third_party, settings.catalogue_file),
         work_dir=settings.work_dir,
         worker=f"{socket.gethostname()}:{os.getpid()}"[:64],
         lease_s=settings.lease_s,
