@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from assay.result import ControlResult, D, Finding, Measured, Skipped
+from assay.result import ControlResult, D, Finding, Measured, Metric, Skipped
 from pydantic import AfterValidator, Field
 
 from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Refusal, missed_controls
 from checks.clusterability.asking import owed_of
 from checks.clusterability.candidates import candidates_of
 from checks.clusterability.controls import HeavyNoise, IidNoise, PlantedBlocks, RandomWeights
-from checks.clusterability.families import Family
+from checks.clusterability.families import FAMILIES_OF, Family
 from checks.clusterability.findings import WORDS, Limits, findings
 from checks.clusterability.lesion_controls import PlantedTwoNets, ShuffledPartition, planted_lesions
 from checks.clusterability.lesion_findings import DETECTED, LESION_WORDS, LesionLimits, lesion_findings
@@ -22,17 +22,22 @@ from checks.clusterability.lesion_rows import ROLE
 from checks.clusterability.lesion_tables import PARTS_MOST
 from checks.clusterability.lesioning import lesion_measured, lesion_needs
 from checks.clusterability.metric_specs import METRICS
+from checks.clusterability.norms import NOT_FOLDED, norms_left
 from checks.clusterability.nulls import auto_ks
 from checks.clusterability.partitions import partitions_of
 from checks.clusterability.planted_graphs import PlantedGraphs, planted_agreement
 from checks.clusterability.plots import plots
-from checks.clusterability.testing import NULLS_LEAST, all_tests, structure_metrics
+from checks.clusterability.testing import NULLS_LEAST, Run, all_tests, structure_metrics
 from checks.parameters import Between, Layers, Numbers
 
 __all__ = ["NULLS_LEAST", "TESTS_MAX", "Clusterability"]
 
 TESTS_MAX = 40
 """Matrices of one answer: beyond, the numbers would crowd the result document; ask for fewer layers."""
+
+POWER_DEPENDS_ON = ("k", "alpha", "min_excess_q", "min_stability", "min_cluster_share", "zero_share_dense", "nulls")
+"""Parameters under whose defaults alone the committed powers were measured, one matrix at a time
+(`benchmarks/clusterability_calibration.py`)."""
 
 
 def _candidates(ks: tuple[int, ...]) -> tuple[int, ...]:
@@ -90,6 +95,7 @@ class Clusterability(Check):
         "no_linear",
         "no_conv",
         "no_network",
+        NOT_FOLDED,
         *LESION_REASONS,
     )
     kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer", "feedforward")
@@ -194,16 +200,22 @@ class Clusterability(Check):
         unseen = (Skipped(item="plots", reason=TOO_MANY_CELLS),) if crowded else ()
         return Measured(
             coverage={"matrix": owed.names, **lesions.coverage},
-            metrics=(*structure_metrics(run), *planted_agreement(run, evidence.facts), *lesions.metrics),
+            metrics=(*self._told(run), *planted_agreement(run, evidence.facts), *lesions.metrics),
             plots=() if crowded else (*drawn, *lesions.plots),
-            skipped=(*found.skipped, *run.skipped, *lesions.skipped, *unseen),
+            skipped=(*found.skipped, *run.skipped, *norms_left(evidence), *lesions.skipped, *unseen),
         )
+
+    def _told(self, run: Run) -> tuple[Metric, ...]:
+        """Return the metrics of structure; powers only where they were measured with these parameters."""
+        left = () if self.as_measured() else ("power", "power_of_kind")
+        return tuple(one for one in structure_metrics(run) if one.name not in left)
 
     def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
         """Read the words off the numbers; a missed control makes every word that it gates inconclusive."""
         missed = missed_controls(self, controls)
         lesions = LesionLimits(alpha=float(self.alpha), min_drop=float(self.min_drop), min_gap=float(self.min_gap))
-        structure = findings(real, self.limits(), missed)
+        feedforward = self.families != "auto" and not {*self.families} & {*FAMILIES_OF["transformer"]}
+        structure = findings(real, self.limits(), missed, feedforward=feedforward)
         structured = {one.labels["matrix"] for one in structure if one.word == DETECTED and "matrix" in one.labels}
         return (*structure, *lesion_findings(real, lesions, missed, structured))
 
@@ -214,7 +226,13 @@ class Clusterability(Check):
             min_excess_q=float(self.min_excess_q),
             min_stability=float(self.min_stability),
             min_cluster_share=float(self.min_cluster_share),
+            as_measured=self.as_measured(),
         )
+
+    def as_measured(self) -> bool:
+        """Return whether power was measured with these parameters: those that it depends on are the defaults."""
+        defaults = type(self).model_fields
+        return all(getattr(self, name) == defaults[name].default for name in POWER_DEPENDS_ON)
 
     def candidates(self, shape: tuple[int, int]) -> tuple[int, ...]:
         """Return the candidates of k at a shape: those asked for, at most half of the smaller side."""

@@ -98,6 +98,7 @@ def write_nulls(tables: Mapping[str, Kept], algorithm: int) -> None:
 def committed_power(shape: Shape) -> tuple[int, int] | None:
     """Return (found, planted): of how many planted matrices of a shape the whole rule detects how many.
 
+    The rule with its default parameters (`check.POWER_DEPENDS_ON`), one matrix tested alone: of others it says nothing.
     Planted: k = 4, weights outside the blocks .7 of those inside. None where it was not measured;
     `benchmarks/clusterability_calibration.py` measures it.
     """

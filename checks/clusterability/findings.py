@@ -29,6 +29,12 @@ RESIDUAL = (
 """How the names of single MLP matrices of transformers end, as the runtime's table of architectures has them. One side
 of each lies along the axes of the residual stream, which are no natural ones (section 5)."""
 
+POWER_LEAST = 0.8
+"""Share of planted structures that a rule must find for its silence to say anything of a model."""
+
+OF_MODEL = ("virtual_mlp.", "head_graph")
+"""How the names of what speaks for a whole transformer begin (section 5)."""
+
 NETWORK = "network"
 """Where a network is covered the model is a feed-forward one, whose sides are neurons, whatever its tensors' names."""
 
@@ -41,6 +47,8 @@ class Limits:
     min_excess_q: float
     min_stability: float
     min_cluster_share: float
+    as_measured: bool = True
+    """Whether power was measured of the rule with these very parameters: all that it depends on are the defaults."""
 
 
 @dataclass(frozen=True)
@@ -144,31 +152,35 @@ def word_of(numbers: Numbers, limits: Limits, *, missed: Sequence[str] = ()) -> 
     return DETECTED, "all_hold"
 
 
-def findings(real: Measured, limits: Limits, missed: Sequence[str]) -> tuple[Finding, ...]:
+def findings(
+    real: Measured, limits: Limits, missed: Sequence[str], *, feedforward: bool = False
+) -> tuple[Finding, ...]:
     """Return one finding for each tested matrix and one for the model.
 
     Args:
         real: the numbers, as the report has them.
         limits: thresholds.
         missed: controls that missed a band or said nothing; those of lesions gate nothing here (12e).
+        feedforward: whether the families that were asked for are those of feed-forward models.
     """
     tested = matrices_of(real)
     gated = [name for name in missed if name not in LESION_CONTROLS]
-    net = NETWORK in real.coverage.get("matrix", ())
+    names = {*real.coverage.get("matrix", ()), *(one.item for one in real.skipped)}
+    net = feedforward or NETWORK in names
     told = [(numbers, *word_of(numbers, limits, missed=gated)) for numbers in tested]
-    each = tuple(_of_matrix(numbers, word, reason, net=net) for numbers, word, reason in told)
-    return (*each, _of_model(real, [word for _, word, _ in told]))
+    each = tuple(_of_matrix(numbers, word, reason, limits, net=net) for numbers, word, reason in told)
+    return (*each, _of_model(real, [(numbers, word) for numbers, word, _ in told], limits, net=net))
 
 
-def _of_matrix(numbers: Numbers, word: str, reason: str, *, net: bool) -> Finding:
+def _of_matrix(numbers: Numbers, word: str, reason: str, limits: Limits, *, net: bool) -> Finding:
     names = ["p_holm", "excess_q", "k", "min_cluster_share"]
     names += ["stability"] if numbers.stability is not None else []
     names += ["confirm_excess_q"] if numbers.confirm_excess_q is not None else []
     if word == DETECTED:
         said = f"structurally clustered into {numbers.k} groups: detected"
     elif word == NOT_DETECTED:
-        said = f"structurally clustered: not detected ({reason}); {_power(numbers)}"
-        names += ["power"] if numbers.power else []
+        said = f"structurally clustered: not detected ({reason}); {_power(numbers, limits)}"
+        names += ["power"] if numbers.power and limits.as_measured else []
     else:
         said = f"structurally clustered: inconclusive ({reason})"
     counted = f", {numbers.absent} untested counted" if numbers.absent else ""
@@ -191,30 +203,50 @@ def _basis(numbers: Numbers, *, net: bool) -> tuple[str, ...]:
     return (*basis, "Pattern of zeros alone, magnitudes left out.") if numbers.masked else basis
 
 
-def _power(numbers: Numbers) -> str:
+def _power(numbers: Numbers, limits: Limits) -> str:
+    if not limits.as_measured:
+        return "power not measured for these parameters"
     if numbers.power is None:
         return "power not measured at this shape"
     share, low, high = numbers.power
-    return f"power {share:.2f} [{low:.2f}, {high:.2f}] for a planted off/in ratio of 0.7 at this shape"
+    return f"power of one test {share:.2f} [{low:.2f}, {high:.2f}] for a planted off/in ratio of 0.7 at this shape"
 
 
-def _of_model(real: Measured, words: Sequence[str]) -> Finding:
-    counts: Mapping[str, int] = {word: sum(told == word for told in words) for word in WORDS}
-    refused = len(real.coverage.get("matrix", ())) - len(words)
-    if counts[DETECTED]:
+def _of_model(real: Measured, told: Sequence[tuple[Numbers, str]], limits: Limits, *, net: bool) -> Finding:
+    owed = real.coverage.get("matrix", ())
+    transformer = not net and any(name.startswith(OF_MODEL) or name.endswith(RESIDUAL) for name in owed)
+    if transformer:
+        # Residual axes are no natural basis: single matrices keep their own words and speak for no model.
+        owed = tuple(name for name in owed if name.startswith(OF_MODEL))
+        told = [(numbers, word) for numbers, word in told if numbers.matrix.startswith(OF_MODEL)]
+    words = [word for _, word in told]
+    counts: Mapping[str, int] = {word: words.count(word) for word in WORDS}
+    refused, said = len(owed) - len(words), ""
+    weak = [one.matrix for one, word in told if word == NOT_DETECTED and not _could_tell(one, limits)]
+    if transformer and not words:
+        word, said = INCONCLUSIVE, " No virtual_mlp or head_graph was tested: single matrices speak for no transformer."
+    elif counts[DETECTED]:
         word = DETECTED
     elif counts[INCONCLUSIVE] or refused or not words:
         # What was left out or could not be told never adds up to an answer.
         word = INCONCLUSIVE
+    elif weak:
+        word, said = INCONCLUSIVE, f" Power below {POWER_LEAST} or not measured: {', '.join(weak)[:160]}."
     else:
         word = NOT_DETECTED
+    of = " products and graphs of heads" if transformer else ""
     return Finding(
         code="structure_of_model",
         word=word,
         severity="note",
         claim=(
-            f"structurally clustered: detected in {counts[DETECTED]} of {len(words)} tested, "
-            f"{counts[INCONCLUSIVE]} inconclusive, {refused} refused. {CLOSING}"
+            f"structurally clustered: detected in {counts[DETECTED]} of {len(words)}{of} tested, "
+            f"{counts[INCONCLUSIVE]} inconclusive, {refused} refused.{said} {CLOSING}"
         ),
-        rests_on=tuple(MetricRef(name="p_holm", labels=dict(m.labels)) for m in real.named("p_holm")),
+        rests_on=tuple(MetricRef(name="p_holm", labels={"matrix": one.matrix}) for one, _ in told),
     )
+
+
+def _could_tell(numbers: Numbers, limits: Limits) -> bool:
+    """Return whether silence about a matrix says something: power was measured as it was tested, and is high."""
+    return limits.as_measured and numbers.power is not None and numbers.power[0] >= POWER_LEAST

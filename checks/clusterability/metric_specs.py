@@ -79,14 +79,15 @@ METRICS: tuple[MetricSpec, ...] = (
         "power",
         "fraction",
         "statistical",
-        "Share of planted matrices of this shape (k 4, ratio .7) that are detected; Wilson interval.",
+        "Share of planted matrices of this shape (k 4, ratio .7) that one test with default parameters detects; told "
+        "where these are the defaults. Wilson interval.",
     ),
     _spec(
         "power_of_kind",
         "fraction",
         "statistical",
-        "Share of the plants that this kind's control draws, at a leak of .5 and their own size, that are detected; "
-        "Wilson interval.",
+        "Share of the plants that this kind's control draws, at a leak of .5 and their own size, that default "
+        "parameters detect; told where these are the defaults. Wilson interval.",
     ),
     _spec(
         "planted_ari", "1", "tolerance", f"Controls only: agreement with the planted partition at its k. {NO_INTERVAL}"
