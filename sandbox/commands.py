@@ -174,8 +174,13 @@ def _refused(path: str, code: str) -> dict[str, Any]:
 
 def _ingest_order(files: dict[str, Path], table: Input) -> Order:
     nonce = secrets.token_hex(32)
-    given = {path: _input(f"model.{number}", source) for number, (path, source) in enumerate(sorted(files.items()))}
+    given = {
+        path: _input(f"model.{number}", source)
+        for number, (path, source) in enumerate(sorted(files.items()))
+        if names.is_read(path)
+    }
     named = [{"path": path, "input": one.name, "sha256": one.sha256, "size": one.size} for path, one in given.items()]
+    named += [{"path": path} for path in sorted(files.keys() - given.keys())]
     return Order(
         kind="ingest",
         module="sandbox.ingest",

@@ -1,7 +1,7 @@
 """The program of an ingest cell: alone parses a model's files, and passes on what it accepted in canonical form.
 
     in/order.json      {"schema": "assay-ingest-order/v1", "nonce", "files": [{"path", "input", "sha256", "size"}]}
-    in/architectures.json, and each file by its input's name
+    in/architectures.json, and each file by its input's name; one without an input is decided by its path alone
     out/config.json, generation_config.json, tokenizer.json, tensors.json
     descriptor 3       {"schema": "assay-ingest/v1", "nonce", "refused", "decisions": [...], "more"}
 
@@ -33,6 +33,8 @@ RESULT_DESCRIPTOR = 3
 
 ARCHITECTURES = "architectures.json"
 """Name of the input that holds the keys of each architecture."""
+NOT_GIVEN = "not.given"
+"""Where the bytes of a file would lie that is never read: no input has this name, so to open it is a refusal."""
 CONFIG, GENERATION, TOKENIZER, TENSORS = "config.json", "generation_config.json", "tokenizer.json", "tensors.json"
 SLOTS: Mapping[str, int] = MappingProxyType(
     {
@@ -66,7 +68,7 @@ def main() -> None:
     request = strict_json.loads(Path("in/order.json").read_bytes(), cap=REQUEST_MAX)
     if request["schema"] != REQUEST_SCHEMA:
         raise ValueError(f"this program reads {REQUEST_SCHEMA}, not {request['schema']}")
-    files = {one["path"]: Path("in", one["input"]) for one in request["files"]}
+    files = {one["path"]: Path("in", one.get("input", NOT_GIVEN)) for one in request["files"]}
     architectures = json.loads(Path("in", ARCHITECTURES).read_bytes())
     refused, decisions, more, slots = ingest(files, architectures)
     for name, content in slots.items():

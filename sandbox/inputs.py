@@ -41,7 +41,7 @@ class Prepared:
     opened: tuple[Opened, ...] = ()
     """The same with (device, inode) as the host made it."""
     late: bool = False
-    """True: `root/in` is mounted as one folder, and `put_in` fills it while the cell waits."""
+    """True: `put_in` fills `root/in` while the cell waits."""
 
     def fill(self) -> tuple[Filled, ...]:
         """Return what the slots hold, read through the host's descriptors.
@@ -124,9 +124,8 @@ def prepared(
         try:
             root = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=work_dir))
             slots = _make_folder(order, root, cell_uid, opened)
-            if late:
-                (root / "in").chmod(0o755)  # mounted itself; what is above it stays this user's alone
-            else:
+            (root / "in").chmod(0o755)  # mounted itself; what is above it stays this user's alone
+            if not late:
                 _fill_folder(order, root, cell_uid, held)
         except OSError as error:
             raise _lost(error) from None

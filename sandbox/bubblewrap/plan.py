@@ -115,11 +115,8 @@ def check_source(source: Path) -> str:
 
 
 def _inputs(ready: Prepared) -> list[Mount]:
-    """Each input by itself; one folder where they are put in later."""
-    folder = ready.root / "in"
-    if ready.late:
-        return [Mount(sort="ro", target="/in", source=str(folder))]
-    return [Mount(sort="ro", target=f"/in/{name}", source=str(folder / name)) for name in ready.inputs]
+    """One folder, however many inputs lie in it: a mount for each would let a model of many files cost the start."""
+    return [Mount(sort="ro", target="/in", source=str(ready.root / "in"))]
 
 
 def _system(settings: BubblewrapSettings) -> list[Mount]:

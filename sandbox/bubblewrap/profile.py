@@ -154,17 +154,15 @@ def options_used(made: Sequence[str]) -> set[str]:
     return {one for one in made[: made.index("--")] if one.startswith("--")}
 
 
-def template(kind: Kind, *, warm: bool = False) -> tuple[list[str], tuple[landlock.Rule, ...]]:
+def template(kind: Kind) -> tuple[list[str], tuple[landlock.Rule, ...]]:
     """Return the argument list and the rules of a kind, with roles in place of paths and numbers.
 
     Args:
         kind: of the cell.
-        warm: whether it is started before its order is known; then its inputs come in one folder.
     """
     places = {
         "prefix": "{prefix}", "interpreter": "{interpreter}", "library": "{library}",
-        "site-packages": "{site-packages}", "shim": SHIM, "canary": CANARY, "code": "/code/{code}",
-        **({"inputs": "/in"} if warm else {"input": "/in/{input}"}),
+        "site-packages": "{site-packages}", "shim": SHIM, "canary": CANARY, "code": "/code/{code}", "inputs": "/in",
     }  # fmt: skip
     mounts = [Mount(sort="ro", target=target, source=f"{{{role}}}") for role, target in places.items()]
     mounts.append(Mount(sort="rw", target="/out/{slot}", source="{slot}"))
@@ -175,7 +173,7 @@ def template(kind: Kind, *, warm: bool = False) -> tuple[list[str], tuple[landlo
 
 def document(kind: Kind, *, warm: bool = False) -> bytes:
     """Return the canonical profile: roles in place of paths and numbers, so it is equal on every host."""
-    made, rules = template(kind, warm=warm)
+    made, rules = template(kind)
     return canonical(
         {
             "schema": "assay-profile/v1",

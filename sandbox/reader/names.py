@@ -83,6 +83,11 @@ def file_kind(path: str) -> str | None:
     return None
 
 
+def is_read(path: str) -> bool:
+    """Say whether any reader opens a file of this path; what is kept, or not on the list, is decided by its path."""
+    return file_kind(path) not in (None, "kept")
+
+
 def file_rule(path: str) -> str | None:
     """Return None when a model may hold a file of this path, else the code of the refusal."""
     return check_path(path) or (None if file_kind(path) else "not_on_list")

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.cell import Order, Outcome
+from sandbox.errors import CellRefused, SandboxError
 from sandbox.inputs import Held
 from sandbox.inputs import held as hold
 from service.rules.states import ExitClass
 from service.worker.bench import Bench
 from service.worker.classes import class_of_outcome
-from service.worker.errors import Reason, Stopped
+from service.worker.errors import HostFault, Reason, Stopped
 from service.worker.hostile import CellResult, parse_result
 from service.worker.ingest import Ingested, parse_ingest, pass_on
 from service.worker.materialise import Inputs
@@ -90,8 +91,27 @@ class Cells:
     def _run(self, order: Order, kept: Held) -> Outcome:
         self.pulse.go_on()
         self.stage = order.kind
-        outcome = self.bench.cell.run(order, on_step=self.pulse.phase, cancelled=self.pulse.must_stop, held=kept)
+        try:
+            outcome = self.bench.cell.run(order, on_step=self.pulse.phase, cancelled=self.pulse.must_stop, held=kept)
+        except CellRefused as error:
+            if self._order_alone(error):
+                raise HostFault(f"the {order.kind} cell of this order alone: {error}; others are armed here") from error
+            raise
         self.outcomes.append(outcome)
         if outcome.why == "cancelled":
             raise Stopped(self.pulse.reason() or Reason.STALE)
         return outcome
+
+    def _order_alone(self, error: CellRefused) -> bool:
+        """Say whether other cells are armed here, so that this one's order is to blame and not the host.
+
+        A tenant may send what takes too long to start. That must cost the job a strike; were it read as lost isolation,
+        the job would go on to close one worker after the other.
+        """
+        if error.code != "not_armed":
+            return False
+        try:
+            self.bench.cell.prove()
+        except SandboxError:
+            return False
+        return True

@@ -43,7 +43,10 @@ ORDER_AT_FAULT = frozenset({"input_digest", "limit_invalid", "profile_invalid"})
 
 
 def lost_isolation(error: BaseException) -> bool:
-    """Say whether this host can run no cell any more."""
+    """Say whether this host can run no cell any more.
+
+    `not_armed` comes here only when other cells were not armed either: see `service.worker.cells`.
+    """
     return isinstance(error, CellRefused) and error.code not in ORDER_AT_FAULT
 
 

@@ -11,7 +11,7 @@ from sandbox.cell import CodeMount, Input, Order, Slot
 from sandbox.ingest import ARCHITECTURES, REQUEST_SCHEMA, SLOTS
 from sandbox.limits import DEFAULTS
 from sandbox.reader.digest import file_sha256
-from sandbox.reader.names import file_kind
+from sandbox.reader.names import file_kind, is_read
 from service.rules.states import CELL_STEPS
 from service.worker.bench import Bench
 from service.worker.code import Guest
@@ -40,11 +40,12 @@ def architectures_of(guest: Guest) -> Input:
 def make_ingest_order(bench: Bench, request: Request, inputs: Inputs, architectures: Input, *, nonce: str) -> Order:
     """Return the order for the cell that reads the model's files.
 
-    It gets no data, no checks and no seed: nothing that it does may depend on what is asked of the model.
+    It gets no data, no checks and no seed: nothing that it does may depend on what is asked of the model. Of a file
+    that nothing reads (README, licences) it gets the path alone.
     """
-    files = [
-        {"path": file.path, **_input(given)} for file, given in zip(inputs.manifest.files, inputs.model, strict=True)
-    ]
+    given = dict(zip((file.path for file in inputs.manifest.files), inputs.model, strict=True))
+    opened = {path: one for path, one in given.items() if is_read(path)}
+    files = [{"path": path, **(_input(one) if path in opened else {})} for path, one in given.items()]
     own = DEFAULTS["ingest"]
     limits = {"wall_s": min(own["wall_s"], request.wall_s)}
     if bench.memory_bytes is not None:
@@ -54,7 +55,7 @@ def make_ingest_order(bench: Bench, request: Request, inputs: Inputs, architectu
         module=INGEST_MODULE,
         arguments=(),
         code=(CodeMount(name="sandbox", source=bench.guest.part("sandbox")),),
-        inputs=(*inputs.model, architectures),
+        inputs=(*opened.values(), architectures),
         slots=tuple(Slot(name=name, max_bytes=cap, released=False) for name, cap in SLOTS.items()),
         request=canonical.dumps({"schema": REQUEST_SCHEMA, "nonce": nonce, "files": files}),
         nonce=nonce,

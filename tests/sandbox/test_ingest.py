@@ -10,6 +10,7 @@ import secrets
 import string
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,26 @@ def test_a_cell_reads_a_model_and_passes_on_what_reads_the_same(either: Cell, mo
     assert json.loads(slots["tokenizer.json"].content) == TOKENIZER
     (row,) = json.loads(slots["tensors.json"].content)
     assert row == {"name": "w", "file": "model.safetensors", "dtype": "U8", "shape": [4], "begin": 0, "end": 4}
+
+
+def test_a_file_that_is_never_read_is_accepted_by_its_path_alone(either: Cell, model: Path, tmp_path: Path) -> None:
+    asked = order_of(model, tmp_path.parent / f"{tmp_path.name}-aside")
+    document = json.loads(asked.request)
+    document["files"] += [{"path": "LICENSE.1"}, {"path": "LICENSE.2"}]
+    outcome = either.run(replace(asked, request=canonical(document)))
+    said = json.loads(outcome.result or b"{}")
+    words = {one["path"]: one["decision"] for one in said["decisions"]}
+    assert (said["refused"], words["LICENSE.1"], words["LICENSE.2"]) == (False, "accepted", "accepted")
+
+
+@pytest.mark.parametrize("path", ["generation_config.json", "more.safetensors"])
+def test_a_file_that_is_read_but_was_not_given_is_refused(model: Path, tmp_path: Path, path: str, twin: Cell) -> None:
+    asked = order_of(model, tmp_path.parent / f"{tmp_path.name}-aside")
+    document = json.loads(asked.request)
+    document["files"] = [one for one in document["files"] if one["path"] != path] + [{"path": path}]
+    said = json.loads(twin.run(replace(asked, request=canonical(document))).result or b"{}")
+    assert said["refused"]
+    assert ("file_unreadable", path) in {(one["reason"], one["path"]) for one in said["decisions"]}
 
 
 def test_a_cell_that_refuses_leaves_every_slot_empty(either: Cell, model: Path, tmp_path: Path) -> None:

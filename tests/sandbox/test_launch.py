@@ -27,6 +27,7 @@ from sandbox import (
 from sandbox.bubblewrap import gate, plan, profile
 from sandbox.bubblewrap.profile import Mount
 from sandbox.errors import FAILED, REFUSED
+from sandbox.inputs import prepared
 from sandbox.limits import DEFAULTS, RANGES, resolve
 
 from .conftest import MakeOrder
@@ -250,3 +251,28 @@ def test_every_code_says_what_to_do() -> None:
     for code in REFUSED:
         assert len(REFUSED[code].split()) > 4
     assert all(FAILED.values())
+
+
+def test_so_many_inputs_that_a_mount_for_each_would_cost_the_start_are_one_folder(
+    cell: BubblewrapCell, order: MakeOrder, tmp_path: Path
+) -> None:
+    """A model of many small files could else keep any worker from starting its cell, one after the other."""
+    names = [f"model.{number}" for number in range(1500)]
+    program = """
+    names = os.listdir('/in')
+    read = b''.join(open('/in/' + name, 'rb').read() for name in names if name != 'order.json')
+    for how in (lambda: open('/in/new', 'w'), lambda: open('/in/model.0', 'r+'), lambda: os.unlink('/in/model.0')):
+        try: how()
+        except OSError: read += b'd'
+    os.write(3, f'{len(names)} {len(read)}'.encode())
+    """
+    asked = order(program, inputs=dict.fromkeys(names, b"x"), kind="ingest")
+    outcome = cell.run(asked)
+    assert outcome.result == b"1501 1503", outcome.log_tail
+    assert len(plan_of(asked, tmp_path)) < 40
+
+
+def plan_of(order: Any, folder: Path) -> tuple[Mount, ...]:
+    settings = BubblewrapSettings(site_packages=())
+    with prepared(order, folder, None) as ready:
+        return plan.make(order, ready, settings, resolve(order, settings.cpus), Path(inside.__file__)).mounts

@@ -12,9 +12,9 @@ from sandbox.bubblewrap.profile import Mount
 from sandbox.cell import Kind
 
 GOLDEN: dict[Kind, str] = {
-    "check": "6cd46b88351711529ef081a09a33e527e7cc95595a4011707ab10c1b3b473a18",
-    "check_gpu": "0d8a47e3658da65dd2840487f10e2f4c43a3a7966be5bfca2c3ac0668a783ebe",
-    "ingest": "0d728d4ec8f07cca377bec0646640d561eaeea81b8ab3ee193f621e441f6ae3c",
+    "check": "ae12a1f2616524f9110f7041c7cc5c9454ed5ad662159c4efb011eac783c17ed",
+    "check_gpu": "739ce8b0c0f74f8a5f906810ae1d1af0186c7bc26edfd7e3bed0218bab76c73b",
+    "ingest": "c827c4146a57309a252900f497bb5764d9f16f183d48beabbaefdc3d2dba816d",
 }
 """Changes only when what a cell is changes; then reports of before and after differ in `policy_sha256`."""
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from assay import canonical
@@ -217,13 +218,19 @@ class House:
     cell: ScriptedCell
     bench: Bench
 
-    def submit(self, n: int = 0, *, attempts_max: int = 8, output_bytes: int = 65_536) -> str:
-        """Plant a registered audit with its request, manifest, two model files and one data set."""
+    def submit(
+        self,
+        n: int = 0,
+        *,
+        attempts_max: int = 8,
+        output_bytes: int = 65_536,
+        files: Mapping[str, bytes] = MappingProxyType({"config.json": b"{}", "model.safetensors": b"weights"}),
+    ) -> str:
+        """Plant a registered audit with its request, manifest, model files and one data set."""
         from tests.service.store.planting import audit_id
 
-        files = {"config.json": b"{}", "model.safetensors": b"weights"}
         manifest = Manifest(
-            tuple(FileEntry(path=path, sha256=self.put(data), size=len(data)) for path, data in files.items())
+            tuple(FileEntry(path=path, sha256=self.put(data), size=len(data)) for path, data in sorted(files.items()))
         )
         self.put(manifest.data)
         request = {

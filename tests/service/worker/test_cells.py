@@ -12,13 +12,14 @@ import pytest
 from assay import canonical
 from sqlalchemy import select
 
-from sandbox.cell import Cancelled, OnStep, Order, Outcome
-from sandbox.errors import ResultRejected
+from sandbox.cell import Cancelled, OnStep, Order, Outcome, Proof
+from sandbox.errors import CellRefused, ResultRejected
 from sandbox.ingest import SLOTS
 from service.rules.states import CELL_STEPS, AuditState
 from service.store.audits import cancel
 from service.store.tables import attempt as attempt_table
 from service.store.tables import job
+from service.worker.errors import WorkerClosed
 from tests.service.worker.scripted import KILLED, OK, SEAL, House, filled, good, read, reads, until_cancelled
 from tests.service.worker.test_attempt import classes, record, requeue, seen, wait_for
 
@@ -332,3 +333,49 @@ def test_the_steps_that_a_cell_may_tell_are_those_of_its_program() -> None:
     from checks.run import STEPS
 
     assert CELL_STEPS == STEPS
+
+
+def not_armed(_order: Order, _on_step: OnStep, _cancelled: Cancelled) -> Outcome:
+    raise CellRefused("not_armed", "the shim said nothing in time")
+
+
+@pytest.mark.parametrize("which", ["reads", "script"])
+def test_an_order_that_alone_cannot_be_armed_strikes_its_job_and_keeps_the_worker(place: House, which: str) -> None:
+    """One tenant's slow start would else close worker after worker, and no other job would be done."""
+    setattr(place.cell, which, not_armed)
+    key = place.submit()
+    place.attempt(key)
+    assert classes(place, key) == ["HOST_FAULT"]
+    assert "others are armed here" in note(place)
+    with place.store.read() as connection:
+        assert connection.execute(select(job.c.state, job.c.strikes)).one() == ("WAITING", 1)
+    for _ in range(2):
+        requeue(place, key)
+        place.attempt(key)
+    assert seen(place, key).state == AuditState.FAILED
+
+
+def test_a_host_on_which_no_cell_is_armed_closes_its_worker(place: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nor_here() -> Proof:
+        raise CellRefused("selfcheck_open", "network")
+
+    monkeypatch.setattr(place.cell, "prove", nor_here)
+    place.cell.reads = not_armed
+    key = place.submit()
+    with pytest.raises(WorkerClosed, match="said nothing in time"):
+        place.attempt(key)
+    assert classes(place, key) == ["ISOLATION_UNAVAILABLE"]
+
+
+def test_the_cell_that_reads_gets_only_the_paths_of_files_that_are_never_read(
+    place: House,
+) -> None:
+    kept = [f"LICENSE.{number:05}" for number in range(1000)] + ["README.md", "added_tokens.json"]
+    key = place.submit(files={"config.json": b"{}", "model.safetensors": b"weights", **dict.fromkeys(kept, b"x")})
+    place.attempt(key)
+    (order,) = place.cell.readings
+    told = json.loads(order.request)["files"]
+    assert {one["path"] for one in told} == {*kept, "config.json", "model.safetensors"}
+    assert {tuple(one) for one in told if one["path"] in kept} == {("path",)}
+    assert len(order.inputs) == 3
+    assert classes(place, key) == ["OK"]
