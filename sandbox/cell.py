@@ -29,6 +29,9 @@ REQUEST_MAX = 2**20
 STEPS_MAX = 64
 """Most step ids of one plan: progress must not become a channel."""
 
+STEP_PARTS = 20
+"""In how many parts of a step progress is told; a program's own counts never leave (`sandbox.budget`)."""
+
 MEMORY_GRAIN = 16 * 2**20
 """Memory shown in a report is rounded up to this many bytes: finer figures are a side channel."""
 
@@ -268,7 +271,8 @@ class Cell(Protocol):
         Args:
             order: what to run.
             held: inputs that several cells share and that were verified already (`sandbox.inputs.held`).
-            on_step: told (step id, done, owed), the first of each step and then at most once a second.
+            on_step: told (step id, done, 100): the first of each step and then at most once a second, in hundredths
+                that are multiples of 5, never the same again and never back.
             cancelled: asked every 100 ms; True kills the cell.
 
         Raises:

@@ -12,7 +12,7 @@ import selectors
 import time
 from collections.abc import Mapping
 
-from sandbox.cell import OnStep, Why
+from sandbox.cell import STEP_PARTS, OnStep, Why
 from sandbox.limits import FLOOD_FACTOR
 
 FROM_CELL = ("stdout", "stderr", "result", "progress", "status", "info")
@@ -24,6 +24,8 @@ _STATUS_MAX = 2**16
 _STEP_LINE = re.compile(rb"(\d{1,2}) (\d{1,15}) (\d{1,15})")
 _STEP_LINE_MAX = 64
 _STEP_PAUSE_S = 1.0
+_SHOWN_OF = 100
+"""Parts of a step are told as hundredths: people read them as per cent."""
 
 
 class Pipes:
@@ -81,12 +83,17 @@ class Ring:
 
 
 class Steps:
-    """Progress: ASCII lines `<step index> <done> <owed>`; what is malformed or too frequent is dropped."""
+    """Progress: ASCII lines `<step index> <done> <owed>`; what is malformed, too frequent or not new is dropped.
+
+    The numbers are the program's, so they stay here: what is told is the step and how many twentieths of it are done,
+    each time more than before. What that can carry is charged (`sandbox.budget.progress_bits`).
+    """
 
     def __init__(self, steps: tuple[str, ...], on_step: OnStep) -> None:
         self._steps = steps
         self._on_step = on_step
-        self._last: dict[int, float] = {}
+        self._told = (-1, 0)
+        self._told_at = float("-inf")
         self._rest = b""
 
     def add(self, piece: bytes) -> None:
@@ -99,10 +106,13 @@ class Steps:
                 self._tell(*(int(one) for one in match.groups()))
 
     def _tell(self, index: int, done: int, owed: int) -> None:
+        part = STEP_PARTS * min(done, owed) // owed if owed else 0
+        if index >= len(self._steps) or (index, part) <= self._told:
+            return
         now = time.monotonic()
-        if index < len(self._steps) and now - self._last.get(index, float("-inf")) >= _STEP_PAUSE_S:
-            self._last[index] = now
-            self._on_step(self._steps[index], done, owed)
+        if index > self._told[0] or now - self._told_at >= _STEP_PAUSE_S:
+            self._told, self._told_at = (index, part), now
+            self._on_step(self._steps[index], part * _SHOWN_OF // STEP_PARTS, _SHOWN_OF)
 
 
 class Drain:

@@ -71,8 +71,16 @@ class _Run:
         """Return the end of the attempt, with the seal and usage of each cell that ran."""
         cells = tuple({**one.seal.to_json(), "usage": one.usage.to_json()} for one in self.outcomes)
         notes = [*(note_of(one) for one in self.outcomes), note]
-        charge = self.result.output_bytes if self.result else 0
-        return Ending(exit_class=exit_class, cells=cells, note=escaped("\n".join(notes).strip()), output_bytes=charge)
+        return Ending(
+            exit_class=exit_class, cells=cells, note=escaped("\n".join(notes).strip()), output_bytes=self.charge
+        )
+
+    @property
+    def charge(self) -> int:
+        """What may have left, in bytes: an accepted result, else no more than the progress that was shown."""
+        if self.result:
+            return self.result.output_bytes
+        return self.cells.shown_bytes if self.cells else 0
 
 
 class Attempts:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sandbox.budget import progress_bits
 from sandbox.cell import Order, Outcome
 from sandbox.errors import CellRefused, SandboxError
 from sandbox.inputs import Held
@@ -38,6 +39,8 @@ class Cells:
     seed: int
     stage: str = ""
     """Which cell was started last."""
+    shown_bytes: int = 0
+    """What progress is charged: the auditor watches it while a cell runs, whatever becomes of the cell."""
     outcomes: list[Outcome] = field(default_factory=list)
     """Of each cell that ran, in their order."""
     result: CellResult | None = None
@@ -85,12 +88,13 @@ class Cells:
         result = parse_result(
             second.result or b"", nonce=order.nonce, asked=self.request.checks, promises=promises, paths=paths
         )
-        self.result = model_read(ingested, result)
+        self.result = model_read(ingested, replace(result, output_bytes=result.output_bytes + self.shown_bytes))
         return None
 
     def _run(self, order: Order, kept: Held) -> Outcome:
         self.pulse.go_on()
         self.stage = order.kind
+        self.shown_bytes += -(-progress_bits(len(order.steps)) // 8)
         try:
             outcome = self.bench.cell.run(order, on_step=self.pulse.phase, cancelled=self.pulse.must_stop, held=kept)
         except CellRefused as error:

@@ -43,7 +43,7 @@ def test_result_inputs_steps_and_slots_work_alike(twin: ProcessCell, order: Make
     outcome = twin.run(ordered, on_step=lambda *step: steps.append(step))
     assert outcome.result == b'{"hello":"cell"}!'
     assert outcome.slots[0].content == b"n"
-    assert steps == [("loading", 1, 2)]
+    assert steps == [("loading", 50, 100)]
 
 
 @pytest.mark.parametrize(
