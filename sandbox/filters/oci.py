@@ -87,11 +87,11 @@ def _others(values: Sequence[int], mask: int, value: int) -> Iterator[Cube]:
     if not values:
         yield mask, value
         return
-    if len(values) == 1:
-        for bit in _BITS:
-            if not bit & mask:
-                yield mask | bit, value | (bit & ~values[0])
-        return
-    split = next(bit for bit in _BITS if len({one & bit for one in values}) == 2)
-    for side in (0, split):
-        yield from _others([one for one in values if one & split == side], mask | split, value | side)
+    agreed, held = mask, value
+    for bit in _BITS:  # where all of them agree, a single different bit is enough
+        if not bit & mask and len({one & bit for one in values}) == 1:
+            yield mask | bit, value | (bit & ~values[0])
+            agreed, held = agreed | bit, held | (bit & values[0])
+    split = next((bit for bit in _BITS if len({one & bit for one in values}) == 2), 0)
+    for side in (0, split) if split else ():
+        yield from _others([one for one in values if one & split == side], agreed | split, held | side)

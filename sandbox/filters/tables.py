@@ -7,7 +7,7 @@ shim, which is the last that may execute anything. Of two filters the kernel tak
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -59,6 +59,9 @@ class Table:
 AF_UNIX = 1
 CLONE_NEW = 0x7E020000
 """NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET; `clone` cannot ask for a time namespace."""
+F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 1030
+F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 5, 6, 7, 36, 37, 38
+F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY = 8, 10, 15, 1024, 1026
 PR_SET_SECCOMP = 22
 RLIMIT_CORE = 4
 TCGETS, TIOCSTI, TIOCLINUX = 0x5401, 0x5412, 0x541C
@@ -69,7 +72,7 @@ MISSING = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")
 
 _INGEST_CALLS = """
     read write close fstat lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn pread64 access mremap
-    madvise getpid execve exit wait4 uname fcntl fsync ftruncate getcwd readlink gettimeofday getrusage sysinfo getuid
+    madvise getpid execve exit wait4 uname fsync ftruncate getcwd readlink gettimeofday getrusage sysinfo getuid
     getgid geteuid getegid getppid sigaltstack prctl arch_prctl gettid futex sched_getaffinity getdents64
     set_tid_address clock_gettime clock_nanosleep exit_group openat newfstatat readlinkat ppoll set_robust_list
     prlimit64 seccomp getrandom statx rseq faccessat2 landlock_create_ruleset landlock_add_rule landlock_restrict_self
@@ -92,9 +95,19 @@ _DENIED_CALLS = """
     mknod mknodat
     mbind move_pages migrate_pages
     fanotify_init memfd_secret
+    sync syncfs
+    shmget shmat shmctl shmdt msgget msgsnd msgrcv msgctl semget semop semtimedop semctl
 """
 DENIED = tuple(_DENIED_CALLS.split())
-"""What a check never needs, and what has let programs out of walls."""
+"""What a check never needs, and what has let programs out of walls.
+
+`sync` writes out every disk of the host. Memory and queues of System V belong to the namespace and to no process: the
+watchdog would not see them.
+"""
+
+DENIED_WITHOUT_GPU = ("flock", "inotify_init", "inotify_init1", "inotify_add_watch", "memfd_create")
+"""Locks and watches reach whoever has the same read-only file: another cell, the host. A memory file that is not mapped
+is memory of no process. Drivers of GPUs use some of these, so that a cell with a GPU keeps them."""
 
 INNER = ("execve", "execveat", "seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
 """Closed once the shim has armed itself: nothing is executed any more, not even what lies in memory only."""
@@ -102,6 +115,10 @@ INNER = ("execve", "execveat", "seccomp", "landlock_create_ruleset", "landlock_a
 
 def _always(answer: int) -> Branch:
     return Branch((), answer)
+
+
+def _each(argument: int, values: Sequence[int], answer: int, otherwise: int) -> tuple[Branch, ...]:
+    return (*(Branch((Test(argument, "low", value),), answer) for value in values), _always(otherwise))
 
 
 def _only(test: Test, otherwise: int) -> tuple[Branch, ...]:
@@ -123,26 +140,33 @@ _INNER = Table(
 )
 _INGEST = Table(
     plain=MappingProxyType({**dict.fromkeys(INGEST, ALLOW), **dict.fromkeys(MISSING, ENOSYS)}),
-    argued=MappingProxyType({"ioctl": _only(Test(1, "low", TCGETS), ENOTTY)}),
+    argued=MappingProxyType(
+        {
+            "ioctl": _only(Test(1, "low", TCGETS), ENOTTY),
+            "fcntl": _each(1, (F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL), ALLOW, EPERM),
+        }
+    ),
     default=EPERM,
     gap=EPERM,
 )
 
 
-def _check(socket: tuple[Branch, ...]) -> Table:
+_LOCKS = (F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
+_FCNTL = _each(1, (*_LOCKS, F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY), EPERM, ALLOW)
+"""Leases and locks are told to whoever has the same file, and a cell's inputs are the host's own files."""
+
+
+def _check(socket: tuple[Branch, ...], denied: Sequence[str] = DENIED) -> Table:
     return Table(
-        plain=MappingProxyType({**dict.fromkeys(DENIED, EPERM), **dict.fromkeys(MISSING, ENOSYS)}),
+        plain=MappingProxyType({**dict.fromkeys(denied, EPERM), **dict.fromkeys(MISSING, ENOSYS)}),
         argued=MappingProxyType(
             {
                 "clone": (Branch((Test(0, "any_bit", CLONE_NEW),), EPERM), _always(ALLOW)),
                 "socket": socket,
                 "socketpair": _only(Test(0, "low", AF_UNIX), EPERM),
                 "personality": (Branch((Test(0, "low", 0),), ALLOW), *_only(Test(0, "low", WHOLE), EPERM)),
-                "ioctl": (
-                    Branch((Test(1, "low", TIOCSTI),), EPERM),
-                    Branch((Test(1, "low", TIOCLINUX),), EPERM),
-                    _always(ALLOW),
-                ),
+                "ioctl": _each(1, (TIOCSTI, TIOCLINUX), EPERM, ALLOW),
+                "fcntl": _FCNTL,
             }
         ),
         default=ALLOW,
@@ -153,7 +177,7 @@ def _check(socket: tuple[Branch, ...]) -> Table:
 OUTER: Mapping[Kind, Table] = MappingProxyType(
     {
         "ingest": _INGEST,
-        "check": _check((_always(EPERM),)),
+        "check": _check((_always(EPERM),), (*DENIED, *DENIED_WITHOUT_GPU)),
         # CUDA talks to itself over an abstract socket; the network namespace and Landlock's scope keep it inside.
         "check_gpu": _check(_only(Test(0, "low", AF_UNIX), EPERM)),
     }

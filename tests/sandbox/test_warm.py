@@ -31,7 +31,7 @@ from .test_cgroups import here
 
 __all__ = ["here"]
 
-GOLDEN = "7c03c7a4c3af2c45dc3d812d3e94ea2d3bf6c728e71ab80b8e581baa7d3775ad"
+GOLDEN = "e53f0032f12958eb54da14db22911c3843effd49195c1110405e907c24fb718a"
 """Of the profile of a warm cell; changes only when what such a cell is changes."""
 
 Make = Callable[..., WarmCell]

@@ -93,9 +93,9 @@ def test_nothing_in_a_command_line_opens_the_wall() -> None:
 
 
 GOLDEN: dict[tuple[Engine, str, Kind], str] = {
-    ("docker", "runc", "check"): "bdd85c635c4e0af53008b0f0938935f704ac6500ffff37cf95b6cdd7cefb24a2",
-    ("docker", "runsc", "ingest"): "b40374d26d864de0edb8ee0648e79fef6ba1bb4b2f747f7f7f0def81a6c6ae91",
-    ("podman", "crun", "check"): "5784d18b9cae11d558924c77919da0b212bc67c0154a21dc4293f63dd04b202b",
+    ("docker", "runc", "check"): "12cf27f1e4359b7ee546f16eedb63a37c4e8bf34bf7ee3b53c964471e3556dcc",
+    ("docker", "runsc", "ingest"): "d6be1ac7fe4a86dedf4a6fa9057c94487785790f7e1366e09a5daa8c6c25633e",
+    ("podman", "crun", "check"): "609357c2165b692d785673cf127481d830909066b81a8b57d532e57183b9e141",
 }
 
 
