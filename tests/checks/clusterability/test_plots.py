@@ -26,7 +26,7 @@ from tests.checks.clusterability.drawn import (
     sparse,
 )
 
-STRUCTURE_BYTES = 12 * 1024
+STRUCTURE_BYTES = 14 * 1024
 """What all structure plots of one answer may be charged, of the audit's 64 KiB."""
 
 
