@@ -17,6 +17,8 @@ STATEMENTS: Mapping[str, str] = MappingProxyType(
         " every layer was looked at from outside when the order had come. It had seen no other audit. The self-check of"
         " the host attacked fresh cells.",
         "process_limit_per_namespace": "The number of processes was limited per user namespace, not by a cgroup.",
+        "supplementary_groups": "The cell kept the worker's supplementary groups on the host, which only root can"
+        " take away: a file that it was given and that such a group may read was open to it.",
     }
 )
 
@@ -27,7 +29,12 @@ EARLIER = ("seccomp_absent",)
 
 
 def of_bubblewrap(
-    landlock_abi: int, *, grouped: bool, swap_limited: bool = False, warm: bool = False
+    landlock_abi: int,
+    *,
+    grouped: bool,
+    swap_limited: bool = False,
+    warm: bool = False,
+    more_groups: bool = False,
 ) -> tuple[str, ...]:
     """Return what a bubblewrap cell has to say, by what was there.
 
@@ -36,13 +43,15 @@ def of_bubblewrap(
         grouped: whether a control group held memory and processes.
         swap_limited: whether that group also kept the cell out of the swap space.
         warm: whether it was started before its order was known.
+        more_groups: whether it was in other groups of the host than its own.
     """
     made = [] if landlock_abi else ["landlock_absent"]
     made += [] if grouped else ["memory_per_process", "process_limit_per_namespace"]
     made += [] if swap_limited else ["swap_not_limited"]
     made += WARM if warm else ()
+    made += ["supplementary_groups"] if more_groups else []
     return tuple(sorted(made))
 
 
-BUBBLEWRAP = of_bubblewrap(0, grouped=False)
+BUBBLEWRAP = of_bubblewrap(0, grouped=False, more_groups=True)
 """The most that a bubblewrap cell can lack."""

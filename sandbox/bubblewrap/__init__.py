@@ -139,15 +139,21 @@ class BubblewrapCell:
 
     def _seal(self, launch: Launch, layers: Mapping[str, Any], count: int) -> Seal:
         order, caps, group = launch.order, launch.caps, launch.group
-        swap, warm = group is not None and group.swap_limited, launch.preload is not None
+        made = statements.of_bubblewrap(
+            launch.abi,
+            grouped=group is not None,
+            swap_limited=group is not None and group.swap_limited,
+            warm=launch.preload is not None,
+            more_groups=not {*launch.groups} <= {os.getegid()},
+        )
         return Seal(
             stage=order.kind,
             backend="bubblewrap",
             version=launch.version,
-            policy_sha256=profile.digest(order.kind, warm=warm),
+            policy_sha256=profile.digest(order.kind, warm=launch.preload is not None),
             layers=layers,
             limits=limits.sealed(caps, grouped=group is not None),
-            statements=statements.of_bubblewrap(launch.abi, grouped=group is not None, swap_limited=swap, warm=warm),
+            statements=made,
             selfcheck_sha256=self._proof.sha256 if self._proof else None,
             network="none",
             output_bytes=count,
@@ -170,6 +176,11 @@ class Launch:
     preload: tuple[str, ...] | None = None
     """What a cell imports that is started before its order is known; None for any other."""
     abi: int = field(default_factory=lambda: landlock.abi())
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Supplementary groups of the cell on the host: a worker that is not root can only hand on its own."""
+        return () if self.uid is not None else tuple(sorted(os.getgroups()))
 
 
 def arm(run: Running, launch: Launch, status: bytes) -> Mapping[str, Any]:
@@ -197,6 +208,8 @@ def arm(run: Running, launch: Launch, status: bytes) -> Mapping[str, Any]:
             limits=launch.caps,
             inodes=run.pipes.inodes,
             uid=os.geteuid() if launch.uid is None else launch.uid,
+            gid=os.getegid() if launch.uid is None else launch.uid,
+            groups=launch.groups,
             filters=(filters.digest(filters.outer(kind)), filters.digest(filters.inner(kind))),
             landlock_abi=launch.abi,
             status=status,

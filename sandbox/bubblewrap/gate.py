@@ -52,7 +52,11 @@ class Armed:
     inodes: Mapping[str, int]
     """Pipe inode by channel."""
     uid: int
-    """Who the cell must be on the host; also its only group."""
+    """Who the cell must be on the host."""
+    gid: int
+    """Its group."""
+    groups: tuple[int, ...]
+    """Its supplementary groups: none where the worker is root, else those that the worker cannot give up."""
     filters: tuple[str, str]
     """Digests of the outer and the inner filter."""
     landlock_abi: int
@@ -106,6 +110,11 @@ def _uid(armed: Armed) -> str | None:
         return "host root"
     if set(status["Uid"].split()) != {str(armed.uid)}:
         return f"{status['Uid'].split()}, planned {armed.uid}"
+    if set(status["Gid"].split()) != {str(armed.gid)}:
+        return f"group {status['Gid'].split()}, planned {armed.gid}"
+    groups = sorted({int(one) for one in status["Groups"].split()})
+    if groups != sorted(set(armed.groups)):
+        return f"supplementary groups {groups}, planned {sorted(armed.groups)}"
     return None
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sandbox import BubblewrapCell, BubblewrapSettings, CellRefused, Slot, bubblewrap, cgroups, landlock
-from sandbox.bubblewrap import command, gate, profile
+from sandbox import BubblewrapCell, BubblewrapSettings, CellRefused, Slot, bubblewrap, cgroups, landlock, statements
+from sandbox.bubblewrap import command, gate, profile, stage
 from sandbox.bubblewrap.profile import Mount
 from sandbox.cell import Kind
 
@@ -94,6 +94,8 @@ def test_canary_that_is_not_there_proves_nothing(order: MakeOrder, monkeypatch: 
     ("change", "layer"),
     [
         ({"uid": os.geteuid() + 1}, "uid"),
+        ({"gid": os.getegid() + 1}, "uid"),
+        ({"groups": (4242,)}, "uid"),
         ({"inodes": dict.fromkeys(("stdout", "stderr", "result", "progress", "status", "go"), 1)}, "descriptors"),
         ({"landlock_abi": 99}, "landlock"),
         ({"status": b"[]"}, "landlock"),
@@ -107,6 +109,30 @@ def test_gate_compares_with_what_was_planned(
     monkeypatch.setattr(gate, "check", lambda armed: whole(replace(armed, **change)))
     found = refusal(order("pass"))
     assert (found.code, found.item.partition(":")[0]) == ("not_armed", layer)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave its groups, or enter one for the test")
+@pytest.mark.parametrize(
+    ("line", "instead", "item"),
+    [
+        ("os.setgroups([])", "os.setgroups([4242])", "uid: supplementary groups [4242], planned []"),
+        ("os.setresgid(uid, uid, uid)", "os.setresgid(4242, 4242, 4242)", "uid: group ['4242'"),
+    ],
+)
+def test_groups_that_root_did_not_give_up_are_seen(
+    order: MakeOrder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, instead: str, item: str
+) -> None:
+    """As if the worker were in such a group and the staging step stayed in it."""
+    whole = Path(stage.__file__).read_text()
+    assert whole.count(line) == 1
+    (tmp_path / "stage.py").write_text(whole.replace(line, instead))
+    monkeypatch.setattr(command, "_STAGE", command._STAGE.replace(str(Path(stage.__file__).parent), str(tmp_path)))
+    assert refusal(order("pass")).item.startswith(item)
+
+
+def test_groups_that_a_worker_cannot_give_up_are_stated() -> None:
+    assert "supplementary_groups" in statements.of_bubblewrap(6, grouped=True, more_groups=True)
+    assert "supplementary_groups" not in statements.of_bubblewrap(6, grouped=True)
 
 
 def test_planned_mount_that_is_missing_is_seen(order: MakeOrder, monkeypatch: pytest.MonkeyPatch) -> None:
