@@ -17,6 +17,16 @@ from checks.clusterability.asking import owed_of
 from checks.clusterability.candidates import usable_matrices
 from checks.clusterability.cocluster import Partition
 from checks.clusterability.findings import matrices_of, word_of
+from checks.clusterability.mask_controls import (
+    MASK,
+    MASK_LEVEL,
+    MASK_SHAPE,
+    MASKED,
+    MASKS_LOW,
+    masked,
+    masked_density,
+    random_masks,
+)
 from checks.clusterability.matrices import Plant, PlantedFacts
 from checks.clusterability.noise import SHAPE, laplace_lognormal
 from checks.memory import InMemoryEvidence
@@ -32,11 +42,8 @@ SHAPES_MAX = 3
 NOISE_DRAWS = 10
 """Noise matrices for each shape (section 8)."""
 
-FLAGGED_MAX = 2
-"""Noise matrices of ten that may be called clustered (section 8)."""
-
-HEAVY_MAX = 1
-"""Matrices of ten of heavy noise that may be (section 8)."""
+FLAGGED_MAX, HEAVY_MAX = 2, 1
+"""Noise matrices of ten that may be called clustered, and matrices of ten of heavy noise (section 8)."""
 
 RANDOM_MAX, RANDOM_SHARE = 2, 0.1
 """Of a model of fresh weights so many matrices may be called clustered, or this share if that is more (section 8)."""
@@ -64,7 +71,7 @@ class PlantedBlocks:
     kind: ClassVar[Literal["positive"]] = "positive"
 
     def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
-        """Return evidence of a model whose matrices are planted, one for each audited shape."""
+        """Return evidence of a model whose matrices are planted, one for each audited shape, and a mask if any is."""
         weights, plants = {}, {}
         for shape in audited_shapes(check, seen):
             name = f"planted.{shape[0]}x{shape[1]}"
@@ -72,6 +79,9 @@ class PlantedBlocks:
             k, rho = plant_recipe(shape, check.candidates(shape))
             weights[name], truth = planted(shape, k, rho, rng)
             plants[name] = Plant(k, truth)
+        if masked_density(check, seen) is not None:
+            k, _ = plant_recipe(MASK_SHAPE, check.candidates(MASK_SHAPE))
+            weights[MASKED], plants[MASKED] = masked(k, seen.rng(MASKED))
         return planted_evidence(check, seen, weights, plants)
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
@@ -86,6 +96,12 @@ class PlantedBlocks:
                 continue
             at = {"matrix": matrix}
             least, predicted = 1.0 / (p.n + 1), c_of_plant(k, rho)
+            if matrix == MASKED:
+                pairs = ((p, 0.0, 1.1 * least), (ari, ari_min(rho), 1.0))
+                expected += [
+                    Expected(metric=m.name, value=float(m.value), low=a, high=b, labels=at) for m, a, b in pairs
+                ]
+                continue
             tolerance = C_TOLERANCE if rho >= RHO_OF_MANY[0][1] else C_SMALL
             expected += [
                 Expected(metric="p", value=float(p.value), low=0.0, high=1.1 * least, labels=at),
@@ -110,23 +126,33 @@ class IidNoise:
     kind: ClassVar[Literal["negative"]] = "negative"
 
     def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
-        """Return evidence of a model whose matrices are noise, ten for each audited shape."""
+        """Return evidence of a model whose matrices are noise, ten for each audited shape; masks too if any is one."""
         weights = {}
         for shape in audited_shapes(check, seen):
             rng = seen.rng(f"noise.{shape[0]}x{shape[1]}")
             for draw in range(NOISE_DRAWS):
                 weights[f"noise.{shape[0]}x{shape[1]}.{draw}"] = rng.standard_normal(shape)
+        density = masked_density(check, seen)
+        if density is not None:
+            weights |= random_masks(density, seen.rng("noise.mask"))
         return planted_evidence(check, seen, weights, {})
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
         """Return the band of the count of noise matrices that the whole rule flags, for every shape."""
         flagged: dict[str, int] = {}
+        low = []
         for numbers in matrices_of(measured):
-            shape = numbers.matrix.split(".")[1]
+            kind, shape = numbers.matrix.split(".")[:2]
+            if kind == MASK:
+                p = measured.find("p", matrix=numbers.matrix)
+                low += [p is not None and float(p.value) <= MASK_LEVEL]
+                continue
             flagged[shape] = flagged.get(shape, 0) + (word_of(numbers, check.limits())[0] == "detected")
+        told = [(shape, count, FLAGGED_MAX) for shape, count in flagged.items()]
+        told += [(MASK, sum(low), MASKS_LOW)] if low else []
         return [
-            Expected(metric="flagged", value=float(count), low=0.0, high=FLAGGED_MAX, labels={"shape": shape})
-            for shape, count in flagged.items()
+            Expected(metric="flagged", value=float(count), low=0.0, high=high, labels={"shape": shape})
+            for shape, count, high in told
         ]
 
 
@@ -167,7 +193,7 @@ class RandomWeights:
         ones = gains(seen.facts)
         # Without rows there are no lesions, so these are the tensors of the structure tests.
         names = check.needs(seen.facts, {}).weights
-        weights = {name: _fresh(seen.weights(name).shape, name in ones, rng) for name in names}
+        weights = {name: _fresh(seen.weights(name), name in ones, rng) for name in names}
         return InMemoryEvidence(facts=seen.facts, check=check.name, seed=int(rng.integers(2**63)), weights=weights)
 
     def bands(self, check: Clusterability, measured: Measured) -> Sequence[Expected]:
@@ -190,10 +216,15 @@ def gains(facts: ModelFacts) -> frozenset[str]:
     return frozenset(name for name in named if name is not None)
 
 
-def _fresh(shape: tuple[int, ...], is_gain: bool, rng: np.random.Generator) -> np.ndarray:
-    if len(shape) < 2:
-        return np.full(shape, 1.0 if is_gain else 0.0)
-    return np.asarray(rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
+def _fresh(real: np.ndarray, is_gain: bool, rng: np.random.Generator) -> np.ndarray:
+    """Return weights of a real tensor's shape; as many are zero, in other places, so that its route is taken."""
+    if real.ndim < 2:
+        return np.full(real.shape, 1.0 if is_gain else 0.0)
+    fresh = np.asarray(rng.standard_normal(real.shape) / np.sqrt(np.prod(real.shape[1:])))
+    zeros = real.size - np.count_nonzero(real)
+    if zeros:
+        fresh.ravel()[rng.permutation(real.size)[:zeros]] = 0.0
+    return fresh
 
 
 def audited_shapes(check: Clusterability, seen: Evidence) -> tuple[tuple[int, int], ...]:

@@ -195,7 +195,7 @@ def _even(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
     if np.min(magnitudes, where=magnitudes > 0, initial=1.0) < SMALL:
         magnitudes /= magnitudes.max(axis=1, keepdims=True)
         magnitudes /= magnitudes.max(axis=0)
-    return magnitudes
+    return np.asarray(magnitudes)
 
 
 def raw(weights: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:

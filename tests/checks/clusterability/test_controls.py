@@ -7,7 +7,7 @@ import pytest
 from assay.result import Measured
 
 from checks.check import Evidence, Expected
-from checks.clusterability import controls, planted_graphs, structure
+from checks.clusterability import controls, masks, planted_graphs, structure
 from checks.clusterability.check import Clusterability
 from checks.clusterability.controls import (
     HeavyNoise,
@@ -232,3 +232,49 @@ def test_planted_blocks_hold_at_every_number_of_groups_that_may_be_asked(shape: 
 def test_the_plant_has_three_layers_whatever_is_asked_of_the_model() -> None:
     check = Clusterability(layers=(15,), families=("network",), nulls=99)
     assert PlantedGraphs().spoil(check, net(layers=16)).facts.layers == 3
+
+
+SPARSE = {
+    "w": np.where(np.random.default_rng(70).random((24, 40)) < 0.3, np.random.default_rng(71).random((24, 40)), 0)
+}
+
+
+@pytest.mark.parametrize("nulls", [99, pytest.param("auto", marks=pytest.mark.slow)])
+def test_masks_are_planted_and_drawn_where_a_matrix_is_sparse(nulls: int | str) -> None:
+    check, seen = Clusterability.model_validate({"k": (2,), "nulls": nulls}), evidence_of(SPARSE)
+    for control, names in ((PlantedBlocks(), {"masked.32x40"}), (IidNoise(), {f"mask.{at}" for at in range(5)})):
+        spoiled = control.spoil(check, seen)
+        assert {name for name in spoiled.facts.mlp_in if "mask" in name} == names
+        assert not missed_of(control, check, spoiled)
+    dense = evidence_of({"w": SPARSE["w"] + 1.0})
+    assert not [name for name in IidNoise().spoil(check, dense).facts.mlp_in if "mask" in name]
+
+
+@pytest.mark.parametrize("k", [4, 8, 16])
+def test_planted_masks_hold_at_every_number_of_groups_that_may_be_asked(k: int) -> None:
+    check, seen = Clusterability(k=(k,), nulls=99), evidence_of({"w": np.tile(SPARSE["w"], (2, 1))})
+    assert not missed_of(PlantedBlocks(), check, PlantedBlocks().spoil(check, seen))
+
+
+@pytest.mark.parametrize(
+    ("broken", "control"), [(0, IidNoise()), (10, PlantedBlocks())], ids=["no exceedances", "exceedances only"]
+)
+def test_a_broken_null_of_masks_misses(
+    broken: int, control: IidNoise | PlantedBlocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masks, "_exceedances", lambda _, q: broken if len(q) > 9 else 0)
+    check = Clusterability(k=(2,), nulls=99)
+    assert missed_of(control, check, control.spoil(check, evidence_of(SPARSE)))
+
+
+def test_a_null_of_masks_that_is_shifted_down_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = masks._exceedances
+    monkeypatch.setattr(masks, "_exceedances", lambda observed, q: counted(observed, q - 0.1))
+    check = Clusterability(k=(2,), nulls=99)
+    assert missed_of(IidNoise(), check, IidNoise().spoil(check, evidence_of(SPARSE))) == {"flagged"}
+
+
+def test_fresh_weights_are_as_sparse_as_the_real_ones() -> None:
+    fresh = RandomWeights().spoil(QUICK, evidence_of(SPARSE)).weights("w")
+    assert np.count_nonzero(fresh) == np.count_nonzero(SPARSE["w"])
+    assert not np.array_equal(fresh != 0, SPARSE["w"] != 0)
