@@ -26,9 +26,9 @@ from checks.clusterability.check import Clusterability
 from checks.clusterability.committed import POWER, kept_nulls, null_table_sha256, shape_name
 from checks.clusterability.controls import planted
 from checks.clusterability.findings import Numbers, matrices_of, word_of
+from checks.clusterability.intervals import clopper_pearson
 from checks.clusterability.lesion_findings import DETECTED
 from checks.clusterability.masks import mask_stability, mask_structure
-from checks.clusterability.intervals import clopper_pearson
 from checks.clusterability.noise import DENSE, MASKS, SHAPE
 from checks.clusterability.nulls import ALGORITHM, COMMITTED_SHAPES, auto_ks
 from checks.clusterability.structure import alive
@@ -114,6 +114,7 @@ def of_mask(weights: np.ndarray, seed: int) -> Numbers:
         confirm_excess_q=found.excess_q if passes else None,
         masked=True,
         null_n=found.n,
+        planned=found.planned,
         power=None,
     )
 

@@ -66,6 +66,7 @@ class Looked:
             confirm_excess_q=self.excess,
             masked=False,
             null_n=NULLS,
+            planned=NULLS,
             power=None,
         )
         return word_of(numbers, Clusterability().limits())[0] == DETECTED

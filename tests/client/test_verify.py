@@ -207,7 +207,7 @@ def _isolated(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_production_report_of_a_process_cell_is_never_verified(forge: Forge) -> None:
-    production = {"signer": {"profile": "production"}}
+    production: dict[str, Any] = {"signer": {"profile": "production"}}
     honest = forge.report(**production, sandbox={"cells": [_isolated(stage="ingest"), _isolated()]})
     assert look(forge, honest).outcome == "verified"
     for change in ({"backend": "process"}, {"network": "host"}, {"statements": ["nothing_isolated"]}):

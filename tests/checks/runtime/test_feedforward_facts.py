@@ -43,7 +43,8 @@ def test_shapes_are_those_of_the_net(name: str, tmp_path: Path) -> None:
     assert list(found.shapes) == shapes
     weighted = [index for index, layer in enumerate(net) if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)]
     assert list(found.weighted) == weighted
-    assert [found.units(index) for index in weighted] == [len(net.get_parameter(f"{index}.weight")) for index in weighted]
+    sizes = [len(net.get_parameter(f"{index}.weight")) for index in weighted]
+    assert [found.units(index) for index in weighted] == sizes
 
 
 def test_nothing_of_a_transformer_is_claimed(tmp_path: Path) -> None:
