@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal
 
 from assay import canonical, strict_json
@@ -13,6 +14,9 @@ from assay.predicate import Cell, Environment, Facts, Ingest, ReportAnswer, Sand
 from assay.result import Count, Name, Value
 from pydantic import Field, ValidationError
 
+from sandbox import filters
+from sandbox.bubblewrap import profile as profiles
+from sandbox.cell import Kind
 from service.signer.refusal import Refused
 
 BYTES_MAX = 4 * 1024 * 1024
@@ -24,7 +28,15 @@ ISOLATING = ("bubblewrap",)
 NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 """What a cell shares with nobody."""
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
+GROUPS = ("v1", "v2", "hybrid")
+"""Versions of control groups, any of which limits the memory of a cell as a whole."""
+
+STAGES: Mapping[tuple[str, ...], bool] = MappingProxyType(
+    {("ingest",): False, ("ingest", "check"): True, ("ingest", "check_gpu"): True}
+)
+"""Which cells an attempt may have run, in their order, and whether they can have measured anything."""
+
+_KINDS: Mapping[str, Kind] = MappingProxyType({"ingest": "ingest", "check": "check", "check_gpu": "check_gpu"})
 
 
 class HostRecord(Value):
@@ -99,39 +111,62 @@ def _check_validity(answer: ReportAnswer, entry: CheckEntry) -> None:
 
 
 def check_cells(record: HostRecord, profile: str) -> None:
-    """Refuse what was not isolated.
+    """Refuse what was not isolated, and what was isolated otherwise than this release does it.
 
     Raises:
         Refused: BACKEND_REFUSED under a production key, LAYER_MISSING where a seal does not show every layer armed,
-            RECORD_REJECTED if nothing says where it was measured.
+            CODE_DIFFERS where a cell had another profile than the installed one, RECORD_REJECTED if nothing says where
+            it was measured or the cells are not those of an attempt.
     """
-    if any(answer.outcome == "measured" for answer in record.answers) and not record.sandbox.cells:
+    cells = record.sandbox.cells
+    measured = any(answer.outcome == "measured" for answer in record.answers)
+    if measured and not cells:
         raise Refused("RECORD_REJECTED", "something was measured, but no cell is named")
-    for cell in record.sandbox.cells:
-        if profile == "development" and cell.backend == "process":
-            continue
+    isolated = [cell for cell in cells if profile != "development" or cell.backend != "process"]
+    for cell in isolated:
         if cell.backend not in ISOLATING or cell.network != "none":
             raise Refused("BACKEND_REFUSED", f"a production key never signs what ran in a {cell.backend} cell")
+    if isolated:
+        stages = tuple(cell.stage for cell in cells)
+        if stages not in STAGES or (measured and not STAGES[stages]):
+            raise Refused("RECORD_REJECTED", f"an attempt runs no cells {shown(' '.join(stages))}, in that order")
+    for cell in isolated:
         missing = _missing_layer(cell)
         if missing:
             raise Refused("LAYER_MISSING", f"the {cell.stage} cell's seal does not show {missing}: nothing is signed")
+        if cell.policy_sha256 != _policy(cell.stage, warm="started_warm" in cell.statements):
+            raise Refused("CODE_DIFFERS", f"the {cell.stage} cell had another profile than the installed release has")
 
 
 def _missing_layer(cell: Cell) -> str | None:
     """Return the first mandatory layer that a seal does not show armed (specs: sandbox, section 3)."""
     layers = cell.layers
-    filters = layers.get("seccomp_sha256")
     landlock = layers.get("landlock_abi")
-    shown: dict[str, bool] = {
+    present: dict[str, bool] = {
+        "any isolation": "nothing_isolated" not in cell.statements,
         "every namespace": set(NAMESPACES) <= set(_texts(layers.get("namespaces"))),
         "a uid that is not root's": layers.get("cell_uid_is_root") is False,
         "no_new_privs": layers.get("no_new_privs") is True,
-        "both filters of system calls": len(_texts(filters)) == 2 and all(SHA256.fullmatch(o) for o in _texts(filters)),
+        "this release's filters of system calls": layers.get("seccomp_sha256") == _filters(cell.stage),
         # A kernel without Landlock is stated; a silent absence is not.
         "Landlock": type(landlock) is int and (landlock > 0 or "landlock_absent" in cell.statements),
+        "a limit of memory": layers.get("cgroup") in GROUPS or "memory_per_process" in cell.statements,
         "a self-check": cell.selfcheck_sha256 is not None,
     }
-    return next((layer for layer, there in shown.items() if not there), None)
+    return next((layer for layer, there in present.items() if not there), None)
+
+
+@cache
+def _policy(stage: str, *, warm: bool) -> str:
+    """Return the digest of the installed profile of a stage."""
+    return profiles.digest(_KINDS[stage], warm=warm)
+
+
+@cache
+def _filters(stage: str) -> tuple[str, ...]:
+    """Return the digests of the installed filters of a stage, outer and inner, as the gate puts them into a seal."""
+    kind = _KINDS[stage]
+    return filters.digest(filters.program("outer", kind)), filters.digest(filters.program("inner", kind))
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -210,7 +210,8 @@ def test_a_production_report_of_a_process_cell_is_never_verified(forge: Forge) -
     production: dict[str, Any] = {"signer": {"profile": "production"}}
     honest = forge.report(**production, sandbox={"cells": [_isolated(stage="ingest"), _isolated()]})
     assert look(forge, honest).outcome == "verified"
-    for change in ({"backend": "process"}, {"network": "host"}, {"statements": ["nothing_isolated"]}):
+    unknown = {"backend": "process_v2"}
+    for change in (unknown, {"backend": "process"}, {"network": "host"}, {"statements": ["nothing_isolated"]}):
         report = forge.report(**production, sandbox={"cells": [_isolated(), _isolated(**change)]})
         assert failing(look(forge, report)) == [("V12", "wrong")]
 

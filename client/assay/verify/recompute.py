@@ -12,6 +12,9 @@ from assay.errors import CouldNotTell, Wrong, shown
 from assay.statement import SCHEMA_VERSION
 from assay.verify.case import Case
 
+ISOLATING = ("bubblewrap", "container")
+"""Backends that isolate; one that this client does not know proves nothing to it."""
+
 _ROUNDS = 8
 """An unknown field may hide in an object that itself was unknown; our schema nests fewer objects than this."""
 
@@ -37,7 +40,7 @@ def recompute(case: Case) -> str:
 
 def _isolated(cell: Any, at: str) -> None:
     """A production report rests on cells alone; what ran as an ordinary process proves nothing about isolation."""
-    if cell.backend == "process" or cell.network != "none" or "nothing_isolated" in cell.statements:
+    if cell.backend not in ISOLATING or cell.network != "none" or "nothing_isolated" in cell.statements:
         raise Wrong(f"{at}: a production report, and its {shown(cell.backend)} cell isolated nothing")
 
 
