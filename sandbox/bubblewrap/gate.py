@@ -27,6 +27,8 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 FILTERED = "2"
 """SECCOMP_MODE_FILTER in `/proc/<pid>/status`."""
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+_TYPES = {"proc": "proc", "tmpfs": "tmpfs", "dev": "tmpfs"}
+"""Of the file system by sort; what is bound is known by its own device and inode."""
 _PROC_LIMITS = {
     "NPROC": "Max processes",
     "NOFILE": "Max open files",
@@ -155,7 +157,7 @@ def _mounts(armed: Armed) -> str | None:
     devices = {target for target, sort in planned.items() if sort == "device"}
     if "dev" in planned.values():
         devices |= {f"/dev/{name}" for name in DEVICES} | {"/dev/pts"}
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for line in procfs.text(armed.pid, "mountinfo").splitlines():
         parts = line.split()
         point, options = _unescaped(parts[4]), set(parts[5].split(","))
@@ -164,15 +166,32 @@ def _mounts(armed: Armed) -> str | None:
             return f"unplanned {point}"
         if point != "/" and point not in planned and point not in devices and not below_sys:
             return f"unplanned {point}"
-        seen.add(point)
+        seen[point] = parts[parts.index("-", 6) + 1]
         sort = planned.get(point)
         writable = sort in ("rw", "tmpfs", "proc") or point in devices
         if "ro" not in options and not writable:
             return f"{point} is writable"
         if "nosuid" not in options or (point not in devices and "nodev" not in options and point != "/dev"):
             return f"{point} lacks nosuid or nodev"
-    missing = ({"/"} | planned.keys() | devices) - seen
-    return f"missing {sorted(missing)}" if missing else None
+    missing = ({"/"} | planned.keys() | devices) - seen.keys()
+    return f"missing {sorted(missing)}" if missing else _placed(armed, seen)
+
+
+def _placed(armed: Armed, types: Mapping[str, str]) -> str | None:
+    """Compare what lies at each mount point with what was to lie there: its type, its size, or the very file."""
+    wanted = {"/": "tmpfs", **{one.target: _TYPES[one.sort] for one in armed.mounts if one.sort in _TYPES}}
+    for point, wants in wanted.items():
+        if types[point] != wants:
+            return f"{point} is of type {types[point]}, planned {wants}"
+    for mount in armed.mounts:
+        there = f"/proc/{armed.pid}/root{mount.target}"
+        if mount.sort == "tmpfs":
+            has, size = os.statvfs(there), int(mount.size)
+            if not size <= has.f_blocks * has.f_frsize < size + has.f_frsize:  # in whole pages
+                return f"{mount.target} has {has.f_blocks * has.f_frsize} bytes, planned {size}"
+        elif mount.sort in ("ro", "rw", "device") and not os.path.samefile(there, mount.source):
+            return f"{mount.target} is not what lies at {mount.source}"
+    return None
 
 
 def _descriptors(armed: Armed) -> str | None:

@@ -142,6 +142,50 @@ def test_planned_mount_that_is_missing_is_seen(order: MakeOrder, monkeypatch: py
     assert refusal(order("pass")).item == "mounts: missing ['/extra']"
 
 
+SWAPPED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "process files that are none": ("/proc", {"sort": "tmpfs"}, "/proc is of type proc, planned tmpfs"),
+    "memory that is none": ("/scratch", {"sort": "proc"}, "/scratch is of type tmpfs, planned proc"),
+    "another size": ("/scratch", {"size": str(2**20)}, "/scratch has "),
+    "another size of shared memory": ("/dev/shm", {"size": str(2**20)}, "/dev/shm has "),
+    "other inputs": ("/in", {"source": "/usr"}, "/in is not what lies at /usr"),
+    "another shim": (profile.SHIM, {"source": profile.__file__}, f"{profile.SHIM} is not what lies at "),
+    "another canary": (profile.CANARY, {"source": profile.__file__}, f"{profile.CANARY} is not what lies at "),
+    "another slot": ("/out/s", {"source": profile.__file__}, "/out/s is not what lies at "),
+    "other code": ("/code/program.py", {"source": profile.__file__}, "/code/program.py is not what lies at "),
+    "a mask that is none": ("/proc/keys", {"source": "/dev/zero"}, "/proc/keys is not what lies at /dev/zero"),
+}
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+def test_another_thing_at_a_planned_mount_point_is_seen(
+    order: MakeOrder, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    target, change, item = SWAPPED[name]
+    whole = gate.check
+
+    def check(armed: gate.Armed) -> Any:
+        assert target in {one.target for one in armed.mounts}
+        mounts = tuple(replace(one, **change) if one.target == target else one for one in armed.mounts)
+        return whole(replace(armed, mounts=mounts))
+
+    monkeypatch.setattr(gate, "check", check)
+    asked = order("pass", slots=(Slot(name="s", max_bytes=100, released=False),))
+    assert refusal(asked).item.startswith(f"mounts: {item}")
+
+
+def test_inputs_that_another_folder_took_the_place_of_are_seen(
+    order: MakeOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is as planned, and what bubblewrap was told is not."""
+    whole = profile.arguments
+
+    def swapped(mounts: Any, *rest: Any) -> list[str]:
+        return whole([replace(one, source="/usr/lib") if one.target == "/in" else one for one in mounts], *rest)
+
+    monkeypatch.setattr(profile, "arguments", swapped)
+    assert refusal(order("pass")).item.startswith("mounts: /in is not what lies at ")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_unplanned_mount_is_seen_in_every_kind(order: MakeOrder, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     monkeypatch.setattr(profile, "FLAGS", (*profile.FLAGS, "--dev-bind", "/dev/zero", "/dev/zero2"))
