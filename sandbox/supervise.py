@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sandbox import procfs
@@ -148,9 +148,9 @@ class Running:
         if now - self.looked < TICK_S:
             return None
         self.looked = now
-        seen = procfs.sample(procfs.tree(self.root))
-        files = sum(procfs.used_bytes(path) for path in self.tmpfs)
-        used = seen.anonymous_bytes + max(seen.shared_bytes, files)
+        pids = procfs.tree(self.root)
+        seen = procfs.sample(pids)
+        used = self._used(pids, seen)
         self.peak_bytes = max(self.peak_bytes, used)
         self.tasks_peak = max(self.tasks_peak, seen.tasks)
         self.cpu_s = max(self.cpu_s, seen.cpu_s)
@@ -162,6 +162,18 @@ class Running:
         if seen.tasks > self.limits["processes"] + 2:  # bubblewrap's own pid 1 and monitor are none of the program's
             return "processes"
         return None
+
+    def _used(self, pids: Sequence[int], seen: procfs.Sample) -> int:
+        """Return the memory of the cell. A page of a file that is mapped too is seen twice and counts once.
+
+        Which shared pages are of no file takes long to find out, so it is asked only where the limit hangs on it.
+        """
+        files = sum(procfs.used_bytes(path) for path in self.tmpfs)
+        least = seen.anonymous_bytes + max(seen.shared_bytes, files)
+        most = seen.anonymous_bytes + seen.shared_bytes + files
+        if self.group is not None or not least <= self.limits["memory_bytes"] < most:
+            return least
+        return max(least, seen.anonymous_bytes + files + procfs.unnamed_bytes(pids))
 
     def _counted(self, group: Group) -> Why | None:
         """Ask the kernel's own counters; the number of processes it limits without our help."""

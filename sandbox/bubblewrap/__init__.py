@@ -197,7 +197,8 @@ def arm(run: Running, launch: Launch, status: bytes) -> Mapping[str, Any]:
     init, shim = _shim(run)
     run.root = init
     targets = {one.target for one in launch.planned.mounts if one.sort == "tmpfs"}
-    run.tmpfs = tuple(f"/proc/{shim}/root{target}" for target in sorted(targets))
+    # By pid 1, which lives as long as the cell: of a program whose main thread has ended, the root is not told.
+    run.tmpfs = tuple(f"/proc/{init}/root{target}" for target in sorted(targets))
     kind = launch.order.kind
     layers = gate.check(
         gate.Armed(

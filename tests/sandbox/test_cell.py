@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import mmap
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import BubblewrapCell, CellRefused, Input, Outcome, Slot
+from sandbox import BubblewrapCell, CellRefused, Input, Outcome, Slot, procfs
 from sandbox.bubblewrap import profile
 
 from .conftest import MakeOrder
@@ -145,6 +146,65 @@ def test_memory_watchdog_kills_the_sum_over_processes(cell: BubblewrapCell, orde
     outcome = cell.run(order(program, limits={"memory_bytes": 256 * MIB}))
     assert (outcome.ended, outcome.why) == ("killed", "memory")
     assert outcome.usage.peak_bytes > 256 * MIB
+
+
+def test_memory_of_a_program_whose_main_thread_has_ended_is_counted(cell: BubblewrapCell, order: MakeOrder) -> None:
+    """A dead leader's status has no memory in it: the threads that live on hold as much as before."""
+    program = """
+        import ctypes, threading, time
+        libc = ctypes.CDLL(None)
+        def hold():
+            time.sleep(0.3)
+            with open("/scratch/x", "wb") as f:
+                for _ in range(int(sys.argv[1])): f.write(b"\\1" * 2**20)
+            held = bytearray(b"1") * (int(sys.argv[2]) * 2**20)
+            time.sleep(30)
+            os.write(3, b"[]")
+        threading.Thread(target=hold).start()
+        libc.syscall(60, 0)
+    """
+    limits = {"memory_bytes": 256 * MIB, "scratch_bytes": 512 * MIB}
+    for files, held in ((0, 320), (320, 0)):
+        outcome = cell.run(order(program, arguments=(str(files), str(held)), limits=limits))
+        assert (outcome.ended, outcome.why) == ("killed", "memory"), outcome.log_tail
+        assert outcome.usage.peak_bytes > 256 * MIB
+
+
+def test_shared_memory_and_files_are_added_where_they_cannot_be_the_same(
+    cell: BubblewrapCell, order: MakeOrder
+) -> None:
+    program = """
+        import mmap, time
+        size = 160 * 2**20
+        with open("/scratch/x", "w+b") as f:
+            for _ in range(160): f.write(b"\\1" * 2**20)
+            f.flush()
+            if sys.argv[1] == "same":
+                page = mmap.mmap(f.fileno(), size)
+            else:
+                page = mmap.mmap(-1, size)
+        for at in range(0, size, 4096): page[at] = 2
+        time.sleep(float(sys.argv[2]))
+        os.write(3, b"[]")
+    """
+    limits = {"memory_bytes": 256 * MIB, "scratch_bytes": 512 * MIB}
+    outcome = cell.run(order(program, arguments=("other", "30"), limits=limits))
+    assert (outcome.ended, outcome.why) == ("killed", "memory"), outcome.log_tail
+    assert outcome.usage.peak_bytes > 256 * MIB
+    outcome = cell.run(order(program, arguments=("same", "0.5"), limits=limits))
+    assert (outcome.ended, outcome.why, outcome.result) == ("exited", None, b"[]"), outcome.log_tail
+
+
+def test_mappings_that_are_not_told_count_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many mappings that nobody reads them, or none that may be read, must not hide what they hold."""
+    with mmap.mmap(-1, 4 * MIB) as page:
+        page.write(b"1" * 4 * MIB)
+        own = procfs.unnamed_bytes([os.getpid()])
+        assert own >= 4 * MIB
+        monkeypatch.setattr(procfs, "_MAPPINGS", 100)
+        assert procfs.unnamed_bytes([os.getpid()]) == procfs.sample([os.getpid()]).shared_bytes >= own
+        monkeypatch.setattr(procfs, "_start", lambda *_given: "")
+        assert procfs.unnamed_bytes([os.getpid()]) >= own
 
 
 def test_scratch_counts_as_memory_and_is_bounded(cell: BubblewrapCell, order: MakeOrder) -> None:
