@@ -40,7 +40,10 @@ SHIM = "/shim/inside.py"
 CANARY = "/shim/canary.py"
 """Mounted and in no rule of Landlock: the shim tries to open it."""
 
-MASKS = ("keys", "key-users", "kallsyms", "config.gz", "timer_list", "kmsg", "kcore", "sysrq-trigger")
+MASKS = (
+    "keys", "key-users", "kallsyms", "config.gz", "timer_list", "kmsg", "kcore", "sysrq-trigger",
+    "interrupts", "cmdline", "swaps", "pressure/cpu", "pressure/io", "pressure/irq", "pressure/memory",
+)  # fmt: skip
 """Files of /proc that tell of the host or act on it; each is covered by a `/dev/null` that cannot be opened."""
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
