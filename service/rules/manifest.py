@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from assay import manifest
 from assay.errors import Malformed
 from assay.manifest import Manifest
@@ -14,6 +16,9 @@ FILES_MAX = reader.FILES_MAX
 """Most files of one model: what the ingest cell accepts, so that nothing is taken in that can never be measured."""
 
 BYTES_MAX = manifest.BYTES_MAX
+
+WEIGHTS = ".safetensors"
+"""Suffix of the one format of weights."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Suffixes of files that execute code when they are loaded; no reader of them exists here."""
@@ -45,6 +50,17 @@ def read_manifest(data: bytes) -> Manifest:
     return found
 
 
+def weights_sha256(found: Manifest) -> str:
+    """Return what a model's weights are known by, whatever their names and the files beside them: the ledger's key.
+
+    It is the SHA-256 over the sorted digests, in hexadecimal and one a line, of the files of weights, each once. Who
+    uploads the same weights with another licence, configuration or name has told of the same model; who changes a byte
+    of them has not.
+    """
+    digests = sorted({file.sha256 for file in found.files if file.path.endswith(WEIGHTS)})
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
 def _wrong_names(found: Manifest) -> list[Violation]:
     index = {file.path: position for position, file in enumerate(found.files)}
     wrong = dict(reader.check_paths(file.path for file in found.files))
@@ -74,7 +90,7 @@ def _absent(found: Manifest) -> list[Violation]:
         wrong.append(Violation("files", f"config.json is missing: {_ONE_OF_TWO}", "BAD_MANIFEST"))
     elif len(declared) > 1:
         wrong.append(Violation("files", f"there are two declarations of the model: {_ONE_OF_TWO}", "BAD_MANIFEST"))
-    if not any(path.endswith(".safetensors") for path in paths):
+    if not any(path.endswith(WEIGHTS) for path in paths):
         wrong.append(Violation("files", "there is no .safetensors file, the one format of weights", "BAD_MANIFEST"))
     return wrong
 

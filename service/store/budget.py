@@ -3,6 +3,9 @@
 Specs: sandbox, section 10. One row for each model and one for each auditor of it hold the sums. A charge is one
 statement on each, which locks the row until the transaction ends: of two audits that end at once, the second sees what
 the first was charged. The ledger has no foreign key: it outlives audits and auditors.
+
+Its `model_sha256` is the digest of the weights alone (`service.rules.manifest.weights_sha256`), not of the manifest: an
+added licence or another name would else give fresh caps. A changed byte of the weights, or of their header, still does.
 """
 
 from __future__ import annotations
@@ -51,14 +54,17 @@ class Withheld:
     outcome: Outcome
 
 
-def charge_ending(connection: Connection, parent: Row[Any], token: int, bytes_: int, caps: Caps = CAPS) -> bool:
-    """Charge what an attempt's accepted result could carry, released or not; see `charge`.
+def charge_ending(
+    connection: Connection, parent: Row[Any], token: int, bytes_: int, model_sha256: str, caps: Caps = CAPS
+) -> bool:
+    """Charge what an attempt could carry out, released or not; see `charge`.
 
     Args:
         connection: inside `Store.begin`.
         parent: the audit's row.
         token: of the attempt's lease.
-        bytes_: the charge; 0 when no result was accepted.
+        bytes_: the charge; 0 when nothing was shown.
+        model_sha256: digest of the model's weights.
         caps: the service's own.
     """
     if not bytes_:
@@ -68,7 +74,7 @@ def charge_ending(connection: Connection, parent: Row[Any], token: int, bytes_: 
         audit=parent.id,
         token=token,
         principal=parent.principal,
-        model_sha256=parent.model_sha256,
+        model_sha256=model_sha256,
         bytes_=bytes_,
         caps=caps,
     )
@@ -93,7 +99,7 @@ def charge(
         audit: the audit's id.
         token: of the lease under which the result was made; one charge for each.
         principal: the auditor.
-        model_sha256: digest of the model's manifest.
+        model_sha256: digest of the model's weights.
         bytes_: an upper bound on what the result can carry (`sandbox.budget`).
         caps: the service's own.
 

@@ -106,7 +106,8 @@ def _end(
     if then is Then.CANCEL and confirmation is None:
         raise StoreFenced(f"audit {row.audit}: cancelled, but nobody knows that its cell is dead")
     close_attempt(connection, row.id, row.token, ending)
-    charge_ending(connection, parent, row.token, ending.output_bytes)
+    model = ending.weights_sha256 or parent.model_sha256
+    charge_ending(connection, parent, row.token, ending.output_bytes, model)
     _APPLY[then](connection, _Over(row, parent, ending.exit_class, confirmation, base_ms))
     return then
 

@@ -140,7 +140,9 @@ class Ending:
     note: str = ""
     """Last signal and standard error, for operators only; control characters escaped."""
     output_bytes: int = 0
-    """What an accepted result is charged, whatever becomes of it; 0 when none was accepted."""
+    """What may have left is charged, whatever becomes of it; 0 when nothing was shown."""
+    weights_sha256: str = ""
+    """What is charged for it (`service.rules.manifest.weights_sha256`); empty while the manifest was not read."""
 
 
 def finalise(
@@ -183,10 +185,11 @@ def finalise(
     ).rowcount
     if not finished:
         raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
-    fits = budget.charge_ending(connection, parent, held.token, ending.output_bytes, caps)
+    model = ending.weights_sha256 or parent.model_sha256
+    fits = budget.charge_ending(connection, parent, held.token, ending.output_bytes, model, caps)
     if withheld is not None and not fits:
         record_sha256, outcome = withheld.record_sha256, withheld.outcome
-    told = budget.lifetime(connection, principal=parent.principal, model_sha256=parent.model_sha256, caps=caps)
+    told = budget.lifetime(connection, principal=parent.principal, model_sha256=model, caps=caps)
     ended = close_attempt(connection, held.job, held.token, ending, result_sha256=record_sha256)
     if not move_audit(connection, held.audit, AuditState.SIGNING, outcome=outcome, state_reason=""):
         raise StoreFenced(f"audit {held.audit} is no longer running")

@@ -160,7 +160,7 @@ result = Table(
 output_total = Table(
     "output_total",
     metadata,
-    Column("model_sha256", String(64), primary_key=True),
+    Column("model_sha256", String(64), primary_key=True),  # of the weights alone, unlike an audit's
     Column("principal", String(64), primary_key=True),  # empty: all of the model's auditors together
     Column("bytes", BigInteger, nullable=False),
     Column("cap", BigInteger),  # an owner's own, lower than the service's

@@ -17,6 +17,7 @@ from sandbox.cell import Outcome
 from sandbox.errors import CellFailed, ResultRejected
 from service.blobs import BlobError
 from service.rules.logs import escaped
+from service.rules.manifest import weights_sha256
 from service.rules.states import CancelConfirmation, ExitClass, Then, next_step
 from service.store import endings, jobs
 from service.store.budget import Withheld
@@ -48,6 +49,7 @@ class _Run:
 
     held: Lease
     request: Request | None = None
+    weights_sha256: str = ""
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
     cells: Cells | None = None
 
@@ -72,7 +74,11 @@ class _Run:
         cells = tuple({**one.seal.to_json(), "usage": one.usage.to_json()} for one in self.outcomes)
         notes = [*(note_of(one) for one in self.outcomes), note]
         return Ending(
-            exit_class=exit_class, cells=cells, note=escaped("\n".join(notes).strip()), output_bytes=self.charge
+            exit_class=exit_class,
+            cells=cells,
+            note=escaped("\n".join(notes).strip()),
+            output_bytes=self.charge,
+            weights_sha256=self.weights_sha256,
         )
 
     @property
@@ -144,6 +150,7 @@ class Attempts:
         }
         run.request = request
         manifest = read_manifest(bench.blobs, request.model_sha256)
+        run.weights_sha256 = weights_sha256(manifest)
 
         def on_file(done: int, owed: int) -> None:
             pulse.phase("materialising", done, owed)
