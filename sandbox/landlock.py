@@ -7,12 +7,14 @@ kernel's bits and knows no table. Numbers are those of `linux/landlock.h`.
 from __future__ import annotations
 
 import ctypes
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from sandbox.cell import Kind
+from sandbox.errors import CellRefused
 
 if TYPE_CHECKING:
     from sandbox.bubblewrap.profile import Mount
@@ -21,6 +23,8 @@ Right = Literal["execute", "read", "slot", "scratch", "proc", "device"]
 
 _CREATE_RULESET = 444
 _VERSION = 1
+_ABSENT = (errno.ENOSYS, errno.EOPNOTSUPP)
+"""Built without, and switched off at boot; any other error may be somebody else's word."""
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 MAKE_CHAR, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = 1 << 6, 1 << 9, 1 << 10, 1 << 11, 1 << 12
@@ -57,9 +61,19 @@ class Rule:
 
 
 def abi() -> int:
-    """Return the version of Landlock that this kernel offers, 0 when it has none."""
+    """Return the version of Landlock that this kernel offers, 0 when it has none.
+
+    Raises:
+        CellRefused: landlock_partial, when the kernel says neither a version nor that it has none.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    return max(0, int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(_VERSION))))
+    version = int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(_VERSION)))
+    if version > 0:
+        return version
+    number = ctypes.get_errno()
+    if number in _ABSENT:
+        return 0
+    raise CellRefused("landlock_partial", f"asked for its version: {errno.errorcode.get(number, number)}")
 
 
 def rules(kind: Kind, mounts: Sequence[Mount]) -> tuple[Rule, ...]:

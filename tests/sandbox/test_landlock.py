@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -63,6 +66,23 @@ def test_no_role_but_scratch_may_make_anything_and_none_may_execute_what_it_writ
         bits = landlock.RIGHTS[right]
         assert not (bits & landlock.EXECUTE and bits & landlock.WRITE_FILE)
         assert right == "scratch" or not bits & makes
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_kernel_without_it_is_told_by_two_errors_alone(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Another filter's EPERM, or a kernel's own trouble, is no word on what the kernel has."""
+    answers = [number, errno.EPERM, errno.EINVAL, errno.EACCES, errno.ENOMEM, 0]
+
+    def syscall(*_given: object) -> int:
+        ctypes.set_errno(answers.pop(0))
+        return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_given, **_more: SimpleNamespace(syscall=syscall))
+    assert landlock.abi() == 0
+    while answers:
+        with pytest.raises(CellRefused) as caught:
+            landlock.abi()
+        assert caught.value.code == "landlock_partial"
 
 
 def test_no_landlock_in_the_kernel_is_stated(order: MakeOrder, monkeypatch: pytest.MonkeyPatch) -> None:
