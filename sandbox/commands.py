@@ -68,16 +68,18 @@ def run(cell: Cell, given: argparse.Namespace) -> int:
 
 
 def _program_order(given: argparse.Namespace) -> Order:
+    if not given.program.is_file():
+        raise OSError(f"{given.program} is not a file")
     return Order(
         kind=given.kind,
         module="program",
         arguments=(),
         code=(CodeMount(name="program.py", source=given.program),),
         inputs=tuple(_input(name, Path(path)) for name, path in map(_pair, given.input)),
-        slots=tuple(Slot(name=name, max_bytes=int(room), released=False) for name, room in map(_pair, given.slot)),
+        slots=tuple(Slot(name=name, max_bytes=room, released=False) for name, room in _numbers("--slot", given.slot)),
         request=b"{}",
         nonce=secrets.token_hex(32),
-        limits={name: int(value) for name, value in map(_pair, given.limit)},
+        limits=dict(_numbers("--limit", given.limit)),
         gpus=tuple(given.gpu),
     )
 
@@ -89,7 +91,19 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _numbers(option: str, given: Sequence[str]) -> list[tuple[str, int]]:
+    made = []
+    for name, value in map(_pair, given):
+        try:
+            made.append((name, int(value)))
+        except ValueError:
+            raise ValueError(f"{option} {name}: {value!r} is not a whole number") from None
+    return made
+
+
 def _input(name: str, source: Path) -> Input:
+    if not stat.S_ISREG(source.lstat().st_mode):  # before it is opened: a device never ends, and a pipe waits
+        raise OSError(f"{source} is not a regular file")
     return Input(name=name, source=source, sha256=file_sha256(source), size=source.stat().st_size)
 
 

@@ -145,6 +145,28 @@ def test_command_tells_a_wrong_call(wrong: list[str], program: Path, capsys: pyt
     assert "sandbox run:" in capsys.readouterr().err
 
 
+def test_command_reads_no_device_and_waits_for_no_pipe(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(program)
+    for source in ("/dev/zero", tmp_path / "pipe", tmp_path / "link", tmp_path):
+        assert main(["run", "--program", str(program), "--input", f"a={source}"]) == 3
+        assert capsys.readouterr().err == f"sandbox run: {source} is not a regular file\n"
+
+
+def test_command_names_the_number_that_is_none(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, name in (("--limit", "wall_s"), ("--slot", "note")):
+        assert main(["run", "--program", str(program), option, f"{name}=x"]) == 3
+        assert capsys.readouterr().err == f"sandbox run: {option} {name}: 'x' is not a whole number\n"
+
+
+@pytest.mark.parametrize("absent", ["/nonexistent", "/usr"])
+def test_command_without_a_program_is_a_wrong_call(absent: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--program", absent]) == 3
+    assert capsys.readouterr().err == f"sandbox run: {absent} is not a file\n"
+
+
 def test_command_refuses_a_gpu_cell_without_a_gpu(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--kind", "check_gpu", "--program", str(program), "--json"]) == 2
     assert said(capsys)["refused"] == "profile_invalid"
