@@ -35,6 +35,9 @@ STEP_PARTS = 20
 MEMORY_GRAIN = 16 * 2**20
 """Memory shown in a report is rounded up to this many bytes: finer figures are a side channel."""
 
+OUTPUT_GRAIN = 2**10
+"""Bytes that left a cell are rounded up to this many in a report: their exact number is a word of the program's own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CodeMount:
@@ -176,8 +179,12 @@ class Seal:
             "statements": list(self.statements),
             "selfcheck_sha256": self.selfcheck_sha256,
             "network": self.network,
-            "output": {"bytes": self.output_bytes, "cap": self.output_cap},
+            "output": {"bytes": self._coarse_output(), "cap": self.output_cap},
         }
+
+    def _coarse_output(self) -> int:
+        coarse = -(-self.output_bytes // OUTPUT_GRAIN) * OUTPUT_GRAIN
+        return coarse if self.output_bytes > self.output_cap else min(coarse, self.output_cap)
 
 
 @dataclass(frozen=True, kw_only=True)
