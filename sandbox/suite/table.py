@@ -119,7 +119,8 @@ CASES: tuple[Case, ...] = (
         privileged=frozenset({"launcher", "init", "sibling", "traceme"}),
     ),
     Case(
-        id="S22", attack="signal the host's processes", probes=("signals",), shown="bare stops a test process",
+        id="S22", attack="signal the host's processes, or others by a file that they share",
+        probes=("signals", "shared_files"), shown="bare stops a test process; locks, leases and watches a file",
         expected="denied ESRCH/EPERM; the process runs on", denied=frozenset({"ESRCH", "EPERM", "own", "own number"}),
     ),
     Case(
@@ -160,9 +161,10 @@ CASES: tuple[Case, ...] = (
         denied=frozenset({"EAGAIN", "finished"}), ingest=_NOT, good="contained",
     ),
     Case(
-        id="S30", attack="exhaust memory, scratch, shared memory, a file", probes=("space", "file_size"),
-        killers=(_MEMORY,), shown="bare exceeds each limit", expected="killed memory; ENOSPC; EFBIG",
-        denied=frozenset({"ENOSPC", "EFBIG", "memory"}), ingest=_NOT_IN_INGEST, good="contained",
+        id="S30", attack="exhaust memory, scratch, shared memory, a file; hold memory of no process",
+        probes=("space", "file_size", "unmapped"), killers=(_MEMORY,), shown="bare exceeds each limit, makes each",
+        expected="killed memory; ENOSPC; EFBIG; EPERM", denied=frozenset({"ENOSPC", "EFBIG", "EPERM", "memory"}),
+        ingest=_NOT_IN_INGEST, good="contained",
     ),
     Case(
         id="S31", attack="spin, sleep, stop oneself, run before others", probes=("priority",),

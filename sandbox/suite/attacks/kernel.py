@@ -56,6 +56,7 @@ def doors(_parameters: Parameters) -> Found:
             "request_key": (249, 0, 0, 0, 0), "kexec_load": (246, 0, 0, 0, _KEXEC_FLAGS),
             "finit_module": (313, _BAD, 0, _MODULE_FLAGS), "open_by_handle_at": (304, _BAD, 0, 0),
             "syslog": (103, 10, 0, 0), "fanotify_init": (300, 1 << 30, 0), "modify_ldt": (154, 0, 0, 0),
+            "syncfs": (306, _BAD),
         }
     )  # fmt: skip
 

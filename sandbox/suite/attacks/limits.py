@@ -9,7 +9,9 @@ import signal
 import threading
 import time
 
-from .words import THROUGH, Found, Parameters, Probe, each, held, tried
+from .words import THROUGH, Found, Parameters, Probe, each, held, syscall, tried
+
+_OWNER = 0o600
 
 
 def forks(parameters: Parameters) -> Found:
@@ -138,7 +140,34 @@ def memory(parameters: Parameters) -> Found:
     return {"held": THROUGH if held else "ENOMEM"}
 
 
+def unmapped(_parameters: Parameters) -> Found:
+    """Hold memory that no process has: in a memory file that is not mapped, and in objects of the namespace."""
+    found = {"memory_file": tried(_memory_file)}
+    for name, make, remove in (
+        ("shared_memory", (29, 0, 2**20, _OWNER), (31, 0, 0)),
+        ("messages", (68, 0, _OWNER), (71, 0, 0)),
+        ("semaphores", (64, 0, 1, _OWNER), (66, 0, 0)),
+    ):
+        found[name] = tried(lambda make=make, remove=remove: _made(make, remove))  # type: ignore[misc]
+    return found
+
+
+def _memory_file() -> None:
+    descriptor = syscall(319, b"assay", 1)
+    try:
+        os.write(descriptor, bytes(2**20))
+    finally:
+        os.close(descriptor)
+
+
+def _made(make: tuple[int, ...], remove: tuple[int, ...]) -> None:
+    number, *given = remove
+    made = syscall(*make)
+    syscall(number, made, *given)
+
+
 PROBES: dict[str, Probe] = {
     "forks": forks, "threads": threads, "space": space, "file_size": file_size, "priority": priority, "core": core,
+    "unmapped": unmapped,
     "sleep": sleep, "stop": stop, "spin": spin, "memory": memory,
 }  # fmt: skip

@@ -11,6 +11,8 @@ from .words import THROUGH, Found, Parameters, Probe, held, in_child, syscall, t
 _PTRACE, _ATTACH, _DETACH, _TRACEME = 101, 16, 17, 0
 _VM_READ, _VM_WRITE, _KCMP, _PIDFD_OPEN, _PIDFD_GETFD, _PIDFD_SIGNAL, _TGKILL = 310, 311, 312, 434, 438, 424, 234
 _SESSION = 124
+_FCNTL, _FLOCK, _INOTIFY_INIT, _INOTIFY_ADD_WATCH, _IN_OPEN = 72, 73, 294, 254, 0x20
+_SETLK, _SETOWN, _SETSIG, _OFD_SETLK, _SETLEASE, _RDLCK, _LOCK_SH = 6, 8, 10, 37, 1024, 0, 1
 _OWN = 8
 """A cell that runs this has fewer processes than that."""
 
@@ -129,6 +131,37 @@ def orphan(_parameters: Parameters) -> Found:
     return {"left": THROUGH}
 
 
+def shared_files(parameters: Parameters) -> Found:
+    """Lock, lease and watch a file that others may have open too: each tells them something, or tells of them."""
+    found = {}
+    for name, call in {
+        "lease": (_FCNTL, _SETLEASE, _RDLCK), "lock": (_FCNTL, _SETLK, bytes(32)),
+        "open_file_lock": (_FCNTL, _OFD_SETLK, bytes(32)), "owner": (_FCNTL, _SETOWN, os.getpid()),
+        "signal": (_FCNTL, _SETSIG, signal.SIGURG), "flock": (_FLOCK, _LOCK_SH),
+    }.items():  # fmt: skip
+        found[name] = tried(lambda call=call: _on_input(parameters["input"], *call))  # type: ignore[misc]
+    found["inotify"] = tried(lambda: _watched(parameters["input"].encode()))
+    return found
+
+
+def _on_input(path: str, number: int, *given: int | bytes) -> None:
+    """Make a call on an open file; bytes of zeros are a lock for reading on all of it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscall(number, descriptor, *given)
+    finally:
+        os.close(descriptor)
+
+
+def _watched(path: bytes) -> None:
+    descriptor = syscall(_INOTIFY_INIT, 0)
+    try:
+        syscall(_INOTIFY_ADD_WATCH, descriptor, path, _IN_OPEN)
+    finally:
+        os.close(descriptor)
+
+
 PROBES: dict[str, Probe] = {
-    "trace": trace, "signals": signals, "others": others, "descriptors": descriptors, "orphan": orphan,
+    "trace": trace, "signals": signals, "shared_files": shared_files, "others": others,
+    "descriptors": descriptors, "orphan": orphan,
 }  # fmt: skip
