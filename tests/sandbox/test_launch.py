@@ -267,6 +267,8 @@ def test_so_many_inputs_that_a_mount_for_each_would_cost_the_start_are_one_folde
     os.write(3, f'{len(names)} {len(read)}'.encode())
     """
     asked = order(program, inputs=dict.fromkeys(names, b"x"), kind="ingest")
+    for one in asked.inputs:
+        one.source.chmod(0o444)  # linked, as a worker's are, and not copied
     outcome = cell.run(asked)
     assert outcome.result == b"1501 1503", outcome.log_tail
     assert len(plan_of(asked, tmp_path)) < 40
