@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox import filters
+from sandbox import BubblewrapCell, filters
 from sandbox.bubblewrap import profile as policies
 from sandbox.cell import Kind
+from tests.sandbox.conftest import MakeOrder
+from tests.sandbox.conftest import cell as cell
+from tests.sandbox.conftest import order as order
 from tests.service.signer.planting import World
 from tests.service.signer.test_sealing import refused
 
@@ -129,10 +133,18 @@ def test_a_model_that_the_first_cell_refused_is_signed_without_a_second(tmp_path
 @pytest.mark.parametrize("profile", ["development", "production"])
 def test_a_cell_of_another_profile_is_never_signed(tmp_path: Path, profile: str) -> None:
     cold = CHECKED["policy_sha256"]
-    for n, cell in enumerate(
+    for n, other in enumerate(
         (armed("check", policy_sha256="0" * 64), armed("check", policy_sha256=READ["policy_sha256"]),
          armed("check", warm=True, policy_sha256=cold))
     ):  # fmt: skip
-        assert refused(sealing(tmp_path / str(n), [READ, cell], profile).sealed) == "CODE_DIFFERS"
+        assert refused(sealing(tmp_path / str(n), [READ, other], profile).sealed) == "CODE_DIFFERS"
     assert sealing(tmp_path / "warm", [READ, armed("check", warm=True)], profile).sealed()["key_id"]
     assert sealing(tmp_path / "gpu", [READ, armed("check_gpu")], profile).sealed()["key_id"]
+
+
+def test_seals_of_real_cells_are_signed(tmp_path: Path, cell: BubblewrapCell, order: MakeOrder) -> None:
+    """What the gate writes and what the signer asks for come from two places; here they meet."""
+    kinds: tuple[Kind, ...] = ("ingest", "check")
+    seals = [cell.run(order("os.write(3, b'[]')", kind=kind)).seal for kind in kinds]
+    told = [replace(seal, selfcheck_sha256="a" * 64).to_json() for seal in seals]
+    assert sealing(tmp_path, told).sealed()["key_id"]
