@@ -11,7 +11,8 @@ STATEMENTS: Mapping[str, str] = MappingProxyType(
         "seccomp_absent": "System calls were not filtered: the kernel's whole interface was within reach.",
         "landlock_absent": "No Landlock rules were applied; file access was limited by the mount table alone.",
         "memory_per_process": "Memory was limited per process and by a 100 ms watchdog, not by a cgroup: a shorter"
-        " burst may exceed the limit; kernel objects such as empty files are not counted.",
+        " burst may exceed the limit; kernel objects such as empty files, and pages of shared memory that a process"
+        " has let go of while the memory lives on, are not counted.",
         "swap_not_limited": "Memory of the cell may have been written to the host's swap.",
         "started_warm": "The cell was started, and the release's own code imported in it, before the order was known;"
         " every layer was looked at from outside when the order had come. It had seen no other audit. The self-check of"
