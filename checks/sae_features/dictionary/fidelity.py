@@ -8,7 +8,7 @@ specification of `sae_features`, section 6, where the peers' errors that the tes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,7 +122,7 @@ def _ev(
         here * (centred**2).sum(1),
     )
     if inside is not None:
-        found = Estimate(**{**found.__dict__, "n": int(here.sum())})
+        found = replace(found, n=int(here.sum()))
     return found
 
 
