@@ -17,7 +17,9 @@ D, M, K, B, STEPS = 24, 96, 5, 128, 20
 
 def batches(dtype: torch.dtype, steps: int = STEPS) -> list[torch.Tensor]:
     rng = np.random.default_rng(3)
-    return [torch.from_numpy(rng.standard_normal((B, D)) / D**0.5).to(dtype) for _ in range(steps)]
+    # Every fourth batch is large, so that its gradient is clipped.
+    sizes = [8.0 if t % 4 == 3 else 1.0 for t in range(steps)]
+    return [torch.from_numpy(size * rng.standard_normal((B, D)) / D**0.5).to(dtype) for size in sizes]
 
 
 def start() -> np.ndarray:
