@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from checks.check import Evidence, Lesion, ModelFacts, Refusal
-from checks.clusterability.graphs import graph_ks
+from checks.clusterability.graphs import asked_ks
 from checks.clusterability.layers import Partitioned, layer_matrices
 from checks.clusterability.layouts import Weights, attention_names
 from checks.clusterability.lesion import Units
@@ -120,7 +120,7 @@ def owed_partitions(check: LesionParameters, facts: ModelFacts) -> tuple[OwedPar
         return (OwedPartition(NETWORK, sites, tuple(facts.tensors), _most(check, K_MAX)),)
     found = list(_owed_mlps(check, facts)) if _asked(check, "mlp_in") else []
     if _asked(check, HEAD_GRAPH) and facts.layers > 1:
-        heads = graph_ks(facts.layers * facts.heads)
+        heads = asked_ks(check.k, facts.layers * facts.heads)
         try:
             weights = _head_writers(facts)
         except Refusal:  # this architecture's heads are not tabled: structure says so
