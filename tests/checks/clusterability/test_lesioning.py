@@ -114,7 +114,7 @@ def test_every_site_that_a_partition_may_use_is_asked() -> None:
     assert needs.lesions == 3 * 2 + 5 * (2 + 199) + CONTROL_LESIONS
     # A caller's k reaches the graph of heads, too: 6 clusters of heads in a budget of their own.
     heads = lesion_needs(Asked(k=(6,), families=("head_graph",)), transformer(), token_rows())
-    assert heads.lesions == 2 + 6 * (2 + 239) + CONTROL_LESIONS
+    assert heads.lesions == 3 * 1 + 6 * (2 + 239) + CONTROL_LESIONS
     some = lesion_needs(Asked(lesion_layers=(1,), families=("mlp_in",)), transformer(), token_rows())
     assert (some.units, some.weights) == (("mlp.1",), ("h.1.mlp.c_proj.weight",))
     none = lesion_needs(Asked(lesion_layers="none", families=("mlp_in", "mlp_out")), transformer(), token_rows())
