@@ -41,6 +41,9 @@ AUX_WEIGHT = 1 / 32
 BETAS, EPS, CLIP = (0.9, 0.999), 1e-8, 1.0
 """Adam's moments and the bound of the gradient's norm (specification, section 5)."""
 
+CLIP_EPS = 1e-6
+"""Added to the norm before dividing, as torch's `clip_grad_norm_` does, so that both steps are the same step."""
+
 
 @dataclass(eq=False)
 class Weights:
@@ -176,9 +179,10 @@ class SparseStep:
             along = (gradients["dec"] * dec).sum(1, keepdim=True)
             gradients["dec"].addcmul_(along, dec, value=-1.0)
         norm = float(torch.stack([torch.linalg.vector_norm(one) for one in gradients.values()]).norm())
-        if norm > CLIP:
+        shrink = CLIP / (norm + CLIP_EPS)
+        if shrink < 1.0:
             for one in gradients.values():
-                one.mul_(CLIP / norm)
+                one.mul_(shrink)
         trained = self._trained()
         moments = [self._moments[name] for name in trained]
         # The functional form: the optimiser's class imports torch's compiler, a second of CPU in every process.

@@ -13,6 +13,7 @@ from checks.sae_features.dictionary import kept as sparse
 from checks.sae_features.dictionary.step import SparseStep, Weights
 
 D, M, K, B, STEPS = 24, 96, 5, 128, 20
+SILENCE = 2 * B
 
 
 def batches(dtype: torch.dtype, steps: int = STEPS) -> list[torch.Tensor]:
@@ -40,12 +41,12 @@ def test_fast_step_equals_dense_autograd(
 ) -> None:
     weights = Weights.tied(start(), dtype)
     fast, bare = (
-        SparseStep(weights, sparsifier=sparsifier, dead_after=4 * B),
-        Bare(weights.dec.clone(), sparsifier=sparsifier, dead_after=4 * B),
+        SparseStep(weights, sparsifier=sparsifier, dead_after=SILENCE),
+        Bare(weights.dec.clone(), sparsifier=sparsifier, dead_after=SILENCE),
     )
     joined = 0
     for t, x in enumerate(batches(dtype)):
-        joined += int((fast.silent >= 4 * B).sum())
+        joined += int((fast.silent >= SILENCE).sum())
         k = max(1, K - t // 4)
         ours, theirs = fast(x, k, 0.01), bare(x, k, 0.01)
         assert float(ours) == pytest.approx(float(theirs), rel=limit)
@@ -59,8 +60,8 @@ def test_what_is_frozen_stays_byte_equal(frozen: Literal["decoder", "encoder"]) 
     weights = Weights.tied(start())
     before = Weights.tied(start())
     fast, bare = (
-        SparseStep(weights, frozen=frozen, dead_after=4 * B),
-        Bare(before.dec.clone(), frozen=frozen, dead_after=4 * B),
+        SparseStep(weights, frozen=frozen, dead_after=SILENCE),
+        Bare(before.dec.clone(), frozen=frozen, dead_after=SILENCE),
     )
     for x in batches(torch.float32):
         fast(x, K, 0.01), bare(x, K, 0.01)
