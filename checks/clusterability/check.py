@@ -40,16 +40,22 @@ POWER_DEPENDS_ON = ("k", "alpha", "min_excess_q", "min_stability", "min_cluster_
 (`benchmarks/clusterability_calibration.py`)."""
 
 
-def _candidates(ks: tuple[int, ...]) -> tuple[int, ...]:
-    if not all(2 <= k <= 16 for k in ks):
-        raise ValueError("k lies in 2..16")
-    return ks
-
-
 def _once(names: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(names)) != len(names):
         raise ValueError(f"{names} names one of them twice: name each once")
     return names
+
+
+def _distinct(ks: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(_once(ks)))
+
+
+Candidates = Annotated[
+    tuple[Annotated[int, Field(ge=2, le=16)], ...],
+    Field(strict=False, min_length=1, max_length=15),
+    AfterValidator(_distinct),
+]
+"""Distinct numbers of clusters, kept sorted; their bounds stand in the catalogue, where the API reads them."""
 
 
 class Clusterability(Check):
@@ -112,7 +118,7 @@ class Clusterability(Check):
         description="What is tested. auto: of a transformer MLP matrices, products of neighbouring MLPs and the graph "
         "of attention heads; of a feed-forward model its linear and convolutional layers and the network as a whole.",
     )
-    k: Literal["auto"] | Annotated[Numbers, AfterValidator(_candidates)] = Field(
+    k: Literal["auto"] | Candidates = Field(
         default="auto",
         description="Candidate numbers of clusters, 2 to 16; auto: 2 to 16, up to an eighth of the side.",
     )
