@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
     from checks.feedforward import FeedForward
+    from checks.passages import Contrast, Passage, Site, Which
 
 Access = Literal["weights", "activations", "gradients", "training_data"]
 """Access levels of a report; they follow from `Needs` and are never typed by hand."""
@@ -185,14 +186,25 @@ class Needs:
     """Sites whose units lesions may hold, e.g. "mlp.3"; see `Lesion`."""
     lesions: int = 0
     """Lesions that `measure` and controls may ask for, one pass over all trials each."""
+    passages: tuple[Passage, ...] = ()
+    """Sequences whose every state may be asked of `Evidence.site`."""
+    contrasts: tuple[Contrast, ...] = ()
+    """Prompts whose margins may be asked of it."""
+    passage_sites: tuple[str, ...] = ()
+    """Names of the sites that may be asked; see `checks.passages.Site`."""
+    passage_models: tuple[Which, ...] = ("submitted",)
+    """Whose states may be asked; "base" needs an audit that names one."""
+    passage_tokens: int = 0
+    """Tokens that may run forward for all sites and models together, controls among them."""
     gradients: bool = False
+    """Whether gradients may be asked of sites."""
 
     def access(self) -> tuple[Access, ...]:
         """Return the access levels that these needs amount to."""
         levels: list[Access] = []
         if self.weights:
             levels.append("weights")
-        if self.sites or self.continuations or self.replay or self.trials:
+        if self.sites or self.continuations or self.replay or self.trials or self.passage_sites:
             levels.append("activations")
         if self.gradients:
             levels.append("gradients")
@@ -266,6 +278,26 @@ class Evidence(Protocol):
         """
         ...
 
+    def site(self, name: str, which: Which = "submitted") -> Site:
+        """Return a place in a model at which the passages' states can be read and replaced.
+
+        Raises:
+            NotAskedFor: the needs did not name this site or this model.
+        """
+        ...
+
+    def models(self) -> tuple[Which, ...]:
+        """Return whose states can be asked: those of the needs' `passage_models` that are there."""
+        ...
+
+    def blob(self, role: str) -> bytes:
+        """Return the bytes of a role that is not rows (its media type is not JSON lines).
+
+        Raises:
+            NotAskedFor: the needs did not name the role, or the audit has none.
+        """
+        ...
+
     def rng(self, label: str) -> np.random.Generator:
         r"""Return the generator of a label.
 
@@ -316,6 +348,8 @@ class Check(Value, abc.ABC):
     controls: ClassVar[tuple[Control, ...]]
     data_roles: ClassVar[tuple[DataRole, ...]] = ()
     metrics: ClassVar[tuple[MetricSpec, ...]]
+    artefacts: ClassVar[tuple[ArtefactSpec, ...]] = ()
+    """Files that it may hand out beside the report."""
     kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer",)
     """Models that it can be asked of; of another it is refused (`model_kind`)."""
     words: ClassVar[tuple[str, ...]]
@@ -348,6 +382,16 @@ class Check(Value, abc.ABC):
             controls: every result of every control; a control that said nothing has none.
         """
 
+    def hand_out(self, evidence: Evidence, real: Measured, findings: Sequence[Finding]) -> Mapping[str, bytes]:
+        """Return the files to hand out, by the names of `artefacts`. Called once, after `judge`, on the real evidence.
+
+        Args:
+            evidence: what `measure` saw.
+            real: the numbers, as the report has them.
+            findings: what `judge` said.
+        """
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec:
@@ -359,6 +403,21 @@ class MetricSpec:
     better: Literal["higher", "lower", "none"]
     determinism: Literal["exact", "tolerance", "statistical"]
     summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtefactSpec:
+    """A file that a check may hand out: named in the report by digest, counted as output, byte for byte."""
+
+    name: str
+    """Flat file name, e.g. "cards.json"."""
+    media_type: str
+    max_bytes: int
+    summary: str
+
+
+ROWS = "application/jsonl"
+"""Media type of roles that are rows; a role of any other type is bytes (`Evidence.blob`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,8 @@ from checks.errors import NotAskedFor
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from checks.passages import Site, Which
+
 T = TypeVar("T")
 
 Replay = Callable[[Sequence[Edit]], Sequence[np.ndarray]]
@@ -25,6 +27,9 @@ Replay = Callable[[Sequence[Edit]], Sequence[np.ndarray]]
 
 Lesioned = Callable[[Sequence[Lesion]], TrialScores]
 """Takes lesions; returns how every trial fares under each."""
+
+Sites = Callable[[str, "Which"], "Site"]
+"""Takes the name of a site and whose; returns it, or raises `NotAskedFor`."""
 
 RNG_DOMAIN = b"assay-rng/v1\n"
 """Separates these seeds from every other use of SHA-256 over a seed."""
@@ -76,6 +81,9 @@ class InMemoryEvidence:
         twin: states of a randomly initialised twin by site; None where none was asked for.
         lesioned: answers lesions; None where no trial was asked for.
         unit_sd: standard deviation of every unit over the trials, by site.
+        sites: answers for sites of passages; None where none was asked for.
+        models: whose sites there are.
+        blobs: bytes of the roles that are not rows.
     """
 
     def __init__(
@@ -94,6 +102,9 @@ class InMemoryEvidence:
         twin: Mapping[str, np.ndarray] | None = None,
         lesioned: Lesioned | None = None,
         unit_sd: Mapping[str, np.ndarray] | None = None,
+        sites: Sites | None = None,
+        models: tuple[Which, ...] = (),
+        blobs: Mapping[str, bytes] | None = None,
     ) -> None:
         self.facts = facts
         self.check = check
@@ -108,6 +119,9 @@ class InMemoryEvidence:
         self._twin = None if twin is None else _sealed(twin, np.float32)
         self._lesioned = lesioned
         self._unit_sd = _sealed(unit_sd or {}, np.float64)
+        self._sites = sites
+        self._models = models
+        self._blobs = MappingProxyType(dict(blobs or {}))
 
     def weights(self, name: str) -> Float[np.ndarray, "out in"]:
         """Return a named tensor as float64, matrices as [out, in]."""
@@ -119,7 +133,7 @@ class InMemoryEvidence:
 
     def roles(self) -> tuple[str, ...]:
         """Return the data roles that came with the audit."""
-        return tuple(self._rows)
+        return (*self._rows, *self._blobs)
 
     def data(self, role: str) -> Sequence[Mapping[str, Any]]:
         """Return the rows of a role, in file order."""
@@ -159,6 +173,20 @@ class InMemoryEvidence:
             raise NotAskedFor(f"{self.check} asked for a twin of the model, which its needs did not name")
         return self.replacing(activations=self._twin)
 
+    def site(self, name: str, which: Which = "submitted") -> Site:
+        """Return a place in a model at which the passages' states can be read and replaced."""
+        if self._sites is None or which not in self._models:
+            raise NotAskedFor(f"{self.check} asked for the site {name!r} of the {which} model: it has {self._models}")
+        return self._sites(name, which)
+
+    def models(self) -> tuple[Which, ...]:
+        """Return whose states can be asked."""
+        return self._models
+
+    def blob(self, role: str) -> bytes:
+        """Return the bytes of a role that is not rows."""
+        return self._found(self._blobs, role, "data role")
+
     def rng(self, label: str) -> np.random.Generator:
         """Return a fresh generator of a label; the same label draws the same numbers each time."""
         return generator(self.seed, self.check, label)
@@ -170,6 +198,7 @@ class InMemoryEvidence:
         activations: Mapping[str, np.ndarray] | None = None,
         rows: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         lost: Mapping[str, str] | None = None,
+        sites: Sites | None = None,
     ) -> InMemoryEvidence:
         """Return evidence in which the named tensors, sites and roles are replaced and all else is as it was.
 
@@ -189,6 +218,9 @@ class InMemoryEvidence:
             twin=self._twin,
             lesioned=self._lesioned,
             unit_sd=self._unit_sd,
+            sites=self._sites if sites is None else sites,
+            models=self._models,
+            blobs=self._blobs,
         )
 
     def _found(self, table: Mapping[str, T], name: str, kind: str) -> T:
