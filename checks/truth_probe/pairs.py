@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from checks.ask import as_name
 from checks.check import Continuation, Refusal, Text
-from checks.truth_probe.roles import RESERVED_SETS, field_problems, is_flag, is_text, read_rows
+from checks.role_rows import field_problems, is_flag, is_text, read_rows
+from checks.truth_probe.roles import RESERVED_SETS
 
 if TYPE_CHECKING:
     import numpy as np
