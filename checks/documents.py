@@ -75,6 +75,8 @@ class Order(Value):
     nonce: Hex64
     seed: Annotated[int, Field(ge=0, lt=2**53)]
     model: OrderedModel
+    base: OrderedModel | None = None
+    """A second model that the first is held against: same architecture, sizes and tokenizer."""
     data: tuple[OrderedData, ...] = ()
     checks: tuple[OrderedCheck, ...] = Field(min_length=1)
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -110,6 +112,18 @@ class Facts(Value):
     torch: Name
 
 
+class HandedOut(Value):
+    """One file that a check handed out beside its answer."""
+
+    check: Name
+    name: FlatName
+    """As the check declares it."""
+    slot: FlatName
+    """Where it was written; see `slot_of`."""
+    sha256: Hex64
+    size: Count
+
+
 class Result(Value):
     """What a cell answers."""
 
@@ -118,10 +132,26 @@ class Result(Value):
     answers: tuple[Answer, ...]
     ingest: Ingest
     facts: Facts | None
+    artefacts: tuple[HandedOut, ...] = ()
+    """Files that were written beside this document; the key is left out where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, fit for canonical encoding."""
-        return self.model_dump(mode="json", by_alias=True)
+        document = self.model_dump(mode="json", by_alias=True)
+        if not self.artefacts:
+            del document["artefacts"]
+        return document
+
+
+def slot_of(check: str, nth: int, name: str) -> str:
+    """Return the slot of an artefact: `<check>.<name>`, and `<check>.<n>.<name>` where a check is asked again.
+
+    Args:
+        check: name of the check.
+        nth: 1 for the first order of this check, 2 for the second.
+        name: of the artefact, as the check declares it.
+    """
+    return f"{check}.{name}" if nth == 1 else f"{check}.{nth}.{name}"
 
 
 def read_order(data: bytes) -> Order:
