@@ -1,4 +1,4 @@
-"""The strictness that rows of data roles are read with: one value a row, or the whole role refused by line and field."""
+"""The strictness that rows of data roles are read with: one value a row, or the role refused by line and field."""
 
 from __future__ import annotations
 
