@@ -152,6 +152,10 @@ class Site(Protocol):
         """
         ...
 
+    def lengths(self, ids: Sequence[str]) -> Int[np.ndarray, " passage"]:
+        """Return how many tokens that are not special each passage has, after cutting; nothing runs for it."""
+        ...
+
     def cut(self) -> int:
         """Return how many passages were cut at `CONTEXT_MAX` or at the model's own context."""
         ...
