@@ -7,7 +7,7 @@ validating that record again. This module names tensors in annotations only: `ju
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -215,6 +215,9 @@ class Evidence(Protocol):
     """All that a check may see: exactly what its needs named. No model, no path, no socket, no environment."""
 
     facts: ModelFacts
+    kept: MutableMapping[str, Any]
+    """What the check keeps between its runs on this evidence, so that a control joins what `measure` has trained and does
+    not train it again; shared by all evidence made of this one, and gone with it."""
 
     def weights(self, name: str) -> Float[np.ndarray, "out in"]:
         """Return a named tensor as float64, matrices as [out, in]."""

@@ -6,7 +6,7 @@ There is one kind of evidence. The runtime fills it from a model; a test fills i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,6 +84,7 @@ class InMemoryEvidence:
         sites: answers for sites of passages; None where none was asked for.
         models: whose sites there are.
         blobs: bytes of the roles that are not rows.
+        kept: what the check keeps between its runs; shared by all evidence made of this one.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class InMemoryEvidence:
         sites: Sites | None = None,
         models: tuple[Which, ...] = (),
         blobs: Mapping[str, bytes] | None = None,
+        kept: MutableMapping[str, Any] | None = None,
     ) -> None:
         self.facts = facts
         self.check = check
@@ -122,6 +124,7 @@ class InMemoryEvidence:
         self._sites = sites
         self._models = models
         self._blobs = MappingProxyType(dict(blobs or {}))
+        self.kept: MutableMapping[str, Any] = {} if kept is None else kept
 
     def weights(self, name: str) -> Float[np.ndarray, "out in"]:
         """Return a named tensor as float64, matrices as [out, in]."""
@@ -221,6 +224,7 @@ class InMemoryEvidence:
             sites=self._sites if sites is None else sites,
             models=self._models,
             blobs=self._blobs,
+            kept=self.kept,
         )
 
     def _found(self, table: Mapping[str, T], name: str, kind: str) -> T:
