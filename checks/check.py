@@ -216,8 +216,8 @@ class Evidence(Protocol):
 
     facts: ModelFacts
     kept: MutableMapping[str, Any]
-    """What the check keeps between its runs on this evidence, so that a control joins what `measure` has trained and does
-    not train it again; shared by all evidence made of this one, and gone with it."""
+    """What the check keeps between its runs on this evidence: a control joins what `measure` has trained, and does not
+    train it again. Shared by all evidence made of this one, and gone with it."""
 
     def weights(self, name: str) -> Float[np.ndarray, "out in"]:
         """Return a named tensor as float64, matrices as [out, in]."""
