@@ -10,6 +10,12 @@ Argument: one JSON object {"fds": {role: number}, "rlimits": {name: [soft, hard]
 "", "front": [...], "back": [...], "preload": null | [module, ...], "module": str, "arguments": [...]}; the rights are
 the kernel's bits. A spare reads one line from the go channel: {"rlimits", "module", "arguments"}.
 
+What is mounted at /code is run from its sources alone. Digests cover sources, so no bytecode that lies beside them is
+ever read, whoever put it there.
+
+When the module has ended, its threads are waited for, exit functions called and streams flushed; then the process ends
+at once, for to take torch apart takes longer than many a check. A file that a program leaves open is not flushed.
+
 Every start of a cell waits for this file, so it imports next to nothing: `json`, `ctypes` and `typing` take longer than
 all of its work.
 """
@@ -37,6 +43,8 @@ _OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 """Rights that a rule for anything but a directory may give: execute, write, read, truncate, ioctl."""
 _DIRECTORY, _TYPE = 0o040000, 0o170000
 _LINE = 2**16
+_NATIVE = "plugins"
+"""The folder of /code whose extension modules may be loaded: the digest of third parties' code has every file."""
 
 
 class Refused(Exception):
@@ -186,6 +194,12 @@ def _taken(plan: dict[str, Any], status: str) -> tuple[dict[str, Any], str]:
 
     for name in plan["preload"]:
         importlib.import_module(name)
+    if plan["preload"]:
+        import gc
+
+        # A million objects of the libraries live as long as the process: no collection looks at them again.
+        gc.collect()
+        gc.freeze()
     os.write(STATUS, status.encode())
     line = b""
     while not line.endswith(b"\n"):
@@ -213,6 +227,49 @@ def _wait_for_go(status: str) -> None:
         os._exit(NOT_ARMED)
 
 
+def _from_sources(roots: list[str]) -> None:
+    """Have modules beneath these folders compiled from their sources, never loaded from bytecode."""
+    from importlib import machinery
+
+    class Source(machinery.SourceFileLoader):
+        def get_code(self, fullname: str) -> Any:
+            return self.source_to_code(self.get_data(self.path), self.path)
+
+    sources: Any = (Source, machinery.SOURCE_SUFFIXES)
+    native: Any = (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES)
+
+    def hook(path: str) -> Any:
+        whole = os.path.abspath(path)
+        for root in roots:
+            if whole == root or whole.startswith(f"{root}/"):
+                below = whole[len(root) + 1 :].split("/")[0]
+                return machinery.FileFinder(whole, *([native] if below == _NATIVE else []), sources)
+        raise ImportError
+
+    sys.path_hooks.insert(0, hook)
+    sys.path_importer_cache.clear()
+
+
+def _end(code: object) -> NoReturn:
+    """End as the interpreter would by `sys.exit(code)`, but leave the memory to the kernel."""
+    import atexit
+
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    own: Any = sys.modules.get("threading")
+    functions: Any = atexit
+    try:
+        if own is not None:
+            own._shutdown()  # waits for threads
+        functions._run_exitfuncs()
+    finally:
+        try:  # either may be closed, or what a program put in its place
+            sys.stdout.flush(), sys.stderr.flush()
+        finally:
+            os._exit((code or 0) & 0xFF)
+
+
 def main() -> None:
     """Arm, wait, run the module."""
     plan: dict[str, Any] = parsed(sys.argv[1])
@@ -222,6 +279,7 @@ def main() -> None:
     except Refused as refused:
         _refuse(*refused.args)
     sys.path[:] = [*plan["front"], *sys.path, *plan["back"]]
+    _from_sources(plan["front"])
     if plan.get("preload") is not None:
         plan, status = _taken(plan, status)
     _wait_for_go(status)
@@ -230,9 +288,12 @@ def main() -> None:
 
     try:
         runpy.run_module(plan["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        _end(ended.code)
     except MemoryError:
         os.write(2, b"MemoryError: the cell's memory is used up\n")
         os._exit(OUT_OF_MEMORY)
+    _end(None)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class ProcessCell:
                 )
                 run = _OwnGroup.begin(pid, pipes, caps, order.steps, on_step)
                 run.go()
+                run.slots = ready.opened
                 why = run.follow(cancelled)
                 if why:
                     run.kill()

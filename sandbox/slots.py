@@ -26,6 +26,10 @@ Opened = tuple[Slot, int, tuple[int, int]]
 """A slot, the host's descriptor of it, and (device, inode) as they were when the host made it."""
 
 _CHUNK = 2**20
+_BLOCK = 512
+"""Bytes of one of `st_blocks` (stat(2))."""
+_SLACK = 2**20
+"""File systems reserve ahead of what is written, and keep tables of their own with it."""
 _OPENAT2 = 437
 """The same number on every architecture (Linux, include/uapi/asm-generic/unistd.h)."""
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x01, 0x02, 0x04, 0x08
@@ -45,6 +49,17 @@ class Withheld(Filled):
             ResultRejected: slot_too_large or slot_not_regular.
         """
         raise ResultRejected(self.code, self.name)
+
+
+def overfull(opened: Sequence[Opened]) -> bool:
+    """Tell whether a slot takes more of the disk than it may ever hand on; asked while the cell runs.
+
+    Only what is stored counts: a sparse file costs nothing, and is refused for its size when it is taken.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    return any(_BLOCK * os.fstat(descriptor).st_blocks > slot.max_bytes + _SLACK for slot, descriptor, _ in opened)
 
 
 def take_slots(opened: Sequence[Opened]) -> tuple[Filled, ...]:

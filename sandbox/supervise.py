@@ -18,6 +18,7 @@ from sandbox.errors import CellFailed
 from sandbox.inputs import Prepared
 from sandbox.inside import OUT_OF_MEMORY
 from sandbox.launcher import Launcher
+from sandbox.slots import Opened, overfull
 
 __all__ = ["Launcher", "Running", "outcome", "readable"]
 
@@ -46,6 +47,8 @@ class Running:
     """Where the cell's memory file systems can be read from the host."""
     group: Group | None = None
     """The cell's control group: it limits memory instead of the watchdog, counts CPU time, and is killed first."""
+    slots: tuple[Opened, ...] = ()
+    """What the program may write on the host's disk."""
     spent: Why | None = None
     """The limit of the group that was reached, once that is known."""
     peak_bytes: int = 0
@@ -143,11 +146,13 @@ class Running:
                 return why
 
     def look(self) -> Why | None:
-        """Sample memory, tasks and CPU, at most every 100 ms; return the limit that is exceeded."""
+        """Sample memory, tasks, CPU and slots, at most every 100 ms; return the limit that is exceeded."""
         now = time.monotonic()
         if now - self.looked < TICK_S:
             return None
         self.looked = now
+        if overfull(self.slots):
+            return "output_cap"
         pids = procfs.tree(self.root)
         seen = procfs.sample(pids)
         used = self._used(pids, seen)

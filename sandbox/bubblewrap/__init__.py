@@ -92,6 +92,7 @@ class BubblewrapCell:
         self, run: Running, launch: Launch, ready: Prepared, layers: Mapping[str, Any], cancelled: Cancelled
     ) -> Outcome:
         """Follow a cell that was let go until nothing of it is left."""
+        run.slots = ready.opened
         why = run.follow(cancelled)
         if why:
             run.kill()
@@ -133,7 +134,7 @@ class BubblewrapCell:
             shim = command.shim_plan(*given)
             made = command.command(self.settings, launch.planned, pipes, shim, launch.uid, launch.group)
             return self._launcher.spawn(made, pipes, Path("/"), {}), pipes
-        except BaseException:
+        except BaseException:  # an interrupt too: nobody else would close them
             pipes.close()
             raise
 

@@ -87,6 +87,7 @@ class ContainerCell:
                 run = begin(self.settings, container, caps, order.steps, on_step)
                 try:
                     layers = self._arm(run, made)
+                    run.slots = ready.opened
                     why = run.follow(cancelled)
                     if why:
                         run.kill()

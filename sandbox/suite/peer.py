@@ -13,7 +13,8 @@ import sys
 import time
 
 WAIT_S = 0.25
-"""How long each looks; both do so at the same time."""
+"""How long each looks. From when to when is told, by the clock that both share: who did not look at the same time has
+proven nothing."""
 
 
 def main() -> None:
@@ -29,16 +30,18 @@ def main() -> None:
             continue
     held = _listening(mine)
     seen = dict.fromkeys((*places, "processes", "abstract"), False)
-    deadline = time.monotonic() + (WAIT_S if inside else 3 * WAIT_S)
+    began = time.monotonic()
+    deadline = began + (WAIT_S if inside else 3 * WAIT_S)
     while time.monotonic() < deadline:
         for name, folder in places.items():
             seen[name] |= os.path.exists(f"{folder}/{other}")
         seen["processes"] |= _runs(other)
         seen["abstract"] |= _answers(other)
         time.sleep(0.01)
-    sys.stdout.write(json.dumps(seen))
+    told = json.dumps({"seen": seen, "looked": [began, time.monotonic()]})
+    sys.stdout.write(told)
     if inside:
-        os.write(3, json.dumps(seen).encode())
+        os.write(3, told.encode())
     del held
 
 

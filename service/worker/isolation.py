@@ -23,6 +23,12 @@ log = logging.getLogger("assay.worker")
 AGAIN_S = 24 * 3600.0
 """No cell starts on a proof that is older."""
 
+MATRIX = Path(sandbox.__file__).with_name("matrix.json")
+"""What every case of the suite did, with all of its controls, when the release was made."""
+
+SELFCHECKS = "selfchecks"
+"""Folder of the documents of self-checks. Equal ones have one digest, so it grows by one when a host changes."""
+
 EXIT_REFUSED = 2
 """Exit status of a worker that found no isolation at its start: starting it again without a repair is of no use."""
 
@@ -41,6 +47,8 @@ class Wall:
         file: told the state as {"isolation", "detail"}; the API serves it.
         profile: outside of development a backend that isolates nothing is refused.
         host: digest of what a proof holds for; None looks at kernel, bubblewrap, interpreter and the sandbox's code.
+        published: digest of the probes whose matrix, with every control, this release was published with; outside of
+            development a self-check by other probes is refused.
         clock: monotonic, in seconds.
     """
 
@@ -51,12 +59,14 @@ class Wall:
         *,
         profile: Profile = "production",
         host: Callable[[], str] | None = None,
+        published: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cell = cell
         self._file = file
         self._profile = profile
         self._host = host or (lambda: host_digest(cell))
+        self._published = published or published_probes
         self._clock = clock
         self._lock = threading.Lock()
         self._proven_at = 0.0
@@ -101,13 +111,43 @@ class Wall:
     def _prove(self) -> Proof:
         before = self._host()
         proof = self._cell.prove()
-        if proof.backend == "process" and self._profile != "development":
-            raise CellRefused(
-                "selfcheck_void", 'cells of the process backend isolate nothing: only under profile = "development"'
-            )
+        if self._profile != "development":
+            self._check(proof)
+        keep(self._file, proof)
         self._proven_for, self._proven_at = before, self._clock()
         tell(self._file, proof.backend, f"{proof.backend} {proof.version}, self-check {proof.sha256}")
         return proof
+
+    def _check(self, proof: Proof) -> None:
+        if proof.backend == "process":
+            raise CellRefused(
+                "selfcheck_void", 'cells of the process backend isolate nothing: only under profile = "development"'
+            )
+        if proof.probes_sha256 != self._published():
+            raise CellRefused(
+                "selfcheck_void",
+                f"the probes here have digest {proof.probes_sha256}, sandbox/matrix.json was made by others: "
+                "install one release whole, or run `make sandbox-matrix`",
+            )
+
+
+def published_probes() -> str:
+    """Return the digest of the probes that the release's matrix names; empty where there is no matrix."""
+    try:
+        return str(json.loads(MATRIX.read_bytes())["probes_sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def keep(file: Path, proof: Proof) -> None:
+    """Keep the document of a self-check beside `file`, by the digest that the seals of this worker's cells name."""
+    folder = file.with_name(SELFCHECKS)
+    folder.mkdir(parents=True, exist_ok=True)
+    document, place = proof.document(), folder / f"{proof.sha256}.json"
+    if not place.exists():
+        aside = place.with_name(f"{place.name}.new")
+        aside.write_bytes(document)
+        aside.replace(place)
 
 
 def host_digest(cell: Cell) -> str:

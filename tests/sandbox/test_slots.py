@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import BubblewrapCell, ProcessCell, ResultRejected, Slot, inputs
-from sandbox.slots import Opened, Withheld, copy_slots, left_in, take_slots
+from sandbox.slots import Opened, Withheld, copy_slots, left_in, overfull, take_slots
 
 from .conftest import MakeOrder
 
@@ -80,6 +80,34 @@ def test_slot_over_its_cap_is_never_half_handed_on(tmp_path: Path) -> None:
     assert isinstance(withheld, Withheld)
     assert (withheld.content, withheld.size, withheld.sha256) == (b"", CAP + 1, hashlib.sha256(b"").hexdigest())
     assert code_of(withheld.open) == ("slot_too_large", "small")
+
+
+def test_only_what_is_stored_fills_a_disk(tmp_path: Path) -> None:
+    with made(tmp_path) as opened:
+        os.ftruncate(opened[1], 2**40)
+        assert not overfull([opened])
+        os.pwrite(opened[1], b"x" * 2**20, 0)
+        os.pwrite(opened[1], b"x" * 2**20, 2**30)
+        os.fsync(opened[1])
+        assert overfull([opened])
+
+
+def test_slot_that_fills_the_disk_is_stopped_while_it_does(cell: BubblewrapCell, order: MakeOrder) -> None:
+    """Files may be as large as scratch: a slot of a hundred bytes took a gigabyte of the host's disk until the end."""
+    outcome = cell.run(
+        order(
+            """
+            import time
+            stream = open("/out/note", "wb", buffering=0)
+            for _ in range(8):
+                stream.write(bytes(2**20))
+            os.fsync(stream.fileno())
+            time.sleep(60)
+            """,
+            slots=(NOTE,),
+        )
+    )
+    assert (outcome.ended, outcome.why, outcome.result, outcome.slots) == ("killed", "output_cap", None, ())
 
 
 def test_a_sparse_tebibyte_is_refused_without_being_read(tmp_path: Path) -> None:

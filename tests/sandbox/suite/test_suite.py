@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from sandbox import BubblewrapCell, BubblewrapSettings, cgroups, selfcheck
+from sandbox import BubblewrapCell, BubblewrapSettings, Order, Outcome, cgroups, selfcheck
+from sandbox.cell import Cell
 from sandbox.ground import Ground, marked, planted
 from sandbox.matrix import GOOD
 from sandbox.suite import CASES, launches, run_cases
@@ -92,6 +95,24 @@ def test_cells_that_take_more_than_one_launch_hold(cell: BubblewrapCell, ground:
     rows = launches.rows(cell, ground, pairs=2, tries=3)
     assert [row.id for row in rows] == ["S45", "S43", "S26", "S39"]
     held(rows)
+
+
+def test_two_cells_that_never_met_prove_nothing(
+    cell: BubblewrapCell, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells that ran one after the other cannot see one another, walls or not."""
+
+    class OneByOne:
+        def __init__(self) -> None:
+            self.turn = threading.Lock()
+
+        def run(self, order: Order, **_more: Any) -> Outcome:
+            with self.turn:
+                return cell.run(order)
+
+    monkeypatch.setattr(launches, "_MEETINGS", 1)
+    row = launches.two_cells(cast("Cell", OneByOne()), ground, pairs=1)
+    assert (row.word, row.observed) == ("void", "the control got together not at the same time")
 
 
 @pytest.mark.slow  # a minute

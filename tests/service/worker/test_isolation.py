@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ class Proving(ScriptedCell):
         self.proofs += 1
         if self.fails:
             raise self.fails
-        return Proof(backend="bubblewrap", version="1", profile_sha256="", kernel="", probes_sha256="", cases=())
+        return Proof(backend="bubblewrap", version="1", profile_sha256="", kernel="", probes_sha256="probes", cases=())
 
 
 class Host:
@@ -42,7 +43,14 @@ class Host:
         self.now = 1000.0
         self.digest = "a"
         self.file = folder / "isolation.json"
-        self.wall = Wall(self.cell, self.file, host=lambda: self.digest, clock=lambda: self.now)
+        self.published = "probes"
+        self.wall = Wall(
+            self.cell,
+            self.file,
+            host=lambda: self.digest,
+            published=lambda: self.published,
+            clock=lambda: self.now,
+        )
 
     def told(self) -> dict[str, str]:
         return dict(json.loads(self.file.read_text()))
@@ -132,6 +140,37 @@ def test_a_group_that_cannot_be_swept_refuses_the_start(host: Host) -> None:
     with pytest.raises(IsolationMissing, match=r"cgroup_unusable \(pids: not mounted here\)"):
         host.wall.raise_first(sweep)
     assert host.cell.proofs == 0
+
+
+def test_probes_that_were_never_published_with_their_controls_are_refused(host: Host) -> None:
+    """In production only harmless controls run: of other probes nobody has shown that they can get through."""
+    host.published = "others"
+    with pytest.raises(IsolationMissing, match=r"selfcheck_void .*make sandbox-matrix"):
+        host.wall.raise_first()
+    assert host.told()["isolation"] == "none"
+
+
+def test_matrix_of_this_release_is_read_and_its_absence_equals_no_digest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from service.worker import isolation
+
+    assert len(isolation.published_probes()) == 64
+    for content in (None, b"{", b"[]"):
+        monkeypatch.setattr(isolation, "MATRIX", tmp_path / "matrix.json")
+        if content is not None:
+            (tmp_path / "matrix.json").write_bytes(content)
+        assert isolation.published_probes() == ""
+
+
+def test_document_of_a_self_check_lies_where_its_seals_digest_says(host: Host) -> None:
+    """A digest in a report whose document nobody has proves nothing to anybody."""
+    host.wall.raise_first()
+    host.digest = "b"
+    host.wall.stand()
+    (kept,) = (host.file.parent / "selfchecks").iterdir()
+    assert kept.stem == hashlib.sha256(kept.read_bytes()).hexdigest() == host.cell.prove().sha256
+    assert json.loads(kept.read_bytes())["probes_sha256"] == "probes"
 
 
 def test_process_cell_is_refused_outside_of_development(tmp_path: Path) -> None:
