@@ -1,0 +1,35 @@
+"""Every reason code of a refusal or of something left out. Specification: sections 2 to 8.
+
+Those of supplied files are those of `dictionary.formats.REASONS`; they are written again here because that module loads
+torch, and a judge and a catalogue do without. A test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+ROLES = (
+    "concept_unknown", "contrast_without_concept", "dictionary_missing", "dictionary_not_asked", "role_invalid",
+    "site_unknown", "too_many_concepts",
+)  # fmt: skip
+"""Of roles and parameters."""
+
+STATES = ("constant_site", "not_finite", "short_stream", "too_few_groups", "too_few_tokens")
+"""Of states and groups."""
+
+FILES = (
+    "config_value", "convention_unconfirmed", "missing_tensor", "not_finite", "pickle_format", "sae_config",
+    "scale_missing", "scaling_factor", "site_mismatch", "tensor_dtype", "threshold_unset", "too_few_vectors",
+    "unknown_architecture", "unknown_format", "unknown_tensor", "weights_unreadable", "wrong_shape", "wrong_width",
+)  # fmt: skip
+"""Of a supplied dictionary."""
+
+EDITS = (
+    "behaviour_absent", "margin_not_finite", "no_replay", "shares_all_tokens", "site_harmless_when_averaged",
+    "too_few_latents", "too_few_rows", "undefined", "wrong_sign",
+)  # fmt: skip
+"""Of edits: no model to run, no behaviour to explain, a share whose denominator is next to nothing."""
+
+COMPARED = ("base_missing", "not_asked", "not_measured", "wrong_vocabulary")
+"""Of a second model, and of what was owed and is not there."""
+
+REASONS = tuple(sorted({*ROLES, *STATES, *FILES, *EDITS, *COMPARED}))
+"""Every reason of this check; the runtime's own come on top."""
