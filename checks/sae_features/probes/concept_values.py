@@ -140,7 +140,7 @@ class Readings:
     """The better of dense and sparse minus the best of ngram, position and the twin's two, both chosen on val."""
     delta_frozen: Estimate | None
     """Sparse minus the frozen decoder's, each at its own chosen k; None without a frozen decoder."""
-    delta_blind: Estimate
+    delta_sparse_16: Estimate
     """sparse_16 (the largest k asked for) minus dense: the tag `sae_blind` (section 12)."""
     k: int
     """Chosen on val; ties to the smaller."""
