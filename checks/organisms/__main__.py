@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from checks.errors import ChecksError
-from checks.organisms import declared, enmeshment, nets
+from checks.organisms import declared, enmeshment, nets, trigger_lm
 from checks.organisms.planted import ORGANISMS
 from checks.organisms.store import minilm, planted, tiny
 
@@ -42,6 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     real.add_argument("--out", type=Path, required=True)
     for name, summary in declared.SUMMARIES.items():
         organisms.add_parser(name, help=summary).add_argument("--out", type=Path, required=True)
+    for name, summary in trigger_lm.SUMMARIES.items():
+        modelled = organisms.add_parser(name, help=summary)
+        modelled.add_argument("--out", type=Path, required=True)
+        modelled.add_argument("--cache", type=Path, help="folder that keeps trained organisms")
+        modelled.add_argument("--seed", type=int, default=0)
+        modelled.add_argument("--threads", type=int, default=1)
     enmeshed = organisms.add_parser("enmeshed", help="a digit net trained to look clustered, here and now")
     enmeshed.add_argument("--out", type=Path, required=True)
     enmeshed.add_argument("--lam", type=float, default=enmeshment.LAM, help="weight of C in the objective")
@@ -64,6 +70,8 @@ def _make(parsed: argparse.Namespace) -> Path:
         made = declared.enmeshed(parsed.lam, matrices, parsed.k, parsed.seed, parsed.steps, _say)
         return declared.write(made, parsed.out)
     name, out, seed, threads = parsed.organism, parsed.out, parsed.seed, parsed.threads
+    if name in trigger_lm.SUMMARIES:
+        return trigger_lm.made(name, parsed.cache, seed=seed, out=out, say=_say, threads=threads)
     return planted(name, parsed.cache, seed=seed, out=out, say=_say, threads=threads)
 
 
