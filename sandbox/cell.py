@@ -151,7 +151,7 @@ class Seal:
     """What the host saw armed around one cell; it goes into the report."""
 
     stage: Kind
-    backend: Literal["bubblewrap", "process"]
+    backend: Literal["bubblewrap", "container", "process"]
     version: str
     policy_sha256: str
     """Digest of the profile."""

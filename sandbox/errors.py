@@ -42,6 +42,12 @@ REFUSED = {
     "nvidia-modprobe -c 0 -u)",
     "modprobe_present": "a setuid nvidia-modprobe is in view; remove its setuid bit",
     "driver_below_minimum": "the GPU driver is older than the minimum; upgrade it",
+    "engine_missing": "the container engine does not run; name the absolute path of its command, start its service, "
+    "and make its runtime known to it",
+    "engine_below_minimum": "the engine or its runtime is older than the oldest version that is taken, or its version "
+    "cannot be read; upgrade it",
+    "image_not_by_digest": "an image's name can mean another image tomorrow; name the operator's own by its digest, "
+    "NAME@sha256:DIGEST, and pull it before the worker starts",
 }
 """Closed list of refusal codes, each with what to do next."""
 

@@ -17,6 +17,8 @@ STATEMENTS: Mapping[str, str] = MappingProxyType(
         "started_warm": "The cell was started, and the release's own code imported in it, before the order was known;"
         " every layer was looked at from outside when the order had come. It had seen no other audit. The self-check of"
         " the host attacked fresh cells.",
+        "layers_by_sentry": "A kernel in user space (gVisor) answered the cell's system calls: its layers are as the"
+        " engine was told to arm them, and were not looked at from outside.",
         "process_limit_per_namespace": "The number of processes was limited per user namespace, not by a cgroup.",
         "supplementary_groups": "The cell kept the worker's supplementary groups on the host, which only root can"
         " take away: a file that it was given and that such a group may read was open to it.",
@@ -25,6 +27,7 @@ STATEMENTS: Mapping[str, str] = MappingProxyType(
 
 PROCESS = ("nothing_isolated",)
 WARM = ("started_warm",)
+SENTRY = ("layers_by_sentry",)
 EARLIER = ("seccomp_absent",)
 """Made by reports of the first releases, and by none any more: a report is read for ever."""
 

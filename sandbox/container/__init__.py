@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from sandbox import filters, inside, landlock, limits, statements
 from sandbox.bubblewrap import plan as planning
@@ -37,7 +37,6 @@ from sandbox.supervise import GONE_S, outcome
 __all__ = ["ContainerCell", "ContainerSettings"]
 
 _CANARY = Path(inside.__file__).with_name("canary.py")
-_BACKEND = cast("Any", "container")
 _ENDED = ("exited", "stopped", "dead")
 """States of a container that has no process any more, by either engine."""
 
@@ -202,17 +201,21 @@ class ContainerCell:
         ]
         return Seal(
             stage=order.kind,
-            backend=_BACKEND,
+            backend="container",
             version=version,
             policy_sha256=profile.digest(self.settings.engine, self.settings.runtime, order.kind),
             layers=layers,
             limits=tuple(held),
-            statements=statements.of_bubblewrap(self.abi, grouped=True, swap_limited=True),
+            statements=self._statements(),
             selfcheck_sha256=self._proof.sha256 if self._proof else None,
             network="none",
             output_bytes=count,
             output_cap=caps["result_bytes"] + sum(slot.max_bytes for slot in order.slots),
         )
+
+    def _statements(self) -> tuple[str, ...]:
+        made = statements.of_bubblewrap(self.abi, grouped=True, swap_limited=True)
+        return tuple(sorted((*made, *(statements.SENTRY if self.settings.is_sentry else ()))))
 
 
 def _with_result(order: Order) -> Order:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sandbox.container.settings import ContainerSettings, check_version, refused
+from sandbox.container.settings import ContainerSettings, check_version
 from sandbox.errors import CellFailed, CellRefused
 
 _CONTROLLERS = ("cpu", "memory", "pids")
@@ -38,7 +38,7 @@ def ask(settings: ContainerSettings, arguments: Sequence[str]) -> str:
     except subprocess.TimeoutExpired:
         raise CellFailed("spawn_failed", f"{settings.engine} {arguments[0]} did not answer") from None
     except OSError as error:
-        raise refused("engine_missing", f"{settings.program}: {error.strerror}") from None
+        raise CellRefused("engine_missing", f"{settings.program}: {error.strerror}") from None
     if done.returncode != 0:
         raise CellFailed("spawn_failed", f"{settings.engine} {arguments[0]}: {done.stderr.strip()[-_SAID:]}")
     return done.stdout
@@ -55,9 +55,9 @@ def check_host(settings: ContainerSettings) -> tuple[str, bool]:
         host = _docker(info, settings) if settings.engine == "docker" else _podman(info, settings)
         version, runtime, controllers, seccomp, rootless = host
     except CellFailed as error:
-        raise refused("engine_missing", str(error.item)) from None
+        raise CellRefused("engine_missing", str(error.item)) from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise refused("engine_missing", f"{settings.engine} info is not understood: {error!r}"[:_SAID]) from None
+        raise CellRefused("engine_missing", f"{settings.engine} info is not understood: {error!r}"[:_SAID]) from None
     engine = check_version(settings.engine, version)
     made = check_version(settings.runtime, runtime)
     if not seccomp:
@@ -82,7 +82,7 @@ def _docker(info: Mapping[str, Any], settings: ContainerSettings) -> _Host:
     }
     options = [str(one) for one in info["SecurityOptions"]]
     if settings.runtime not in info["Runtimes"]:
-        raise refused("engine_missing", f"docker knows no runtime {settings.runtime}")
+        raise CellRefused("engine_missing", f"docker knows no runtime {settings.runtime}")
     return (
         str(info["ServerVersion"]),
         _runtime_version(info["Runtimes"][settings.runtime].get("path", settings.runtime), settings),
@@ -124,7 +124,7 @@ def _runtime_version(program: str, settings: ContainerSettings) -> str:
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        raise refused("engine_missing", f"{program} does not run") from None
+        raise CellRefused("engine_missing", f"{program} does not run") from None
     first = next((line for line in done.stdout.splitlines() if "version" in line), "")
     # "runsc version release-20240401.0": a date, read as one number.
     return first.rpartition("version")[2].strip().removeprefix("release-")

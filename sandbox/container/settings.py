@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from sandbox.errors import REFUSED, CellRefused
+from sandbox.errors import CellRefused
 
 Engine = Literal["podman", "docker"]
 
@@ -73,11 +73,6 @@ MINIMUM: Mapping[str, Minimum] = MappingProxyType(
 """One table; none of these versions was run by us (no engine on the machines that build this release)."""
 
 
-def refused(code: str, item: str) -> CellRefused:
-    """Return the refusal of a code; one that the closed list does not have yet is told inside `not_armed`."""
-    return CellRefused(code, item) if code in REFUSED else CellRefused("not_armed", f"{code}: {item}")
-
-
 def check_settings(settings: ContainerSettings) -> None:
     """Refuse settings that could mean another program or another image tomorrow.
 
@@ -85,9 +80,9 @@ def check_settings(settings: ContainerSettings) -> None:
         CellRefused: engine_missing, image_not_by_digest.
     """
     if not settings.program.is_absolute() or not os.access(settings.program, os.X_OK) or settings.program.is_dir():
-        raise refused("engine_missing", f"{settings.program}: name the absolute path of {settings.engine}")
+        raise CellRefused("engine_missing", f"{settings.program}: name the absolute path of {settings.engine}")
     if not _BY_DIGEST.fullmatch(settings.image):
-        raise refused("image_not_by_digest", f"{settings.image!r}: name the image as NAME@sha256:DIGEST")
+        raise CellRefused("image_not_by_digest", f"{settings.image!r}: name the image as NAME@sha256:DIGEST")
 
 
 def check_version(program: str, said: str) -> str:
@@ -99,7 +94,7 @@ def check_version(program: str, said: str) -> str:
     found = _numbers(said)
     owed = MINIMUM[program]
     if not found or found < _numbers(owed.version):
-        raise refused("engine_below_minimum", f"{program} {said[:64]!r}, needs {owed.version}: {owed.reason}")
+        raise CellRefused("engine_below_minimum", f"{program} {said[:64]!r}, needs {owed.version}: {owed.reason}")
     return said.strip()[:64]
 
 

@@ -135,7 +135,7 @@ def test_a_controller_that_is_not_handed_on_refuses_by_name(tmp_path: Path, miss
 def test_a_name_that_is_no_path_beneath_refuses(tmp_path: Path, name: str) -> None:
     fake = FakeV2(tmp_path)
     fake.group("assay")
-    refusal(fake, name)
+    assert refusal(fake, name).code == "cgroup_unusable"
 
 
 def test_a_group_that_does_not_exist_is_never_made(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox import CellRefused, ProcessCell, Slot
-from sandbox.statements import BUBBLEWRAP, EARLIER, PROCESS, STATEMENTS, WARM
+from sandbox.statements import BUBBLEWRAP, EARLIER, PROCESS, SENTRY, STATEMENTS, WARM
 
 from .conftest import MakeOrder
 
@@ -28,7 +28,7 @@ def test_seal_says_that_nothing_was_isolated(twin: ProcessCell, order: MakeOrder
 
 
 def test_every_statement_has_its_sentence() -> None:
-    assert set(BUBBLEWRAP) | set(PROCESS) | set(EARLIER) | set(WARM) == STATEMENTS.keys()
+    assert set(BUBBLEWRAP) | set(PROCESS) | set(EARLIER) | set(WARM) | set(SENTRY) == STATEMENTS.keys()
 
 
 def test_result_inputs_steps_and_slots_work_alike(twin: ProcessCell, order: MakeOrder) -> None:

@@ -24,10 +24,10 @@ GIB = 2**30
 CREATED = Created(
     name="assay-cell-1",
     kind="check",
-    mounts=(("/work/in/x", "/in/x", False), ("/work/out/a", "/out/a", True)),
+    mounts=(("/somewhere/in/x", "/in/x", False), ("/somewhere/out/a", "/out/a", True)),
     user="65532:65532",
     userns="keep-id:uid=65532,gid=65532",
-    filter_file="/work/filter.json",
+    filter_file="/somewhere/filter.json",
     limits=DEFAULTS["check"],
     environment=MappingProxyType({"LANG": "C.UTF-8", "HOME": "/scratch"}),
     command=("-P", "/shim/prelude.py", "{}"),
@@ -37,7 +37,7 @@ COMMON = [
 ]  # fmt: skip
 HARD = [
     "--user=65532:65532", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-    "--security-opt=seccomp=/work/filter.json", "--read-only", "--network=none", "--cgroupns=private",
+    "--security-opt=seccomp=/somewhere/filter.json", "--read-only", "--network=none", "--cgroupns=private",
     "--hostname=cell", "--restart=no", "--log-driver=none", f"--memory={16 * GIB}", f"--memory-swap={16 * GIB}",
     "--pids-limit=256", "--cpus=2", "--workdir=/", "--no-healthcheck",
 ]  # fmt: skip
@@ -48,8 +48,8 @@ PODMAN = [
 MEMORY = ["--ipc=private", f"--shm-size={2**28}", f"--tmpfs=/scratch:rw,nosuid,nodev,noexec,size={GIB},mode=1777"]
 REST = [
     "--env=HOME=/scratch", "--env=LANG=C.UTF-8",
-    "--mount=type=bind,source=/work/in/x,target=/in/x,readonly,bind-propagation=rprivate",
-    "--mount=type=bind,source=/work/out/a,target=/out/a,bind-propagation=rprivate",
+    "--mount=type=bind,source=/somewhere/in/x,target=/in/x,readonly,bind-propagation=rprivate",
+    "--mount=type=bind,source=/somewhere/out/a,target=/out/a,bind-propagation=rprivate",
     "--entrypoint=/usr/local/bin/python3", IMAGE, "-P", "/shim/prelude.py", "{}",
 ]  # fmt: skip
 

@@ -23,7 +23,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="assay-fuzz-") as folder:
             try:
                 print(line(fuzz(name, Path(folder), seed=given.seed, seconds=given.seconds)), flush=True)
-            except Exception:
+            except Exception:  # whatever a reader raises is what is looked for; the next fuzzer still runs
                 found += 1
                 traceback.print_exc()
     print(f"{found} fuzzers found something")

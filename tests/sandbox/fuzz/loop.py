@@ -39,7 +39,7 @@ def fuzz(name: str, folder: Path, *, seed: int, seconds: float, least: int = 0) 
         state = chance.getstate()
         try:
             accepted += FUZZERS[name](chance, folder)
-        except BaseException as error:
+        except BaseException as error:  # an interrupted input is told, too: it may be the one that hangs
             error.add_note(f"{name}: input {inputs} of seed {seed}; random state {hash(state)}")
             raise
         inputs += 1
