@@ -1,0 +1,281 @@
+"""How well each dictionary stands for the site: reconstruction, output, description length, and against its baselines.
+
+Specification of `sae_features`, sections 6 and 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from assay.result import Metric
+
+from checks.passages import Change, Spliced, States
+from checks.sae_features.asking import SPLICE_TOKENS_MAX
+from checks.sae_features.dictionary.codelength import CodeGain, code_gain
+from checks.sae_features.dictionary.fidelity import BANDS, Fidelity, duplicates, enc_dec_cosine, fidelity
+from checks.sae_features.dictionary.grouped import Estimate, Groups, difference, mean
+from checks.sae_features.dictionary.output import TokenScores, output_fidelity
+from checks.sae_features.dictionary.value import Dictionary, FoldIllegal
+from checks.sae_features.held import Held
+from checks.sae_features.session import ENCODED_AT_ONCE, FROZEN, Session
+from checks.sae_features.telling import estimated, told
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+EPSILONS = (0.02, 0.10)
+"""Distortions beside the signed one (section 6)."""
+
+SHAPE = ("mse", "cosine", "shrink_gamma", "norm_ratio", "l0")
+PLAIN = ("l0_median", "l0_p5", "l0_p95", "dead", "dense01", "dense01_mass", "dense10", "dense10_mass")
+OUTPUT = ("delta_ce", "dce_share", "kl", "top1_agree", "tv")
+
+CAUSAL_EDITS = 2
+"""Zero and the mean are spliced beside the dictionaries."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Faith:
+    """One dictionary's numbers."""
+
+    fidelity: Fidelity
+    gain: CodeGain
+    output: Mapping[str, Estimate]
+    """Empty where no output can be compared."""
+
+
+class Fidelities:
+    """Fidelity of every dictionary of a session.
+
+    Args:
+        session: what was trained and read.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    @classmethod
+    def of(cls, session: Session) -> Fidelities:
+        """Return the numbers of a session, made once."""
+        kept = session.evidence.kept.get("fidelities")
+        if not isinstance(kept, Fidelities):
+            kept = session.evidence.kept["fidelities"] = cls(session)
+        return kept
+
+    @cached_property
+    def dictionaries(self) -> Mapping[str, Dictionary]:
+        """Those that are measured: what words are said of, and the frozen decoder beside them."""
+        return {**self.session.judged, FROZEN: self.session.own[FROZEN]}
+
+    @cached_property
+    def faith(self) -> Mapping[str, Faith]:
+        """Every dictionary's numbers, on the same held-out states and with the same draws."""
+        outputs = self.outputs
+        return {
+            name: Faith(
+                fidelity=self._fidelity(one, self.session.held),
+                gain=self.gain(one, self.session.held, float(self.session.check.epsilon)),
+                output=outputs.get(name, {}),
+            )
+            for name, one in self.dictionaries.items()
+        }
+
+    @cached_property
+    def twin_gain(self) -> CodeGain:
+        """Code gain of the twin's own dictionary on the twin's states."""
+        session = self.session
+        return self.gain(session.twin.trained.dictionaries[0], session.twin_held, float(session.check.epsilon))
+
+    def _fidelity(self, dictionary: Dictionary, held: Held) -> Fidelity:
+        x = torch.from_numpy(held.x)
+        f, xhat = encoded(dictionary, x)
+        return fidelity(
+            x,
+            xhat,
+            f,
+            held.groups,
+            rng=self.session.rng("fidelity"),
+            positions=held.positions,
+            resamples=self.session.check.bootstrap,
+        )
+
+    def gain(self, dictionary: Dictionary, held: Held, epsilon: float) -> CodeGain:
+        """Return the code gain at a distortion; equal draws for all dictionaries."""
+        return code_gain(
+            dictionary,
+            torch.from_numpy(held.x),
+            held.groups,
+            epsilon,
+            rng=self.session.rng("code"),
+            resamples=self.session.check.bootstrap,
+        )
+
+    @cached_property
+    def speaks(self) -> bool:
+        """Whether there is an output to compare: a causal model whose head came with it."""
+        return self.session.evidence.facts.causal
+
+    @cached_property
+    def splice_ids(self) -> tuple[str, ...]:
+        """Held-out passages whose output is compared."""
+        ids = self.session.held_ids
+        lengths = np.cumsum(self.session.site().lengths(ids))
+        return ids[: max(1, int(np.searchsorted(lengths, SPLICE_TOKENS_MAX, side="right")))]
+
+    @cached_property
+    def outputs(self) -> Mapping[str, Mapping[str, Estimate]]:
+        """Output fidelity of every dictionary; nothing where the model has no output."""
+        if not self.speaks:
+            return {}
+        average = self.session.held.x.mean(axis=0, dtype=np.float64).astype(np.float32)
+        names = tuple(self.dictionaries)
+        changes = [self._reconstructed(self.dictionaries[name]) for name in names]
+        zero, flat = self._constant(np.zeros_like(average)), self._constant(average)
+        parts = list(self.session.site().splice(self.splice_ids, [zero, flat, *changes]))
+        pooled = Pooled.of(parts)
+        groups = [self.session.held_groups[self.splice_ids[int(one)]] for one in pooled.passage]
+        drawn = Groups(groups, self.session.rng("output"), self.session.check.bootstrap)
+        ce = pooled.cross_entropy
+        found = {}
+        for number, name in enumerate(names, start=1 + CAUSAL_EDITS):
+            scores = TokenScores(
+                kl=pooled.divergence[number], same_top=pooled.same_top[number], variation=pooled.variation[number]
+            )
+            found[name] = output_fidelity(scores, ce[0], ce[number], ce[1], ce[2], drawn)
+        self.unedited = drawn.estimate(mean, np.ones(len(groups)), ce[0])
+        return found
+
+    def _reconstructed(self, dictionary: Dictionary) -> Change:
+        def change(states: States) -> Float[np.ndarray, "token width"]:
+            usable = self.session.sieve.usable(states)
+            there = states.vectors.copy()
+            there[usable] = dictionary.reconstruct(torch.from_numpy(there[usable])).numpy()
+            return there
+
+        return change
+
+    def _constant(self, value: Float[np.ndarray, " width"]) -> Change:
+        def change(states: States) -> Float[np.ndarray, "token width"]:
+            return np.where(self.session.sieve.usable(states)[:, None], value, states.vectors).astype(np.float32)
+
+        return change
+
+    def metrics(self) -> Iterator[Metric]:
+        """Yield every metric of fidelity."""
+        held, epsilon = self.session.held, float(self.session.check.epsilon)
+        for name, faith in self.faith.items():
+            yield from self._of_one(name, faith)
+            if name == FROZEN:
+                continue
+            dictionary = self.dictionaries[name]
+            for other in EPSILONS:
+                if other != epsilon:
+                    gain = self.gain(dictionary, held, other).gain
+                    yield from estimated("code_gain", gain, dictionary=name, epsilon=f"{other:g}")
+            yield from self._against(name, faith)
+        yield from estimated("code_gain", self.twin_gain.gain, dictionary="twin", epsilon=f"{epsilon:g}")
+        if self.speaks:
+            yield from estimated("ce", self.unedited, model="submitted")
+            first = next(iter(self.outputs.values()))
+            for name in ("delta_ce_zero", "delta_ce_mean"):
+                yield from estimated(name, first[name])
+
+    def _of_one(self, name: str, faith: Faith) -> Iterator[Metric]:
+        estimates, n = faith.fidelity.estimates, faith.fidelity.tokens
+        yield from estimated("ev", estimates["ev"], dictionary=name)
+        yield from estimated("l0", estimates["l0"], dictionary=name)
+        yield from estimated(
+            "code_gain", faith.gain.gain, dictionary=name, epsilon=f"{float(self.session.check.epsilon):g}"
+        )
+        for key in OUTPUT if faith.output else ():
+            yield from estimated(key, faith.output[key], dictionary=name)
+        if name == FROZEN:
+            return
+        for key in SHAPE[:-1]:
+            yield from estimated(key, estimates[key], dictionary=name)
+        for key in PLAIN:
+            yield from estimated(key, estimates[key], dictionary=name)
+        for band in BANDS:
+            if estimates[f"ev_{band}"].value is not None and estimates[f"ev_{band}"].n:
+                yield from estimated("ev_position", estimates[f"ev_{band}"], dictionary=name, band=band)
+        dictionary = self.dictionaries[name]
+        yield told("duplicates", duplicates(dictionary), dictionary.latents, dictionary=name)
+        yield told("enc_dec_cosine", enc_dec_cosine(dictionary), dictionary.latents, dictionary=name)
+        error = fold_error(dictionary, torch.from_numpy(self.session.held.x[:ENCODED_AT_ONCE]))
+        if error is not None:
+            yield told("fold_error", error, min(n, ENCODED_AT_ONCE), dictionary=name)
+        label = {"dictionary": name, "epsilon": f"{float(self.session.check.epsilon):g}"}
+        gain = faith.gain
+        for key, value in (
+            ("code_null", gain.null),
+            ("code_switches", gain.switches),
+            ("code_values", gain.values),
+            ("code_residual", gain.residual),
+        ):
+            yield told(key, value, gain.rows_measured, **label)
+        yield told("code_dictionary", gain.dictionary_bits, gain.rows_measured, dictionary=name)
+
+    def _against(self, name: str, faith: Faith) -> Iterator[Metric]:
+        frozen = self.faith[FROZEN]
+        pairs = (
+            ("ev_above_frozen", faith.fidelity.estimates["ev"], frozen.fidelity.estimates["ev"]),
+            ("code_gain_above_frozen", faith.gain.gain, frozen.gain.gain),
+            ("code_gain_above_twin", faith.gain.gain, self.twin_gain.gain),
+        )
+        for key, one, other in pairs:
+            yield from estimated(key, difference(one, other), dictionary=name)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pooled:
+    """Scored tokens of a splice, all batches together."""
+
+    passage: np.ndarray
+    cross_entropy: Float[np.ndarray, "edit token"]
+    divergence: Float[np.ndarray, "edit token"]
+    same_top: Float[np.ndarray, "edit token"]
+    variation: Float[np.ndarray, "edit token"]
+
+    @classmethod
+    def of(cls, parts: Sequence[Spliced]) -> Pooled:
+        """Return the scored tokens of all batches."""
+        return cls(
+            passage=np.concatenate([part.passage[part.scored] for part in parts]),
+            cross_entropy=np.concatenate([part.cross_entropy[:, part.scored] for part in parts], axis=1),
+            divergence=np.concatenate([part.divergence[:, part.scored] for part in parts], axis=1),
+            same_top=np.concatenate([part.same_top[:, part.scored] for part in parts], axis=1).astype(np.float64),
+            variation=np.concatenate([part.variation[:, part.scored] for part in parts], axis=1),
+        )
+
+
+def encoded(
+    dictionary: Dictionary, x: Float[torch.Tensor, "row d"]
+) -> tuple[Float[torch.Tensor, "row m"], Float[torch.Tensor, "row d"]]:
+    """Return the latents of many states in compressed rows, and their reconstruction."""
+    starts, columns, values, made = [torch.zeros(1, dtype=torch.int64)], [], [], []
+    for part in torch.split(x, ENCODED_AT_ONCE):
+        f = dictionary.encode(part)
+        made.append(dictionary.decode(f, part))
+        sparse = f.to_sparse_csr()
+        starts.append(sparse.crow_indices()[1:] + starts[-1][-1])
+        columns.append(sparse.col_indices())
+        values.append(sparse.values())
+    f = torch.sparse_csr_tensor(
+        torch.cat(starts), torch.cat(columns), torch.cat(values), size=(len(x), dictionary.latents)
+    )
+    return f, torch.cat(made)
+
+
+def fold_error(dictionary: Dictionary, x: Float[torch.Tensor, "row d"]) -> float | None:
+    """Return the relative error of reconstructions after folding rows to unit norm; None where folding is illegal."""
+    try:
+        folded = dictionary.fold()
+    except FoldIllegal:
+        return None
+    made = dictionary.reconstruct(x)
+    return float((folded.reconstruct(x) - made).norm() / made.norm())
