@@ -216,7 +216,7 @@ def _unfit_pairs(submitted: Held, base: Held, here: list[int], there: list[int])
 
 def _ev(drawn: Groups, one: Codes) -> Estimate:
     """Return 1 - E‖e‖² / E‖x - mu‖²; mu is the mean of the states, and in a draw that of the draw."""
-    x, error = one.x.astype(np.float64), one.error
+    x, error = one.x.astype(np.float64), one.error.astype(np.float64)
     centred = x - x.mean(0)
     return drawn.estimate(
         lambda n, lost, total, square: 1.0 - lost / (square - (total**2).sum(-1) / n),

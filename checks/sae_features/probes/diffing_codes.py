@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,9 @@ class Codes:
     f: csc_array
     """Latents [n, m], float64; only what is on is stored."""
     reconstructed: Float[np.ndarray, "n d"]
-    """x̂ without what stands there when no latent is on; raw units, float64."""
+    """x̂ without what stands there when no latent is on; raw units, float32."""
     error: Float[np.ndarray, "n d"]
-    """x - x̂, float64."""
+    """x - x̂, float32."""
     unit: Float[np.ndarray, " n"]
     """What a latent's direction is multiplied by at each state: 1 unless the norm is one of each token."""
     sizes: Float[np.ndarray, " m"]
@@ -49,25 +50,39 @@ class Codes:
 
 @torch.no_grad()
 def codes(dictionary: Dictionary, x: Float[np.ndarray, "n d"]) -> Codes:
-    """Return what a dictionary whose scale is folded makes of states; there may be none."""
-    latents, made, rest = [csr_array((0, dictionary.latents))], [np.zeros((0, x.shape[1]))], [np.zeros((0, x.shape[1]))]
-    for begin in range(0, len(x), ROWS_AT_ONCE):
-        rows = torch.from_numpy(np.ascontiguousarray(x[begin : begin + ROWS_AT_ONCE]))
+    """Return what a dictionary whose scale is folded makes of states."""
+    latents, made, rest = [], np.empty(x.shape, np.float32), np.empty(x.shape, np.float32)
+    for some, rows in _pieces(x):
         f = dictionary.encode(rows)
-        xhat = dictionary.decode(f, rows).double().numpy()
-        silent = dictionary.decode(torch.zeros_like(f), rows).double().numpy()
+        xhat = dictionary.decode(f, rows).double()
+        made[some] = (xhat - dictionary.decode(torch.zeros_like(f), rows).double()).numpy()
+        rest[some] = (rows.double() - xhat).numpy()
         latents.append(csr_array(f.double().numpy()))
-        made.append(xhat - silent)
-        rest.append(rows.double().numpy() - xhat)
-    sizes = dictionary.contributions(torch.ones(1, dictionary.latents, dtype=dictionary.w_dec.dtype))[0]
-    return Codes(
-        x,
-        csc_array(vstack(latents)),
-        np.concatenate(made),
-        np.concatenate(rest),
-        _unit(dictionary, x.astype(np.float64)),
-        sizes.double().numpy(),
-    )
+    unit = _unit(dictionary, x.astype(np.float64))
+    return Codes(x, _stacked(latents, dictionary), made, rest, unit, sizes(dictionary))
+
+
+@torch.no_grad()
+def latents_of(dictionary: Dictionary, x: Float[np.ndarray, "n d"]) -> csc_array:
+    """Return the latents [n, m] of states alone, float64; only what is on is stored."""
+    found = [csr_array(dictionary.encode(rows).double().numpy()) for _, rows in _pieces(x)]
+    return _stacked(found, dictionary)
+
+
+def sizes(dictionary: Dictionary) -> Float[np.ndarray, " m"]:
+    """Return the contribution of each latent of value 1, float64."""
+    ones = torch.ones(1, dictionary.latents, dtype=dictionary.w_dec.dtype)
+    return np.asarray(dictionary.contributions(ones)[0].double().numpy())
+
+
+def _pieces(x: Float[np.ndarray, "n d"]) -> Iterator[tuple[slice, Float[torch.Tensor, "some d"]]]:
+    for begin in range(0, len(x), ROWS_AT_ONCE):
+        some = slice(begin, begin + ROWS_AT_ONCE)
+        yield some, torch.from_numpy(np.ascontiguousarray(x[some]))
+
+
+def _stacked(pieces: list[csr_array], dictionary: Dictionary) -> csc_array:
+    return csc_array(vstack(pieces)) if pieces else csc_array((0, dictionary.latents))
 
 
 def _unit(dictionary: Dictionary, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:

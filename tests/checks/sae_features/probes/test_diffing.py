@@ -67,13 +67,12 @@ def test_what_cannot_be_compared_is_refused_with_its_counts() -> None:
     one, other = pair(0)
     nothing = Held(x=one.x[:0], groups=(), passages=(), positions=one.positions[:0], tokens=one.tokens[:0])
     silent = replace(one, x=np.zeros_like(one.x))
-    few = [replace(each, groups=tuple(f"h{name[-1]}"[:2] for name in each.groups)) for each in (one, other)]
     moved = replace(other, tokens=other.tokens + (np.arange(len(other.x)) == 50))
     rng = np.random.default_rng(0)
     assert diff(reading(), nothing, other, rng) == DiffRefused("nothing_held", ("submitted:0", "base:1200"))
     assert diff(reading(), silent, silent, rng) == DiffRefused("no_live_latents", ("tokens:1200",))
-    one_group = [replace(each, groups=("g",) * len(each.x)) for each in few]
-    assert diff(reading(), *one_group, rng) == DiffRefused("too_few_groups", ("groups:1",))
+    first, second = (replace(each, groups=("g",) * len(each.x)) for each in (one, other))
+    assert diff(reading(), first, second, rng) == DiffRefused("too_few_groups", ("groups:1",))
     assert diff(reading(), one, moved, rng) == DiffRefused("tokens_differ", ("position:10", "places:1"))
 
 
