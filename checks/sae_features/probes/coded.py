@@ -46,8 +46,8 @@ class Code:
 
     @property
     def error(self) -> Float[np.ndarray, "token d"]:
-        """e = x - x̂, what the dictionary leaves out."""
-        return self.x - self.made
+        """What the dictionary leaves out, x - x̂."""
+        return np.asarray(self.x - self.made)
 
     def added(self, latents: Sequence[int]) -> Float[np.ndarray, "token d"]:
         """Return the sum over these latents of f_i w_dec[i].
@@ -113,9 +113,10 @@ class Coded:
         made, bare = np.empty_like(x), np.empty_like(x)
         values = np.empty((len(x), len(self._latents)), dtype=x.dtype)
         for place, part, f in encoded(self.dictionary, x):
-            made[place] = self.dictionary.decode(f, part).numpy()
-            bare[place] = self.dictionary.decode(torch.zeros_like(f[:, :1]).expand_as(f), part).numpy()
-            values[place] = (f[:, torch.from_numpy(self._latents)] * undone(self.dictionary, part)).numpy()
+            with torch.no_grad():
+                made[place] = self.dictionary.decode(f, part).numpy()
+                bare[place] = self.dictionary.decode(torch.zeros_like(f[:, :1]).expand_as(f), part).numpy()
+                values[place] = (f[:, torch.from_numpy(self._latents)] * undone(self.dictionary, part)).numpy()
         return edit, Code(x, made, bare, self._latents, values, self._rows)
 
 
@@ -124,10 +125,11 @@ def encoded(
 ) -> Iterator[tuple[slice, Float[torch.Tensor, "part d"], Float[torch.Tensor, "part m"]]]:
     """Yield parts of the states with their place and latents, few enough that memory stays bounded."""
     step = max(1, CODES_AT_ONCE // dictionary.latents)
-    with torch.no_grad():
-        for begin in range(0, len(x), step):
-            part = torch.from_numpy(np.ascontiguousarray(x[begin : begin + step]))
-            yield slice(begin, begin + len(part)), part, dictionary.encode(part)
+    for begin in range(0, len(x), step):
+        part = torch.from_numpy(np.ascontiguousarray(x[begin : begin + step]))
+        with torch.no_grad():  # closed before yielding: else it would hold in the caller too
+            f = dictionary.encode(part)
+        yield slice(begin, begin + len(part)), part, f
 
 
 def undone(dictionary: Dictionary, x: Float[torch.Tensor, "row d"]) -> Float[torch.Tensor, "row 1"]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from checks.sae_features.dictionary.grouped import Groups, mean
-from checks.sae_features.probes.coded import Code, Coded
-from checks.sae_features.probes.matched import matched_sets
+from checks.sae_features.probes.behaviour import Behaviour, EditSettings, EditsRefused, edited_margins
+from checks.sae_features.probes.coded import Coded
+from checks.sae_features.probes.matched import WELL_SHARE, Matched, matched_sets
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float64
@@ -24,60 +25,11 @@ if TYPE_CHECKING:
     from checks.passages import Change, Site
     from checks.sae_features.dictionary.grouped import Estimate
     from checks.sae_features.dictionary.value import Dictionary
-    from checks.sae_features.probes.coded import Editable
+    from checks.sae_features.probes.behaviour import Draw
+    from checks.sae_features.probes.coded import Code, Editable
 
-Draw = Callable[[str], np.random.Generator]
-"""Returns the generator of a label, e.g. `Evidence.rng` with the concept and the dictionary before the label."""
-
-ABSENT_SHARE = 0.20
-"""Share of rows with the wrong sign above which there is no behaviour to explain (specification, section 3)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditSettings:
-    """How many controls and draws (specification, sections 2 and 8).
-
-    Raises:
-        ValueError: a count is not positive.
-    """
-
-    edit_rows: int = 256
-    """Contrasts that are run."""
-    matched_controls: int = 99
-    directions: int = 32
-    """Random directions of the removed vector's norm."""
-    bootstrap: int = 1000
-
-    def __post_init__(self) -> None:
-        if min(self.edit_rows, self.matched_controls, self.directions, self.bootstrap) < 1:
-            raise ValueError(f"counts are at least 1: {self}")
-
-
-@dataclass(frozen=True)
-class EditsRefused:
-    """Interventions that cannot be told, and why; returned, never raised."""
-
-    reason: str
-    """behaviour_absent, too_few_latents or margin_not_finite."""
-    left_out: tuple[str, ...] = ()
-    """Ids of the rows with the wrong sign, or whose margin is no number."""
-    rows: int = 0
-    """Rows that were asked."""
-
-
-@dataclass(frozen=True, eq=False)
-class Behaviour:
-    """The rows that show the behaviour, and how strongly."""
-
-    kept: Bool[np.ndarray, " contrast"]
-    left_out: tuple[str, ...]
-    """Ids of rows whose unedited margin is not above 0."""
-    drawn: Groups
-    """Of the kept rows."""
-
-    def mean_of(self, values: Float64[np.ndarray, " contrast"]) -> Estimate:
-        """Return the mean over kept rows, with the interval of their groups."""
-        return self.drawn.estimate(mean, np.ones(self.drawn.rows), values[self.kept])
+SILENT_KL = 1e-6
+"""Nats a token: a smaller divergence is the rounding of float32 logits, and nothing is told per nat of it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,14 +56,19 @@ class Effect:
     """The same over the random directions."""
     widenings: Counter[str]
     """Members of control sets by how far their mass was looked for: "0.3", "0.6", "1.2", "nearest"."""
-    poorly_matched: bool
-    """Whether fewer than 90 % of them lie within .6 (specification, section 10)."""
+    matched_share: float
+    """Share of them within .6; `poorly_matched` below 90 % (specification, section 10)."""
     off_target_kl: Estimate | None
     """KL(unedited || edited) on neutral passages, nats a token; None where there is none."""
     per_nat: float | None
-    """E over `off_target_kl`; None where that is 0 or not there."""
+    """E over `off_target_kl`; None where that is not there or below `SILENT_KL`."""
     left_out: tuple[str, ...]
     """Ids of rows whose unedited margin has the wrong sign."""
+
+    @property
+    def poorly_matched(self) -> bool:
+        """Whether the controls are of another size than what they are compared with."""
+        return self.matched_share < WELL_SHARE
 
     @property
     def n(self) -> int:
@@ -122,3 +79,146 @@ class Effect:
     def groups(self) -> int:
         """Groups of these rows."""
         return self.value.groups
+
+
+def ablate(
+    site: Site,
+    contrasts: Sequence[str],
+    groups: Sequence[str],
+    dictionary: Dictionary,
+    latents: Sequence[int],
+    masses: Float[np.ndarray, " m"],
+    live: Bool[np.ndarray, " m"],
+    settings: EditSettings,
+    rng: Draw,
+    neutral: Sequence[str] = (),
+    *,
+    editable: Editable,
+    neutral_groups: Sequence[str] | None = None,
+    diffmean: Float[np.ndarray, " d"] | None = None,
+) -> Effect | EditsRefused:
+    """Return what setting latents to zero does to the margin, error term kept, with its controls.
+
+    Args:
+        site: where the dictionary lives.
+        contrasts: ids of at most `edit_rows` contrasts.
+        groups: group of each.
+        dictionary: at this site.
+        latents: S, the latents that a concept's sparse probe chose.
+        masses: E g_i over held-out states; controls are matched on it.
+        live: latents that may stand in as controls.
+        settings: counts.
+        rng: labels "bootstrap", "matched" and "directions" are drawn; "neutral" for the off-target interval.
+        neutral: ids of passages on which the edit should change nothing.
+        editable: tokens that may be edited.
+        neutral_groups: group of each neutral passage; each is its own where not given.
+        diffmean: mean state where the concept is there less where it is not.
+    """
+    matched = matched_sets(latents, masses, live, settings.matched_controls, rng("matched"))
+    if matched is None:
+        return EditsRefused("too_few_latents", rows=len(contrasts))
+    coded = Coded(dictionary, editable, {*map(int, latents), *matched.sets.ravel().tolist()})
+    ablation = coded.without(latents)
+    controls = [coded.without(one) for one in matched.sets.tolist()]
+    units = unit(rng("directions").standard_normal((settings.directions, dictionary.width)))
+    controls += [coded.change(_as_long(latents, one)) for one in units]
+    controls += [] if diffmean is None else [coded.change(_projected_out(unit(np.asarray(diffmean, dtype=float))))]
+    told = edited_margins(site, contrasts, groups, [ablation, *controls], settings, rng)
+    if isinstance(told, EditsRefused):
+        return told
+    return _told(
+        told[0] - told[0][0],
+        told[0][0],
+        told[1],
+        matched,
+        settings,
+        off_target=_off_target(site, neutral, neutral_groups or neutral, ablation, settings, rng),
+        diffmean=diffmean is not None,
+    )
+
+
+def ablate_tokens(contrasts: int, neutral: int, settings: EditSettings, diffmean: bool = True) -> int:
+    """Return the tokens that `ablate` runs forward.
+
+    Args:
+        contrasts: tokens of all contrasts' prompts.
+        neutral: tokens of all neutral passages.
+        settings: counts.
+        diffmean: whether a DiffMean direction is projected out too.
+    """
+    return contrasts * (2 + settings.matched_controls + settings.directions + diffmean) + 2 * neutral
+
+
+def p_beyond(effect: float, controls: Float64[np.ndarray, " control"]) -> float:
+    """Return (1 + #{|control| >= |effect|}) / (1 + n): at least 1 / (1 + n), and never 0."""
+    return float((1 + np.count_nonzero(np.abs(controls) >= abs(effect))) / (1 + len(controls)))
+
+
+def _told(
+    change: Float64[np.ndarray, "edit contrast"],
+    unedited: Float64[np.ndarray, " contrast"],
+    shown: Behaviour,
+    matched: Matched,
+    settings: EditSettings,
+    off_target: Estimate | None,
+    diffmean: bool,
+) -> Effect:
+    """Return the effect from the change of each margin: rows are unedited, ablated, sets, directions, DiffMean."""
+    means = change[:, shown.kept].mean(axis=1)
+    controls, random = means[2 : 2 + len(matched.sets)], means[2 + len(matched.sets) :][: settings.directions]
+    kl = None if off_target is None else off_target.value
+    return Effect(
+        value=shown.mean_of(change[1]),
+        relative=shown.drawn.estimate(_over_size, change[1][shown.kept], unedited[shown.kept]),
+        unedited=shown.mean_of(unedited),
+        controls=controls,
+        distinct_controls=matched.distinct,
+        random=random,
+        diffmean=shown.mean_of(change[-1]) if diffmean else None,
+        p=p_beyond(means[1], controls),
+        p_random=p_beyond(means[1], random),
+        widenings=matched.widenings,
+        matched_share=matched.well,
+        off_target_kl=off_target,
+        per_nat=None if kl is None or kl < SILENT_KL else float(means[1]) / kl,
+        left_out=shown.left_out,
+    )
+
+
+def _off_target(
+    site: Site, neutral: Sequence[str], groups: Sequence[str], change: Change, settings: EditSettings, rng: Draw
+) -> Estimate | None:
+    """Return the KL that a change makes on neutral passages, nats a scored token; None where none is scored."""
+    by_passage = np.zeros((2, len(neutral)))
+    for spliced in site.splice(neutral, [change]) if neutral else ():
+        passage = spliced.passage[spliced.scored]
+        np.add.at(by_passage[0], passage, 1.0)
+        np.add.at(by_passage[1], passage, spliced.divergence[1, spliced.scored])
+    if not by_passage[0].any():
+        return None
+    return Groups(groups, rng("neutral"), settings.bootstrap).estimate(mean, *by_passage)
+
+
+def _as_long(
+    latents: Sequence[int], direction: Float[np.ndarray, " d"]
+) -> Callable[[Code], Float[np.ndarray, "token d"]]:
+    """Return the edit that takes out, at each token, as long a vector as the latents', along one direction."""
+
+    def made(code: Code) -> Float[np.ndarray, "token d"]:
+        return np.asarray(code.x - np.linalg.norm(code.added(latents), axis=1, keepdims=True) * direction)
+
+    return made
+
+
+def _projected_out(direction: Float[np.ndarray, " d"]) -> Callable[[Code], Float[np.ndarray, "token d"]]:
+    return lambda code: np.asarray(code.x - (code.x @ direction)[:, None] * direction)
+
+
+def unit(vectors: Float[np.ndarray, "*axes d"]) -> Float[np.ndarray, "*axes d"]:
+    """Return vectors of length 1; a vector of zeros has no direction and stays."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
+
+
+def _over_size(change: Float[np.ndarray, " draw"], unedited: Float[np.ndarray, " draw"]) -> Float[np.ndarray, " draw"]:
+    return np.asarray(change / np.abs(unedited))

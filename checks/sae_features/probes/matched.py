@@ -34,9 +34,9 @@ class Matched:
     """Members by the width that found them: "0.3", "0.6", "1.2" or "nearest"."""
 
     @property
-    def poorly(self) -> bool:
-        """Whether too few members lie within .6."""
-        return sum(self.widenings[name] for name in WELL_MATCHED) < WELL_SHARE * self.widenings.total()
+    def well(self) -> float:
+        """Share of members within .6."""
+        return sum(self.widenings[name] for name in WELL_MATCHED) / self.widenings.total()
 
     @property
     def distinct(self) -> int:
@@ -51,7 +51,7 @@ def matched_sets(
     count: int,
     rng: np.random.Generator,
 ) -> Matched | None:
-    """Return control sets: each member replaced by a live latent outside the set of about its mass, none twice in a set.
+    """Return control sets: each member replaced by a live latent of about its mass from outside, none twice in a set.
 
     Args:
         latents: the set that is matched.
