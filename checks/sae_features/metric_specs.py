@@ -121,7 +121,7 @@ CONCEPTS: tuple[MetricSpec, ...] = (
     _count("chosen_k", CONCEPT, "Latents of the sparse probe; chosen on val."),
     _count("chosen_latent", (*CONCEPT, "rank"), "Number of the latent at this rank of the choice; chosen on val."),
     _spec("delta_sae", "1", CONCEPT, "AUROC of the sparse probe of the chosen k less dense; paired.", "higher"),
-    _spec("delta_sparse_16", "1", CONCEPT, "AUROC of sparse_16 less dense; paired. Far below 0: blind.", "higher"),
+    _spec("delta_blind", "1", CONCEPT, "AUROC of the largest sparse probe less dense; paired.", "higher"),
     _spec("delta_surface", "1", CONCEPT, "Better of dense and sparse less the best surface probe; paired.", "higher"),
     _spec("delta_frozen", "1", CONCEPT, "Sparse less the same on the frozen decoder; paired.", "higher"),
     _spec("concept_p", "1", CONCEPT, "Permutation p of the better of dense and sparse; its null is told. No interval."),

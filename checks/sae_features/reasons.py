@@ -12,7 +12,9 @@ ROLES = (
 )  # fmt: skip
 """Of roles and parameters."""
 
-STATES = ("constant_site", "not_finite", "short_stream", "too_few_groups", "too_few_tokens")
+STATES = (
+    "constant_site", "non_finite", "not_finite", "nothing_to_read", "short_stream", "too_few_groups", "too_few_tokens",
+)  # fmt: skip
 """Of states and groups."""
 
 FILES = (
