@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     local.add_argument("--check", required=True, action="append", help="check to ask; may be given more than once")
     local.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter, as K=V or CHECK.K=V")
     local.add_argument("--data", action="append", default=[], metavar="ROLE=PATH", help="file of a data role")
+    local.add_argument(
+        "--base", type=Path, metavar="DIR", help="directory of the base model, where a check asks for it"
+    )
+    local.add_argument("--artefacts", type=Path, metavar="DIR", help="folder for the files that checks hand out")
     local.add_argument("--seed", type=int, default=0)
     local.add_argument("--threads", type=int, default=1)
     local.set_defaults(command=_run_local)
@@ -72,6 +76,9 @@ def _run(parsed: argparse.Namespace) -> int:
     order = read_order((parsed.inputs / "order.json").read_bytes())
     names = [file.input for file in order.model.files] + [data.input for data in order.data]
     names += [order.model.tensors.input] if order.model.tensors else []
+    if order.base is not None:
+        names += [file.input for file in order.base.files]
+        names += [order.base.tensors.input] if order.base.tensors else []
     result = carry_out(
         order,
         {name: parsed.inputs / name for name in names},
@@ -129,7 +136,15 @@ def _run_local(parsed: argparse.Namespace) -> int:
         checks.append(OrderedCheck(name=name, version=CATALOGUE[name].version, params=own))
     data = {role: Path(path) for role, path in (_pair(text, "--data") for text in parsed.data)}
     result = run_local(
-        parsed.model, checks, CATALOGUE, data=data, seed=parsed.seed, threads=parsed.threads, on_step=_say
+        parsed.model,
+        checks,
+        CATALOGUE,
+        data=data,
+        seed=parsed.seed,
+        threads=parsed.threads,
+        on_step=_say,
+        base=parsed.base,
+        artefacts=parsed.artefacts,
     )
     told = {"note": WARNING, **result.to_json()}
     print(json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False))

@@ -19,17 +19,26 @@ from checks.quantise import decimal
 CHECK_ERROR = "check_error"
 """Reason of a failed answer; the step says where, the text of the exception stays with the operator."""
 
+ARTEFACT_FAILED = "artefact_failed"
+ARTEFACT_TOO_LARGE = "artefact_too_large"
+"""Reasons of an artefact that was not handed out, told as `artefact:<name>`; the answer stands without it."""
+
 NO_BAND = "no_band"
 """Reason of a control that named no number: a control that says nothing has not held."""
 
 RUNTIME_REASONS = (
+    ARTEFACT_FAILED,
+    ARTEFACT_TOO_LARGE,
     CHECK_ERROR,
     NO_BAND,
+    "base_mismatch",
+    "base_refused",
     "check_unknown",
     "data_invalid",
     "data_missing",
     "model_kind",
     "params_invalid",
+    "passage_invalid",
     "result_cap",
 )
 """Reasons that the runtime itself gives, for every check."""
@@ -40,6 +49,9 @@ ITEMS_MAX = 200
 Told = Callable[[str, int, int], None]
 """Takes (step, done, owed)."""
 
+Given = Callable[[str, bytes], None]
+"""Takes the name of an artefact and its bytes."""
+
 
 class ContractBroken(ChecksError):
     """A check gave a metric, word or reason that its class does not declare."""
@@ -49,13 +61,14 @@ def unheard(_step: str, _done: int, _owed: int) -> None:
     """Take no notice of progress."""
 
 
-def ask(check: Check, seen: Evidence, *, on_step: Told = unheard) -> Answer:
+def ask(check: Check, seen: Evidence, *, on_step: Told = unheard, on_artefact: Given | None = None) -> Answer:
     """Return the check's answer; whatever the check does, there is one.
 
     Args:
         check: the question.
         seen: exactly what its needs named.
         on_step: told of each step of the check: measuring, controls, judging.
+        on_artefact: takes each file that the check hands out; where there is none, the check is not asked for any.
     """
     try:
         on_step("measuring", 0, 1)
@@ -79,6 +92,7 @@ def ask(check: Check, seen: Evidence, *, on_step: Told = unheard) -> Answer:
         on_step("judging", 1, 1)
     except Exception:
         return failed(check, "judge")
+    kept_back = () if on_artefact is None else _handed_out(check, seen, real, findings, on_artefact)
     return Answer(
         **_told(check),
         outcome="measured",
@@ -86,7 +100,7 @@ def ask(check: Check, seen: Evidence, *, on_step: Told = unheard) -> Answer:
         measured=real,
         controls=results,
         findings=findings,
-        skipped=(*real.skipped, *silent),
+        skipped=(*real.skipped, *silent, *kept_back),
     )
 
 
@@ -152,6 +166,36 @@ def _controls(check: Check, seen: Evidence, on_step: Told) -> tuple[tuple[Contro
             silent.append(Skipped(item=f"control:{control.name}", reason=NO_BAND))
     on_step("controls", len(check.controls), len(check.controls))
     return tuple(results), tuple(silent)
+
+
+def _handed_out(
+    check: Check, seen: Evidence, real: Measured, findings: tuple[Finding, ...], give: Given
+) -> tuple[Skipped, ...]:
+    """Hand out the check's artefacts; return those that were kept back: the answer stands without them."""
+    promised = {spec.name: spec for spec in check.artefacts}
+    if not promised:
+        return ()
+    try:
+        made = dict(check.hand_out(seen, real, findings))
+    except MemoryError:
+        raise
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return tuple(_kept_back(name, ARTEFACT_FAILED) for name in promised)
+    told = []
+    for name, content in made.items():
+        if name not in promised or not isinstance(content, bytes):
+            print(f"{check.name} hands out {name!r}, which is not declared or no bytes", file=sys.stderr)
+            told.append(_kept_back(str(name), ARTEFACT_FAILED))
+        elif len(content) > promised[name].max_bytes:
+            told.append(_kept_back(name, ARTEFACT_TOO_LARGE))
+        else:
+            give(name, content)
+    return tuple(told)
+
+
+def _kept_back(name: str, reason: str) -> Skipped:
+    return Skipped(item=as_name(f"artefact:{name}"), reason=reason)
 
 
 def _result(control: Control, expected: Expected) -> ControlResult:

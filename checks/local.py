@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checks.ask import Told, unheard
+from checks.ask import Given, Told, unheard
 from checks.check import Check
 from checks.documents import Order, OrderedCheck, OrderedData, OrderedFile, OrderedModel, Result
 from checks.errors import OrderInvalid
@@ -28,6 +28,8 @@ def run_local(
     seed: int = 0,
     threads: int = 1,
     on_step: Told = unheard,
+    base: Path | None = None,
+    artefacts: Path | None = None,
 ) -> Result:
     """Ask checks of a model directory by the same functions that run inside a cell.
 
@@ -39,36 +41,58 @@ def run_local(
         seed: seed of every draw.
         threads: CPU threads.
         on_step: told (step, done, owed).
+        base: directory of the base model, for checks that ask for one.
+        artefacts: folder that takes the files that checks hand out; without one they are asked for none.
 
     Raises:
-        OrderInvalid: the directory or a data file is not there.
+        OrderInvalid: a directory or a data file is not there.
     """
-    if not model.is_dir():
-        raise OrderInvalid(f"{model} is not a directory: name the folder that holds config.json or architecture.json")
     inputs: dict[str, Path] = {}
-    files = []
-    for number, path in enumerate(sorted(one for one in model.rglob("*") if one.is_file())):
-        relative = path.relative_to(model).as_posix()
-        if file_rule(relative) is None:
-            inputs[f"model.{number}"] = path.resolve()
-            files.append(_file(relative, f"model.{number}", path))
+    ordered = _model(model, "model", inputs)
+    ordered_base = None if base is None else _model(base, "base", inputs)
     given = []
     for number, (role, path) in enumerate(sorted((data or {}).items())):
         if not path.is_file():
             raise OrderInvalid(f"data role {role}: there is no file {path}")
         inputs[f"data.{number}"] = path.resolve()
         given.append(OrderedData(role=role, input=f"data.{number}", sha256=file_sha256(path), size=path.stat().st_size))
-    manifest = {"files": [one.model_dump(exclude={"input"}) for one in files], "format": "assay-manifest/v1"}
     order = Order(
         schema="assay-cell-order/v1",
         nonce="0" * 64,
         seed=seed,
-        model=OrderedModel(manifest_sha256=_digest(manifest), files=tuple(files)),
+        model=ordered,
+        base=ordered_base,
         data=tuple(given),
         checks=tuple(checks),
         threads=threads,
     )
-    return carry_out(order, inputs, catalogue, on_step=on_step)
+    return carry_out(
+        order, inputs, catalogue, on_step=on_step, on_artefact=None if artefacts is None else _into(artefacts)
+    )
+
+
+def _into(folder: Path) -> Given:
+    """Return what writes each file into a folder, under the name of its slot."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(slot: str, content: bytes) -> None:
+        (folder / slot).write_bytes(content)
+
+    return write
+
+
+def _model(folder: Path, prefix: str, inputs: dict[str, Path]) -> OrderedModel:
+    """Return a directory as an ordered model, and add its files to the inputs."""
+    if not folder.is_dir():
+        raise OrderInvalid(f"{folder} is not a directory: name the folder that holds config.json or architecture.json")
+    files = []
+    for number, path in enumerate(sorted(one for one in folder.rglob("*") if one.is_file())):
+        relative = path.relative_to(folder).as_posix()
+        if file_rule(relative) is None:
+            inputs[f"{prefix}.{number}"] = path.resolve()
+            files.append(_file(relative, f"{prefix}.{number}", path))
+    manifest = {"files": [one.model_dump(exclude={"input"}) for one in files], "format": "assay-manifest/v1"}
+    return OrderedModel(manifest_sha256=_digest(manifest), files=tuple(files))
 
 
 def _file(relative: str, name: str, path: Path) -> OrderedFile:

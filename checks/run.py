@@ -6,6 +6,7 @@ check or its data is that check's answer alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -22,9 +23,10 @@ from assay.result import Answer
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from checks.ask import Told, as_name, ask, failed, listed, refused, unheard
-from checks.check import Check, ModelFacts, Needs, Refusal
-from checks.documents import Decision, Facts, Ingest, Order, OrderedCheck, Result
+from checks.ask import Given, Told, as_name, ask, failed, listed, refused, unheard
+from checks.base import NO_BASE, Base, read_base
+from checks.check import ROWS, Check, ModelFacts, Needs, Refusal
+from checks.documents import Decision, Facts, HandedOut, Ingest, Order, OrderedCheck, Result, slot_of
 from checks.errors import LoadRefused
 from checks.rereading import check_same
 from checks.runtime.architectures import architectures_json
@@ -32,15 +34,21 @@ from checks.runtime.batches import BATCH_TEXTS
 from checks.runtime.facts import model_facts_of
 from checks.runtime.look import UNSEEN, Looked, look
 from checks.runtime.plan import check_needs, plan
+from checks.runtime.site_models import Source
+from checks.runtime.site_passages import tokenise_passages
+from checks.runtime.sites import Sites
 from checks.runtime.sweep import Swept, evidence
 from checks.runtime.weights import read_weights
 from sandbox.reader import jsonl
 from sandbox.reader.error import ReaderError
 from sandbox.reader.model import Decision as ReaderDecision
-from sandbox.reader.model import ModelReading, read_model
+from sandbox.reader.model import ModelReading, read_capped, read_model
 
 STEPS = ("starting", "loading", "sweep", "measuring", "controls", "judging")
 """Steps of a run, in order; progress is told by their index."""
+
+BLOB_CAP = 512 * 2**20
+"""Bytes of a role that is not rows: a sparse dictionary of 32 Ki latents at width 2048, in float32."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -53,12 +61,18 @@ class Asked:
     check: Check | None = None
     needs: Needs | None = None
     rows: dict[str, Rows] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
     answer: Answer | None = None
     """Set as soon as it is known: by a refusal, a failure, or at the end."""
 
 
 def carry_out(
-    order: Order, inputs: Mapping[str, Path], catalogue: Mapping[str, type[Check]], *, on_step: Told = unheard
+    order: Order,
+    inputs: Mapping[str, Path],
+    catalogue: Mapping[str, type[Check]],
+    *,
+    on_step: Told = unheard,
+    on_artefact: Given | None = None,
 ) -> Result:
     """Return the result of an order.
 
@@ -67,6 +81,8 @@ def carry_out(
         inputs: path of each input of the order.
         catalogue: the checks that may be asked, by name.
         on_step: told (step, done, owed).
+        on_artefact: takes the slot and the bytes of each file that a check hands out; where there is none, no check
+            is asked for any.
     """
     on_step("starting", 0, 1)
     asked = [_asked(one, catalogue) for one in order.checks]
@@ -79,17 +95,21 @@ def carry_out(
         facts = _facts(reading, decisions)
         on_step("starting", 1, 1)
         _gather(asked, order, inputs, facts)
-        looked, weights = _look(asked, reading, files, facts, order, on_step)
+        base = _base(asked, order, inputs, facts, files)
+        decisions += base.decisions
+        looked, weights = _look(asked, reading, files, facts, order, on_step, base.source)
     except LoadRefused as why:
         traceback.print_exc(file=sys.stderr)
         decisions += _told_of(why, files)
         return _all_refused(order, asked, decisions, why.code)
-    _ask_all(asked, facts, looked, weights, order.seed, on_step)
+    handed = _Handed(asked, on_artefact)
+    ran = _ask_all(asked, facts, looked, weights, order.seed, on_step, handed)
     return Result(
         nonce=order.nonce,
         answers=tuple(one.answer for one in asked if one.answer is not None),
         ingest=Ingest(decisions=tuple(decisions)),
-        facts=_record(facts, looked.swept, order.threads),
+        facts=_record(facts, looked.swept, ran, order.threads),
+        artefacts=tuple(handed.told),
     )
 
 
@@ -138,11 +158,14 @@ def _gather(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], fa
             if facts.kind not in one.check.kinds:
                 raise Refusal("model_kind", (f"kind:{facts.kind}",))
             roles = one.check.data_roles
-            one.rows = {role.name: _rows(given, role.name) for role in roles if role.name in given}
+            here = [role for role in roles if role.name in given]
+            one.rows = {role.name: _rows(given, role.name) for role in here if role.media_type == ROWS}
+            one.blobs = {role.name: _blob(given, role.name) for role in here if role.media_type != ROWS}
             missing = [role.name for role in roles if role.required and role.name not in given]
             if missing:
                 raise Refusal("data_missing", tuple(f"role:{name}" for name in missing))
-            needs = one.check.needs(facts, one.rows)
+            # Of a role that is bytes the check hears that it is there, and reads it when it measures.
+            needs = one.check.needs(facts, {**one.rows, **dict.fromkeys(one.blobs, ())})
             check_needs(needs, facts)
             one.needs = needs
         except Refusal as refusal:
@@ -160,6 +183,27 @@ def _rows(given: Mapping[str, Path], role: str) -> Rows:
         raise Refusal("data_invalid", (f"{role}:{error.at or 'file'}:{error.code}",)) from None
 
 
+def _blob(given: Mapping[str, Path], role: str) -> bytes:
+    try:
+        return read_capped(given[role].resolve(), BLOB_CAP)
+    except ReaderError as error:
+        raise Refusal("data_invalid", (f"{role}:{error.at or 'file'}:{error.code}",)) from None
+
+
+def _base(
+    asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], facts: ModelFacts, files: Mapping[str, Path]
+) -> Base:
+    """Read the base model where one of the checks asks for it, and refuse those checks where it cannot be asked."""
+    asking = [one for one in asked if one.needs is not None and "base" in one.needs.passage_models]
+    if not asking:
+        return NO_BASE
+    base = read_base(order.base, inputs, facts, files)
+    for one in asking:
+        if base.refusal is not None and one.check is not None:
+            one.needs, one.answer = None, refused(one.check, base.refusal)
+    return base
+
+
 def _look(
     asked: Sequence[Asked],
     reading: ModelReading,
@@ -167,6 +211,7 @@ def _look(
     facts: ModelFacts,
     order: Order,
     on_step: Told,
+    base: Source | None,
 ) -> tuple[Looked, Mapping[str, Any]]:
     """Capture what all checks need: tensors from the files, states and scores from one sweep, trials run."""
     needs = [one.needs for one in asked if one.needs is not None]
@@ -175,16 +220,20 @@ def _look(
     if not merged.sweeps:
         return UNSEEN, weights
     try:
-        return look(needs, reading, files, facts, seed=order.seed, threads=order.threads, on_step=on_step), weights
+        looked = look(needs, reading, files, facts, seed=order.seed, threads=order.threads, on_step=on_step, base=base)
+        return looked, weights
     except (LoadRefused, MemoryError):
         raise
     except Exception:
         # A check that needs weights alone is still answered.
         for one in asked:
-            needs_pass = one.needs is not None and (one.needs.sites or one.needs.continuations or one.needs.trials)
-            if one.answer is None and one.check is not None and needs_pass:
+            if one.answer is None and one.check is not None and one.needs is not None and _needs_pass(one.needs):
                 one.answer = failed(one.check, "sweep")
         return UNSEEN, weights
+
+
+def _needs_pass(needs: Needs) -> bool:
+    return bool(needs.sites or needs.continuations or needs.trials or needs.passage_sites)
 
 
 def _ask_all(
@@ -194,8 +243,14 @@ def _ask_all(
     weights: Mapping[str, Any],
     seed: int,
     on_step: Told,
-) -> None:
-    """Ask each check that is still without an answer; progress is told over all of them."""
+    handed: _Handed,
+) -> Ran:
+    """Ask each check that is still without an answer; progress is told over all of them.
+
+    Returns:
+        What ran of passages.
+    """
+    ran = Ran()
     still = [(one, one.check, one.needs) for one in asked if one.answer is None]
     ready = [(one, check, needs) for one, check, needs in still if check is not None and needs is not None]
     owed = Counter({"measuring": len(ready), "judging": len(ready)})
@@ -209,19 +264,82 @@ def _ask_all(
     # are slower than one (benchmarks/README.md).
     with threadpool_limits(limits=1, user_api="blas"):
         for one, check, needs in ready:
-            seen = evidence(
-                facts,
-                check=check.name,
-                seed=seed,
-                needs=needs,
-                swept=looked.swept,
-                weights=weights,
-                rows=one.rows,
-                twin=looked.twin,
-                loaded=looked.loaded,
-            )
-            one.answer = ask(check, seen, on_step=told)
+            try:
+                sites = _sites(looked, needs, facts)
+            except Refusal as refusal:
+                one.answer = refused(check, refusal)
+            else:
+                seen = evidence(
+                    facts,
+                    check=check.name,
+                    seed=seed,
+                    needs=needs,
+                    swept=looked.swept,
+                    weights=weights,
+                    rows=one.rows,
+                    twin=looked.twin,
+                    loaded=looked.loaded,
+                    sites=sites,
+                    blobs=one.blobs,
+                )
+                one.answer = ask(check, seen, on_step=told, on_artefact=handed.taker(one))
+                ran.add(sites)
             before.update(measuring=1, judging=1, controls=len(check.controls))
+    return ran
+
+
+@dataclass
+class Ran:
+    """What ran of passages, for the record."""
+
+    texts: int = 0
+    tokens: int = 0
+
+    def add(self, sites: Sites | None) -> None:
+        """Add one check's."""
+        if sites is not None:
+            self.texts += int(sites.ran.sum())
+            self.tokens += sites.budget.spent
+
+
+def _sites(looked: Looked, needs: Needs, facts: ModelFacts) -> Sites | None:
+    """Return what answers a check's sites; None where it names none.
+
+    Raises:
+        Refusal: a passage cannot run.
+    """
+    if not needs.passage_sites or looked.models is None:
+        return None
+    return Sites(looked.models, tokenise_passages(looked.models.tokenizer, needs, facts), needs, facts)
+
+
+class _Handed:
+    """Hands files of checks on, and keeps their digests.
+
+    Args:
+        asked: all checks, in the order of their answers.
+        give: takes a slot and bytes; None where nobody does.
+    """
+
+    def __init__(self, asked: Sequence[Asked], give: Given | None) -> None:
+        self.told: list[HandedOut] = []
+        self._give = give
+        names = [one.ordered.name for one in asked]
+        self._nth = {id(one): names[: number + 1].count(one.ordered.name) for number, one in enumerate(asked)}
+
+    def taker(self, one: Asked) -> Given | None:
+        """Return what takes the files of one check."""
+        give, check = self._give, one.ordered.name
+        if give is None:
+            return None
+
+        def take(name: str, content: bytes) -> None:
+            slot = slot_of(check, self._nth[id(one)], name)
+            give(slot, content)
+            digest = hashlib.sha256(content).hexdigest()
+            self.told.append(HandedOut(check=check, name=name, slot=slot, sha256=digest, size=len(content)))
+
+        return take
 
 
 def _all_refused(order: Order, asked: Sequence[Asked], decisions: Sequence[Decision], code: str) -> Result:
@@ -253,14 +371,14 @@ def _told_of(why: LoadRefused, files: Collection[str]) -> list[Decision]:
     return [Decision(path=path, decision="refused", reason=why.code, at=at or None)]
 
 
-def _record(facts: ModelFacts, swept: Swept, threads: int) -> Facts:
+def _record(facts: ModelFacts, swept: Swept, ran: Ran, threads: int) -> Facts:
     return Facts(
         architecture=facts.architecture,
         layers=facts.layers,
         width=facts.width,
         parameters=sum(prod(shape) for shape in facts.tensors.values()),
-        texts=swept.texts,
-        tokens=swept.tokens,
+        texts=swept.texts + ran.texts,
+        tokens=swept.tokens + ran.tokens,
         dtype=_dtype(facts),
         batch_size=BATCH_TEXTS,
         threads=threads,

@@ -205,7 +205,7 @@ def _graded(
         asked = forward.Targets(
             rows=torch.arange(len(alone)), positions=alone[:, 0], tokens=targets.tokens.repeat(many)
         )
-        with _entering(loaded, begin, stream):
+        with entering(loaded, begin, stream):
             return forward.grade(loaded, alone, torch.ones_like(alone), hooks=[], targets=asked)
     offsets = torch.arange(many).repeat_interleave(len(targets.rows)) * len(batch.ids)
     asked = forward.Targets(
@@ -213,7 +213,7 @@ def _graded(
         positions=targets.positions.repeat(many),
         tokens=targets.tokens.repeat(many),
     )
-    with _entering(loaded, begin, stream):
+    with entering(loaded, begin, stream):
         hooks = _holding(lesions, means, begin)
         return forward.grade(loaded, batch.ids.repeat(many, 1), batch.mask.repeat(many, 1), hooks=hooks, targets=asked)
 
@@ -268,7 +268,7 @@ def _holding(lesions: Sequence[Held], means: Means, begin: int) -> list[forward.
 
 
 @contextmanager
-def _entering(loaded: Loaded, begin: int, stream: torch.Tensor | None) -> Iterator[None]:
+def entering(loaded: Loaded, begin: int, stream: torch.Tensor | None) -> Iterator[None]:
     """Let the blocks before `begin` do nothing, the last of them but hand on the stream.
 
     The bridge's own `start_at_layer` runs the earlier blocks and throws away what they say.

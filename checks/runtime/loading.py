@@ -21,6 +21,7 @@ from checks.runtime.architectures import Architecture, architecture
 from sandbox.reader.safetensors import TensorEntry
 
 if TYPE_CHECKING:
+    import numpy as np
     from tokenizers import Tokenizer
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -48,8 +49,9 @@ def load(
     files: Mapping[str, Path],
     *,
     twin_seed: int | None = None,
+    shuffle: np.random.Generator | None = None,
 ) -> Loaded:
-    """Load a model whose config and tensor table have been checked, or its randomly initialised twin.
+    """Load a model whose config and tensor table have been checked, or a twin of it.
 
     Args:
         config: canonical config: `model_type` and used keys only.
@@ -58,6 +60,8 @@ def load(
         files: path of each manifest file.
         twin_seed: None loads the model. A seed makes its twin instead: the same config and tokenizer, and weights as
             the architecture's own initialisation draws them; the files' weights are checked by name and not read.
+        shuffle: permutes the entries of every tensor of two or more axes, embeddings among them: norms and values
+            stay, and what was learned goes. None leaves them.
 
     Raises:
         LoadRefused: missing_required, tokenizer_component, config_range, load_missing_key, load_unexpected_key,
@@ -72,9 +76,26 @@ def load(
         settings = _settings(stage)
         _compare(entry, settings, facts.tensors)
         model = _from_files(entry, settings, stage) if twin_seed is None else _at_random(entry, settings, twin_seed)
+    if shuffle is not None:
+        _shuffle(model, shuffle)
     # A causal model without a head of its own in the files has been refused, unless its config ties the two.
     head = entry.head and entry.causal
     return Loaded(bridge=_bridge(entry, model), tokenizer=tokenizer, facts=facts, head=head)
+
+
+def check_loadable(
+    config: Mapping[str, Any], facts: ModelFacts, tensors: Sequence[TensorEntry], files: Mapping[str, Path]
+) -> None:
+    """Hold a model's config and tensor table against each other as `load` does, before any weight is read.
+
+    Raises:
+        LoadRefused: config_range, load_missing_key, load_unexpected_key, load_shape.
+    """
+    entry = architecture(facts.architecture)
+    _go_offline()
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        _stage(Path(folder), config, tensors, files)
+        _compare(entry, _settings(Path(folder)), facts.tensors)
 
 
 def read_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
@@ -211,6 +232,17 @@ def _at_random(entry: Architecture, settings: PretrainedConfig, seed: int) -> Pr
         )
     drawn: PreTrainedModel = twin.train(False)
     return drawn
+
+
+def _shuffle(model: PreTrainedModel, rng: np.random.Generator) -> None:
+    """Permute the entries of each matrix, in the order of names; tied ones are one matrix, and stay tied."""
+    import torch
+
+    with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters(), key=lambda one: one[0]):
+            if parameter.ndim >= 2:
+                order = torch.from_numpy(rng.permutation(parameter.numel()))
+                parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
 
 
 def _bridge(entry: Architecture, model: PreTrainedModel) -> Any:

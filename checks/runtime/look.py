@@ -14,6 +14,7 @@ from checks.memory import generator
 from checks.runtime.lesions import TokenLesions
 from checks.runtime.loading import Loaded, load
 from checks.runtime.plan import Plan, plan, twin_plan
+from checks.runtime.site_models import Models, Source
 from checks.runtime.sweep import NOTHING, Swept, TrialLesions, sweep
 from checks.runtime.weights import read_weights
 from sandbox.reader.model import ModelReading
@@ -34,6 +35,8 @@ class Looked:
     """The twin's sweep, where a check asked for one."""
     loaded: Loaded | None
     """The model, kept only where a check may replay; what answers lesions holds it too. It lives as long as this."""
+    models: Models | None = None
+    """Reads whose states are asked, one model at a time; None where no check asks for sites of passages."""
 
 
 UNSEEN = Looked(swept=NOTHING, twin=None, loaded=None)
@@ -49,11 +52,13 @@ def look(
     seed: int,
     threads: int,
     on_step: Callable[[str, int, int], None],
+    base: Source | None = None,
 ) -> Looked:
     """Sweep the model, and first its twin where one is asked for; then run the trials that lesions are asked of.
 
     The twin is gone before the model is read: never are two in memory, and the model can stay while it may answer. A
-    feed-forward model has no sweep: its tensors are read, and its trials run.
+    feed-forward model has no sweep: its tensors are read, and its trials run. Where sites of passages are asked, the
+    model may have to make room for another; whoever keeps it is lent one that is read again.
 
     Args:
         needs: one entry a check, each held against the model by `check_needs`; together they need a pass.
@@ -64,6 +69,7 @@ def look(
         threads: CPU threads.
         on_step: told (step, done, owed) of "loading" and "sweep"; the twin's sweep, the model's and the first pass of
             each check's trials are equal parts of the second.
+        base: files of the base model, where the audit names one that checks may ask.
 
     Raises:
         LoadRefused: the files do not make the model that the config describes.
@@ -80,15 +86,18 @@ def look(
         on_step("loading", 1, 1)
         return replace(UNSEEN, swept=replace(NOTHING, lesions=_of_vectors(facts.feedforward, weights, tried, parts)))
     twin = _twin(of_twin, reading, files, facts, seed, parts.next()) if of_twin.sweeps else None
-    loaded = load(reading.config, facts, reading.tensors, files)
+    models = None
+    if merged.sites:
+        models = Models(Source(reading=reading, files=files, facts=facts), base, seed=seed)
+    loaded = load(reading.config, facts, reading.tensors, files) if models is None else models.lent()
     on_step("loading", 1, 1)
     swept = sweep(loaded, merged, on_batch=parts.next()) if merged.reads_or_scores else NOTHING
     swept = replace(swept, lesions=_of_tokens(loaded, tried, parts))
     if any(one.replay for one in needs):
-        return Looked(swept=swept, twin=twin, loaded=loaded)
+        return Looked(swept=swept, twin=twin, loaded=loaded, models=models)
     del loaded
     gc.collect()
-    return Looked(swept=swept, twin=twin, loaded=None)
+    return Looked(swept=swept, twin=twin, loaded=None, models=models)
 
 
 class _Parts:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 from checks.check import ModelFacts, Needs, Text, TokenTrial
 from checks.errors import NotAskedFor
+from checks.passages import Passage
 
 SITE = re.compile(r"resid\.(0|[1-9][0-9]{0,3})")
+PASSAGE_SITE = re.compile(r"embed|(resid|mlp_out|attn_z)\.(0|[1-9][0-9]{0,3})")
 UNIT_SITE = re.compile(r"(mlp|heads|layer)\.(0|[1-9][0-9]{0,3})")
 
 
@@ -43,6 +45,8 @@ class Plan:
     """Without duplicates, sorted."""
     trials: int = 0
     """Trials of all checks together; each check's run by themselves, under its own lesions."""
+    sites: int = 0
+    """Sites of passages of all checks together; a model is kept for them, and nothing of them is swept."""
 
     @property
     def deepest(self) -> int | None:
@@ -51,8 +55,8 @@ class Plan:
 
     @property
     def sweeps(self) -> bool:
-        """Whether the model must run at all."""
-        return self.reads_or_scores or self.trials > 0
+        """Whether the model must be loaded at all."""
+        return self.reads_or_scores or self.trials > 0 or self.sites > 0
 
     @property
     def reads_or_scores(self) -> bool:
@@ -70,6 +74,33 @@ def layer_of(site: str, facts: ModelFacts) -> int:
     if not found or int(found[1]) >= facts.layers:
         raise NotAskedFor(f"site {site!r} is not in this model: it has resid.0 to resid.{facts.layers - 1}")
     return int(found[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassageSite:
+    """A site of passages, taken apart."""
+
+    name: str
+    kind: str
+    """"embed", "resid", "mlp_out" or "attn_z"."""
+    layer: int
+    """0 for "embed"."""
+
+
+def passage_site_of(name: str, facts: ModelFacts) -> PassageSite:
+    """Return a site of passages by its name.
+
+    Raises:
+        NotAskedFor: no such site in this model.
+    """
+    found = PASSAGE_SITE.fullmatch(name)
+    layer = int(found[2]) if found and found[2] else 0
+    if not found or layer >= facts.layers:
+        last = facts.layers - 1
+        raise NotAskedFor(
+            f"site {name!r} is not in this model: it has embed, and resid, mlp_out and attn_z of layers 0 to {last}"
+        )
+    return PassageSite(name=name, kind=found[1] or "embed", layer=layer)
 
 
 def units_of(site: str, facts: ModelFacts) -> int:
@@ -113,9 +144,9 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
     """Hold one check's needs against the model, before anything is loaded for them.
 
     Raises:
-        NotAskedFor: an unknown site or tensor, two texts, continuations or trials of one id, replay or a twin without
-            texts and sites to shift or to sweep, trials of another kind of model, lesions without trials or units, or
-            gradients, which nothing here can give yet.
+        NotAskedFor: an unknown site or tensor, two texts, continuations, trials, passages or contrasts of one id,
+            replay or a twin without texts and sites to shift or to sweep, trials of another kind of model, lesions
+            without trials or units, contrasts of a model without an output head, or gradients without sites.
     """
     _check_kind(needs, facts)
     for site in needs.sites:
@@ -123,9 +154,12 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
     unknown = [name for name in needs.weights if name not in facts.tensors]
     if unknown:
         raise NotAskedFor(f"the model has no tensor {unknown[0]!r}")
-    ids = [one.id for part in (needs.texts, needs.continuations, needs.trials) for one in part]
+    named = (needs.texts, needs.continuations, needs.trials, needs.passages, needs.contrasts)
+    ids = [one.id for part in named for one in part]
     if len(set(ids)) != len(ids):
-        raise NotAskedFor("two texts, continuations or trials share an id: every one of a check has its own")
+        raise NotAskedFor(
+            "two texts, continuations, trials, passages or contrasts share an id: every one of a check has its own"
+        )
     if needs.replay < 0:
         raise NotAskedFor(f"a replay budget of {needs.replay} edits: it is a count")
     if (needs.replay or needs.twin) and not (needs.sites and needs.texts):
@@ -133,8 +167,7 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
     if not set(needs.twin) <= {text.id for text in needs.texts}:
         raise NotAskedFor("a twin sweeps texts of the needs: one of its ids is none")
     _check_lesions(needs, facts)
-    if needs.gradients:
-        raise NotAskedFor("gradients are not captured by this runtime")
+    _check_passages(needs, facts)
 
 
 def _check_kind(needs: Needs, facts: ModelFacts) -> None:
@@ -143,8 +176,11 @@ def _check_kind(needs: Needs, facts: ModelFacts) -> None:
     other = [one.id for one in needs.trials if isinstance(one, TokenTrial) != tokens]
     if other:
         raise NotAskedFor(f"the trial {other[0]!r} is not one that a {facts.kind} model can run")
-    if not tokens and (needs.sites or needs.texts or needs.continuations or needs.replay or needs.twin):
-        raise NotAskedFor("a feed-forward model has no tokens: no sites, texts, continuations, replay or twin")
+    of_tokens = needs.sites or needs.texts or needs.continuations or needs.replay or needs.twin
+    if not tokens and (of_tokens or needs.passages or needs.contrasts or needs.passage_sites or needs.gradients):
+        raise NotAskedFor(
+            "a feed-forward model has no tokens: no sites, texts, continuations, replay, twin, passages or gradients"
+        )
 
 
 def _check_lesions(needs: Needs, facts: ModelFacts) -> None:
@@ -158,6 +194,34 @@ def _check_lesions(needs: Needs, facts: ModelFacts) -> None:
         raise NotAskedFor("units need trials: their means and spread are taken over them")
     if needs.lesions and not (needs.trials and needs.units):
         raise NotAskedFor("lesions need trials and units: there is nothing to score or to hold")
+
+
+def _check_passages(needs: Needs, facts: ModelFacts) -> None:
+    for site in needs.passage_sites:
+        passage_site_of(site, facts)
+    if needs.passage_tokens < 0:
+        raise NotAskedFor(f"a budget of {needs.passage_tokens} tokens of passages: it is a count")
+    odd = [one.id for one in needs.passages if (one.text is None) == (one.tokens is None)]
+    if odd:
+        raise NotAskedFor(f"the passage {odd[0]!r} has neither text nor tokens, or both")
+    backward = [one.id for one in needs.passages if not _reads_forward(one)]
+    if backward:
+        raise NotAskedFor(f"the passage {backward[0]!r} is read nowhere: an offset is a count, a range is not empty")
+    if (needs.passages or needs.contrasts) and not needs.passage_sites:
+        raise NotAskedFor("passages and contrasts need passage_sites: there is no place to ask of them")
+    if needs.gradients and not needs.passage_sites:
+        raise NotAskedFor("gradients need passage_sites: they are taken with respect to the states there")
+    if needs.contrasts and not facts.causal:
+        raise NotAskedFor("contrasts need a causal model with an output head: what follows has no probability here")
+    if needs.passage_sites and "submitted" not in needs.passage_models:
+        raise NotAskedFor('passage_models name whose states are asked: "submitted" is always one of them')
+
+
+def _reads_forward(passage: Passage) -> bool:
+    read = passage.read
+    if isinstance(read, tuple):
+        return 0 <= read[0] < read[1]
+    return read == "last" or (isinstance(read, int) and read >= 0)
 
 
 def plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
@@ -174,6 +238,7 @@ def plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         weights=tuple(sorted({name for need in needs for name in need.weights})),
         scores=tuple(sorted({score for need in needs for score in scores_of(need)})),
         trials=sum(len(need.trials) for need in needs),
+        sites=sum(len(need.passage_sites) for need in needs),
     )
 
 
@@ -185,7 +250,7 @@ def twin_plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         facts: the model.
     """
     asked = [replace(need, texts=twin_texts(need)) for need in needs if need.twin]
-    return replace(plan(asked, facts), weights=(), scores=(), trials=0)
+    return replace(plan(asked, facts), weights=(), scores=(), trials=0, sites=0)
 
 
 def twin_texts(needs: Needs) -> tuple[Text, ...]:

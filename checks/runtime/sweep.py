@@ -16,6 +16,7 @@ from checks.runtime.lesions import TokenLesions
 from checks.runtime.loading import Loaded
 from checks.runtime.plan import Plan, Read, Score, reads_of, scores_of
 from checks.runtime.replay import Replayer
+from checks.runtime.sites import Sites
 from checks.runtime.tokens import NO_HEAD, NON_FINITE, Row, place, share, tokenise
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ def evidence(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     twin: Swept | None = None,
     loaded: Loaded | None = None,
+    sites: Sites | None = None,
+    blobs: Mapping[str, bytes] | None = None,
 ) -> InMemoryEvidence:
     """Return exactly what one check's needs named.
 
@@ -180,11 +183,18 @@ def evidence(
         rows: parsed rows of all data roles.
         twin: the sweep of the randomly initialised twin; None where no check asked for one.
         loaded: the model, which must outlive the evidence; None where no check may replay.
+        sites: answers for the check's sites of passages; None where it has none.
+        blobs: bytes of the roles that are not rows.
     """
     reads = reads_of(needs) if needs.sites else ()
     states = _states(needs, reads, swept)
     lost = _lost(needs, reads, swept, states)
+    runs = _runs(needs, reads, swept, lost)
     lesions = swept.lesions_of(needs)
+    if lesions is not None:
+        lost |= dict(lesions.lost)
+    if sites is not None:
+        lost |= dict(sites.tokenised.lost)
     return InMemoryEvidence(
         facts=facts,
         check=check,
@@ -192,8 +202,8 @@ def evidence(
         weights={name: weights[name] for name in needs.weights},
         activations=states,
         rows={role: rows[role] for role in needs.data_roles if role in rows},
-        lost=lost if lesions is None else lost | dict(lesions.lost),
-        runs=_runs(needs, reads, swept, lost),
+        lost=lost,
+        runs=runs,
         log_probabilities={
             one.id: swept.scores[score]
             for one, score in zip(needs.continuations, scores_of(needs), strict=True)
@@ -203,6 +213,9 @@ def evidence(
         twin=_states(needs, reads, twin) if needs.twin and twin is not None else None,
         lesioned=lesions,
         unit_sd={} if lesions is None else lesions.unit_sd,
+        sites=sites,
+        models=() if sites is None else sites.there,
+        blobs={role: blobs[role] for role in needs.data_roles if role in blobs} if blobs else None,
     )
 
 

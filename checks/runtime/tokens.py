@@ -103,7 +103,7 @@ def place(
         facts: for the context length and the vocabulary.
     """
     texts = sorted({text for score in scores for text in (score.after, score.after + score.text)})
-    encoded = {text: _open(encoding) for text, encoding in zip(texts, tokenizer.encode_batch(texts), strict=True)}
+    encoded = {text: open_ended(encoding) for text, encoding in zip(texts, tokenizer.encode_batch(texts), strict=True)}
     placed: dict[Score, Placed] = {}
     lost: dict[Score, str] = {}
     for score in scores:
@@ -134,7 +134,7 @@ def place_trials(
     placed: dict[str, Placed] = {}
     lost: dict[str, str] = {}
     for one, text, target in zip(trials, texts, targets, strict=True):
-        before = _open(text)
+        before = open_ended(text)
         whole = (*before, *target.ids)
         reason = _unscorable(before, whole, facts)
         if reason:
@@ -173,7 +173,7 @@ def _homes(sequences: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[
     return homes
 
 
-def _open(encoding: Encoding) -> tuple[int, ...]:
+def open_ended(encoding: Encoding) -> tuple[int, ...]:
     """Return the tokens without those that the tokenizer added at the end."""
     end = len(encoding.ids)
     while end and encoding.special_tokens_mask[end - 1] and encoding.offsets[end - 1] == (0, 0):
