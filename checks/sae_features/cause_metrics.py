@@ -157,8 +157,8 @@ def _of_one(session: Session, dictionary: str, concept: str, one: Caused, correc
     yield from estimated("relative_effect", effect.relative, **label)
     floor = 1 / (1 + len(effect.controls))
     null = null_distribution("matched-latents", effect.controls.tolist())
-    yield p_told("effect_p", effect.p, effect.n, floor=floor, null=null, **label)
-    yield p_told("effect_p_holm", corrected, effect.n, floor=floor, **label)
+    yield p_told("effect_p", effect.p, effect.n, floor, null, **label)
+    yield p_told("effect_p_holm", corrected, effect.n, floor, **label)
     yield told("control_effect", float(effect.random.mean()), len(effect.random), edit="random", **label)
     if effect.diffmean is not None:
         yield from estimated("control_effect", effect.diffmean, edit="diffmean", **label)

@@ -36,6 +36,9 @@ WIDTH_MAX, WIDTH_FACTOR = 16384, 8
 TOKENS_LEAST, TOKENS_A_LATENT = 1_000_000, 2000
 """Default training length: a million states, or 2000 a latent where that is more (section 2)."""
 
+CARDS_LEAST = 3
+"""One cited, one drawn at random, one drawn by rate (section 9)."""
+
 CARDS = ArtefactSpec(
     name="cards.json",
     media_type="application/json",
@@ -175,6 +178,9 @@ class SaeFeatures(Check):
     edit_rows: int = Field(default=256, ge=32, le=4096, description="Contrast rows that are edited.")
     power_draws: int = Field(default=40, ge=20, le=400, description="Plants of each kind and amplitude.")
     cards: int = Field(default=48, ge=0, le=512, description="Feature cards that are handed out; 0 for none.")
+    cards_bytes: int = Field(
+        default=24_576, ge=4096, le=8 * 2**20, description="Bytes of the cards; detail is dropped until they fit."
+    )
     export_contexts: bool = Field(default=True, description="Whether cards show contexts, as token numbers.")
     watch: Names = Field(default=(), description="Concepts whose presence is a concern.")
     seed: int = Field(default=0, ge=0, le=2**31, description="Seed of splits, dictionaries and draws.")
@@ -183,6 +189,8 @@ class SaeFeatures(Check):
     def _fits(self) -> SaeFeatures:
         if self.width != "auto" and self.k != "auto" and self.k > self.width:
             raise ValueError(f"k {self.k} is more than the width of {self.width} latents")
+        if 0 < self.cards < CARDS_LEAST:
+            raise ValueError(f"cards is 0, or at least {CARDS_LEAST}: cited latents are never shown alone")
         if self.concepts != "all":
             unknown = [name for name in self.watch if name not in self.concepts]
             if unknown:
@@ -227,6 +235,8 @@ class SaeFeatures(Check):
             blind_margin=float(self.blind_margin),
             effect_min=float(self.effect_min),
             attribution_rho=float(self.attribution_rho),
+            epsilon=float(self.epsilon),
+            seeds=0 if self.dictionary == "supplied" else self.dictionary_seeds,
             alpha=float(self.alpha),
             watch=self.watch,
         )

@@ -78,15 +78,15 @@ def _of_concept(table: ConceptTable, permutations: int, corrected: Mapping[tuple
         for rank, latent in enumerate(read.latents):
             yield told("chosen_latent", latent, table.n, rank=str(rank), **label)
         yield from estimated("delta_sae", read.delta_sae, **label)
-        yield from estimated("delta_blind", read.delta_blind, **label)
+        yield from estimated("delta_blind", read.delta_sparse_16, **label)
         yield from estimated("delta_surface", read.delta_surface, **label)
         if read.delta_frozen is not None:
             yield from estimated("delta_frozen", read.delta_frozen, **label)
         if read.p is not None:
             floor = 1 / (1 + permutations)
             null = _null(read.null.get("best"))
-            yield p_told("concept_p", read.p, table.n, floor=floor, null=null, **label)
-            yield p_told("concept_p_holm", corrected[dictionary, concept], table.n, floor=floor, **label)
+            yield p_told("concept_p", read.p, table.n, floor, null, **label)
+            yield p_told("concept_p_holm", corrected[dictionary, concept], table.n, floor, **label)
 
 
 def _areas(read: Readings, concept: str, dictionary: str, first: bool) -> Iterator[Metric]:
@@ -130,7 +130,7 @@ def nulls_told(session: Session) -> Iterator[Metric]:
                 spread = read.null.get(probe)
                 if spread is not None:
                     labels = {"concept": name, "dictionary": dictionary, "probe": probe}
-                    yield told("null_auroc", spread.mean, spread.n, null=_null(spread), **labels)
+                    yield told("null_auroc", spread.mean, spread.n, _null(spread), **labels)
 
 
 def powers(session: Session) -> Sequence[PowerPoint]:
@@ -175,5 +175,5 @@ def power_told(session: Session) -> Iterator[Metric]:
             "probe": point.probe,
         }
         share = Estimate(point.detected, point.draws, point.draws, point.low, point.high)
-        yield from estimated("power", share, method="wilson", **label)
+        yield from estimated("power", share, "wilson", **label)
         yield told("power_auroc", point.auroc, point.draws, **label)

@@ -98,7 +98,7 @@ def diff_told(session: Session) -> DiffTold:
 def _plain(found: Diff, name: str, floor: float) -> Iterator[Metric]:
     yield from estimated("ev", found.ev_base, dictionary=name, model="base")
     yield from estimated("diff_ev", found.delta_ev, dictionary=name)
-    yield p_told("diff_p", found.swapped.p, found.groups, floor=floor, dictionary=name, form=PLAIN)
+    yield p_told("diff_p", found.swapped.p, found.groups, floor, dictionary=name, form=PLAIN)
     for latent in largest(found.swapped):
         label = {"dictionary": name, "latent": str(latent)}
         yield from estimated("diff_rate", _one(found.delta_rate, latent, found.tokens), form=PLAIN, **label)
@@ -111,15 +111,15 @@ def _plain(found: Diff, name: str, floor: float) -> Iterator[Metric]:
 
 def _conditional(session: Session, found: Conditional, name: str, p: float, floor: float) -> Iterator[Metric]:
     label = {"dictionary": name, "concept": found.concept}
-    yield p_told("diff_p", found.swapped.p, found.groups, floor=floor, form=CONDITIONAL, **label)
-    yield p_told("diff_p_holm", p, found.groups, floor=floor, form=CONDITIONAL, **label)
+    yield p_told("diff_p", found.swapped.p, found.groups, floor, form=CONDITIONAL, **label)
+    yield p_told("diff_p_holm", p, found.groups, floor, form=CONDITIONAL, **label)
     for latent in largest(found.swapped):
         one = _one(found.delta, latent, found.rows)
         yield from estimated("diff_rate", one, form=CONDITIONAL, latent=str(latent), **label)
     draw = session.rng(f"diff/power/{found.concept}")
     for point in power(found.swapped, draw, alpha=float(session.check.alpha)):
         share = Estimate(point.detected, point.draws, point.draws, point.low, point.high)
-        yield from estimated("diff_power", share, method="wilson", amplitude=f"{point.raised:g}", **label)
+        yield from estimated("diff_power", share, "wilson", amplitude=f"{point.raised:g}", **label)
 
 
 def largest(swapped: Swapped) -> Sequence[int]:

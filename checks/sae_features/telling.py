@@ -22,7 +22,7 @@ TOLERANCE = (0.005, 0.02)
 """Absolute and relative difference that a re-run may show: EV and areas agree between machines to .005 (section 5)."""
 
 
-def told(name: str, value: float, n: int, *, null: NullDistribution | None = None, **labels: str) -> Metric:
+def told(name: str, value: float, n: int, null: NullDistribution | None = None, /, **labels: str) -> Metric:
     """Return a metric without an interval.
 
     Args:
@@ -35,7 +35,7 @@ def told(name: str, value: float, n: int, *, null: NullDistribution | None = Non
     return _metric(name, value, n, labels, null=null)
 
 
-def estimated(name: str, estimate: Estimate, *, method: str = BOOTSTRAP, **labels: str) -> tuple[Metric, ...]:
+def estimated(name: str, estimate: Estimate, method: str = BOOTSTRAP, /, **labels: str) -> tuple[Metric, ...]:
     """Return a metric with its interval, or none where the number is not defined.
 
     Args:
@@ -51,7 +51,7 @@ def estimated(name: str, estimate: Estimate, *, method: str = BOOTSTRAP, **label
     return (_metric(name, estimate.value, estimate.n, labels, interval=(estimate.low, estimate.high), method=method),)
 
 
-def p_told(name: str, p: float, n: int, *, floor: float, null: NullDistribution | None = None, **labels: str) -> Metric:
+def p_told(name: str, p: float, n: int, floor: float, null: NullDistribution | None = None, /, **labels: str) -> Metric:
     """Return a p-value as a metric: never below what its draws can show.
 
     Args:
