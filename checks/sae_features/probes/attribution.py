@@ -151,11 +151,12 @@ def _passed(site: Site, ids: Sequence[str], coded: Coded, alpha: float | None = 
     Of the unedited, only contrasts that show the behaviour count: their margin comes with their gradient. At alpha f
     all are known to show it.
     """
-    margins, error = np.zeros(len(ids)), np.zeros(len(ids))
-    ie = np.zeros(coded.dictionary.latents)
+    margins, error = np.full(len(ids), np.nan), np.zeros(len(ids))
+    ie, told = np.zeros(coded.dictionary.latents), 0
     scaled = None if alpha is None else _scaled_code(coded, alpha)
     for part in site.margin_gradients(ids, scaled):
-        margins[np.unique(part.states.passage)] = part.value
+        # A contrast that could not be read has a value, no number, and no token.
+        margins[told : told + len(part.value)], told = part.value, told + len(part.value)
         edit, code = coded.of(part.states)
         passage, gradient = part.states.passage[edit], np.asarray(part.gradient)[edit]
         counts = np.full(len(passage), True) if alpha is not None else margins[passage] > 0

@@ -183,6 +183,26 @@ def test_rows_with_the_wrong_sign_do_not_count() -> None:
         assert form.error.value == pytest.approx(alone.forms[name].error.value, abs=1e-6)
 
 
+def test_a_contrast_that_could_not_be_read_shifts_no_other() -> None:
+    site = ToySite(batch=7)
+    whole = told(site, live=np.zeros(LATENTS, dtype=bool))
+    ids, groups = site.named()
+    site.lost = {ids[3], ids[12]}
+    found = told(site, live=np.zeros(LATENTS, dtype=bool))
+    assert found.left_out == (ids[3], ids[12])
+    left = [number for number in range(40) if number not in (3, 12)]
+    site.lost = set()
+    alone = attribute(
+        site, [ids[number] for number in left], [groups[number] for number in left], dictionary(),
+        np.zeros(LATENTS, dtype=bool), SETTINGS, draw, editable=editable,
+    )  # fmt: skip
+    assert isinstance(alone, Attribution)
+    for name, form in found.forms.items():
+        assert form.ie == pytest.approx(alone.forms[name].ie, abs=1e-6)
+        assert form.error.value == pytest.approx(alone.forms[name].error.value, abs=1e-6)
+        assert form.ie != pytest.approx(whole.forms[name].ie, abs=1e-6)
+
+
 def test_cost_is_known_before() -> None:
     site = ToySite()
     found = told(site)

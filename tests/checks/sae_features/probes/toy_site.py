@@ -8,6 +8,7 @@ so that only the error term does. All is float64 inside; each batch overwrites t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 import numpy as np
@@ -31,13 +32,13 @@ def directions() -> np.ndarray:
 
 def dictionary(**over: Any) -> Dictionary:
     rows = torch.tensor(directions()[:LATENTS], dtype=torch.float32)
-    fields: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "w_enc": rows.T.contiguous(),
         "b_enc": torch.zeros(LATENTS),
         "w_dec": rows,
         "b_dec": torch.zeros(D),
     }
-    return Dictionary(**{**fields, "gate": Relu(), **over})
+    return Dictionary(**{**parts, "gate": Relu(), **over})
 
 
 class ToySite:
@@ -76,6 +77,7 @@ class ToySite:
         self.passages: dict[str, tuple[int, ...]] = {}
         self.contrasts: dict[str, tuple[tuple[int, ...], int, int]] = {}
         self.groups: dict[str, str] = {}
+        self.lost: set[str] = set()
         for row in range(rows):
             content = rng.integers(2, 14, 5).tolist()
             place = int(rng.integers(0, 4))
@@ -162,6 +164,7 @@ class ToySite:
             for row, change in enumerate((None, *changes)):
                 h = torch.tensor(states.vectors if change is None else change(states), dtype=torch.float64)
                 found[row, numbers] = self._margin(h, means, ends, [ids[number] for number in numbers]).numpy()
+        found[:, [name in self.lost for name in ids]] = np.nan
         return found
 
     def _margin(self, h: torch.Tensor, means: torch.Tensor, ends: np.ndarray, ids: Sequence[str]) -> torch.Tensor:
@@ -174,9 +177,14 @@ class ToySite:
         for numbers, states, means, ends in self._batches(ids, 3):
             h = torch.tensor(states.vectors if change is None else change(states), dtype=torch.float64)
             h.requires_grad_(True)
-            value = self._margin(h, means, ends, [ids[number] for number in numbers])
-            (gradient,) = torch.autograd.grad(value.sum(), h)
-            yield Gradients(states=states, gradient=gradient.numpy().astype(np.float32), value=value.detach().numpy())
+            margin = self._margin(h, means, ends, [ids[number] for number in numbers])
+            (gradient,) = torch.autograd.grad(margin.sum(), h)
+            lost = [number for number in numbers if ids[number] in self.lost]
+            there = ~np.isin(states.passage, lost)
+            value = margin.detach().numpy().copy()
+            value[np.isin(numbers, lost)] = np.nan
+            left = States(**{field.name: getattr(states, field.name)[there] for field in fields(States)})
+            yield Gradients(states=left, gradient=gradient.numpy().astype(np.float32)[there], value=value)
 
     def splice(self, ids: Sequence[str], changes: Sequence[Change]) -> Iterator[Spliced]:
         for _, states, means, ends in self._batches(ids, 1 + len(changes)):
