@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from sandbox import SandboxError, commands
+from sandbox import CellRefused, SandboxError, commands
 from sandbox.bubblewrap import BubblewrapCell, BubblewrapSettings, profile
 from sandbox.cell import Kind, Proof
 
@@ -77,7 +77,11 @@ def _prove(cell: BubblewrapCell, given: argparse.Namespace) -> int:
 
 
 def _prove_kind(cell: BubblewrapCell, kind: Kind) -> Proof:
-    """Run the cases of one kind of cell; what a worker puts into its seals is the proof of all kinds."""
+    """Run the cases of one kind of cell; what a worker puts into its seals is the proof of all kinds.
+
+    Raises:
+        CellRefused: as a self-check; gpu_nodes_missing, where no case of a GPU cell could be tried.
+    """
     from sandbox import selfcheck
 
     bare = BubblewrapCell(replace(cell.settings, site_packages=()))
@@ -85,6 +89,8 @@ def _prove_kind(cell: BubblewrapCell, kind: Kind) -> Proof:
         rows = selfcheck.check(bare, selfcheck.host_of(bare), kinds=(kind,))
     finally:
         bare.close()
+    if all(row.word == "not_applicable" for row in rows):
+        raise CellRefused("gpu_nodes_missing", f"{rows[0].observed}: nothing was proven")
     return selfcheck.proof(rows, version=cell.version(kind), profiles={kind: profile.digest(kind)})
 
 

@@ -39,7 +39,8 @@ def check_order(order: Order) -> None:
         (any(slot.max_bytes > SLOT_MAX for slot in order.slots), f"a slot of more than {SLOT_MAX} bytes"),
         (len(order.slots) > SLOTS_MAX, f"more than {SLOTS_MAX} slots"),
         (order.kind not in get_args(Kind), f"kind {order.kind!r}"),
-        (bool(order.gpus) != (order.kind == "check_gpu"), f"gpus of a cell of kind {order.kind}"),
+        (order.kind != "check_gpu" and bool(order.gpus), f"gpus: a cell of kind {order.kind} has none"),
+        (order.kind == "check_gpu" and not order.gpus, "gpus: a cell of kind check_gpu names the index of each"),
         (len(set(order.gpus)) != len(order.gpus), "gpus repeat"),
         (any(type(one) is not int or not 0 <= one < GPUS_MAX for one in order.gpus), "a GPU's index"),
     ]

@@ -170,6 +170,17 @@ def test_command_without_a_program_is_a_wrong_call(absent: str, capsys: pytest.C
 def test_command_refuses_a_gpu_cell_without_a_gpu(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--kind", "check_gpu", "--program", str(program), "--json"]) == 2
     assert said(capsys)["refused"] == "profile_invalid"
+    assert main(["run", "--kind", "check_gpu", "--gpu", "63", "--program", str(program), "--json"]) == 2
+    told = said(capsys)
+    assert told["refused"] == "cgroup_required_for_gpu"
+
+
+def test_gpu_cells_that_could_not_be_attacked_are_not_proven(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every case was "not applicable", and the command said that it had proven something."""
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this host has a GPU")
+    assert main(["prove", "--kind", "check_gpu", "--json"]) == 2
+    assert said(capsys)["refused"] == "gpu_nodes_missing"
 
 
 @pytest.fixture
