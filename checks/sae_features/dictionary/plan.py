@@ -10,6 +10,8 @@ from typing import Literal
 
 Sparsifier = Literal["batchtopk", "topk"]
 Frozen = Literal["nothing", "decoder", "encoder"]
+Objective = Literal["mse", "mse_kl_tail"]
+"""Reconstruction alone; or, in the last steps (`tail.py`), reconstruction and the output's divergence alike."""
 
 DEAD_TOKENS, DEAD_SHARE = 20_000, 0.10
 """A latent is dead after so many silent tokens or this share of the run, whichever is more. A fixed 10 M, as published,
@@ -23,6 +25,11 @@ RATE, RATE_LATENTS = 2e-4, 16384
 
 WARM_STEPS, WARM_SHARE, DECAY_SHARE = 1000, 0.05, 0.20
 """Warm-up of 1000 steps or a twentieth of the run, whichever is less; linear decay over the last fifth."""
+
+
+TAIL_SHARE, TAIL_LEAST, TAIL_RATE = 0.20, 200, 0.3
+"""With `mse_kl_tail` the last fifth of the steps, and at least 200, are taken through the model, at a rate that falls
+from .3 of the peak to 0 (specification, section 5)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Plan:
     """What is trained, for how long.
 
     Raises:
-        ValueError: a count is not positive, or k is larger than the number of latents.
+        ValueError: a count is not positive, k is larger than the number of latents, or the tail takes so many of the
+            steps that k has not come down when it begins.
     """
 
     latents: int
@@ -57,12 +65,27 @@ class Plan:
     """The audit's seed: it draws initial rows and the order of the ring."""
     anneal: bool = True
     """Whether k starts at three times its value."""
+    objective: Objective = "mse"
 
     def __post_init__(self) -> None:
         if min(self.latents, self.k, self.steps, self.batch, len(self.dictionaries)) < 1:
             raise ValueError(f"latents, k, steps, batch and dictionaries are at least 1: {self}")
         if self.k > self.latents:
             raise ValueError(f"k {self.k} is more than the {self.latents} latents")
+        if self.main_steps < ANNEAL_UNTIL * self.steps:
+            raise ValueError(
+                f"{self.steps} steps are too few for a tail of {self.tail_steps}: at least {2 * TAIL_LEAST}"
+            )
+
+    @property
+    def tail_steps(self) -> int:
+        """Steps through the model at the end; 0 where the objective is reconstruction alone."""
+        return 0 if self.objective == "mse" else max(TAIL_LEAST, round(TAIL_SHARE * self.steps))
+
+    @property
+    def main_steps(self) -> int:
+        """Steps on the stream of states."""
+        return self.steps - self.tail_steps
 
     def k_at(self, step: int) -> int:
         """Return k of a step, counted from 0; never more than there are latents."""
@@ -71,12 +94,20 @@ class Plan:
         fall = (ANNEAL_FROM - 1) * self.k * step / (ANNEAL_UNTIL * self.steps)
         return min(self.latents, max(self.k, round(ANNEAL_FROM * self.k - fall)))
 
+    @property
+    def peak(self) -> float:
+        """Largest learning rate."""
+        return float(RATE * (RATE_LATENTS / self.latents) ** 0.5)
+
     def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        peak = RATE * (RATE_LATENTS / self.latents) ** 0.5
+        """Return the learning rate of a step, counted from 0; before a tail it does not fall."""
         warm = max(1.0, min(WARM_STEPS, WARM_SHARE * self.steps))
         left = (self.steps - step) / (DECAY_SHARE * self.steps)
-        return float(peak * min(1.0, (step + 1) / warm, left))
+        return float(self.peak * min(1.0, (step + 1) / warm, left if self.objective == "mse" else 1.0))
+
+    def tail_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step of the tail, counted from its beginning."""
+        return TAIL_RATE * self.peak * (1.0 - step / self.tail_steps)
 
     @property
     def dead_after(self) -> int:

@@ -58,7 +58,7 @@ class Trained:
     dead: tuple[int, ...]
     """Latents of each dictionary that were dead when training ended."""
     short: bool
-    """Whether the stream ended before the planned steps."""
+    """Whether the stream ended before the planned steps on it (all but those of a tail)."""
 
 
 def train(stream: Iterable[Float[torch.Tensor, "row d"]], plan: Plan) -> tuple[Dictionary, ...]:
@@ -92,8 +92,8 @@ class Trainer:
 
     @property
     def full(self) -> bool:
-        """Whether all planned steps are taken: what comes now is not read."""
-        return self._run is not None and self._run.step == self.plan.steps
+        """Whether all planned steps on the stream are taken: what comes now is not read."""
+        return self._run is not None and self._run.step == self.plan.main_steps
 
     def take(self, rows: Float[torch.Tensor, "row d"]) -> None:
         """Take the next states of the stream, in raw units; states of less precision are promoted."""
@@ -130,7 +130,7 @@ class Trainer:
             mean=run.mean,
             scale=run.scale,
             dead=tuple(int((one.silent >= one.dead_after).sum()) for one in run.trained),
-            short=run.step < self.plan.steps,
+            short=run.step < self.plan.main_steps,
         )
 
     def _keep_tail(self, rows: Float[torch.Tensor, "row d"]) -> None:
@@ -181,7 +181,7 @@ class _Run:
 
     def _follow(self, batches: Iterator[tuple[Float[torch.Tensor, "B d"], Int[torch.Tensor, " B"]]]) -> None:
         for x, positions in batches:
-            if self.step == self.plan.steps:
+            if self.step == self.plan.main_steps:
                 return
             self.order.update(positions.numpy().astype("<i8").tobytes())
             k, rate = self.plan.k_at(self.step), self.plan.rate_at(self.step)
