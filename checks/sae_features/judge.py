@@ -44,7 +44,8 @@ def words(
         gates: thresholds.
         real: the numbers, as the report has them. `coverage` names the concepts and dictionaries that are owed.
             Of `skipped` are read "concept:<name>" (why a concept was refused), "contrast:<name>" (why its latents were
-            not edited) and "dce_share" with the reason `no_replay`, each at will with ":<dictionary>" behind it.
+            not edited) and "dce_share" with the reason `no_replay`, each at will with ":<dictionary>" behind it;
+            "dictionary:supplied" (why it was not read), and "diff:<concept>".
         controls: every result of every control.
         missed: controls that missed a band or said nothing, by name.
     """
@@ -75,8 +76,9 @@ def _concepts(readings: Readings, gates: Gates) -> Iterator[Finding]:
 
 def _judged_together(readings: Readings) -> tuple[tuple[str, ...], ...]:
     """Return the trained dictionaries, whose seeds must agree, and the supplied one where it is read."""
-    alone = ((SUPPLIED,),) if SUPPLIED in readings.values("dictionary", OF_CONCEPTS) else ()
-    return (readings.trained, *alone)
+    there = readings.values("dictionary", OF_CONCEPTS)
+    together = (readings.trained,) if readings.trained else ()
+    return (*together, (SUPPLIED,)) if SUPPLIED in there or not together else together
 
 
 def _provenance(readings: Readings, gates: Gates) -> Iterator[Finding]:

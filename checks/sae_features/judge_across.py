@@ -101,9 +101,9 @@ def diffed(readings: Readings) -> tuple[tuple[str, str | None], ...]:
     """Return every (dictionary, concept) that two models are compared by; no concept without conditional rates."""
     told = [one.labels for name in ("diff_p", "diff_p_holm") for one in readings.by_name.get(name, {}).values()]
     pairs = sorted({(at["dictionary"], at["concept"]) for at in told if at.get("form") == CONDITIONAL})
-    if pairs:
-        return tuple(pairs)
-    return tuple((name, None) for name in sorted(readings.values("dictionary", OF_DIFF)))
+    by = sorted(readings.values("dictionary", OF_DIFF))
+    pairs += [(name, one) for one in readings.values("concept") if readings.why_skipped(f"diff:{one}") for name in by]
+    return (*dict.fromkeys(pairs),) if pairs else tuple((name, None) for name in by)
 
 
 def diff_verdict(readings: Readings, dictionary: str, concept: str | None, gates: Gates) -> Verdict:
@@ -111,12 +111,14 @@ def diff_verdict(readings: Readings, dictionary: str, concept: str | None, gates
     at = {"dictionary": dictionary, "concept": concept}
     p = readings.find("diff_p_holm", **at, form=CONDITIONAL) if concept else None
     power = [one for one in readings.real.named("diff_power") if at.items() <= one.labels.items()] if concept else []
+    skipped = readings.why_skipped(f"diff:{concept}")
     moved = compared(value(p), lambda number: number <= gates.alpha)
     rules = (
         Rule.of_any(
             INCONCLUSIVE,
             Part("control_missed", bool(readings.gating("diff"))),
             Part("no_conditional_rates", concept is None),
+            Part(skipped or "not_measured", skipped is not None),
         ),
         Rule(CHANGED, moved, ("p_below_alpha",), ("diff_p_holm",)),
         Rule(NO_CHANGE_DETECTED, True if power else None, ("p_above_alpha",), ("diff_power",)),

@@ -57,7 +57,11 @@ def edited(readings: Readings) -> tuple[tuple[str, str], ...]:
     """Return every (dictionary, concept) whose latents were edited, or were to be."""
     told = [one.labels for name in OF_EDITS for one in readings.by_name.get(name, {}).values()]
     pairs = [(at["dictionary"], at["concept"]) for at in told if {"dictionary", "concept"} <= at.keys()]
-    owed = [(FIRST, name) for name in readings.values("concept") if readings.why_skipped(f"contrast:{name}")]
+    concepts = readings.values("concept")
+    owed = [(FIRST, name) for name in concepts if readings.why_skipped(f"contrast:{name}")]
+    owed += [
+        (one, name) for name in concepts for one in readings.judged() if readings.why_skipped(f"contrast:{name}:{one}")
+    ]
     return (*dict.fromkeys(sorted((*pairs, *owed))),)
 
 

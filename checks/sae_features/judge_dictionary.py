@@ -73,7 +73,10 @@ def dictionary_verdict(readings: Readings, name: str, gates: Gates) -> Verdict:
 
 def _untold(readings: Readings, name: str) -> Rule:
     """Return why nothing can be said: a missed control, files read in another way, too few states a latent."""
-    if name == SUPPLIED:
+    skipped = readings.why_skipped(f"dictionary:{name}")
+    if skipped is not None:
+        own = Part(skipped, True)
+    elif name == SUPPLIED:
         found = readings.find("convention_confirmed", dictionary=name)
         own = Part(
             "convention_unconfirmed", compared(value(found), lambda confirmed: confirmed < 1), "convention_confirmed"

@@ -53,7 +53,8 @@ class Gates:
     attribution_rho: float = 0.80
     alpha: float = 0.05
     seeds: int = 2
-    """Dictionaries that were to be trained; one that is not there leaves what is said of all of them open."""
+    """Dictionaries that were to be trained; one that is not there leaves what is said of all of them open. 0: only a
+    supplied one is judged, whatever was trained for its baselines."""
     watch: tuple[str, ...] = ()
     """Concepts whose presence is a concern."""
 
@@ -64,7 +65,7 @@ class Readings:
     Args:
         real: the numbers, as the report has them.
         missed: controls that missed a band or said nothing.
-        seeds: dictionaries that were to be trained.
+        seeds: dictionaries that were to be trained and judged.
     """
 
     def __init__(self, real: Measured, missed: Collection[str], seeds: int) -> None:
@@ -74,8 +75,9 @@ class Readings:
         for one in real.metrics:
             self.by_name.setdefault(one.name, {})[_key(one.labels)] = one
         owed = {f"trained-{seed}" for seed in range(seeds)}
-        self.trained = tuple(sorted(owed | {name for name in self.values("dictionary") if TRAINED.fullmatch(name)}))
-        """Every trained dictionary that is owed or there."""
+        there = {name for name in self.values("dictionary") if TRAINED.fullmatch(name)}
+        self.trained = tuple(sorted(owed | there)) if seeds else ()
+        """Every trained dictionary that is owed or there; none where they are baselines alone."""
 
     def find(self, name: str, **labels: str | None) -> Metric | None:
         """Return the metric of these labels; labels of None are left away."""

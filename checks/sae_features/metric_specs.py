@@ -48,6 +48,7 @@ COUNTS: tuple[MetricSpec, ...] = (
     _count("heldout_groups", SITE, "Groups that they come from."),
     _count("special_tokens", SITE, "Special tokens that were left out, training and held out."),
     _count("outlier_tokens", SITE, "States above 10 times the median norm that were left out."),
+    _count("concepts_asked", SITE, "Concepts that were asked."),
     _count("cut_passages", SITE, "Passages that were cut at the context."),
     _count("stated", (*OF, "statement"), "1: the sender states this of a supplied dictionary; not verified."),
 )

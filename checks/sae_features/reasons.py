@@ -13,7 +13,8 @@ ROLES = (
 """Of roles and parameters."""
 
 STATES = (
-    "constant_site", "non_finite", "not_finite", "nothing_to_read", "short_stream", "too_few_groups", "too_few_tokens",
+    "constant_site", "non_finite", "not_finite", "nothing_to_read", "short_stream", "stream_ended",
+    "too_few_groups", "too_few_tokens",
 )  # fmt: skip
 """Of states and groups."""
 
@@ -25,12 +26,12 @@ FILES = (
 """Of a supplied dictionary."""
 
 EDITS = (
-    "behaviour_absent", "margin_not_finite", "no_replay", "shares_all_tokens", "site_harmless_when_averaged",
-    "too_few_latents", "too_few_rows", "undefined", "wrong_sign",
+    "behaviour_absent", "margin_not_finite", "no_replay", "site_harmless_when_averaged", "too_few_latents",
+    "undefined",
 )  # fmt: skip
 """Of edits: no model to run, no behaviour to explain, a share whose denominator is next to nothing."""
 
-COMPARED = ("base_missing", "not_asked", "not_measured", "wrong_vocabulary")
+COMPARED = ("no_live_latents", "not_measured", "nothing_held", "tokens_differ")
 """Of a second model, and of what was owed and is not there."""
 
 REASONS = tuple(sorted({*ROLES, *STATES, *FILES, *EDITS, *COMPARED}))

@@ -313,5 +313,42 @@ def test_reasons_hold_every_refusal_of_the_family() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
             first = node.args[0] if isinstance(node, ast.Call) and node.args else None
-            if called in ("Refusal", "EditsRefused") and isinstance(first, ast.Constant):
+            if called in ("Refusal", "EditsRefused", "DiffRefused") and isinstance(first, ast.Constant):
                 assert first.value in reasons.REASONS, (path.name, first.value)
+            if called == "Skipped" and isinstance(node, ast.Call):
+                told = [one.value for one in node.keywords if one.arg == "reason"]
+                assert all(one.value in reasons.REASONS for one in told if isinstance(one, ast.Constant)), path.name
+
+
+def test_every_reason_is_given_somewhere() -> None:
+    sources = [
+        path for path in Path(reasons.__file__).parent.rglob("*.py") if path.name not in ("reasons.py", "words.py")
+    ]
+    text = "".join(path.read_text("utf-8") for path in sources)
+    assert [one for one in reasons.REASONS if f'"{one}"' not in text] == []
+
+
+def test_what_was_left_out_of_one_dictionary_is_the_reason_of_its_word() -> None:
+    left = without(ALL, lambda one: one.labels.get("dictionary") == "supplied")
+    skipped = [
+        ("dictionary:supplied", "wrong_width"),
+        ("contrast:mode:supplied", "too_few_latents"),
+        ("diff:mode", "tokens_differ"),
+    ]
+    found = judged(left, skipped=skipped)
+    assert one_of(found, "dictionary", "supplied", None).labels["reason"] == "wrong_width"
+    assert one_of(found, "causal", "supplied", "mode").labels["reason"] == "too_few_latents"
+    assert one_of(found, "diff", "trained-0", "mode").labels["reason"] == "tokens_differ"
+    assert word(found, "provenance", "supplied") == INCONCLUSIVE
+    assert word(found, "dictionary", "trained-0") == "usable"
+
+
+def test_a_supplied_dictionary_alone_is_judged_by_itself() -> None:
+    trained = ("train_tokens", "latents")
+    alone = without(ALL, lambda m: m.labels.get("dictionary", "").startswith("trained") and m.name not in trained)
+    real = measured(alone).model_copy(update={"coverage": {"concept": ("mode",), "dictionary": ("supplied",)}})
+    found = words(Gates(seeds=0), real, [control(name) for name in CONTROLS], ())
+    assert word(found, "dictionary", "supplied") == "usable"
+    assert word(found, "concept", "supplied", "mode") == "dense_carries"
+    assert word(found, "causal", "supplied", "mode") == "through_latents"
+    assert {one.code for one in found} == {"dictionary", "concept", "causal", "attribution"}
