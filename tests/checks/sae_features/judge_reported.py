@@ -168,3 +168,17 @@ def one_of(findings: Sequence[Finding], code: str, dictionary: str | None, conce
     """Return the only finding of a code, a dictionary and a concept."""
     (found,) = [one for one in findings if key(one) == (code, dictionary, concept)]
     return found
+
+
+ALL = everything()
+
+VARIANTS: tuple[list[Metric], ...] = (
+    ALL,
+    with_values(ALL, {"delta_sae": (0.03, 0.01), "delta_frozen": (0.3, 0.05)}),
+    with_values(ALL, {"delta_blind": (-0.4, 0.03), "error_share": (1, 0.1)}, dictionary="supplied", concept="mode"),
+    with_values(ALL, {"auroc": (0.52, 0.05), "diff_p_holm": (0.01, 0), "attribution_rho": (0.5, 0)}),
+    with_values(ALL, {"ev": (0.5, 0.05), "effect_p_holm": (0.5, 0)}),
+    with_values(ALL, {"delta_surface": (0, 0.05), "code_gain_above_twin": (0, 2)}),
+    with_values(ALL, {"delta_sae": (0.03, 0.01), "delta_frozen": (0.3, 0.05)}, dictionary="trained-0"),
+)
+"""Answers of other words, for properties that hold of all."""
