@@ -6,6 +6,7 @@ sees which controls and metrics were promised. The reader needs no check install
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,11 @@ FILE = Path(__file__).with_name("catalogue.json")
 
 BYTES_MAX = 4 * 1024 * 1024
 """A check's entry has about 5 KB."""
+
+ARTEFACT_MAX = 16 * 1024 * 1024
+"""Most bytes of one file that a check hands out, as a reader of reports takes it."""
+
+_FLAT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 _TEXTS = ("name", "version", "summary", "source", "code_sha256", "capability")
 _LISTS = ("access", "data_roles", "metrics", "controls", "words", "reasons")
@@ -62,6 +68,16 @@ class CheckEntry:
     def controls(self) -> tuple[str, ...]:
         """Names of the controls; a measured answer carries all of them."""
         return tuple(control["name"] for control in self.raw["controls"])
+
+    @property
+    def base_model(self) -> bool:
+        """Whether the check can hold the model against a second one; an audit may name a base only then."""
+        return bool(self.raw.get("base_model", False))
+
+    @property
+    def artefacts(self) -> tuple[Mapping[str, Any], ...]:
+        """Files that the check may hand out: `name`, `media_type`, `max_bytes`, `summary`."""
+        return tuple(self.raw.get("artefacts", ()))
 
     @property
     def code_sha256(self) -> str:
@@ -149,7 +165,31 @@ def parse_entry(value: Any, at: str = "") -> CheckEntry:
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise Malformed("catalogue_form", f"{at}/{field}/{index}", "an object with a name is missing")
             _check_words(item.get("labels", []), f"{at}/{field}/{index}/labels")
+    _check_optional(value, at)
     return CheckEntry(value)
+
+
+def _check_optional(value: Mapping[str, Any], at: str) -> None:
+    """Hold the fields that an entry may leave out against their form."""
+    if not isinstance(value.get("base_model", False), bool):
+        raise Malformed("catalogue_form", f"{at}/base_model", "expected true or false")
+    handed_out = value.get("artefacts", [])
+    if not isinstance(handed_out, list):
+        raise Malformed("catalogue_form", f"{at}/artefacts", "a list is missing")
+    for index, item in enumerate(handed_out):
+        fits = (
+            isinstance(item, dict)
+            and isinstance(item.get("name"), str)
+            and _FLAT.fullmatch(item["name"])
+            and isinstance(item.get("media_type"), str)
+            and type(item.get("max_bytes")) is int
+            and 0 < item["max_bytes"] <= ARTEFACT_MAX
+        )
+        if not fits:
+            told = f"expected a flat name, a media type and max_bytes of at most {ARTEFACT_MAX}"
+            raise Malformed("catalogue_form", f"{at}/artefacts/{index}", told)
+    if len({item["name"] for item in handed_out}) != len(handed_out):
+        raise Malformed("catalogue_form", f"{at}/artefacts", "a name appears twice")
 
 
 def _check_words(value: Any, at: str) -> None:

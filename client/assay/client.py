@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from assay import config as configuration
-from assay import manifest
 from assay.api.v1 import audits_pb2, capabilities_pb2, checks_pb2, models_pb2
+from assay.catalogue import CheckEntry
 from assay.config import ClientConfig
-from assay.preflight import HashedModel, check_data, hash_model
+from assay.preflight import HashedModel, check_data, hash_model, shipped_types
 from assay.remote import download, values, wire
 from assay.remote.calls import Calls
 from assay.remote.memory import UploadMemory, state_folder
@@ -109,6 +109,15 @@ class AuditClient:
         answer = self._calls.unary(self._calls.checks.ListChecks, checks_pb2.ListChecksRequest())
         return tuple(wire.check(one) for one in answer.checks)
 
+    def entries(self) -> tuple[CheckEntry, ...]:
+        """Return the service's catalogue, whole: roles and their media types, metrics, controls, words.
+
+        Raises:
+            Malformed: an entry of it is none.
+        """
+        answer = self._calls.unary(self._calls.checks.ListChecks, checks_pb2.ListChecksRequest())
+        return tuple(wire.entry(one) for one in answer.checks)
+
     def upload_model(
         self,
         directory: Path,
@@ -144,26 +153,30 @@ class AuditClient:
             bytes_sent=uploader.sent,
         )
 
-    def hash_data(self, role: str, path: Path) -> values.DataInput:
+    def hash_data(self, role: str, path: Path, *, media_type: str | None = None) -> values.DataInput:
         """Check and hash one data file; nothing is sent.
+
+        Args:
+            role: what the file is sent as.
+            path: the file.
+            media_type: what the role takes; by default as this client's own catalogue says, else as the file looks.
 
         Raises:
             LocalInputRefused: naming file and line.
         """
-        checked = check_data(role, path)
-        real = path.resolve()
-        entry = manifest.hash_file(real.parent, real.name)
-        return values.DataInput(
-            role=role, sha256=entry.sha256, size=entry.size, media_type=checked.media_type, rows=checked.rows
+        return wire.data_input(
+            check_data(role, path, shipped_types().get(role, "") if media_type is None else media_type)
         )
 
-    def upload_data(self, role: str, path: Path, *, progress: Progress | None = None) -> values.DataInput:
-        """Check one data file and send it if the service lacks it.
+    def upload_data(
+        self, role: str, path: Path, *, media_type: str | None = None, progress: Progress | None = None
+    ) -> values.DataInput:
+        """Check one data file, as `hash_data`, and send it if the service lacks it; its bytes arrive as they are.
 
         Raises:
             LocalInputRefused, ServerRefused, Unreachable, TimedOut.
         """
-        data = self.hash_data(role, path)
+        data = self.hash_data(role, path, media_type=media_type)
         Uploader(self._calls, self._memory, progress).send([Blob(sha256=data.sha256, size=data.size, source=path)])
         return data
 
@@ -182,6 +195,7 @@ class AuditClient:
         checks: Sequence[tuple[str, Mapping[str, Any]]],
         *,
         data: Sequence[values.DataInput] = (),
+        base: str | None = None,
         limits: values.Limits | None = None,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
@@ -194,6 +208,7 @@ class AuditClient:
             model: the model's digest, or `models/{digest}`.
             checks: (name, parameters); the same check may be asked twice.
             data: uploaded data, by role.
+            base: a second model, uploaded before, that a check holds the first against: digest or `models/{digest}`.
             limits: what the audit may take.
             labels: at most 16; keys of [a-z0-9-].
             request_id: UUID4 text; the same id with the same content returns the same audit. By default a new one.
@@ -205,17 +220,22 @@ class AuditClient:
             ServerRefused: with every violation; nothing was created.
             Unreachable, TimedOut: repeat with the same request_id.
         """
-        name = model if model.startswith("models/") else f"models/{model}"
         wanted = request_id or str(uuid.uuid4())
         message = wire.to_audit(
-            name, checks, data, limits or values.Limits(), labels or {}, nonce or self._nonce(wanted)
+            wire.model_name(model),
+            checks,
+            data,
+            limits or values.Limits(),
+            labels or {},
+            nonce or self._nonce(wanted),
+            base=wire.model_name(base) if base else "",
         )
         request = audits_pb2.SubmitAuditRequest(request_id=wanted, validate_only=validate_only, audit=message)
         return wire.audit(self._calls.unary(self._calls.audits.SubmitAudit, request, patient=True))
 
     def get(self, name: str) -> values.Audit:
         """Return an audit as it is now."""
-        request = audits_pb2.GetAuditRequest(name=_audit_name(name))
+        request = audits_pb2.GetAuditRequest(name=wire.audit_name(name))
         return wire.audit(self._calls.unary(self._calls.audits.GetAudit, request, patient=True))
 
     def audits(
@@ -252,7 +272,7 @@ class AuditClient:
             Unreachable: nothing came for as long as patience lasts; its `last_sequence` is where to go on.
             ServerRefused: unknown audit, or SEQUENCE_AHEAD.
         """
-        return watch(self._calls, _audit_name(name), after_sequence)
+        return watch(self._calls, wire.audit_name(name), after_sequence)
 
     def cancel(self, name: str) -> values.Audit:
         """Ask an audit to stop; cancelling twice is fine.
@@ -260,7 +280,7 @@ class AuditClient:
         Raises:
             ServerRefused: ALREADY_FINISHED.
         """
-        request = audits_pb2.CancelAuditRequest(name=_audit_name(name))
+        request = audits_pb2.CancelAuditRequest(name=wire.audit_name(name))
         return wire.audit(self._calls.unary(self._calls.audits.CancelAudit, request, patient=True))
 
     def report(self, name: str, directory: Path) -> values.Report:
@@ -281,7 +301,3 @@ class AuditClient:
         message, files = download.fetch(self._calls, name, directory)
         signed_at = wire.moment(message, "signed_at")
         return values.Report(name=name, directory=directory, files=files, signed_at=signed_at, key_id=message.key_id)
-
-
-def _audit_name(name: str) -> str:
-    return name if name.startswith("audits/") else f"audits/{name}"

@@ -91,6 +91,23 @@ class Model(Value):
     """Null when the cell died before it could say."""
 
 
+class Output(Value):
+    """Bytes that left the cell, and the most that could have."""
+
+    bytes: Count
+    cap: Count
+
+
+class Base(Value):
+    """A second model that the first was held against; nothing is claimed about it alone."""
+
+    manifest_sha256: Sha256
+    ingest: Ingest | None
+    """Null when no cell could say."""
+    lifetime_output: Output | None = None
+    """As the sandbox's, of this model: its weights are charged for the same report."""
+
+
 class AccessLevels(Value):
     """How deep the audit looked; follows from the checks' catalogue entries."""
 
@@ -104,6 +121,17 @@ class Data(Value):
     sha256: Sha256
     rows: Count | None
     """Lines that hold something; null where the role is no JSON Lines."""
+    media_type: Text | None = None
+    """As the catalogue says for the role; null in reports of before it was told."""
+
+
+class Artefact(Value):
+    """One file that a check handed out; it travels as `artefacts/<sha256>`."""
+
+    name: Name
+    media_type: Text
+    sha256: Sha256
+    size: Count
 
 
 class ReportAnswer(Answer):
@@ -112,6 +140,7 @@ class ReportAnswer(Answer):
     code_sha256: Sha256
     catalogue_sha256: Sha256
     """The check's catalogue entry, which travels as `artefacts/<catalogue_sha256>`."""
+    artefacts: tuple[Artefact, ...] = ()
 
 
 class Facts(Value):
@@ -164,13 +193,6 @@ class Limit(Value):
     """True when it held for the cell as a whole, False when for each process."""
 
 
-class Output(Value):
-    """Bytes that left the cell, and the most that could have."""
-
-    bytes: Count
-    cap: Count
-
-
 class Cell(Value):
     """The seal of one isolated run, as the host armed and measured it."""
 
@@ -210,6 +232,7 @@ class Predicate(Value):
     audit: Audit
     registration: Registration
     model: Model
+    base: Base | None = None
     access: AccessLevels
     data: tuple[Data, ...]
     answers: tuple[ReportAnswer, ...]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from assay import strict_json
-from assay.shape import AUDIT, COUNT, MOMENT, OBJECT, SHA256, TEXT, check, exactly
+from assay.shape import AUDIT, COUNT, MOMENT, OBJECT, SHA256, TEXT, Maybe, check, exactly
 
 SCHEMA = "assay-request/v1"
 FILE_NAME = "request.json"
@@ -19,6 +20,7 @@ SHAPE = {
     "audit": AUDIT,
     "nonce": SHA256,
     "model": {"manifest_sha256": SHA256},
+    "base": Maybe({"manifest_sha256": SHA256}),
     "checks": [{"name": TEXT, "version": TEXT, "params": OBJECT}],
     "data": [{"role": TEXT, "sha256": SHA256}],
     "limits": {"attempts_max": COUNT, "output_bytes": COUNT, "wall_s": COUNT},
@@ -37,6 +39,12 @@ def parse(data: bytes) -> dict[str, Any]:
     check(value, SHAPE)
     request: dict[str, Any] = value
     return request
+
+
+def base_sha256(asked: Mapping[str, Any]) -> str | None:
+    """Return the digest of a request's second model, the one that the first is held against; None without one."""
+    base = asked.get("base")
+    return None if base is None else str(base["manifest_sha256"])
 
 
 def derive_seed(request_sha256: str, entropy: str) -> int:

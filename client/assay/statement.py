@@ -55,6 +55,7 @@ _ANSWER = {
     "controls": [{"name": TEXT, "held": FLAG}],
     "findings": [{"code": TEXT, "word": TEXT, "rests_on": [{"name": TEXT, "labels": LABELS}]}],
     "skipped": [{"item": TEXT, "reason": TEXT}],
+    "artefacts": Maybe([{"name": TEXT, "sha256": SHA256, "size": COUNT}]),
 }
 _PREDICATE = {
     "schema_version": TEXT,
@@ -69,6 +70,7 @@ _PREDICATE = {
     },
     "registration": {"request_sha256": SHA256, "seed_mode": exactly("derived"), "seed": COUNT, "entropy": SHA256},
     "model": {"manifest_sha256": SHA256},
+    "base": Maybe({"manifest_sha256": SHA256}),
     "access": {"derived": [TEXT]},
     "data": [{"role": TEXT, "sha256": SHA256}],
     "answers": [_ANSWER],

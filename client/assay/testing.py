@@ -136,8 +136,9 @@ class Forge:
                     ]
                 },
             },
+            "base": {**wanted["base"], "ingest": None, "lifetime_output": None} if "base" in wanted else None,
             "access": {"derived": list(self.entry.access)},
-            "data": [{**item, "rows": 400} for item in wanted["data"]],
+            "data": [{**item, "rows": 400, "media_type": "application/jsonl"} for item in wanted["data"]],
             "answers": [self.answer(question["params"]) for question in wanted["checks"]],
             "facts": None,
             "attempts": [self.attempt(1, "CELL_CRASHED", result=False), self.attempt(2, "OK")],

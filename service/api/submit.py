@@ -73,26 +73,35 @@ class Submitter:
                 raise
             return audit_id
 
-    def _require_inputs(self, caller: Caller, asked: Submission) -> Manifest | None:
-        """Return the manifest of a model that is not known yet; None if the model is known.
+    def _require_inputs(self, caller: Caller, asked: Submission) -> tuple[Manifest, ...]:
+        """Return the manifests of models that are not known yet: of the audited one, and of its base.
+
+        Both are looked for in the caller's tenant alone, by the same rules.
 
         Raises:
             Refusal: UNKNOWN_MODEL, BAD_MANIFEST, MISSING_BLOBS.
         """
+        found = [self._unknown(caller, digest, asked) for digest in asked.models]
+        manifests = tuple(manifest for manifest in found if manifest is not None)
         with self.backing.store.read() as connection:
-            known = models.find_model(connection, caller.tenant, asked.model_sha256)
-        manifest = None
-        if known is None:
-            manifest = sent_manifest(self.backing, caller.tenant, asked.model_sha256)
-            if manifest is None:
-                raise Refusal("UNKNOWN_MODEL", "The model is not known here.")
-        with self.backing.store.read() as connection:
-            if manifest is not None:
+            for manifest in manifests:
                 models.require_files(connection, caller.tenant, manifest)
             uploads.require_granted(connection, caller.tenant, [one.blob for one in asked.data])
+        return manifests
+
+    def _unknown(self, caller: Caller, digest: str, asked: Submission) -> Manifest | None:
+        """Return the manifest that was sent of a model that is not known yet; None if the model is known."""
+        with self.backing.store.read() as connection:
+            known = models.find_model(connection, caller.tenant, digest)
+        if known is not None:
+            return None
+        manifest = sent_manifest(self.backing, caller.tenant, digest)
+        if manifest is None:
+            field, which = ("base_model", "base model") if digest == asked.base_sha256 else ("model", "model")
+            raise Refusal("UNKNOWN_MODEL", f"The {which} is not known here.", metadata={"field": f"audit.{field}"})
         return manifest
 
-    def _prepare(self, caller: Caller, asked: Submission, manifest: Manifest | None) -> NewAudit:
+    def _prepare(self, caller: Caller, asked: Submission, manifests: tuple[Manifest, ...]) -> NewAudit:
         """Fix the audit's id and moment and write `request.json`; without its rows nothing refers to that blob."""
         with self.backing.store.read() as connection:
             submitted_at = now_ms(connection)
@@ -104,7 +113,7 @@ class Submitter:
             id=audit_id,
             tenant=caller.tenant,
             submission=asked,
-            manifest=manifest,
+            manifests=manifests,
             request=BlobName(digest, len(data)),
             submitted_at=submitted_at,
         )

@@ -89,6 +89,9 @@ REASONS: Mapping[str, Reason] = {
     ),
     "BAD_PARAMETERS": Reason(codes=_INVALID, next_move="Correct the named parameters; GetCheck has their schema."),
     "BAD_DATA_ROLE": Reason(codes=_INVALID, next_move="Send each role that a check needs once, and no other."),
+    "BAD_BASE": Reason(
+        codes=_INVALID, next_move="Name another base model, or a check that reads one; without a base leave it empty."
+    ),
     "BAD_LIMITS": Reason(codes=_INVALID, next_move="Correct the named limits; 0 means the default."),
     "BAD_NONCE": Reason(codes=_INVALID, next_move="Send 32 random bytes."),
     "BAD_LABEL": Reason(codes=_INVALID, next_move="Correct the named labels."),

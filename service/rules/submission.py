@@ -16,8 +16,9 @@ from assay.catalogue import Catalogue, CheckEntry
 
 from service.rules import names
 from service.rules.errors import Violation, refuse_fields
-from service.rules.names import BlobName, shown
+from service.rules.names import shown
 from service.rules.parameters import read_parameters
+from service.rules.roles import AskedData, read_data
 
 CHECKS_MAX = 64
 """Checks of one audit; the request must stay under the cap of `request.json`."""
@@ -46,20 +47,12 @@ class AskedCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedData:
-    """One data input."""
-
-    role: str
-    blob: BlobName
-    media_type: str
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Submission:
     """An audit that is well formed; whether its blobs are there is the store's business."""
 
     model_sha256: str
+    base_sha256: str | None = None
+    """A second model that the first is held against; None without one."""
     checks: tuple[AskedCheck, ...]
     data: tuple[AskedData, ...]
     attempts_max: int
@@ -70,6 +63,11 @@ class Submission:
     capability: str
     """What a worker must have: "cpu", or the first other word that a check's catalogue entry demands."""
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Digests of every model that the audit reads, the audited one first."""
+        return (self.model_sha256, *([self.base_sha256] if self.base_sha256 else []))
+
     def request_json(self, audit_id: str, submitted_at: str) -> bytes:
         """Return the canonical bytes of `request.json`, what the signer registers."""
         return canonical.dumps(
@@ -78,6 +76,7 @@ class Submission:
                 "audit": audit_id,
                 "nonce": self.nonce.hex(),
                 "model": {"manifest_sha256": self.model_sha256},
+                **({"base": {"manifest_sha256": self.base_sha256}} if self.base_sha256 else {}),
                 "checks": [
                     {"name": one.name, "version": one.version, "params": dict(one.params)} for one in self.checks
                 ],
@@ -95,6 +94,8 @@ class Submission:
     def to_proto(self) -> audits_pb2.Audit:
         """Return the input fields as accepted: versions, defaults and canonical parameters filled in."""
         message = audits_pb2.Audit(model=f"models/{self.model_sha256}", nonce=self.nonce, labels=dict(self.labels))
+        if self.base_sha256:
+            message.base_model = f"models/{self.base_sha256}"
         for check in self.checks:
             text = canonical.dumps(dict(check.params)).decode()
             message.checks.add(check=f"checks/{check.name}", version=check.version, parameters_json=text)
@@ -116,12 +117,14 @@ def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission
     model_sha256 = names.model(asked.model)
     checks, wrong = _checks(asked, catalogue)
     entries = [entry for check in checks if (entry := catalogue.entry(check.name)) is not None]
-    data, wrong_data = _data(asked, entries, complete=len(checks) == len(asked.checks))
-    wrong += [*wrong_data, *_limits(asked.limits), *_nonce(asked.nonce), *_labels(asked.labels)]
+    data, wrong_data = read_data(asked, entries, complete=len(checks) == len(asked.checks))
+    base, wrong_base = _base(asked, model_sha256, entries, complete=len(checks) == len(asked.checks))
+    wrong += [*wrong_base, *wrong_data, *_limits(asked.limits), *_nonce(asked.nonce), *_labels(asked.labels)]
     if wrong:
         raise refuse_fields(wrong)
     return Submission(
         model_sha256=model_sha256,
+        base_sha256=base,
         checks=checks,
         data=data,
         attempts_max=asked.limits.attempts_max or ATTEMPTS_DEFAULT,
@@ -167,47 +170,24 @@ def _strangers(entries: list[CheckEntry | None]) -> list[Violation]:
     return [Violation("audit.checks", text, "BAD_CHECKS")]
 
 
-def _data(
-    asked: audits_pb2.Audit, entries: list[CheckEntry], *, complete: bool
-) -> tuple[tuple[AskedData, ...], list[Violation]]:
-    """Match the data sent with the roles that the checks declare.
+def _base(
+    asked: audits_pb2.Audit, model_sha256: str, entries: list[CheckEntry], *, complete: bool
+) -> tuple[str | None, list[Violation]]:
+    """Read the base model; that no check reads one is told only when all checks are known.
 
-    A role that nobody needs is told only when all checks are known (`complete`): it may belong to a misspelt one.
+    Raises:
+        Refusal: BAD_RESOURCE_NAME.
     """
-    roles = {role["name"]: role for entry in entries for role in entry.raw["data_roles"]}
-    sent, wrong = [], []
-    seen: set[str] = set()
-    for position, one in enumerate(asked.data):
-        field = f"audit.data[{position}]"
-        media_type = roles.get(one.role, {}).get("media_type", "")
-        if one.role in seen:
-            wrong.append(Violation(f"{field}.role", f"role {shown(one.role, 64)!r} is sent twice", "BAD_DATA_ROLE"))
-        elif one.role not in roles and complete:
-            text = f"no asked check needs data of role {shown(one.role, 64)!r}"
-            wrong.append(Violation(f"{field}.role", text, "BAD_DATA_ROLE"))
-        elif one.role in roles and one.media_type not in ("", media_type):
-            text = f"role {one.role!r} takes {media_type}, not {shown(one.media_type, 64)!r}"
-            wrong.append(Violation(f"{field}.media_type", text, "BAD_DATA_ROLE"))
-        if not names.is_digest(one.blob.sha256, one.blob.size):
-            wrong.append(Violation(f"{field}.blob", "is not 64 lower-case hex digits and a size", "BAD_DIGEST"))
-        if one.rows < 0:
-            wrong.append(Violation(f"{field}.rows", "is negative", "BAD_DATA_ROLE"))
-        seen.add(one.role)
-        sent.append(
-            AskedData(
-                role=one.role, blob=BlobName(one.blob.sha256, one.blob.size), media_type=media_type, rows=one.rows
-            )
-        )
-    return tuple(sent), wrong + list(_roles_not_sent(entries, seen))
-
-
-def _roles_not_sent(entries: list[CheckEntry], seen: set[str]) -> Iterator[Violation]:
-    for entry in {entry.name: entry for entry in entries}.values():
-        for role in entry.raw["data_roles"]:
-            if role["required"] and role["name"] not in seen:
-                yield Violation(
-                    "audit.data", f"check {entry.name!r} needs data of role {role['name']!r}", "BAD_DATA_ROLE"
-                )
+    if not asked.base_model:
+        return None, []
+    digest = names.model(asked.base_model)
+    wrong = ""
+    if digest == model_sha256:
+        wrong = "is the audited model itself"
+    elif complete and not any(entry.base_model for entry in entries):
+        named = ", ".join(sorted({entry.name for entry in entries}))
+        wrong = f"no asked check can hold the model against a base: {named}"
+    return digest, [Violation("audit.base_model", wrong, "BAD_BASE")] if wrong else []
 
 
 def _limits(limits: audits_pb2.Limits) -> Iterator[Violation]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from assay import canonical, moments, statement
 from assay.catalogue import CheckEntry
@@ -20,6 +21,16 @@ _LEVELS = ("weights", "activations", "gradients", "training_data")
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataTold:
+    """What the signer found out about one data set."""
+
+    media_type: str | None
+    """As the catalogue says; None where no answered check declares the role."""
+    rows: int | None
+    """Lines that hold something; None where the role is no JSON Lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """All that a report follows from."""
 
@@ -30,8 +41,10 @@ class Inputs:
     """Catalogue entries of the answers."""
     attempts: Sequence[AttemptRow]
     result: ResultRow
-    rows: Sequence[int | None]
-    """Rows of each data set, in the order of the request; None where the role is no JSON Lines."""
+    data: Sequence[DataTold]
+    """Of each data set, in the order of the request."""
+    handed_out: Mapping[str, bytes]
+    """Files that answers hand out, by digest; they travel with the report."""
     profile: str
     composed_at: str
 
@@ -64,16 +77,20 @@ def compose(inputs: Inputs) -> bytes:
             "manifest_sha256": inputs.asked.manifest.digest,
             "ingest": record.ingest.to_json() if record.ingest else None,
         },
+        "base": _base(inputs),
         "access": {"derived": _access(inputs.entries)},
         "data": [
-            {"role": item["role"], "sha256": item["sha256"], "rows": rows}
-            for item, rows in zip(asked["data"], inputs.rows, strict=True)
+            {"role": item["role"], "sha256": item["sha256"], "rows": told.rows, "media_type": told.media_type}
+            for item, told in zip(asked["data"], inputs.data, strict=True)
         ],
         "answers": [answer.to_json() for answer in record.answers],
         "facts": record.facts.to_json() if record.facts else None,
         "attempts": [_attempt(row) for row in inputs.attempts],
         "environment": record.environment.to_json(),
-        "sandbox": {**record.sandbox.to_json(), "lifetime_output": _lifetime(inputs.result)},
+        "sandbox": {
+            **record.sandbox.to_json(),
+            "lifetime_output": _lifetime(inputs.result.lifetime_bytes, inputs.result.lifetime_cap),
+        },
         "signer": {"profile": inputs.profile},
     }
     try:
@@ -98,11 +115,21 @@ def _attempt(row: AttemptRow) -> dict[str, object]:
     }
 
 
-def _lifetime(row: ResultRow) -> dict[str, int] | None:
-    """Return what the ledger said in the transaction that released the result; the host's record cannot say it."""
-    if row.lifetime_bytes is None or row.lifetime_cap is None:
+def _base(inputs: Inputs) -> dict[str, Any] | None:
+    """Return what is said of the second model: the digest that was registered, re-read by it."""
+    if inputs.asked.base is None:
         return None
-    return {"bytes": row.lifetime_bytes, "cap": row.lifetime_cap}
+    told, result = inputs.record.base_ingest, inputs.result
+    return {
+        "manifest_sha256": inputs.asked.base.digest,
+        "ingest": told.to_json() if told else None,
+        "lifetime_output": _lifetime(result.base_lifetime_bytes, result.base_lifetime_cap),
+    }
+
+
+def _lifetime(bytes_: int | None, cap: int | None) -> dict[str, int] | None:
+    """Return what the ledger said in the transaction that released the result; the host's record cannot say it."""
+    return None if bytes_ is None or cap is None else {"bytes": bytes_, "cap": cap}
 
 
 def _access(entries: Sequence[CheckEntry]) -> list[str]:

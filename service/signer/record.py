@@ -36,6 +36,11 @@ STAGES: Mapping[tuple[str, ...], bool] = MappingProxyType(
 )
 """Which cells an attempt may have run, in their order, and whether they can have measured anything."""
 
+STAGES_BASE: Mapping[tuple[str, ...], bool] = MappingProxyType(
+    {("ingest",): False, ("ingest", "ingest"): False, **{("ingest", *one): STAGES[one] for one in STAGES if one[1:]}}
+)
+"""The same of an audit that names a base: each model is read in a cell of its own."""
+
 _KINDS: Mapping[str, Kind] = MappingProxyType({"ingest": "ingest", "check": "check", "check_gpu": "check_gpu"})
 
 
@@ -47,6 +52,8 @@ class HostRecord(Value):
     token: Count
     answers: tuple[ReportAnswer, ...]
     ingest: Ingest | None
+    base_ingest: Ingest | None = None
+    """How the base model was read; null where there is none, or no cell could say."""
     facts: Facts | None
     environment: Environment
     sandbox: Sandbox
@@ -110,8 +117,53 @@ def _check_validity(answer: ReportAnswer, entry: CheckEntry) -> None:
         raise Refused("RECORD_REJECTED", f"{answer.check}: valid is {answer.valid}, its controls say otherwise")
 
 
-def check_cells(record: HostRecord, profile: str) -> None:
+def check_handed_out(record: HostRecord, catalogue: Catalogue) -> Mapping[str, int]:
+    """Hold the files that answers hand out against what their checks may.
+
+    Returns:
+        Size by digest, of every file.
+
+    Raises:
+        Refused: RECORD_REJECTED.
+    """
+    sizes: dict[str, int] = {}
+    for answer in record.answers:
+        entry = catalogue.entry(answer.check)
+        promised = {one["name"]: one for one in entry.artefacts} if entry else {}
+        names = [one.name for one in answer.artefacts]
+        if names and (answer.outcome != "measured" or len(set(names)) != len(names)):
+            raise Refused("RECORD_REJECTED", f"{answer.check}: hands out a file twice, or measured nothing")
+        for one in answer.artefacts:
+            owed = promised.get(one.name)
+            if owed is None or one.media_type != owed["media_type"] or one.size > owed["max_bytes"]:
+                raise Refused(
+                    "RECORD_REJECTED", f"{answer.check}: hands out {shown(one.name)}, which is not promised so"
+                )
+            if sizes.setdefault(one.sha256, one.size) != one.size:
+                raise Refused("RECORD_REJECTED", f"{answer.check}: {shown(one.name)} has two sizes")
+    return sizes
+
+
+def check_base(record: HostRecord, asked: bool) -> None:
+    """Refuse decisions about a base that nobody asked for, and numbers about one that no cell has read.
+
+    Raises:
+        Refused: RECORD_REJECTED.
+    """
+    if record.base_ingest is not None and not asked:
+        raise Refused("RECORD_REJECTED", "the host's record tells of a base model, and the request names none")
+    measured = any(answer.outcome == "measured" for answer in record.answers)
+    if asked and measured and record.base_ingest is None:
+        raise Refused("RECORD_REJECTED", "something was measured, but nothing says how the base model was read")
+
+
+def check_cells(record: HostRecord, profile: str, *, base: bool = False) -> None:
     """Refuse what was not isolated, and what was isolated otherwise than this release does it.
+
+    Args:
+        record: the host's record.
+        profile: under which profile it is to be signed.
+        base: whether the request names a base model, which is read in a cell of its own.
 
     Raises:
         Refused: BACKEND_REFUSED under a production key, LAYER_MISSING where a seal does not show every layer armed,
@@ -128,7 +180,8 @@ def check_cells(record: HostRecord, profile: str) -> None:
             raise Refused("BACKEND_REFUSED", f"a production key never signs what ran in a {cell.backend} cell")
     if isolated:
         stages = tuple(cell.stage for cell in cells)
-        if stages not in STAGES or (measured and not STAGES[stages]):
+        known = STAGES_BASE if base else STAGES
+        if stages not in known or (measured and not known[stages]):
             raise Refused("RECORD_REJECTED", f"an attempt runs no cells {shown(' '.join(stages))}, in that order")
     for cell in isolated:
         missing = _missing_layer(cell)

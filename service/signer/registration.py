@@ -10,7 +10,7 @@ from typing import Any
 
 from assay import canonical, manifest, moments, request
 from assay.errors import Malformed
-from assay.manifest import Manifest
+from assay.manifest import FileEntry, Manifest
 
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
@@ -31,6 +31,13 @@ class Asked:
     sha256: str
     content: dict[str, Any]
     manifest: Manifest
+    base: Manifest | None = None
+    """Of the second model that the first is held against; None where the request names none."""
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Files of every model that the request names."""
+        return (*self.manifest.files, *(self.base.files if self.base else ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +77,14 @@ def read_asked(row: AuditRow, evidence: Evidence) -> Asked:
         content = request.parse(data)
         if canonical.dumps(content) != data:
             raise Refused("REQUEST_REJECTED", "the request is not in canonical form")
-        model = content["model"]["manifest_sha256"]
-        if content["audit"] != row.id or model != row.model_sha256:
+        model, base = content["model"]["manifest_sha256"], request.base_sha256(content)
+        if content["audit"] != row.id or (model, base) != (row.model_sha256, row.base_sha256):
             raise Refused("REQUEST_REJECTED", f"the request is about another audit or model than audit {row.id}")
         listed = manifest.parse(evidence.read(model, manifest.BYTES_MAX, "the manifest"))
+        held = base and manifest.parse(evidence.read(base, manifest.BYTES_MAX, "the manifest of the base model"))
     except Malformed as error:
         raise Refused("REQUEST_REJECTED", f"request or manifest of audit {row.id}: {error}") from error
-    return Asked(data=data, sha256=row.request_sha256, content=content, manifest=listed)
+    return Asked(data=data, sha256=row.request_sha256, content=content, manifest=listed, base=held or None)
 
 
 def recall(audit: str, home: Folder) -> Registered | None:
@@ -108,7 +116,7 @@ def register(row: AuditRow, evidence: Evidence, home: Folder, clock: Callable[[]
     if row.state not in ("QUEUED", "CANCELLED"):
         raise Refused("WRONG_STATE", f"audit {row.id} is {row.state} and was never registered here")
     asked = read_asked(row, evidence)
-    weights = evidence.weigh(asked.manifest.files, {})
+    weights = evidence.weigh(asked.files, {})
     now = clock()
     if now < moments.parse(asked.content["submitted_at"]):
         raise Refused("CLOCK_SKEW", "the request was submitted after this host's now; check the clocks")

@@ -27,6 +27,7 @@ class AuditRow:
     id: str
     state: str
     model_sha256: str
+    base_sha256: str | None
     request_sha256: str
     registration_json: str | None
 
@@ -54,6 +55,9 @@ class ResultRow:
     lifetime_bytes: int | None
     """What the auditor was charged for the model by then, this result included; None in rows of before the ledger."""
     lifetime_cap: int | None
+    base_lifetime_bytes: int | None
+    """The same of the base model; None where the audit names none."""
+    base_lifetime_cap: int | None
 
 
 class Rows:
@@ -72,7 +76,8 @@ class Rows:
         Raises:
             Refused: UNKNOWN_AUDIT, DATABASE_UNAVAILABLE.
         """
-        columns = (audit.c.id, audit.c.state, audit.c.model_sha256, audit.c.request_sha256, audit.c.registration_json)
+        names = ("id", "state", "model_sha256", "base_sha256", "request_sha256", "registration_json")
+        columns = [audit.c[name] for name in names]
         with self._connection() as connection:
             row = connection.execute(select(*columns).where(audit.c.id == audit_id)).one_or_none()
         if row is None:
@@ -105,7 +110,8 @@ class Rows:
             Refused: WRONG_STATE if there is none, DATABASE_UNAVAILABLE.
         """
         with self._connection() as connection:
-            columns = (result.c.token, result.c.sha256, result.c.lifetime_bytes, result.c.lifetime_cap)
+            lifetime = ("lifetime_bytes", "lifetime_cap", "base_lifetime_bytes", "base_lifetime_cap")
+            columns = [result.c[name] for name in ("token", "sha256", *lifetime)]
             row = connection.execute(select(*columns).where(result.c.audit == audit_id)).one_or_none()
         if row is None:
             raise Refused("WRONG_STATE", f"audit {audit_id} has no result")

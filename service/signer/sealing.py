@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import Any
 
 from assay import bundle, dsse, keys, manifest, moments, request, statement
 from assay.bundle import Bundle
-from assay.catalogue import Catalogue
+from assay.catalogue import ARTEFACT_MAX, Catalogue
 from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from service.signer import record
-from service.signer.compose import Inputs, compose
+from service.signer.compose import DataTold, Inputs, compose
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
+from service.signer.record import HostRecord
 from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered, read_asked, recall
 from service.signer.rows import AttemptRow, AuditRow, ResultRow, Rows
@@ -61,10 +62,14 @@ def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
         composed = compose(inputs)
         for entry in inputs.entries:  # kept too: the installed catalogue may change before a retry
             desk.home.write(desk.home.report(row.id) / ARTEFACTS / entry.sha256, entry.data)
+        for digest, content in inputs.handed_out.items():
+            desk.home.write(desk.home.report(row.id) / ARTEFACTS / digest, content)
         payload = desk.home.write_once(desk.home.statement(row.id), composed)
     # (10) Sign, and write the report; a retry writes the same bytes again.
     predicate = statement.parse(payload)["predicate"]
-    written = _write_report(desk, row.id, payload, asked, {a["catalogue_sha256"] for a in predicate["answers"]})
+    artefacts = {a["catalogue_sha256"] for a in predicate["answers"]}
+    artefacts |= {one["sha256"] for a in predicate["answers"] for one in a.get("artefacts") or ()}
+    written = _write_report(desk, row.id, payload, asked, artefacts)
     # (11) Hand over only what our own client verifies.
     _check_report(desk, row.id)
     return {
@@ -115,7 +120,7 @@ def _recall(desk: Desk, row: AuditRow) -> tuple[Asked, Registered]:
     if stored != registered.public() or row.request_sha256 != registered.request_sha256:
         raise Refused("REGISTRATION_DIFFERS", f"the database's registration of audit {row.id} is not what was drawn")
     asked = read_asked(row, desk.evidence)
-    desk.evidence.weigh(asked.manifest.files, registered.weights)
+    desk.evidence.weigh(asked.files, registered.weights)
     return asked, registered
 
 
@@ -124,12 +129,14 @@ def _gather(desk: Desk, asked: Asked, registered: Registered, result: ResultRow,
     if (told.audit, told.token) != (row.id, result.token):
         raise Refused("RECORD_REJECTED", "the host's record is about another audit or lease")
     entries = record.check_answers(told, asked.content["checks"], desk.catalogue)
-    record.check_cells(told, desk.profile)
-    lines = {role["name"] for entry in entries for role in entry.raw["data_roles"] if _is_lines(role)}
-    rows = []
+    record.check_base(told, asked.base is not None)
+    record.check_cells(told, desk.profile, base=asked.base is not None)
+    types = {role["name"]: str(role["media_type"]) for entry in entries for role in entry.raw["data_roles"]}
+    data = []
     for item in asked.content["data"]:
-        count = desk.evidence.rows_of(item["sha256"], f"data of role {item['role']}")
-        rows.append(count if item["role"] in lines else None)
+        rows = desk.evidence.rows_of(item["sha256"], f"data of role {item['role']}")
+        media_type = types.get(item["role"])
+        data.append(DataTold(media_type=media_type, rows=rows if _is_lines(media_type or "") else None))
     attempts = desk.rows.attempts(row.id)
     _check_attempts(attempts, result, asked)
     return Inputs(
@@ -139,14 +146,31 @@ def _gather(desk: Desk, asked: Asked, registered: Registered, result: ResultRow,
         entries=entries,
         attempts=attempts,
         result=result,
-        rows=rows,
+        data=data,
+        handed_out=_handed_out(desk, told),
         profile=desk.profile,
         composed_at=_now(desk.clock, attempts, registered),
     )
 
 
-def _is_lines(role: Mapping[str, Any]) -> bool:
-    media_type = str(role.get("media_type", ""))
+def _handed_out(desk: Desk, told: HostRecord) -> dict[str, bytes]:
+    """Return the files that answers hand out, re-read by digest.
+
+    Raises:
+        Refused: RECORD_REJECTED, BLOB_MISSING, BLOB_CORRUPT.
+    """
+    found: dict[str, bytes] = {}
+    for digest, size in record.check_handed_out(told, desk.catalogue).items():
+        content = desk.evidence.read(digest, ARTEFACT_MAX, "the artefact")
+        if len(content) != size:
+            raise Refused(
+                "RECORD_REJECTED", f"artefact {digest[:16]}… has {len(content)} bytes, the record says {size}"
+            )
+        found[digest] = content
+    return found
+
+
+def _is_lines(media_type: str) -> bool:
     return "jsonl" in media_type or "ndjson" in media_type
 
 

@@ -10,6 +10,7 @@ added licence or another name would else give fresh caps. A changed byte of the 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -54,30 +55,62 @@ class Withheld:
     outcome: Outcome
 
 
+def models_of(parent: Row[Any], weights: str, base_weights: str) -> tuple[str, ...]:
+    """Return what is charged for an audit, its model first and then its base if it names one.
+
+    Args:
+        parent: the audit's row.
+        weights: digest of the model's weights; empty while they are unknown, and its manifest stands for them.
+        base_weights: the same of the base.
+    """
+    base = base_weights or parent.base_sha256
+    return (weights or parent.model_sha256, *([base] if base else []))
+
+
+def lifetimes(connection: Connection, parent: Row[Any], models: Sequence[str], caps: Caps = CAPS) -> dict[str, int]:
+    """Return what stands beside a result about one model, or about it and its base, as columns of its row."""
+    told = [lifetime(connection, principal=parent.principal, model_sha256=one, caps=caps) for one in models]
+    names = ("lifetime_bytes", "lifetime_cap", "base_lifetime_bytes", "base_lifetime_cap")
+    return dict(zip(names, (value for one in told for value in (one.bytes, one.cap)), strict=False))
+
+
 def charge_ending(
-    connection: Connection, parent: Row[Any], token: int, bytes_: int, model_sha256: str, caps: Caps = CAPS
+    connection: Connection,
+    parent: Row[Any],
+    token: int,
+    bytes_: int,
+    weights: Collection[str],
+    caps: Caps = CAPS,
 ) -> bool:
-    """Charge what an attempt could carry out, released or not; see `charge`.
+    """Charge what an attempt could carry out, released or not, to every model that it read; see `charge`.
 
     Args:
         connection: inside `Store.begin`.
-        parent: the audit's row.
-        token: of the attempt's lease.
+        parent: the audit's row, locked.
+        token: of the lease; one charge for each model.
         bytes_: the charge; 0 when nothing was shown.
-        model_sha256: digest of the model's weights.
+        weights: digest of the weights of each model: a report about two tells of both.
         caps: the service's own.
+
+    Returns:
+        Whether it fits under the caps of all of them.
     """
     if not bytes_:
         return True
-    return charge(
-        connection,
-        audit=parent.id,
-        token=token,
-        principal=parent.principal,
-        model_sha256=model_sha256,
-        bytes_=bytes_,
-        caps=caps,
-    )
+    # In the order of their names: on PostgreSQL two audits of the same two models could wait for one another.
+    fits = [
+        charge(
+            connection,
+            audit=parent.id,
+            token=token,
+            principal=parent.principal,
+            model_sha256=digest,
+            bytes_=bytes_,
+            caps=caps,
+        )
+        for digest in sorted(set(weights))
+    ]
+    return all(fits)
 
 
 def charge(
@@ -97,7 +130,7 @@ def charge(
     Args:
         connection: inside `Store.begin`.
         audit: the audit's id.
-        token: of the lease under which the result was made; one charge for each.
+        token: of the lease under which the result was made; one charge for each model.
         principal: the auditor.
         model_sha256: digest of the model's weights.
         bytes_: an upper bound on what the result can carry (`sandbox.budget`).
@@ -108,7 +141,7 @@ def charge(
 
     Raises:
         ValueError: a negative charge, or a principal without a name.
-        StoreConflict: this lease was charged already.
+        StoreConflict: this lease was charged for this model already.
     """
     if bytes_ < 0 or not principal:
         raise ValueError(f"a charge of {bytes_} bytes to {principal!r}")

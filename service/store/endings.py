@@ -18,7 +18,7 @@ from service.rules.states import (
     backoff_ms,
     next_step,
 )
-from service.store.budget import charge_ending
+from service.store.budget import charge_ending, models_of
 from service.store.engine import StoreFenced, now_ms
 from service.store.jobs import Ending, Lease, close_attempt, ended_as, lock_audit, move_audit
 from service.store.outbox import owe
@@ -106,8 +106,8 @@ def _end(
     if then is Then.CANCEL and confirmation is None:
         raise StoreFenced(f"audit {row.audit}: cancelled, but nobody knows that its cell is dead")
     close_attempt(connection, row.id, row.token, ending)
-    model = ending.weights_sha256 or parent.model_sha256
-    charge_ending(connection, parent, row.token, ending.output_bytes, model)
+    models = models_of(parent, ending.weights_sha256, ending.base_weights_sha256)
+    charge_ending(connection, parent, row.token, ending.output_bytes, models)
     _APPLY[then](connection, _Over(row, parent, ending.exit_class, confirmation, base_ms))
     return then
 

@@ -143,6 +143,8 @@ class Ending:
     """What may have left is charged, whatever becomes of it; 0 when nothing was shown."""
     weights_sha256: str = ""
     """What is charged for it (`service.rules.manifest.weights_sha256`); empty while the manifest was not read."""
+    base_weights_sha256: str = ""
+    """The same of the base model; empty also where the audit names none."""
 
 
 def finalise(
@@ -185,11 +187,10 @@ def finalise(
     ).rowcount
     if not finished:
         raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
-    model = ending.weights_sha256 or parent.model_sha256
-    fits = budget.charge_ending(connection, parent, held.token, ending.output_bytes, model, caps)
+    models = budget.models_of(parent, ending.weights_sha256, ending.base_weights_sha256)
+    fits = budget.charge_ending(connection, parent, held.token, ending.output_bytes, models, caps)
     if withheld is not None and not fits:
         record_sha256, outcome = withheld.record_sha256, withheld.outcome
-    told = budget.lifetime(connection, principal=parent.principal, model_sha256=model, caps=caps)
     ended = close_attempt(connection, held.job, held.token, ending, result_sha256=record_sha256)
     if not move_audit(connection, held.audit, AuditState.SIGNING, outcome=outcome, state_reason=""):
         raise StoreFenced(f"audit {held.audit} is no longer running")
@@ -199,8 +200,7 @@ def finalise(
             token=held.token,
             sha256=record_sha256,
             finalised_at=ended,
-            lifetime_bytes=told.bytes,
-            lifetime_cap=told.cap,
+            **budget.lifetimes(connection, parent, models, caps),
         )
     )
     owe(connection, "sign", held.audit, job=held.job, token=held.token)

@@ -38,8 +38,8 @@ class NewAudit:
     id: str
     tenant: str
     submission: Submission
-    manifest: Manifest | None
-    """The model's manifest if the tenant has no row of the model yet."""
+    manifests: tuple[Manifest, ...]
+    """Of the model and its base, where the tenant has no row of them yet."""
     request: BlobName
     """`request.json`, already in the blob store; granted to nobody."""
     submitted_at: int
@@ -84,8 +84,8 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
     if before is not None:
         return before
     blobs = [one.blob for one in new.submission.data]
-    if new.manifest is not None:
-        put_model(connection, new.tenant, new.manifest)
+    for manifest in new.manifests:
+        put_model(connection, new.tenant, manifest)
     require_granted(connection, new.tenant, blobs)
     touch(connection, new.tenant, blobs)
     record_blob(connection, new.request)
@@ -115,6 +115,7 @@ def _insert_audit(connection: Connection, principal: str, new: NewAudit) -> None
             tenant=new.tenant,
             principal=principal,
             model_sha256=asked.model_sha256,
+            base_sha256=asked.base_sha256,
             checks=" ".join(dict.fromkeys(one.name for one in asked.checks)),
             request_sha256=new.request.sha256,
             submission=asked.to_proto().SerializeToString(deterministic=True),

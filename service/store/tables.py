@@ -82,6 +82,7 @@ audit = Table(
     Column("tenant", String(64), nullable=False),
     Column("principal", String(64), nullable=False),
     Column("model_sha256", String(64), nullable=False),
+    Column("base_sha256", String(64)),  # a second model that the first is held against
     Column("checks", Text, nullable=False),  # space-separated names, for the list filter
     Column("request_sha256", String(64), nullable=False),
     Column("submission", LargeBinary, nullable=False),  # the accepted assay.api.v1.Audit input, serialised
@@ -155,6 +156,8 @@ result = Table(
     Column("finalised_at", BigInteger, nullable=False),
     Column("lifetime_bytes", BigInteger),  # what the auditor was charged for the model by then, this result included
     Column("lifetime_cap", BigInteger),
+    Column("base_lifetime_bytes", BigInteger),  # the same of the base, where there is one
+    Column("base_lifetime_cap", BigInteger),
 )
 
 output_total = Table(
@@ -172,7 +175,7 @@ output_charge = Table(
     Column("audit", String(32), primary_key=True),  # no foreign key: a charge outlives its audit
     Column("token", BigInteger, primary_key=True, autoincrement=False),
     Column("principal", String(64), nullable=False),
-    Column("model_sha256", String(64), nullable=False),
+    Column("model_sha256", String(64), primary_key=True),  # a base is charged as its model is
     Column("bytes", BigInteger, nullable=False),
     Column("charged_at", BigInteger, nullable=False),
     Index("ix_output_charge_model_sha256", "model_sha256"),

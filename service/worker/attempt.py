@@ -50,6 +50,7 @@ class _Run:
     held: Lease
     request: Request | None = None
     weights_sha256: str = ""
+    base_weights_sha256: str = ""
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
     cells: Cells | None = None
 
@@ -79,6 +80,7 @@ class _Run:
             note=escaped("\n".join(notes).strip()),
             output_bytes=self.charge,
             weights_sha256=self.weights_sha256,
+            base_weights_sha256=self.base_weights_sha256,
         )
 
     @property
@@ -151,6 +153,8 @@ class Attempts:
         run.request = request
         manifest = read_manifest(bench.blobs, request.model_sha256)
         run.weights_sha256 = weights_sha256(manifest)
+        base = read_manifest(bench.blobs, request.base_sha256) if request.base_sha256 else None
+        run.base_weights_sha256 = weights_sha256(base) if base else ""
 
         def on_file(done: int, owed: int) -> None:
             pulse.phase("materialising", done, owed)
@@ -159,7 +163,8 @@ class Attempts:
         run.cells = cells = Cells(bench=bench, request=request, pulse=pulse, seed=held.seed)
         name = f"{held.job}-{held.token}"
         with private_folder(bench.work_dir, name) as folder, private_folder(bench.work_dir, f"{name}-read") as aside:
-            died = cells.run(materialise(bench.blobs, manifest, request, folder, on_file=on_file), promises, aside)
+            given = materialise(bench.blobs, manifest, request, folder, on_file=on_file, base=base)
+            died = cells.run(given, promises, aside)
         if died is not None:
             return died, ""
         return (ExitClass.REFUSED if run.result and run.result.model_refused else ExitClass.OK), ""
@@ -223,8 +228,10 @@ class Attempts:
             log.info("finalised as %s, %s", ending.exit_class, outcome, extra=run.labels)
 
     def _put_record(self, run: _Run, told: Told) -> str:
-        """Store the host's record of an attempt and return its digest."""
+        """Store the host's record of an attempt, and the files that it names; return its digest."""
         bench, held = self._bench, run.held
+        for one in told.artefacts:
+            bench.blobs.put(one.filled.content, one.told.sha256)
         record = host_record(
             audit=held.audit,
             token=held.token,

@@ -1,12 +1,12 @@
-"""The two cells of an attempt: the first alone parses the model's files, the second measures what the first accepted.
+"""The cells of an attempt: one for each model alone parses its files, the last measures what those accepted.
 
-The first is gone, with every process of it, before the second is planned. The inputs are verified once for both.
+Each is gone, with every process of it, before the next is planned. The inputs are verified once for all.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from sandbox.errors import CellRefused, SandboxError
 from sandbox.inputs import Held
 from sandbox.inputs import held as hold
 from service.rules.states import ExitClass
+from service.worker.artefacts import promised_by, within
 from service.worker.bench import Bench
 from service.worker.classes import class_of_outcome
 from service.worker.errors import HostFault, Reason, Stopped
 from service.worker.hostile import CellResult, parse_result
-from service.worker.ingest import Ingested, parse_ingest, pass_on
+from service.worker.ingest import Ingested, PassedOn, parse_ingest, pass_on
 from service.worker.materialise import Inputs
 from service.worker.order import architectures_of, make_ingest_order, make_order
 from service.worker.promises import Promise
@@ -47,12 +48,12 @@ class Cells:
     """Set once the attempt has an answer to every check."""
 
     def run(self, inputs: Inputs, promises: Mapping[str, Promise], aside: Path) -> ExitClass | None:
-        """Run both; None if `result` is set, else the class of the end of the cell that died.
+        """Run all of them; None if `result` is set, else the class of the end of the cell that died.
 
         Args:
             inputs: the materialised files.
             promises: what the catalogue says of each check, by name.
-            aside: a private folder for what the first passes on.
+            aside: a private folder for what is passed on.
 
         Raises:
             Stopped: no result is wanted any more.
@@ -60,35 +61,45 @@ class Cells:
             CellRefused, CellFailed, HostFault: the host could not do its part.
         """
         table = architectures_of(self.bench.guest)
-        paths = {file.path for file in inputs.manifest.files}
+        read: list[Ingested] = []
+        passed_on: list[PassedOn] = []
         with hold((*inputs.files, table), self.bench.work_dir, None) as kept:
+            self.pulse.phase("ingesting", 0, len(inputs.models))
+            for model in inputs.models:
+                nonce, paths = secrets.token_hex(32), {file.path for file in model.manifest.files}
+                ran = self._run(make_ingest_order(self.bench, self.request, model, table, nonce=nonce), kept)
+                died = class_of_outcome(ran)
+                if died is not None:
+                    return died
+                read.append(parse_ingest(ran.result or b"", nonce=nonce, paths=paths))
+                if read[-1].refused:
+                    self.result = model_refused(read, self.request.checks)
+                    return None
+                passed_on.append(pass_on(ran.slots, paths, aside, model.name))
+                self.pulse.phase("ingesting", len(read), len(inputs.models))
             nonce = secrets.token_hex(32)
-            self.pulse.phase("ingesting", 0, 1)
-            first = self._run(make_ingest_order(self.bench, self.request, inputs, table, nonce=nonce), kept)
-            died = class_of_outcome(first)
-            if died is not None:
-                return died
-            ingested = parse_ingest(first.result or b"", nonce=nonce, paths=paths)
-            if ingested.refused:
-                self.result = model_refused(ingested, self.request.checks)
-                return None
-            passed_on = pass_on(first.slots, paths, aside)
-            self.pulse.phase("ingesting", 1, 1)
-            nonce = secrets.token_hex(32)
-            order = make_order(self.bench, self.request, inputs, passed_on, nonce=nonce, seed=self.seed)
-            return self._measure(order, kept, ingested, promises, paths)
+            slots = [one.slot for one in promised_by(self.request.checks, promises)]
+            order = make_order(self.bench, self.request, inputs, passed_on, nonce=nonce, seed=self.seed, slots=slots)
+            paths = {file.path for file in inputs.manifest.files}
+            return self._measure(order, kept, read, promises, paths)
 
     def _measure(
-        self, order: Order, kept: Held, ingested: Ingested, promises: Mapping[str, Promise], paths: set[str]
+        self, order: Order, kept: Held, read: Sequence[Ingested], promises: Mapping[str, Promise], paths: set[str]
     ) -> ExitClass | None:
-        second = self._run(order, kept)
-        died = class_of_outcome(second)
+        ran = self._run(order, kept)
+        died = class_of_outcome(ran)
         if died is not None:
             return died
         result = parse_result(
-            second.result or b"", nonce=order.nonce, asked=self.request.checks, promises=promises, paths=paths
+            ran.result or b"",
+            nonce=order.nonce,
+            asked=self.request.checks,
+            promises=promises,
+            paths=paths,
+            slots=ran.slots,
         )
-        self.result = model_read(ingested, replace(result, output_bytes=result.output_bytes + self.shown_bytes))
+        whole = model_read(read, replace(result, output_bytes=result.output_bytes + self.shown_bytes))
+        self.result = within(whole, self.request.output_bytes)
         return None
 
     def _run(self, order: Order, kept: Held) -> Outcome:

@@ -26,6 +26,8 @@ KEYS = frozenset(
         *("metrics", "name", "params", "power", "reasons", "source", "summary", "time_limit_s", "version", "words"),
     }
 )
+OPTIONAL = frozenset({"base_model", "artefacts"})
+"""Left out where a check reads no second model and hands out nothing."""
 _CODES = frozenset(
     {
         *("list_invalid", "name_clash", "digest_mismatch", "import_failed", "foreign_module", "entry_missing"),
@@ -78,8 +80,7 @@ def read_entry(data: bytes, host: Mapping[str, Any], said: str) -> CheckEntry:
         entry = catalogue.parse_entry(value)
     except Malformed as error:
         raise ThirdPartyRefused("entry_invalid", f"{said}: its catalogue entry: {error}") from None
-    if frozenset(value) != KEYS:
-        odd = sorted(frozenset(value) ^ KEYS)
+    if odd := sorted((frozenset(value) - OPTIONAL) ^ KEYS):
         raise ThirdPartyRefused("entry_invalid", f"{said}: its catalogue entry has or lacks {', '.join(odd)[:256]}")
     for key, owed in host.items():
         if value[key] != owed:

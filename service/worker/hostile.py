@@ -20,8 +20,10 @@ from assay.result import NAME, Answer, Value
 from pydantic import ValidationError
 
 from sandbox.budget import charge_bytes
+from sandbox.cell import Filled
 from sandbox.errors import ResultRejected
-from sandbox.result import check_fields, read_result
+from sandbox.result import DEPTH, check_fields, document_of, read_result
+from service.worker.artefacts import HandedOut, handed_out, promised_by
 from service.worker.promises import Promise, check_promise
 from service.worker.request import AskedCheck
 
@@ -30,6 +32,11 @@ RESULT_CAP = 2**20
 
 RESULT_SCHEMA = "assay-cell-result/v1"
 RESULT_FIELDS = ("schema", "nonce", "answers", "ingest", "facts")
+ARTEFACTS = "artefacts"
+"""Key of what was handed out beside the document; left out where there is nothing."""
+
+REFUSED, BASE_REFUSED = "ingest:", "ingest_base:"
+"""How the reason begins of every answer of an audit whose model, or whose base model, was refused."""
 
 ANSWER_FIELDS = frozenset(Answer.model_fields)
 
@@ -45,11 +52,17 @@ class CellResult:
     """One for each check asked, in the order asked."""
     ingest: Ingest
     facts: Facts | None
+    artefacts: tuple[HandedOut, ...] = ()
+    """Files beside the answers; `output_bytes` counts none of them before `service.worker.artefacts.within`."""
+    base_ingest: Ingest | None = None
+    """What the base model's own ingest cell decided; no cell that measures can say it."""
 
     @property
     def model_refused(self) -> bool:
         """Whether the model was refused, and with it every check."""
-        return all(one.outcome == "refused" and (one.reason or "").startswith("ingest:") for one in self.answers)
+        return all(
+            one.outcome == "refused" and (one.reason or "").startswith((REFUSED, BASE_REFUSED)) for one in self.answers
+        )
 
     output_bytes: int
     """What the audit's output budget is charged: an upper bound on what the answers can carry (`sandbox.budget`)."""
@@ -62,6 +75,7 @@ def parse_result(
     asked: Sequence[AskedCheck],
     promises: Mapping[str, Promise],
     paths: Collection[str],
+    slots: Sequence[Filled] = (),
 ) -> CellResult:
     """Accept or reject a result document.
 
@@ -71,11 +85,13 @@ def parse_result(
         asked: the request's checks, in order.
         promises: what the catalogue says of each of them, by name.
         paths: the model's files.
+        slots: what the cell left beside it, as the host took it.
 
     Raises:
         ResultRejected: with a code of specs: sandbox, section 9, and the place.
     """
-    document = read_result(data, schema=RESULT_SCHEMA, nonce=nonce, fields=RESULT_FIELDS, cap=RESULT_CAP)
+    fields = (*RESULT_FIELDS, *_optional(data))
+    document = read_result(data, schema=RESULT_SCHEMA, nonce=nonce, fields=fields, cap=RESULT_CAP)
     if not isinstance(document["answers"], list):
         raise ResultRejected("result_schema", "answers")
     answers = _answers(document["answers"], asked)
@@ -86,7 +102,17 @@ def parse_result(
     _check_words(ingest, facts, paths)
     told = [document["answers"], document["ingest"], document["facts"]]
     charge = charge_bytes(told, _known(asked, promises, paths))
-    return CellResult(answers=answers, ingest=ingest, facts=facts, output_bytes=charge)
+    measured = [one.outcome == "measured" for one in answers]
+    files = handed_out(document.get(ARTEFACTS, []), promised_by(asked, promises), slots, measured)
+    return CellResult(answers=answers, ingest=ingest, facts=facts, artefacts=files, output_bytes=charge)
+
+
+def _optional(data: bytes) -> tuple[str, ...]:
+    """Return the keys that a document may leave out and this one has."""
+    if f'"{ARTEFACTS}"'.encode() not in data:
+        return ()
+    document = document_of(data, cap=RESULT_CAP, depth=DEPTH)
+    return (ARTEFACTS,) if isinstance(document, dict) and ARTEFACTS in document else ()
 
 
 def _known(asked: Sequence[AskedCheck], promises: Mapping[str, Promise], paths: Collection[str]) -> set[str]:

@@ -128,13 +128,14 @@ class PassedOn:
         return (*self.files.values(), self.tensors)
 
 
-def pass_on(slots: Sequence[Filled], paths: Collection[str], folder: Path) -> PassedOn:
+def pass_on(slots: Sequence[Filled], paths: Collection[str], folder: Path, name: str = "model") -> PassedOn:
     """Write what an ingest cell left to a private folder, unread.
 
     Args:
         slots: as the host took them when the cell was gone.
         paths: the model's files.
         folder: private to this attempt.
+        name: how the order calls the model; of its base the inputs have names of their own.
 
     Raises:
         ResultRejected: slot_too_large; result_missing, a slot is empty whose file the model has; unknown_slot, one was
@@ -142,16 +143,17 @@ def pass_on(slots: Sequence[Filled], paths: Collection[str], folder: Path) -> Pa
         HostFault: the disk failed.
     """
     filled = {one.name: one for one in slots}
+    prefix = "ingest" if name == "model" else f"{name}.ingest"
     made = {}
-    for name, cap in SLOTS.items():
-        size = filled[name].size if name in filled else 0
+    for slot, cap in SLOTS.items():
+        size = filled[slot].size if slot in filled else 0
         if size > cap:
-            raise ResultRejected("slot_too_large", name)
-        owed = name in (CONFIG, TENSORS) or name in paths
+            raise ResultRejected("slot_too_large", slot)
+        owed = slot in (CONFIG, TENSORS) or slot in paths
         if bool(size) != owed:
-            raise ResultRejected("result_missing" if owed else "unknown_slot", name)
+            raise ResultRejected("result_missing" if owed else "unknown_slot", slot)
         if owed:
-            made[name] = _write(filled[name], folder / f"ingest.{name}")
+            made[slot] = _write(filled[slot], folder / f"{prefix}.{slot}")
     tensors = made.pop(TENSORS)
     if DECLARATION in paths:  # the one declaration of the model, whichever it is, comes in this slot
         made[DECLARATION] = made.pop(CONFIG)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from assay.manifest import Manifest
 
@@ -35,22 +35,45 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Materialised:
+    """One model's files as inputs of cells."""
+
+    name: Literal["model", "base"]
+    """How an order calls it, and how its inputs' names begin."""
+    manifest: Manifest
+    files: tuple[Input, ...]
+    """In the manifest's order."""
+
+    @property
+    def by_path(self) -> dict[str, Input]:
+        """The files by their paths in the manifest."""
+        return dict(zip((file.path for file in self.manifest.files), self.files, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Everything a cell will see."""
 
     manifest: Manifest
+    base_manifest: Manifest | None = None
+    """Of the second model; None where the request names none."""
     files: tuple[Input, ...]
-    """The model's files in the manifest's order, then the data in the request's."""
+    """The model's files in the manifest's order, then its base's in that manifest's, then the data in the request's."""
 
     @property
-    def model(self) -> tuple[Input, ...]:
-        """The model's files, in the manifest's order."""
-        return self.files[: len(self.manifest.files)]
+    def models(self) -> tuple[Materialised, ...]:
+        """The model, and its base where there is one."""
+        first = len(self.manifest.files)
+        found = [Materialised(name="model", manifest=self.manifest, files=self.files[:first])]
+        if self.base_manifest is not None:
+            files = self.files[first : first + len(self.base_manifest.files)]
+            found.append(Materialised(name="base", manifest=self.base_manifest, files=files))
+        return tuple(found)
 
     @property
     def data(self) -> tuple[Input, ...]:
         """The data sets, in the request's order."""
-        return self.files[len(self.manifest.files) :]
+        return self.files[sum(len(one.files) for one in self.models) :]
 
 
 @contextmanager
@@ -90,8 +113,9 @@ def materialise(
     folder: Path,
     *,
     on_file: Callable[[int, int], None],
+    base: Manifest | None = None,
 ) -> Inputs:
-    """Copy the model's files and the data.
+    """Copy the files of the model and its base, and the data.
 
     Args:
         blobs: where the bytes are.
@@ -99,15 +123,14 @@ def materialise(
         request: names the data.
         folder: private and empty; read-only afterwards.
         on_file: told (done, owed) before each file and after the last; may raise to stop.
+        base: the second model's manifest, where the request names one.
 
     Raises:
         HostFault: a blob is absent, corrupt or of another size, or the disk failed.
     """
     wanted = [
-        *(
-            Wanted(input=f"model.{n}{_ending(file.path)}", sha256=file.sha256, size=file.size)
-            for n, file in enumerate(manifest.files)
-        ),
+        *_wanted("model", manifest),
+        *(_wanted("base", base) if base is not None else ()),
         *(Wanted(input=f"data.{n}", sha256=data.sha256, size=None) for n, data in enumerate(request.data)),
     ]
     made = []
@@ -116,7 +139,12 @@ def materialise(
         made.append(_copy(blobs, want, folder / want.input))
     on_file(len(wanted), len(wanted))
     folder.chmod(0o500)
-    return Inputs(manifest=manifest, files=tuple(made))
+    return Inputs(manifest=manifest, base_manifest=base, files=tuple(made))
+
+
+def _wanted(name: str, manifest: Manifest) -> Iterator[Wanted]:
+    for n, file in enumerate(manifest.files):
+        yield Wanted(input=f"{name}.{n}{_ending(file.path)}", sha256=file.sha256, size=file.size)
 
 
 def _ending(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay import canonical
@@ -17,7 +17,7 @@ from service.worker.bench import Bench
 from service.worker.code import Guest
 from service.worker.errors import HostFault
 from service.worker.ingest import PassedOn
-from service.worker.materialise import Inputs
+from service.worker.materialise import Inputs, Materialised
 from service.worker.request import Request
 
 SCHEMA = "assay-cell-order/v1"
@@ -37,13 +37,15 @@ def architectures_of(guest: Guest) -> Input:
         raise HostFault(f"{path} cannot be read: {error.strerror}; install the release whole") from error
 
 
-def make_ingest_order(bench: Bench, request: Request, inputs: Inputs, architectures: Input, *, nonce: str) -> Order:
-    """Return the order for the cell that reads the model's files.
+def make_ingest_order(
+    bench: Bench, request: Request, model: Materialised, architectures: Input, *, nonce: str
+) -> Order:
+    """Return the order for the cell that reads one model's files; of another model it sees nothing.
 
     It gets no data, no checks and no seed: nothing that it does may depend on what is asked of the model. Of a file
     that nothing reads (README, licences) it gets the path alone.
     """
-    given = dict(zip((file.path for file in inputs.manifest.files), inputs.model, strict=True))
+    given = model.by_path
     opened = {path: one for path, one in given.items() if is_read(path)}
     files = [{"path": path, **(_input(one) if path in opened else {})} for path, one in given.items()]
     own = DEFAULTS["ingest"]
@@ -63,36 +65,45 @@ def make_ingest_order(bench: Bench, request: Request, inputs: Inputs, architectu
     )
 
 
-def make_order(bench: Bench, request: Request, inputs: Inputs, passed_on: PassedOn, *, nonce: str, seed: int) -> Order:
+def make_order(
+    bench: Bench,
+    request: Request,
+    inputs: Inputs,
+    passed_on: Sequence[PassedOn],
+    *,
+    nonce: str,
+    seed: int,
+    slots: Sequence[Slot] = (),
+) -> Order:
     """Return the order for the cell that measures.
 
     Args:
         bench: names the guest, memory and threads.
         request: the registered request.
-        inputs: the materialised files; of the model's, this cell gets the weights alone.
-        passed_on: what the ingest cell wrote in place of the others.
+        inputs: the materialised files; of the models', this cell gets the weights alone.
+        passed_on: what the ingest cells wrote in place of the others, model by model.
         nonce: 32 random bytes in hex, of this one cell.
         seed: the registered seed.
+        slots: of the files that the checks may hand out.
     """
-    weights = {
-        file.path: given
-        for file, given in zip(inputs.manifest.files, inputs.model, strict=True)
-        if file_kind(file.path) == "weights"
-    }
-    given = {**passed_on.files, **weights}
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "nonce": nonce,
         "seed": seed,
-        "model": {
-            "manifest_sha256": request.model_sha256,
-            "files": [{"path": path, **_input(given[path])} for path in sorted(given)],
-            "tensors": _input(passed_on.tensors),
-        },
         "data": [{"role": data.role, **_input(given)} for data, given in zip(request.data, inputs.data, strict=True)],
         "checks": [{"name": one.name, "version": one.version, "params": dict(one.params)} for one in request.checks],
         "threads": bench.threads,
     }
+    given: list[Input] = []
+    for model, passed in zip(inputs.models, passed_on, strict=True):
+        weights = {path: one for path, one in model.by_path.items() if file_kind(path) == "weights"}
+        files = {**passed.files, **weights}
+        document[model.name] = {
+            "manifest_sha256": model.manifest.digest,
+            "files": [{"path": path, **_input(files[path])} for path in sorted(files)],
+            "tensors": _input(passed.tensors),
+        }
+        given += [*weights.values(), *passed.inputs]
     limits = {"wall_s": request.wall_s}
     if bench.memory_bytes is not None:
         limits["memory_bytes"] = bench.memory_bytes
@@ -100,7 +111,8 @@ def make_order(bench: Bench, request: Request, inputs: Inputs, passed_on: Passed
         kind="check",
         module=bench.guest.module,
         code=bench.guest.code,
-        inputs=(*weights.values(), *passed_on.inputs, *inputs.data),
+        inputs=(*given, *inputs.data),
+        slots=tuple(slots),
         request=canonical.dumps(document),
         nonce=nonce,
         limits=limits,

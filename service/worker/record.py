@@ -17,7 +17,8 @@ from assay.result import Answer, Skipped
 from sandbox.cell import Seal
 from sandbox.errors import ResultRejected
 from service.rules.states import ExitClass, Outcome, outcome_of
-from service.worker.hostile import CellResult
+from service.worker.artefacts import HandedOut
+from service.worker.hostile import BASE_REFUSED, REFUSED, CellResult
 from service.worker.ingest import Ingested
 from service.worker.request import AskedCheck
 
@@ -31,6 +32,10 @@ class Told:
     answers: tuple[Answer, ...]
     ingest: Ingest | None
     facts: Facts | None
+    base_ingest: Ingest | None = None
+    """How the base model was read; None where there is none, or no cell could say."""
+    artefacts: tuple[HandedOut, ...] = ()
+    """Files that the answers hand out."""
 
     @property
     def outcome(self) -> Outcome:
@@ -45,7 +50,13 @@ def answered(result: CellResult, asked: Sequence[AskedCheck], output_bytes: int)
     """
     if result.output_bytes > output_bytes:
         return budget_spent(asked)
-    return Told(answers=result.answers, ingest=result.ingest, facts=result.facts)
+    return Told(
+        answers=result.answers,
+        ingest=result.ingest,
+        facts=result.facts,
+        base_ingest=result.base_ingest,
+        artefacts=result.artefacts,
+    )
 
 
 def budget_spent(asked: Sequence[AskedCheck]) -> Told:
@@ -53,23 +64,35 @@ def budget_spent(asked: Sequence[AskedCheck]) -> Told:
     return Told(answers=_same(asked, "refused", "output_budget"), ingest=None, facts=None)
 
 
-def model_refused(ingested: Ingested, asked: Sequence[AskedCheck]) -> CellResult:
-    """Return the refusal of every check that follows from what the ingest cell decided, each file with its reason."""
+def model_refused(read: Sequence[Ingested], asked: Sequence[AskedCheck]) -> CellResult:
+    """Return the refusal of every check that follows from what an ingest cell decided, each file with its reason.
+
+    Args:
+        read: what was decided of the model and, if that was accepted, of its base; the last of them refused.
+        asked: the checks.
+    """
+    refusing, of_base = read[-1], len(read) > 1
+    prefix = "base:" if of_base else ""
     skipped = tuple(
-        Skipped(item=as_name(one.path or "model"), reason=one.reason or ingested.reason)
-        for one in ingested.decisions
+        Skipped(item=as_name(f"{prefix}{one.path or 'model'}"), reason=one.reason or refusing.reason)
+        for one in refusing.decisions
         if one.decision == "refused"
     )
     return CellResult(
-        answers=_same(asked, "refused", f"ingest:{ingested.reason}", skipped),
-        ingest=ingested.told(),
+        answers=_same(asked, "refused", f"{BASE_REFUSED if of_base else REFUSED}{refusing.reason}", skipped),
+        ingest=read[0].told(),
+        base_ingest=refusing.told() if of_base else None,
         facts=None,
-        output_bytes=ingested.output_bytes,  # the answers follow from the decisions and tell nothing more
+        output_bytes=sum(one.output_bytes for one in read),  # the answers follow from the decisions and tell no more
     )
 
 
-def model_read(ingested: Ingested, result: CellResult) -> CellResult:
-    """Return a result of the cell that measured, together with what the ingest cell decided before.
+def model_read(read: Sequence[Ingested], result: CellResult) -> CellResult:
+    """Return a result of the cell that measured, together with what the ingest cells decided before.
+
+    Args:
+        read: what was decided of the model, and of its base where there is one.
+        result: what the last cell left.
 
     Raises:
         ResultRejected: it decides anew what is not its to decide. Only loading may still refuse.
@@ -79,8 +102,9 @@ def model_read(ingested: Ingested, result: CellResult) -> CellResult:
             raise ResultRejected("result_schema", f"ingest.decisions.{position}")
     return replace(
         result,
-        ingest=ingested.told(result.ingest.decisions),
-        output_bytes=ingested.output_bytes + result.output_bytes,
+        ingest=read[0].told(result.ingest.decisions),
+        base_ingest=read[1].told() if len(read) > 1 else None,
+        output_bytes=sum(one.output_bytes for one in read) + result.output_bytes,
     )
 
 
@@ -138,13 +162,15 @@ def host_record(
         seals: of the attempt's cells.
     """
     answers = []
-    for answer in told.answers:
+    for position, answer in enumerate(told.answers):
         origin = provenance[answer.check]
+        files = [one.told.to_json() for one in told.artefacts if one.promised.answer == position]
         answers.append(
             {
                 **answer.to_json(),
                 "code_sha256": origin.code_sha256,
                 "catalogue_sha256": origin.catalogue_sha256,
+                **({"artefacts": files} if files else {}),
             }
         )
     return canonical.dumps(
@@ -154,6 +180,7 @@ def host_record(
             "token": token,
             "answers": answers,
             "ingest": None if told.ingest is None else told.ingest.to_json(),
+            **({} if told.base_ingest is None else {"base_ingest": told.base_ingest.to_json()}),
             "facts": None if told.facts is None else told.facts.to_json(),
             "environment": environment(told.facts, threads),
             "sandbox": {"cells": [seal.to_json() for seal in seals]},

@@ -38,6 +38,8 @@ class Request:
 
     model_sha256: str
     """Digest of the model's manifest."""
+    base_sha256: str | None = None
+    """The same of a second model that the first is held against; None without one."""
     checks: tuple[AskedCheck, ...]
     data: tuple[AskedData, ...]
     output_bytes: int
@@ -60,6 +62,7 @@ def read_request(blobs: BlobStore, sha256: str, audit_id: str) -> Request:
         raise HostFault(f"request.json {sha256} is of audit {content['audit']}, not {audit_id}")
     return Request(
         model_sha256=content["model"]["manifest_sha256"],
+        base_sha256=request.base_sha256(content),
         checks=tuple(AskedCheck(**one) for one in content["checks"]),
         data=tuple(AskedData(**one) for one in content["data"]),
         output_bytes=content["limits"]["output_bytes"],

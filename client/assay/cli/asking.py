@@ -14,7 +14,7 @@ from assay.client_errors import LocalInputRefused, Problem, refuse
 from assay.errors import Malformed
 
 if TYPE_CHECKING:
-    from assay.remote.values import Check
+    from assay.catalogue import CheckEntry
 
 FILE_MAX = 1024 * 1024
 
@@ -56,12 +56,17 @@ def read_checks(checks: Sequence[str], files: Sequence[Path], parameters: Sequen
     return asked
 
 
-def check_names(asked: Sequence[Asked], known: Sequence[Check]) -> None:
-    """Compare names of checks and parameters with a catalogue, before anything is sent.
+def check_names(asked: Sequence[Asked], known: Sequence[CheckEntry], roles: Sequence[str] = ()) -> dict[str, str]:
+    """Compare names of checks, parameters and data roles with a catalogue, before anything is sent.
+
+    Returns:
+        The media type that each role of the asked checks takes.
 
     Raises:
         LocalInputRefused: naming each unknown one and what is nearest.
     """
+    from assay.preflight.roles import media_types
+
     by_name = {check.name: check for check in known}
     problems = []
     for one in asked:
@@ -75,8 +80,16 @@ def check_names(asked: Sequence[Asked], known: Sequence[Check]) -> None:
         for key in one.parameters:
             if key not in keys:
                 problems.append(Problem(item=f"parameter {one.name}.{key}", message="is unknown" + _nearest(key, keys)))
+    types = media_types(by_name[one.name] for one in asked if one.name in by_name)
+    if all(one.name in by_name for one in asked):  # a role may belong to the check that is misspelt
+        for role in roles:
+            if role not in types:
+                problems.append(
+                    Problem(item=f"data role {role}", message="is read by no asked check" + _nearest(role, types))
+                )
     if problems:
         raise LocalInputRefused(problems)
+    return types
 
 
 def _nearest(word: str, known: Any) -> str:

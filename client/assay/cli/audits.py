@@ -9,6 +9,7 @@ import typer
 
 from assay.cli.options import TIMEOUT_S, AuditName, Config, Json, TimeoutS, connect, greet
 from assay.cli.screen import SCREEN, clean
+from assay.media import ROWS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -93,11 +94,14 @@ def _show(audit: Audit) -> None:
     reason = f" ({clean(audit.state_reason)})" if audit.state_reason else ""
     SCREEN.out(f"{clean(audit.name)}  {audit.word}{reason}")
     SCREEN.out(f"  model      {clean(audit.model)}")
+    if audit.base_model:
+        SCREEN.out(f"  base       {clean(audit.base_model)}")
     for asked in audit.checks:
         parameters = ", ".join(f"{key}={value}" for key, value in sorted(asked.parameters.items()))
         SCREEN.out(f"  check      {clean(asked.check)} {clean(asked.version)} ({clean(parameters, 300)})")
     for one in audit.data:
-        SCREEN.out(f"  data       {clean(one.role)} sha256:{clean(one.sha256)}, {one.rows} rows")
+        told = f"{one.rows} rows" if one.media_type in ("", ROWS) else f"{one.size} bytes ({clean(one.media_type)})"
+        SCREEN.out(f"  data       {clean(one.role)} sha256:{clean(one.sha256)}, {told}")
     for key, value in sorted(audit.labels.items()):
         SCREEN.out(f"  label      {clean(key)}={clean(value)}")
     for attempt in audit.attempts:

@@ -19,12 +19,15 @@ def lines(predicate: dict[str, Any], place: str, *, everything: bool = False) ->
     """Yield the lines of a report."""
     answers = predicate["answers"]
     yield f"Report of {clean(predicate['audit']['name'])}, model sha256:{clean(predicate['model']['manifest_sha256'])}"
+    if predicate.get("base"):
+        yield f"held against base model sha256:{clean(predicate['base']['manifest_sha256'])}"
     yield f"This is a rendering and proves nothing: run `assay verify {clean(place, 200)}`."
     yield ""
     yield from not_answered(answers)
     for answer in answers:
         if reading.state_of(answer) in ("measured", "inconclusive"):
             yield from _answer(answer, everything)
+    yield from handed_out(answers, place)
     for attempt in predicate["attempts"]:
         if attempt["exit_class"] != "OK":
             yield f"Attempt {attempt['n']} of job {clean(attempt['job'])} ended {clean(attempt['exit_class'])}."
@@ -49,7 +52,16 @@ def summary(predicate: dict[str, Any], place: str) -> Iterator[str]:
         if whole and parts:
             counts = ", ".join(f"{count} {clean(word)}" for word, count in sorted(parts.items()))
             yield f"  by instance: {counts}"
+    yield from handed_out(answers, place)
     yield f"All numbers, with intervals: assay findings {clean(place, 200)}"
+
+
+def handed_out(answers: list[dict[str, Any]], place: str) -> Iterator[str]:
+    """Yield where the files lie that checks handed out."""
+    for answer in answers:
+        for one in answer.get("artefacts") or ():
+            file = f"{clean(place, 200)}/artefacts/{clean(one['sha256'])}"
+            yield f"{clean(answer['check'])} handed out {clean(one['name'])}, {one['size']} bytes: {file}"
 
 
 def not_answered(answers: list[dict[str, Any]]) -> Iterator[str]:

@@ -99,6 +99,7 @@ def summary_json(predicate: dict[str, Any]) -> dict[str, Any]:
         "verified": False,
         "audit": predicate["audit"]["name"],
         "model_sha256": predicate["model"]["manifest_sha256"],
+        "base_sha256": predicate["base"]["manifest_sha256"] if predicate.get("base") else None,
         "outcome": outcome_of(predicate["answers"]),
         "answers": [
             {
@@ -113,6 +114,7 @@ def summary_json(predicate: dict[str, Any]) -> dict[str, Any]:
                 "metrics": metrics(answer),
                 "skipped": skipped(answer),
                 "power": answer.get("power", []),
+                "artefacts": answer.get("artefacts") or [],
             }
             for answer in predicate["answers"]
         ],

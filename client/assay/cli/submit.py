@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +37,12 @@ def submit(
     ] = None,
     param: Annotated[list[str] | None, typer.Option("--param", help="CHECK.KEY=VALUE; repeatable.")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", help="ROLE=FILE; repeatable.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base", metavar="MODEL", help="A second model to hold this one against: a folder, or its digest."
+        ),
+    ] = None,
     label: Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE; repeatable.")] = None,
     wall_s: Annotated[int, typer.Option("--wall-s", min=0, help="Seconds of one attempt; 0: the default.")] = 0,
     attempts: Annotated[int, typer.Option("--attempts", min=0, help="Most attempts; 0: the default.")] = 0,
@@ -52,13 +58,16 @@ def submit(
     """Submit an audit of a model directory."""
     from assay.cli.follow import fetch, follow
     from assay.cli.progress import teller
+    from assay.preflight import CheckedModel
     from assay.remote.values import Limits
 
-    order = _prepare(directory, check or [], check_json or [], param or [], data or [], label or [])
+    order = _prepare(directory, check or [], check_json or [], param or [], data or [], label or [], base)
     limits = Limits(attempts_max=attempts, wall_s=wall_s)
     if report is not None and not wait:
         raise refuse("--report", "needs --wait; or fetch it later with `assay report`")
-    _tell_left_out(order.model)
+    for model in (order.model, order.base):
+        if isinstance(model, CheckedModel):
+            _tell_left_out(model)
     with connect(config, timeout_s, patient=True) as client, teller() as told:
         greet(client)
         uploaded, audit = _send(client, order, limits, request_id or str(uuid.uuid4()), told)
@@ -75,6 +84,8 @@ class Order:
     """What was asked for, looked at on this machine."""
 
     model: CheckedModel
+    base: CheckedModel | str | None
+    """A second model: a folder that was looked at, the digest of one that the service has, or none."""
     asked: tuple[Asked, ...]
     data: tuple[CheckedData, ...]
     labels: dict[str, str]
@@ -87,6 +98,7 @@ def _prepare(
     parameters: Sequence[str],
     data: Sequence[str],
     labels: Sequence[str],
+    base: str | None,
 ) -> Order:
     """Read the options and look at every file; all problems of model and data together.
 
@@ -94,25 +106,47 @@ def _prepare(
         LocalInputRefused: nothing was sent.
     """
     from assay.cli.asking import read_checks
-    from assay.preflight import check_data, check_model
+    from assay.preflight import check_data, check_model, shipped_types
 
     asked = read_checks(checks, files, parameters)
+    types = shipped_types([one.name for one in asked])
     problems: list[Problem] = []
-    model, read = None, []
+    model, held, read = None, None, []
     try:
         model = check_model(directory)
     except LocalInputRefused as error:
         problems += error.problems
+    try:
+        held = _base(base)
+    except LocalInputRefused as error:
+        problems += error.problems
     for role, path in (pair("--data", text) for text in data):
         try:
-            read.append(check_data(role, Path(path)))
+            read.append(check_data(role, Path(path), types.get(role, "")))
         except LocalInputRefused as error:
             problems += error.problems
     if model is None or problems:
         raise LocalInputRefused(problems)
-    return Order(
-        model=model, asked=tuple(asked), data=tuple(read), labels=dict(pair("--label", text) for text in labels)
-    )
+    told = dict(pair("--label", text) for text in labels)
+    return Order(model=model, base=held, asked=tuple(asked), data=tuple(read), labels=told)
+
+
+def _base(text: str | None) -> CheckedModel | str | None:
+    """Read `--base`: a folder, or the digest of a model that the service has.
+
+    Raises:
+        LocalInputRefused: it is neither, or the folder can never be audited.
+    """
+    from assay.manifest import is_sha256
+    from assay.preflight import check_model
+
+    if text is None:
+        return None
+    if is_sha256(text.removeprefix("models/")):
+        return text.removeprefix("models/")
+    if not Path(text).is_dir():
+        raise refuse(f"--base {text}", "is neither a model's folder nor models/ and 64 lower-case hexadecimal digits")
+    return check_model(Path(text))
 
 
 def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, told: Teller) -> tuple[Uploaded, Audit]:
@@ -120,12 +154,14 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
     from assay.cli.asking import check_names
     from assay.preflight import hash_chosen
 
-    check_names(order.asked, client.checks())
+    types = check_names(order.asked, client.entries(), [one.role for one in order.data])
     hashed = hash_chosen(order.model)
-    inputs = [client.hash_data(one.role, one.path) for one in order.data]
+    base = None if order.base is None or isinstance(order.base, str) else hash_chosen(order.base)
+    inputs = [client.hash_data(one.role, one.path, media_type=types[one.role]) for one in order.data]
     asked = [(one.name, one.parameters) for one in order.asked]
     request: dict[str, Any] = {
         "data": inputs,
+        "base": base.manifest.digest if base is not None else order.base,
         "limits": limits,
         "labels": order.labels,
         "request_id": request_id,
@@ -136,8 +172,16 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
         if error.reason not in _NOT_UPLOADED:
             raise
     uploaded = client.upload_model(order.model.directory, progress=told.upload, hashed=hashed)
+    if base is not None:
+        second = client.upload_model(base.chosen.directory, progress=told.upload, hashed=base)
+        uploaded = replace(
+            uploaded,
+            left_out=(*uploaded.left_out, *second.left_out),
+            bytes_total=uploaded.bytes_total + second.bytes_total,
+            bytes_sent=uploaded.bytes_sent + second.bytes_sent,
+        )
     for one in order.data:
-        client.upload_data(one.role, one.path)
+        client.upload_data(one.role, one.path, media_type=types[one.role])
     return uploaded, client.submit(hashed.manifest.digest, asked, **request)
 
 
@@ -153,6 +197,7 @@ def _submitted_json(audit: Audit, uploaded: Uploaded) -> dict[str, Any]:
         "schema": "assay-submit/v1",
         "audit": audit.name,
         "model": audit.model,
+        **({"base_model": audit.base_model} if audit.base_model else {}),
         "state": audit.state,
         "outcome": audit.outcome,
         "left_out": list(uploaded.left_out),
@@ -165,7 +210,8 @@ def _tell_submitted(audit: Audit, uploaded: Uploaded, as_json: bool) -> int:
     if as_json:
         SCREEN.json(_submitted_json(audit, uploaded))
         return 0
-    SCREEN.out(f"{audit.state} {clean(audit.name)}, model {clean(audit.model)}")
+    base = f", held against {clean(audit.base_model)}" if audit.base_model else ""
+    SCREEN.out(f"{audit.state} {clean(audit.name)}, model {clean(audit.model)}{base}")
     SCREEN.out(f"Sent {bytes_text(uploaded.bytes_sent)} of {bytes_text(uploaded.bytes_total)}.")
     SCREEN.out(f"Watch it: assay watch {clean(audit.name)}")
     return 0

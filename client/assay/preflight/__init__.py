@@ -8,6 +8,7 @@ from __future__ import annotations
 from assay.preflight.data import CheckedData, check_data
 from assay.preflight.hashing import HashedModel, hash_chosen, hash_model
 from assay.preflight.model import CheckedModel, check_model, select
+from assay.preflight.roles import media_types, shipped_types
 
 __all__ = [
     "CheckedData",
@@ -17,5 +18,7 @@ __all__ = [
     "check_model",
     "hash_chosen",
     "hash_model",
+    "media_types",
     "select",
+    "shipped_types",
 ]

@@ -86,6 +86,8 @@ class Audit:
     name: str
     """audits/{32 hex}; empty in the answer to a validation."""
     model: str
+    base_model: str
+    """A second model that the first is held against; empty where none was named."""
     checks: tuple[AskedCheck, ...]
     data: tuple[DataInput, ...]
     limits: Limits

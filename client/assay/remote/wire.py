@@ -12,9 +12,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # ships no stubs
 
+from assay import strict_json
 from assay.api.v1 import audits_pb2, capabilities_pb2, checks_pb2, models_pb2
+from assay.catalogue import BYTES_MAX, CheckEntry, parse_entry
 from assay.client_errors import ServerRefused, TimedOut, Unreachable, Violation
-from assay.errors import AssayError, shown
+from assay.errors import AssayError, Malformed, shown
+from assay.manifest import hash_file
+from assay.preflight.data import CheckedData
 from assay.remote import values
 
 _STATUS_KEY = "grpc-status-details-bin"
@@ -114,6 +118,7 @@ def audit(message: audits_pb2.Audit) -> values.Audit:
     return values.Audit(
         name=message.name,
         model=message.model,
+        base_model=message.base_model,
         checks=tuple(_asked(one) for one in message.checks),
         data=tuple(
             values.DataInput(
@@ -215,6 +220,20 @@ def check(message: checks_pb2.Check) -> values.Check:
     )
 
 
+def entry(message: checks_pb2.Check) -> CheckEntry:
+    """Return a check's whole catalogue entry.
+
+    Raises:
+        Malformed: it is none, or that of another check.
+    """
+    found = parse_entry(strict_json.loads(message.catalogue_json.encode(), BYTES_MAX))
+    if f"checks/{found.name}" != message.name:
+        raise Malformed(
+            "catalogue_form", "/name", f"the service tells the entry of {shown(found.name)} under another name"
+        )
+    return found
+
+
 def _rate(message: checks_pb2.Check, field: Literal["power", "false_positive_rate"]) -> values.Rate | None:
     if not message.HasField(field):
         return None
@@ -236,9 +255,11 @@ def to_audit(
     limits: values.Limits,
     labels: Mapping[str, str],
     nonce: bytes,
+    *,
+    base: str = "",
 ) -> audits_pb2.Audit:
     """Return the input fields of an audit as a message."""
-    message = audits_pb2.Audit(model=model_name, nonce=nonce, labels=dict(labels))
+    message = audits_pb2.Audit(model=model_name, base_model=base, nonce=nonce, labels=dict(labels))
     for name, parameters in checks:
         text = json.dumps(dict(parameters), allow_nan=False)
         message.checks.add(check=f"checks/{name.removeprefix('checks/')}", parameters_json=text)
@@ -248,3 +269,22 @@ def to_audit(
     for field in ("attempts_max", "output_bytes", "wall_s"):
         setattr(message.limits, field, getattr(limits, field))
     return message
+
+
+def model_name(text: str) -> str:
+    """Return a model's full name, whichever way it was given."""
+    return text if text.startswith("models/") else f"models/{text}"
+
+
+def audit_name(text: str) -> str:
+    """Return an audit's full name, whichever way it was given."""
+    return text if text.startswith("audits/") else f"audits/{text}"
+
+
+def data_input(checked: CheckedData) -> values.DataInput:
+    """Return a data file that was looked at, hashed."""
+    real = checked.path.resolve()
+    entry = hash_file(real.parent, real.name)
+    return values.DataInput(
+        role=checked.role, sha256=entry.sha256, size=entry.size, media_type=checked.media_type, rows=checked.rows
+    )

@@ -16,7 +16,7 @@ from assay.verify.directory import ARTEFACT_MAX, ARTEFACTS
 NAME_MAX = 128
 """Characters of a name; a longer item is refused by the schema (V12) and not looked at before."""
 
-_PROMISES = ("access", "params", "data_roles", "metrics", "controls", "words", "reasons")
+_PROMISES = ("access", "params", "data_roles", "metrics", "controls", "words", "reasons", "base_model", "artefacts")
 """Fields of a catalogue entry that a report is held to. The code's digest is compared apart: it changes with every
 repaired comment, while these change what an answer means."""
 
@@ -124,6 +124,7 @@ def _check_against(case: Case, answer: Mapping[str, Any], entry: CheckEntry, at:
     if entry.code_sha256 != answer["code_sha256"]:
         raise Wrong(f"{at}/code_sha256 is not the digest in its catalogue entry")
     _check_shipped(case, entry, at)
+    _check_handed_out(answer, entry, at)
     if answer["outcome"] == "measured":
         present, skipped = {control["name"] for control in answer["controls"]}, _skipped(answer)
         # A control that could not run is named as skipped, and the answer is then not valid (V12).
@@ -143,15 +144,34 @@ def _check_shipped(case: Case, entry: CheckEntry, at: str) -> None:
         case.open_questions.append(f"this client ships no catalogue entry of {named}: the report's own was used")
         return
     for field in _PROMISES:
-        if entry.raw[field] != shipped.raw[field]:
+        if _promise(entry, field) != _promise(shipped, field):
             raise Wrong(f"{at}: the catalogue entry of {named} differs in {field} from the one this client ships")
     if entry.code_sha256 != shipped.code_sha256:
         case.open_questions.append(f"{named} was answered by other code than this client's release names")
 
 
+def _promise(entry: CheckEntry, field: str) -> Any:
+    """Return a field of an entry; an entry that leaves an optional one out says the same as one that denies it."""
+    return entry.raw.get(field, {"base_model": False, "artefacts": []}.get(field))
+
+
+def _check_handed_out(answer: Mapping[str, Any], entry: CheckEntry, at: str) -> None:
+    """Hold what a check handed out against what it may."""
+    promised = {one["name"]: one for one in entry.artefacts}
+    told = answer.get("artefacts") or []
+    if len({one["name"] for one in told}) != len(told):
+        raise Wrong(f"{at}: an artefact is named twice")
+    if told and answer["outcome"] != "measured":
+        raise Wrong(f"{at}: hands out {shown(told[0]['name'])}, and measured nothing")
+    for one in told:
+        owed = promised.get(one["name"])
+        if owed is None or one["size"] > owed["max_bytes"] or one.get("media_type") != owed["media_type"]:
+            raise Wrong(f"{at}: hands out {shown(one['name'])}, which its catalogue entry does not promise so")
+
+
 def check_artefacts(case: Case) -> str:
-    """V11: every artefact present is what its name says; absent ones are listed."""
-    present = set()
+    """V11: every artefact present is what its name says, and what an answer says of it; absent ones are listed."""
+    present: dict[str, int] = {}
     for name in case.files.artefacts():
         try:
             data = case.files.read(f"{ARTEFACTS}/{name}", ARTEFACT_MAX)
@@ -159,7 +179,15 @@ def check_artefacts(case: Case) -> str:
             raise Wrong(str(error)) from None
         if hashlib.sha256(data).hexdigest() != name:
             raise Wrong(f"{ARTEFACTS}/{name[:16]}… does not have the digest in its name")
-        present.add(name)
-    absent = sorted({answer["catalogue_sha256"] for answer in case.predicate["answers"]} - present)
-    case.open_questions.extend(f"artefact {name[:16]}… (catalogue entry) is absent" for name in absent)
+        present[name] = len(data)
+    answers = case.predicate["answers"]
+    owed = {answer["catalogue_sha256"]: "catalogue entry" for answer in answers}
+    for answer in answers:
+        for one in answer.get("artefacts") or []:
+            if present.get(one["sha256"], one["size"]) != one["size"]:
+                found = present[one["sha256"]]
+                raise Wrong(f"{ARTEFACTS}/{one['sha256'][:16]}… has {found} bytes, the report says {one['size']}")
+            owed[one["sha256"]] = f"{shown(one['name'])} of {shown(answer['check'])}"
+    absent = sorted(owed.keys() - present.keys())
+    case.open_questions.extend(f"artefact {name[:16]}… ({owed[name]}) is absent" for name in absent)
     return f"{len(present)} artefacts match their digests" + (f", {len(absent)} absent" if absent else "")

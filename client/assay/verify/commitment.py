@@ -60,6 +60,7 @@ def check_request(case: Case) -> str:
         ("nonce", asked["nonce"], told["audit"]["nonce"]),
         ("submitted_at", asked["submitted_at"], told["audit"]["submitted_at"]),
         ("model", asked["model"]["manifest_sha256"], told["model"]["manifest_sha256"]),
+        ("base model", request.base_sha256(asked), request.base_sha256(told)),
         ("data", [[d["role"], d["sha256"]] for d in asked["data"]], [[d["role"], d["sha256"]] for d in told["data"]]),
     ]
     # The number of answers is V10's business; here each answer is held against the question in its place.
@@ -74,7 +75,9 @@ def check_request(case: Case) -> str:
     for job, count in Counter(attempt["job"] for attempt in told["attempts"]).items():
         if count > most:
             raise Wrong(f"job {shown(job)} took {count} attempts, the request allows {most}")
-    return f"the report answers the request: {len(asked['checks'])} checks, at most {most} attempts a job"
+    base = request.base_sha256(asked)
+    held = f", held against base {base[:8]}…" if base else ""
+    return f"the report answers the request: {len(asked['checks'])} checks{held}, at most {most} attempts a job"
 
 
 def check_subjects(case: Case) -> str:

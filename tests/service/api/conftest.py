@@ -69,6 +69,9 @@ def _check(name: str, roles: list[dict[str, Any]], properties: dict[str, Any], *
 
 PAIRS = {"name": "pairs", "required": True, "media_type": "application/jsonl", "summary": "Contrast pairs."}
 EXTRA = {"name": "extra", "required": False, "media_type": "application/jsonl", "summary": "More pairs."}
+SAE = {"name": "sae", "required": False, "media_type": "application/octet-stream", "summary": "A dictionary."}
+SAE_CONFIG = {"name": "sae_config", "required": False, "media_type": "application/json", "summary": "Its settings."}
+OTHER_PAIRS = {**PAIRS, "required": False, "media_type": "application/vnd.numpy.npz"}
 RATE = {"estimate": "0.93", "low": "0.9", "high": "0.95", "n": 400, "at": "planted 0.1"}
 
 CATALOGUE = catalogue.parse(
@@ -87,6 +90,8 @@ CATALOGUE = catalogue.parse(
                     },
                     power=RATE,
                 ),
+                _check("hold", [SAE, SAE_CONFIG], {}, base_model=True),
+                _check("arrays", [OTHER_PAIRS], {}),
             ],
         }
     ).encode()

@@ -217,7 +217,7 @@ async def test_health_serves_only_with_store_and_blobs(house: House, monkeypatch
 async def test_checks_are_the_catalogue(house: House) -> None:
     stub = house.stub(checks_pb2_grpc.ChecksStub)
     listed = (await stub.ListChecks(checks_pb2.ListChecksRequest())).checks
-    assert [one.name for one in listed] == ["checks/weigh", "checks/probe"]
+    assert [one.name for one in listed] == ["checks/weigh", "checks/probe", "checks/hold", "checks/arrays"]
     assert json.loads(listed[0].params_schema_json)["properties"]["draws"]["minimum"] == 10
     assert not listed[0].HasField("power")
     one = await stub.GetCheck(checks_pb2.GetCheckRequest(name="checks/probe"))

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, delete, select, text, update
@@ -247,3 +248,85 @@ def test_a_database_of_the_first_release_keeps_its_results(tmp_path: Path) -> No
         row = connection.execute(select(result)).one()
     old.close()
     assert (row.sha256, row.lifetime_bytes) == ("x", None)
+
+
+BASE = "ef" * 32
+
+
+def charged_pair(store: Store, n: int, bytes_: int, *, model: str, base: str, caps: Caps = SMALL) -> bool:
+    held = leased(store, audit_id(n))
+    ending = Ending(exit_class=ExitClass.OK, output_bytes=bytes_, weights_sha256=model, base_weights_sha256=base)
+    with store.begin() as connection:
+        return jobs.finalise(
+            connection, held, ending, record_sha256=FULL, outcome=Outcome.MEASURED, withheld=INSTEAD, caps=caps
+        )
+
+
+def totals(store: Store) -> dict[tuple[str, str], int]:
+    with store.read() as connection:
+        rows = connection.execute(select(output_total.c.model_sha256, output_total.c.principal, output_total.c.bytes))
+        return {(row.model_sha256, row.principal): row.bytes for row in rows}
+
+
+def test_a_result_about_two_models_is_charged_to_both(store: Store) -> None:
+    key = registered(store, 0)
+    assert charged_pair(store, 0, 40, model=MODEL, base=BASE)
+    assert totals(store) == {(one, who): 40 for one in (MODEL, BASE) for who in ("", "p")}
+    with store.read() as connection:
+        row = connection.execute(select(result).where(result.c.audit == key)).one()
+    assert (row.lifetime_bytes, row.lifetime_cap) == (40, 100)
+    assert (row.base_lifetime_bytes, row.base_lifetime_cap) == (40, 100)
+
+
+@pytest.mark.parametrize("spent_one", [MODEL, BASE])
+def test_a_spent_budget_of_either_model_withholds_the_result(store: Store, spent_one: str) -> None:
+    """Else the cap of a model would end where it is named as another's base."""
+    registered(store, 0)
+    key = registered(store, 1)
+    other = "99" * 32
+    assert charged_pair(store, 0, 90, model=spent_one, base=other)
+    assert not charged_pair(store, 1, 20, model=MODEL, base=BASE)
+    assert stored(store, key)[0] == REFUSED
+    assert totals(store)[(spent_one, "p")] == 110
+
+
+def test_the_same_weights_twice_are_charged_once(store: Store) -> None:
+    """A base whose weights are the model's, with another tokenizer, tells of one model."""
+    registered(store, 0)
+    assert charged_pair(store, 0, 40, model=MODEL, base=MODEL)
+    assert totals(store) == {(MODEL, ""): 40, (MODEL, "p"): 40}
+
+
+def test_an_attempt_without_a_result_is_charged_to_both(store: Store) -> None:
+    registered(store, 0)
+    held = leased(store, audit_id(0))
+    ending = Ending(exit_class=ExitClass.CELL_CRASHED, output_bytes=16, weights_sha256=MODEL, base_weights_sha256=BASE)
+    with store.begin() as connection:
+        endings.end(connection, held, ending)
+    assert totals(store) == {(one, who): 16 for one in (MODEL, BASE) for who in ("", "p")}
+
+
+def test_two_models_are_always_locked_in_one_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On PostgreSQL an audit of A against B and one of B against A would else wait for one another."""
+    seen: list[str] = []
+    real = budget.charge
+
+    def watched(connection: Connection, **given: Any) -> bool:
+        seen.append(given["model_sha256"])
+        return real(connection, **given)
+
+    monkeypatch.setattr(budget, "charge", watched)
+    for n, (model, base) in enumerate(((MODEL, BASE), (BASE, MODEL))):
+        registered(store, n)
+        charged_pair(store, n, 1, model=model, base=base)
+    assert seen == [MODEL, BASE, MODEL, BASE]
+
+
+def test_a_registered_base_is_charged_even_where_its_weights_were_not_read(store: Store) -> None:
+    key = registered(store, 0)
+    with store.begin() as connection:
+        connection.execute(update(audit).where(audit.c.id == key).values(base_sha256=BASE))
+    held = leased(store, key)
+    with store.begin() as connection:
+        endings.end(connection, held, Ending(exit_class=ExitClass.CELL_CRASHED, output_bytes=16))
+    assert {model for model, _ in totals(store)} == {SHA, BASE}

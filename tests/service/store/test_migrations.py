@@ -1,12 +1,44 @@
 from __future__ import annotations
 
+import io
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from service.store.engine import StoreNotUsable, open_store
-from service.store.migrations import check_revision, difference, head, migrate
+from service.store.migrations import _config, check_revision, difference, head, migrate
+
+
+@contextmanager
+def migrated_to(url: str, revision: str) -> Iterator[None]:
+    """Bring a database to an older release's revision."""
+    store = open_store(url)
+    with store.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    store.close()
+    yield
+
+
+def statements_of(revisions: str) -> str:
+    """Return what an upgrade would say to PostgreSQL, without one."""
+    told = io.StringIO()
+    script = ScriptDirectory.from_config(_config())
+    first, last = revisions.split(":")
+    context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True, "output_buffer": told})
+    with Operations.context(context):
+        for step in reversed(list(script.walk_revisions(first, last))):
+            if step.revision != first:
+                step.module.upgrade()
+    return told.getvalue()
 
 
 @pytest.fixture
@@ -49,10 +81,29 @@ def test_a_newer_database_is_refused_and_not_migrated_down(url: str, tmp_path: P
 
 
 def test_history_is_linear() -> None:
-    from alembic.script import ScriptDirectory
-
-    from service.store.migrations import _config
-
     scripts = ScriptDirectory.from_config(_config())
     assert scripts.get_heads() == [head()]
     assert len(scripts.get_bases()) == 1
+
+
+def test_charges_of_before_base_models_stay_as_they_are(url: str, tmp_path: Path) -> None:
+    """Revision 0003 makes the table of charges anew on SQLite."""
+    with migrated_to(url, "0002"), sqlite3.connect(tmp_path / "assay.db") as raw:
+        raw.execute("INSERT INTO output_charge VALUES ('a', 1, 'p', 'm', 40, 7)")
+        raw.execute("INSERT INTO output_total VALUES ('m', 'p', 40, NULL)")
+    raw.close()
+    migrate(url)
+    assert difference(open_store(url)) == []
+    with sqlite3.connect(tmp_path / "assay.db") as raw:
+        assert raw.execute("SELECT * FROM output_charge").fetchall() == [("a", 1, "p", "m", 40, 7)]
+        raw.execute("INSERT INTO output_charge VALUES ('a', 1, 'p', 'base', 40, 7)")
+        with pytest.raises(sqlite3.IntegrityError):
+            raw.execute("INSERT INTO output_charge VALUES ('a', 1, 'q', 'm', 1, 8)")
+    raw.close()
+
+
+def test_the_key_of_charges_grows_in_place_on_postgresql() -> None:
+    said = statements_of("0002:0003")
+    assert "ALTER TABLE audit ADD COLUMN base_sha256 VARCHAR(64)" in said
+    assert "ALTER TABLE output_charge DROP CONSTRAINT pk_output_charge" in said
+    assert "ADD CONSTRAINT pk_output_charge PRIMARY KEY (audit, token, model_sha256)" in said

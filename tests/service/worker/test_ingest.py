@@ -155,7 +155,7 @@ ASKED = (
 
 def test_a_refused_model_answers_every_check_as_the_cell_itself_did() -> None:
     """The form is that of `checks.run`, which answers where no cell read the files before."""
-    result = model_refused(parse(good()), ASKED)
+    result = model_refused([parse(good())], ASKED)
     assert [(one.check, one.version, dict(one.params)) for one in result.answers] == [
         ("a", "1", {"seeds": 3}),
         ("b", "2", {}),

@@ -26,7 +26,7 @@ from assay.api.v1 import blobs_pb2 as assay_dot_api_dot_v1_dot_blobs__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61ssay/api/v1/audits.proto\x12\x0c\x61ssay.api.v1\x1a\x18\x61ssay/api/v1/blobs.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n\x0c\x43heckRequest\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"_\n\tDataInput\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\"\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x14.assay.api.v1.Digest\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x03\"D\n\x06Limits\x12\x14\n\x0c\x61ttempts_max\x18\x01 \x01(\x05\x12\x14\n\x0coutput_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06wall_s\x18\x03 \x01(\x05\"\xb1\x01\n\x07\x41ttempt\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nexit_class\x18\x05 \x01(\x0e\x32\x17.assay.api.v1.ExitClass\"\x8c\x08\n\x05\x41udit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x06\x63hecks\x18\x03 \x03(\x0b\x32\x1a.assay.api.v1.CheckRequest\x12%\n\x04\x64\x61ta\x18\x04 \x03(\x0b\x32\x17.assay.api.v1.DataInput\x12$\n\x06limits\x18\x05 \x01(\x0b\x32\x14.assay.api.v1.Limits\x12\r\n\x05nonce\x18\x06 \x01(\x0c\x12/\n\x06labels\x18\x07 \x03(\x0b\x32\x1f.assay.api.v1.Audit.LabelsEntry\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.assay.api.v1.Audit.State\x12\x14\n\x0cstate_reason\x18\t \x01(\t\x12\x11\n\tretryable\x18\n \x01(\x08\x12,\n\x07outcome\x18\x0b \x01(\x0e\x32\x1b.assay.api.v1.Audit.Outcome\x12\'\n\x08\x61ttempts\x18\x0c \x03(\x0b\x32\x15.assay.api.v1.Attempt\x12\x0f\n\x07reports\x18\r \x03(\t\x12\x16\n\x0erequest_sha256\x18\x0e \x01(\t\x12\x1b\n\x13\x63\x61ncel_confirmation\x18\x0f \x01(\t\x12\x15\n\rlast_sequence\x18\x10 \x01(\x03\x12\x30\n\x0csubmitted_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rregistered_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x15 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa8\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x11\n\rSTATE_SIGNING\x10\x03\x12\x13\n\x0fSTATE_COMPLETED\x10\x04\x12\x14\n\x10STATE_CANCELLING\x10\x05\x12\x13\n\x0fSTATE_CANCELLED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\"{\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_MEASURED\x10\x01\x12\x18\n\x14OUTCOME_INCONCLUSIVE\x10\x02\x12\x13\n\x0fOUTCOME_REFUSED\x10\x03\x12\x12\n\x0eOUTCOME_FAILED\x10\x04\"c\n\x12SubmitAuditRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\"\n\x05\x61udit\x18\x03 \x01(\x0b\x32\x13.assay.api.v1.Audit\"\x1f\n\x0fGetAuditRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x11ListAuditsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"R\n\x12ListAuditsResponse\x12#\n\x06\x61udits\x18\x01 \x03(\x0b\x32\x13.assay.api.v1.Audit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x43\x61ncelAuditRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x11WatchAuditRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x8e\x03\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rstate_changed\x18\x03 \x01(\x0b\x32\x1a.assay.api.v1.StateChangedH\x00\x12.\n\nregistered\x18\x04 \x01(\x0b\x32\x18.assay.api.v1.RegisteredH\x00\x12\x37\n\x0f\x61ttempt_started\x18\x05 \x01(\x0b\x32\x1c.assay.api.v1.AttemptStartedH\x00\x12\x33\n\rattempt_ended\x18\x06 \x01(\x0b\x32\x1a.assay.api.v1.AttemptEndedH\x00\x12\x33\n\rphase_reached\x18\x07 \x01(\x0b\x32\x1a.assay.api.v1.PhaseReachedH\x00\x12,\n\tkeepalive\x18\x08 \x01(\x0b\x32\x17.assay.api.v1.KeepaliveH\x00\x42\x07\n\x05\x65vent\"H\n\x0cStateChanged\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.assay.api.v1.Audit.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\"$\n\nRegistered\x12\x16\n\x0erequest_sha256\x18\x01 \x01(\t\"-\n\x0e\x41ttemptStarted\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"X\n\x0c\x41ttemptEnded\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12+\n\nexit_class\x18\x03 \x01(\x0e\x32\x17.assay.api.v1.ExitClass\"9\n\x0cPhaseReached\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x05\x12\x0c\n\x04owed\x18\x03 \x01(\x05\"\x0b\n\tKeepalive*\xf0\x02\n\tExitClass\x12\x1a\n\x16\x45XIT_CLASS_UNSPECIFIED\x10\x00\x12\x11\n\rEXIT_CLASS_OK\x10\x01\x12\x16\n\x12\x45XIT_CLASS_REFUSED\x10\x02\x12\x1b\n\x17\x45XIT_CLASS_CELL_CRASHED\x10\x03\x12\x1b\n\x17\x45XIT_CLASS_MEMORY_LIMIT\x10\x04\x12\x18\n\x14\x45XIT_CLASS_LIMIT_HIT\x10\x05\x12\x19\n\x15\x45XIT_CLASS_TIME_LIMIT\x10\x06\x12\x1e\n\x1a\x45XIT_CLASS_RESULT_REJECTED\x10\x07\x12\x1a\n\x16\x45XIT_CLASS_WORKER_LOST\x10\x08\x12\x19\n\x15\x45XIT_CLASS_HOST_FAULT\x10\t\x12$\n EXIT_CLASS_ISOLATION_UNAVAILABLE\x10\n\x12\x16\n\x12\x45XIT_CLASS_DRAINED\x10\x0b\x12\x18\n\x14\x45XIT_CLASS_CANCELLED\x10\x0c\x32\xf0\x02\n\x06\x41udits\x12\x44\n\x0bSubmitAudit\x12 .assay.api.v1.SubmitAuditRequest\x1a\x13.assay.api.v1.Audit\x12>\n\x08GetAudit\x12\x1d.assay.api.v1.GetAuditRequest\x1a\x13.assay.api.v1.Audit\x12O\n\nListAudits\x12\x1f.assay.api.v1.ListAuditsRequest\x1a .assay.api.v1.ListAuditsResponse\x12\x44\n\x0b\x43\x61ncelAudit\x12 .assay.api.v1.CancelAuditRequest\x1a\x13.assay.api.v1.Audit\x12I\n\nWatchAudit\x12\x1f.assay.api.v1.WatchAuditRequest\x1a\x18.assay.api.v1.AuditEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61ssay/api/v1/audits.proto\x12\x0c\x61ssay.api.v1\x1a\x18\x61ssay/api/v1/blobs.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n\x0c\x43heckRequest\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"_\n\tDataInput\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\"\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x14.assay.api.v1.Digest\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x03\"D\n\x06Limits\x12\x14\n\x0c\x61ttempts_max\x18\x01 \x01(\x05\x12\x14\n\x0coutput_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06wall_s\x18\x03 \x01(\x05\"\xb1\x01\n\x07\x41ttempt\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nexit_class\x18\x05 \x01(\x0e\x32\x17.assay.api.v1.ExitClass\"\xa0\x08\n\x05\x41udit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x06\x63hecks\x18\x03 \x03(\x0b\x32\x1a.assay.api.v1.CheckRequest\x12%\n\x04\x64\x61ta\x18\x04 \x03(\x0b\x32\x17.assay.api.v1.DataInput\x12$\n\x06limits\x18\x05 \x01(\x0b\x32\x14.assay.api.v1.Limits\x12\r\n\x05nonce\x18\x06 \x01(\x0c\x12/\n\x06labels\x18\x07 \x03(\x0b\x32\x1f.assay.api.v1.Audit.LabelsEntry\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.assay.api.v1.Audit.State\x12\x14\n\x0cstate_reason\x18\t \x01(\t\x12\x11\n\tretryable\x18\n \x01(\x08\x12,\n\x07outcome\x18\x0b \x01(\x0e\x32\x1b.assay.api.v1.Audit.Outcome\x12\'\n\x08\x61ttempts\x18\x0c \x03(\x0b\x32\x15.assay.api.v1.Attempt\x12\x0f\n\x07reports\x18\r \x03(\t\x12\x16\n\x0erequest_sha256\x18\x0e \x01(\t\x12\x1b\n\x13\x63\x61ncel_confirmation\x18\x0f \x01(\t\x12\x15\n\rlast_sequence\x18\x10 \x01(\x03\x12\x30\n\x0csubmitted_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rregistered_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x15 \x01(\t\x12\x12\n\nbase_model\x18\x16 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa8\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x11\n\rSTATE_SIGNING\x10\x03\x12\x13\n\x0fSTATE_COMPLETED\x10\x04\x12\x14\n\x10STATE_CANCELLING\x10\x05\x12\x13\n\x0fSTATE_CANCELLED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\"{\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_MEASURED\x10\x01\x12\x18\n\x14OUTCOME_INCONCLUSIVE\x10\x02\x12\x13\n\x0fOUTCOME_REFUSED\x10\x03\x12\x12\n\x0eOUTCOME_FAILED\x10\x04\"c\n\x12SubmitAuditRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\"\n\x05\x61udit\x18\x03 \x01(\x0b\x32\x13.assay.api.v1.Audit\"\x1f\n\x0fGetAuditRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x11ListAuditsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"R\n\x12ListAuditsResponse\x12#\n\x06\x61udits\x18\x01 \x03(\x0b\x32\x13.assay.api.v1.Audit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x43\x61ncelAuditRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x11WatchAuditRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x8e\x03\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rstate_changed\x18\x03 \x01(\x0b\x32\x1a.assay.api.v1.StateChangedH\x00\x12.\n\nregistered\x18\x04 \x01(\x0b\x32\x18.assay.api.v1.RegisteredH\x00\x12\x37\n\x0f\x61ttempt_started\x18\x05 \x01(\x0b\x32\x1c.assay.api.v1.AttemptStartedH\x00\x12\x33\n\rattempt_ended\x18\x06 \x01(\x0b\x32\x1a.assay.api.v1.AttemptEndedH\x00\x12\x33\n\rphase_reached\x18\x07 \x01(\x0b\x32\x1a.assay.api.v1.PhaseReachedH\x00\x12,\n\tkeepalive\x18\x08 \x01(\x0b\x32\x17.assay.api.v1.KeepaliveH\x00\x42\x07\n\x05\x65vent\"H\n\x0cStateChanged\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.assay.api.v1.Audit.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\"$\n\nRegistered\x12\x16\n\x0erequest_sha256\x18\x01 \x01(\t\"-\n\x0e\x41ttemptStarted\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"X\n\x0c\x41ttemptEnded\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12+\n\nexit_class\x18\x03 \x01(\x0e\x32\x17.assay.api.v1.ExitClass\"9\n\x0cPhaseReached\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x05\x12\x0c\n\x04owed\x18\x03 \x01(\x05\"\x0b\n\tKeepalive*\xf0\x02\n\tExitClass\x12\x1a\n\x16\x45XIT_CLASS_UNSPECIFIED\x10\x00\x12\x11\n\rEXIT_CLASS_OK\x10\x01\x12\x16\n\x12\x45XIT_CLASS_REFUSED\x10\x02\x12\x1b\n\x17\x45XIT_CLASS_CELL_CRASHED\x10\x03\x12\x1b\n\x17\x45XIT_CLASS_MEMORY_LIMIT\x10\x04\x12\x18\n\x14\x45XIT_CLASS_LIMIT_HIT\x10\x05\x12\x19\n\x15\x45XIT_CLASS_TIME_LIMIT\x10\x06\x12\x1e\n\x1a\x45XIT_CLASS_RESULT_REJECTED\x10\x07\x12\x1a\n\x16\x45XIT_CLASS_WORKER_LOST\x10\x08\x12\x19\n\x15\x45XIT_CLASS_HOST_FAULT\x10\t\x12$\n EXIT_CLASS_ISOLATION_UNAVAILABLE\x10\n\x12\x16\n\x12\x45XIT_CLASS_DRAINED\x10\x0b\x12\x18\n\x14\x45XIT_CLASS_CANCELLED\x10\x0c\x32\xf0\x02\n\x06\x41udits\x12\x44\n\x0bSubmitAudit\x12 .assay.api.v1.SubmitAuditRequest\x1a\x13.assay.api.v1.Audit\x12>\n\x08GetAudit\x12\x1d.assay.api.v1.GetAuditRequest\x1a\x13.assay.api.v1.Audit\x12O\n\nListAudits\x12\x1f.assay.api.v1.ListAuditsRequest\x1a .assay.api.v1.ListAuditsResponse\x12\x44\n\x0b\x43\x61ncelAudit\x12 .assay.api.v1.CancelAuditRequest\x1a\x13.assay.api.v1.Audit\x12I\n\nWatchAudit\x12\x1f.assay.api.v1.WatchAuditRequest\x1a\x18.assay.api.v1.AuditEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AUDIT_LABELSENTRY']._loaded_options = None
   _globals['_AUDIT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_EXITCLASS']._serialized_start=2673
-  _globals['_EXITCLASS']._serialized_end=3041
+  _globals['_EXITCLASS']._serialized_start=2693
+  _globals['_EXITCLASS']._serialized_end=3061
   _globals['_CHECKREQUEST']._serialized_start=102
   _globals['_CHECKREQUEST']._serialized_end=173
   _globals['_DATAINPUT']._serialized_start=175
@@ -46,39 +46,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTEMPT']._serialized_start=343
   _globals['_ATTEMPT']._serialized_end=520
   _globals['_AUDIT']._serialized_start=523
-  _globals['_AUDIT']._serialized_end=1559
-  _globals['_AUDIT_LABELSENTRY']._serialized_start=1218
-  _globals['_AUDIT_LABELSENTRY']._serialized_end=1263
-  _globals['_AUDIT_STATE']._serialized_start=1266
-  _globals['_AUDIT_STATE']._serialized_end=1434
-  _globals['_AUDIT_OUTCOME']._serialized_start=1436
-  _globals['_AUDIT_OUTCOME']._serialized_end=1559
-  _globals['_SUBMITAUDITREQUEST']._serialized_start=1561
-  _globals['_SUBMITAUDITREQUEST']._serialized_end=1660
-  _globals['_GETAUDITREQUEST']._serialized_start=1662
-  _globals['_GETAUDITREQUEST']._serialized_end=1693
-  _globals['_LISTAUDITSREQUEST']._serialized_start=1695
-  _globals['_LISTAUDITSREQUEST']._serialized_end=1769
-  _globals['_LISTAUDITSRESPONSE']._serialized_start=1771
-  _globals['_LISTAUDITSRESPONSE']._serialized_end=1853
-  _globals['_CANCELAUDITREQUEST']._serialized_start=1855
-  _globals['_CANCELAUDITREQUEST']._serialized_end=1889
-  _globals['_WATCHAUDITREQUEST']._serialized_start=1891
-  _globals['_WATCHAUDITREQUEST']._serialized_end=1948
-  _globals['_AUDITEVENT']._serialized_start=1951
-  _globals['_AUDITEVENT']._serialized_end=2349
-  _globals['_STATECHANGED']._serialized_start=2351
-  _globals['_STATECHANGED']._serialized_end=2423
-  _globals['_REGISTERED']._serialized_start=2425
-  _globals['_REGISTERED']._serialized_end=2461
-  _globals['_ATTEMPTSTARTED']._serialized_start=2463
-  _globals['_ATTEMPTSTARTED']._serialized_end=2508
-  _globals['_ATTEMPTENDED']._serialized_start=2510
-  _globals['_ATTEMPTENDED']._serialized_end=2598
-  _globals['_PHASEREACHED']._serialized_start=2600
-  _globals['_PHASEREACHED']._serialized_end=2657
-  _globals['_KEEPALIVE']._serialized_start=2659
-  _globals['_KEEPALIVE']._serialized_end=2670
-  _globals['_AUDITS']._serialized_start=3044
-  _globals['_AUDITS']._serialized_end=3412
+  _globals['_AUDIT']._serialized_end=1579
+  _globals['_AUDIT_LABELSENTRY']._serialized_start=1238
+  _globals['_AUDIT_LABELSENTRY']._serialized_end=1283
+  _globals['_AUDIT_STATE']._serialized_start=1286
+  _globals['_AUDIT_STATE']._serialized_end=1454
+  _globals['_AUDIT_OUTCOME']._serialized_start=1456
+  _globals['_AUDIT_OUTCOME']._serialized_end=1579
+  _globals['_SUBMITAUDITREQUEST']._serialized_start=1581
+  _globals['_SUBMITAUDITREQUEST']._serialized_end=1680
+  _globals['_GETAUDITREQUEST']._serialized_start=1682
+  _globals['_GETAUDITREQUEST']._serialized_end=1713
+  _globals['_LISTAUDITSREQUEST']._serialized_start=1715
+  _globals['_LISTAUDITSREQUEST']._serialized_end=1789
+  _globals['_LISTAUDITSRESPONSE']._serialized_start=1791
+  _globals['_LISTAUDITSRESPONSE']._serialized_end=1873
+  _globals['_CANCELAUDITREQUEST']._serialized_start=1875
+  _globals['_CANCELAUDITREQUEST']._serialized_end=1909
+  _globals['_WATCHAUDITREQUEST']._serialized_start=1911
+  _globals['_WATCHAUDITREQUEST']._serialized_end=1968
+  _globals['_AUDITEVENT']._serialized_start=1971
+  _globals['_AUDITEVENT']._serialized_end=2369
+  _globals['_STATECHANGED']._serialized_start=2371
+  _globals['_STATECHANGED']._serialized_end=2443
+  _globals['_REGISTERED']._serialized_start=2445
+  _globals['_REGISTERED']._serialized_end=2481
+  _globals['_ATTEMPTSTARTED']._serialized_start=2483
+  _globals['_ATTEMPTSTARTED']._serialized_end=2528
+  _globals['_ATTEMPTENDED']._serialized_start=2530
+  _globals['_ATTEMPTENDED']._serialized_end=2618
+  _globals['_PHASEREACHED']._serialized_start=2620
+  _globals['_PHASEREACHED']._serialized_end=2677
+  _globals['_KEEPALIVE']._serialized_start=2679
+  _globals['_KEEPALIVE']._serialized_end=2690
+  _globals['_AUDITS']._serialized_start=3064
+  _globals['_AUDITS']._serialized_end=3432
 # @@protoc_insertion_point(module_scope)

@@ -114,9 +114,9 @@ class DataInput(_message.Message):
     role: _builtins.str
     """The role a check declares, e.g. "pairs"."""
     media_type: _builtins.str
-    """"application/jsonl" """
+    """As the catalogue says for the role, e.g. "application/jsonl"; empty means that, any other is refused."""
     rows: _builtins.int
-    """Number of rows, as counted by the sender; zero means not counted."""
+    """Number of rows, as counted by the sender; zero means not counted, or that the role is no rows."""
     @_builtins.property
     def blob(self) -> _blobs_pb2.Digest: ...
     def __init__(
@@ -304,6 +304,7 @@ class Audit(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    BASE_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """audits/{32 hex}. Output only."""
     model: _builtins.str
@@ -322,6 +323,10 @@ class Audit(_message.Message):
     """KILLED or LEASE_EXPIRED, once cancelled from running."""
     last_sequence: _builtins.int
     etag: _builtins.str
+    base_model: _builtins.str
+    """models/{64 hex} of a second model that the first is held against, e.g. the one it was fine-tuned from. An input
+    field; empty means none. Refused (BAD_BASE) unless an asked check can read one.
+    """
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckRequest]:
         """At least one. The same check may be asked twice with other parameters."""
@@ -372,10 +377,11 @@ class Audit(_message.Message):
         started_at: _timestamp_pb2.Timestamp | None = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        base_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "limits", b"limits", "registered_at", b"registered_at", "started_at", b"started_at", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cancel_confirmation", b"cancel_confirmation", "checks", b"checks", "data", b"data", "ended_at", b"ended_at", "etag", b"etag", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "model", b"model", "name", b"name", "nonce", b"nonce", "outcome", b"outcome", "registered_at", b"registered_at", "reports", b"reports", "request_sha256", b"request_sha256", "retryable", b"retryable", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "base_model", b"base_model", "cancel_confirmation", b"cancel_confirmation", "checks", b"checks", "data", b"data", "ended_at", b"ended_at", "etag", b"etag", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "model", b"model", "name", b"name", "nonce", b"nonce", "outcome", b"outcome", "registered_at", b"registered_at", "reports", b"reports", "request_sha256", b"request_sha256", "retryable", b"retryable", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,10 +41,10 @@ class AuditsStub:
     A refused request leaves nothing behind: correct it and send it under the same request_id.
     Errors:
       INVALID_ARGUMENT BAD_CHECKS, UNKNOWN_CHECK, BAD_PARAMETERS, BAD_DATA_ROLE, BAD_DIGEST, BAD_LIMITS, BAD_NONCE,
-        BAD_LABEL -> one field violation each in BadRequest, all at once
+        BAD_LABEL, BAD_BASE -> one field violation each in BadRequest, all at once
       INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
       INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
-      FAILED_PRECONDITION UNKNOWN_MODEL -> upload the model's files and its manifest first
+      FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
     """
     GetAudit: _grpc.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]
@@ -77,10 +77,10 @@ class AuditsAsyncStub(AuditsStub):
     A refused request leaves nothing behind: correct it and send it under the same request_id.
     Errors:
       INVALID_ARGUMENT BAD_CHECKS, UNKNOWN_CHECK, BAD_PARAMETERS, BAD_DATA_ROLE, BAD_DIGEST, BAD_LIMITS, BAD_NONCE,
-        BAD_LABEL -> one field violation each in BadRequest, all at once
+        BAD_LABEL, BAD_BASE -> one field violation each in BadRequest, all at once
       INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
       INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
-      FAILED_PRECONDITION UNKNOWN_MODEL -> upload the model's files and its manifest first
+      FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
     """
     GetAudit: _aio.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]  # type: ignore[assignment]
@@ -116,10 +116,10 @@ class AuditsServicer(metaclass=_abc_1.ABCMeta):
         A refused request leaves nothing behind: correct it and send it under the same request_id.
         Errors:
           INVALID_ARGUMENT BAD_CHECKS, UNKNOWN_CHECK, BAD_PARAMETERS, BAD_DATA_ROLE, BAD_DIGEST, BAD_LIMITS, BAD_NONCE,
-            BAD_LABEL -> one field violation each in BadRequest, all at once
+            BAD_LABEL, BAD_BASE -> one field violation each in BadRequest, all at once
           INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
           INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
-          FAILED_PRECONDITION UNKNOWN_MODEL -> upload the model's files and its manifest first
+          FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
           FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
         """
 
