@@ -21,7 +21,7 @@ from checks.sae_features.dictionary.kept import Kept, largest_of_batch, largest_
 from checks.sae_features.dictionary.plan import Frozen, Plan
 from checks.sae_features.dictionary.step import FLOOR_MEMORY, FLOOR_SHARE, SparseStep, Weights
 from checks.sae_features.dictionary.training import CURVE_POINTS, TAIL, in_raw_units
-from checks.sae_features.dictionary.value import UNIT_TOLERANCE, Dictionary, Threshold, TopK
+from checks.sae_features.dictionary.value import Dictionary, Threshold, TopK
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 DECAY = 0.01
 """AdamW's decoupled weight decay, its usual value (Loshchilov & Hutter 2019, 1711.05101); decoder rows are brought back
 to norm 1 and do not feel it."""
+
+UNIT_ROWS = 1e-5
+"""Rows whose norm differs from 1 by less are those of a training."""
 
 COST = 3
 """Tokens charged for each that a gradient runs over (`checks.passages.Site`)."""
@@ -109,7 +112,8 @@ def kl_tail(
     if not passages or min(passages.values()) < 1:
         raise ValueError("no passages to train on, or one without tokens")
     _trained_here(dictionary, site, plan, mean)
-    run = _TailRun(site, editable, plan, mean, scale, *(_step(dictionary, plan, mean, scale, frozen) for _ in "ab"))
+    both = [TailStep(*normalised(dictionary, mean, scale), plan, frozen) for _ in range(2)]
+    run = _TailRun(site, editable, plan, mean, scale, both[0], both[1])
     order, tokens = hashlib.sha256(), 0
     for ids in _batches(passages, plan, rng):
         order.update("\0".join(ids).encode() + b"\n")
@@ -264,19 +268,13 @@ class _TailRun:
             self._since.clear()
 
 
-def _step(
-    dictionary: Dictionary, plan: Plan, mean: Float[torch.Tensor, " d"], scale: float, frozen: Frozen
-) -> TailStep:
-    weights, theta = normalised(dictionary, mean, scale)
-    return TailStep(weights, theta, plan, frozen)
-
-
 def _trained_here(dictionary: Dictionary, site: Site, plan: Plan, mean: Float[torch.Tensor, " d"]) -> None:
     gate = dictionary.gate
-    right_gate = gate == TopK(plan.k) if plan.sparsifier == "topk" else isinstance(gate, Threshold)
-    if isinstance(gate, Threshold):
-        right_gate = right_gate and bool((gate.theta == gate.theta[0]).all())
-    unit = bool(((dictionary.row_norms - 1).abs() < max(UNIT_TOLERANCE, 1e-5)).all())
+    if plan.sparsifier == "topk":
+        right_gate = gate == TopK(plan.k)
+    else:
+        right_gate = isinstance(gate, Threshold) and bool((gate.theta == gate.theta[0]).all())
+    unit = bool(((dictionary.row_norms - 1).abs() < UNIT_ROWS).all())
     if dictionary.width != site.width or len(mean) != site.width:
         raise ValueError(f"a dictionary of width {dictionary.width} at a site of width {site.width}")
     if not (right_gate and unit and dictionary.pre_bias and dictionary.norm is None):

@@ -33,7 +33,7 @@ ROUNDING = 1e-9
 """Statistics that are equal but for the order of a sum count as equal."""
 
 POWER_DRAWS, POWER_RAISES = 40, (0.1, 0.25, 0.5, 1.0)
-"""Plants a point of the power curve, and shares of the positive rows at which a latent is switched on."""
+"""Plants a point of the power curve, and shares of the rows of label 1 at which a latent that was off is put on."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,8 +55,10 @@ class Swapped:
     """Largest |t| over all latents of each swap."""
     by_group: Float[np.ndarray, "group live"]
     """Each group's part of the difference, of live latents; sums to it."""
-    positive_rows: Int[np.ndarray, " group"]
-    """Rows of each group whose rate was raised in a power calculation: those of label 1, or all."""
+    off: Int[np.ndarray, "group live"]
+    """Rows of label 1 (all rows, in the plain form) at which the submitted model has a live latent off."""
+    rows: int
+    """Rows of label 1, or all."""
 
     @property
     def p(self) -> float:
@@ -100,9 +102,10 @@ def rates(
     signs = rng.integers(0, 2, (swaps, drawn.count)) * 2.0 - 1.0
     m, places = len(live), np.flatnonzero(live)
     value, low, high, t = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
-    largest, shares = np.zeros(swaps), []
+    largest, shares, off = np.zeros(swaps), [], []
     for some in _chunks(places):
-        changed = _on(submitted.f[:, some]) - _on(base.f[:, some])
+        on = _on(submitted.f[:, some])
+        changed = on - _on(base.f[:, some])
         sums = [(_by_group(drawn, part) @ changed).toarray() for part in parts]
         share = _contrast([one / count.sum() for one, count in zip(sums, counts, strict=True)])
         value[some] = share.sum(0)
@@ -111,7 +114,14 @@ def rates(
         t[some] = _over(share.sum(0), root)
         largest = np.maximum(largest, np.abs(_over(signs @ share, root)).max(1, initial=0.0))
         shares.append(share)
-    told = Swapped(t=t, largest=largest, by_group=np.concatenate(shares, axis=1), positive_rows=counts[0])
+        off.append(counts[0][:, None] - (_by_group(drawn, parts[0]) @ on).toarray().astype(np.int64))
+    told = Swapped(
+        t=t,
+        largest=largest,
+        by_group=np.concatenate(shares, axis=1),
+        off=np.concatenate(off, axis=1),
+        rows=int(counts[0].sum()),
+    )
     return Intervals(value=value, low=low, high=high), told
 
 
@@ -138,7 +148,7 @@ class Power:
     """How often a planted change is told."""
 
     raised: float
-    """Share of the positive rows (of all rows, in the plain form) at which one live latent was switched on more."""
+    """Share of the rows of label 1 (of all rows, in the plain form) with a live latent off at which it was put on."""
     detected: float
     low: float
     high: float
@@ -162,16 +172,15 @@ def power(
         swapped: of the comparison whose power is asked.
         rng: draws latents and rows.
         alpha: level of the max-T test.
-        raises: shares of positive rows at which the latent comes on.
+        raises: shares of the rows of label 1 with the latent off at which it comes on.
         draws: plants a share.
     """
-    rows = int(swapped.positive_rows.sum())
     told = []
     for raised in raises:
         found = 0
         for _ in range(draws):
-            own = swapped.by_group[:, rng.integers(swapped.by_group.shape[1])]
-            planted = own + rng.binomial(swapped.positive_rows, raised) / rows
+            latent = rng.integers(swapped.by_group.shape[1])
+            planted = swapped.by_group[:, latent] + rng.binomial(swapped.off[:, latent], raised) / swapped.rows
             t = _over(planted.sum(keepdims=True), np.sqrt((planted**2).sum(keepdims=True)))
             found += int(swapped.adjusted(t)[0] <= alpha)
         told.append(Power(raised, found / draws, *proportion_interval(found, draws), draws))
