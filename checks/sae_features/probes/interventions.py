@@ -43,9 +43,7 @@ class Effect:
     unedited: Estimate
     """Mean margin before."""
     controls: Float64[np.ndarray, " set"]
-    """E of each matched set."""
-    distinct_controls: int
-    """Sets that differ from each other: a small dictionary draws the same set again."""
+    """E of each matched set, no two alike; fewer than asked where the live latents make no more."""
     random: Float64[np.ndarray, " direction"]
     """E of each random direction of the removed vector's norm at each position."""
     diffmean: Estimate | None
@@ -138,7 +136,7 @@ def ablate(
 
 
 def ablate_tokens(contrasts: int, neutral: int, settings: EditSettings, diffmean: bool = True) -> int:
-    """Return the tokens that `ablate` runs forward.
+    """Return the most tokens that `ablate` runs forward.
 
     Args:
         contrasts: tokens of all contrasts' prompts.
@@ -172,7 +170,6 @@ def _told(
         relative=shown.drawn.estimate(_over_size, change[1][shown.kept], unedited[shown.kept]),
         unedited=shown.mean_of(unedited),
         controls=controls,
-        distinct_controls=matched.distinct,
         random=random,
         diffmean=shown.mean_of(change[-1]) if diffmean else None,
         p=p_beyond(means[1], controls),

@@ -19,6 +19,11 @@ WIDTHS = (0.3, 0.6, 1.2)
 """|log mass ratio| within which a replacement is looked for, the next where none is left (section 8.1)."""
 
 NEAREST = "nearest"
+"""Replacements farther away than the last width."""
+
+TRIES = 50
+"""Draws that find no new set before the width grows. A set that is drawn again is no second control: where one latent
+alone is near, 99 draws of it would let p reach .01 on a single comparison."""
 
 WELL_MATCHED, WELL_SHARE = ("0.3", "0.6"), 0.90
 """Less than this share of members within .6 is told as `poorly_matched` (specification, section 10)."""
@@ -26,22 +31,17 @@ WELL_MATCHED, WELL_SHARE = ("0.3", "0.6"), 0.90
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Control sets and how well they match."""
+    """Control sets, no two of the same members, and how well they match."""
 
     sets: Int[np.ndarray, "set member"]
     """Column j stands for member j of the set that is matched."""
     widenings: Counter[str]
-    """Members by the width that found them: "0.3", "0.6", "1.2" or "nearest"."""
+    """Members by the least width that holds them: "0.3", "0.6", "1.2" or "nearest"."""
 
     @property
     def well(self) -> float:
         """Share of members within .6."""
         return sum(self.widenings[name] for name in WELL_MATCHED) / self.widenings.total()
-
-    @property
-    def distinct(self) -> int:
-        """Number of sets that differ from each other, whatever the order of their members."""
-        return len({tuple(sorted(one)) for one in self.sets.tolist()})
 
 
 def matched_sets(
@@ -57,7 +57,7 @@ def matched_sets(
         latents: the set that is matched.
         masses: E g_i of every latent, g = f times the norm of its row.
         live: latents that may stand in.
-        count: sets.
+        count: most sets; there are fewer where the live latents make no more.
         rng: draws the replacements, uniformly among those within the width.
 
     Returns:
@@ -75,23 +75,36 @@ def matched_sets(
     # A latent that never fired has no logarithm; the least float keeps it far from all that did.
     log_mass = np.log(np.maximum(np.asarray(masses, dtype=np.float64), np.finfo(np.float64).tiny))
     apart = np.abs(log_mass[pool] - log_mass[own][:, None])
-    widenings: Counter[str] = Counter()
-    sets = np.empty((count, len(own)), dtype=np.int64)
-    for one in sets:
-        free = np.ones(len(pool), dtype=bool)
-        for member in range(len(own)):
-            place, width = _replacement(apart[member], free, rng)
-            one[member], free[place] = pool[place], False
-            widenings[width] += 1
-    return Matched(sets, widenings)
+    widths = [*WIDTHS]
+    while widths[-1] < apart.max():
+        widths.append(2 * widths[-1])
+    sets: dict[frozenset[int], list[int]] = {}
+    failed = 0
+    while widths and len(sets) < count:
+        places = _drawn(apart, widths, rng)
+        failed = failed + 1 if frozenset(places) in sets else 0
+        sets.setdefault(frozenset(places), places)
+        if failed == TRIES:
+            widths, failed = widths[1:], 0
+    found = np.array(list(sets.values()))
+    distances = np.take_along_axis(apart, found.T, axis=1)
+    return Matched(pool[found], Counter(_least_width(one) for one in distances.ravel()))
 
 
-def _replacement(
-    apart: Float[np.ndarray, " pool"], free: Bool[np.ndarray, " pool"], rng: np.random.Generator
-) -> tuple[int, str]:
-    """Return the place of a replacement in the pool, and the width that found it."""
-    for width in WIDTHS:
-        near = np.flatnonzero(free & (apart <= width))
-        if len(near):
-            return int(rng.choice(near)), str(width)
-    return int(np.argmin(np.where(free, apart, np.inf))), NEAREST
+def _drawn(apart: Float[np.ndarray, "member pool"], widths: Sequence[float], rng: np.random.Generator) -> list[int]:
+    """Return places in the pool, one a member and none twice: within the first width that holds any, or the nearest."""
+    free, places = np.ones(apart.shape[1], dtype=bool), []
+    for own in apart:
+        for width in widths:
+            near = np.flatnonzero(free & (own <= width))
+            if len(near):
+                break
+        if width > WIDTHS[-1] and widths[0] <= WIDTHS[-1]:
+            near = near[[int(np.argmin(own[near]))]]
+        places.append(int(rng.choice(near)))
+        free[places[-1]] = False
+    return places
+
+
+def _least_width(distance: float) -> str:
+    return next((str(width) for width in WIDTHS if distance <= width), NEAREST)
