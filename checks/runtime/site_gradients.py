@@ -9,15 +9,13 @@ import numpy as np
 from checks.passages import Gradients, States
 from checks.runtime.loading import Loaded
 from checks.runtime.plan import PassageSite
+from checks.runtime.site_batches import Follows
 from checks.runtime.site_outputs import Reference, margin_pull
 from checks.runtime.site_passes import Batch, Unedited, final_with
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool, Float, Float32, Float64, Int64
-
-Follows = tuple["Int64[np.ndarray, ' place']", "Int64[torch.Tensor, ' place']", "Bool[np.ndarray, ' place']"]
-"""Which tokens have a next one, the next one, and whether the two are scored."""
+    from jaxtyping import Float, Float32, Float64, Int64
 
 
 def of_margins(

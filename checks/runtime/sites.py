@@ -7,7 +7,6 @@ order they are asked, as many neighbours at once as `BATCH_TOKENS` allows; nothi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,40 +17,15 @@ from checks.passages import Change, Gradients, Spliced, States, Which
 from checks.runtime import site_gradients
 from checks.runtime.loading import Loaded
 from checks.runtime.plan import PassageSite, passage_site_of
+from checks.runtime.site_batches import Budget, Part, asked_of, followed_of, given_of, parts_of
 from checks.runtime.site_models import Models
 from checks.runtime.site_outputs import Reference, margins
 from checks.runtime.site_passages import Tokenised
-from checks.runtime.site_passes import Batch, Unedited, batches_of, changed, final_with, unedited
+from checks.runtime.site_passes import Batch, Unedited, changed, final_with, unedited
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool, Float, Float64, Int64
-
-BATCH_TOKENS = 4096
-"""Tokens of passages in a batch, padding included: edited passes hold several streams of a batch at once."""
-
-
-class Budget:
-    """Tokens that may run forward, and those that did.
-
-    Args:
-        declared: what the needs declared.
-    """
-
-    def __init__(self, declared: int) -> None:
-        self.declared = declared
-        self.spent = 0
-
-    def charge(self, tokens: int) -> None:
-        """Count tokens before they run.
-
-        Raises:
-            NotAskedFor: more than are left.
-        """
-        left = self.declared - self.spent
-        if tokens > left:
-            raise NotAskedFor(f"{tokens} tokens of passages, and {left} are left of {self.declared} that were declared")
-        self.spent += tokens
+    from jaxtyping import Float, Float64, Int64
 
 
 class Sites:
@@ -93,21 +67,6 @@ class Sites:
         return tuple(which for which in self._which if which in self.models.there)
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One batch of what was asked."""
-
-    begin: int
-    """Number, among the ids that were asked, of its first; likewise the first after its last."""
-    end: int
-    sequences: Int64[np.ndarray, " row"]
-    """Number of the sequence of each row that runs; lost contrasts do not."""
-    batch: Batch | None
-    """None where nothing of it runs."""
-    asked: Int64[np.ndarray, " row"]
-    """Number of each row among the ids that were asked."""
-
-
 class ModelSite:
     """A site of one model; implements `checks.passages.Site`.
 
@@ -139,8 +98,8 @@ class ModelSite:
         for part, batch in self._running(numbers, 1 + len(changes)):
             loaded = self._loaded()
             first = unedited(loaded, self._place, batch, final=True)
-            ends, answers = self._asked(part, batch)
-            given = self._given(part, batch, first)
+            ends, answers = asked_of(self._sites.tokenised, part, batch)
+            given = given_of(self._sites.tokenised, part, batch, first)
             for row, final in enumerate(self._finals(loaded, batch, first, given, changes)):
                 own = found[0, part.asked] if final is None else margins(loaded.bridge.unembed, final[ends], answers)
                 found[row, part.asked] = own
@@ -198,18 +157,8 @@ class ModelSite:
 
     def _parts(self, numbers: Int64[np.ndarray, " id"], passes: int) -> Iterator[Part]:
         """Yield batches, each charged before it runs."""
-        tokenised = self._sites.tokenised
-        lengths = np.diff(tokenised.starts)[numbers]
-        for begin, end in batches_of(lengths.tolist(), BATCH_TOKENS):
-            asked = begin + np.flatnonzero(lengths[begin:end])
-            sequences = numbers[asked]
-            batch = None
-            if len(asked):
-                own = [tokenised.tokens[tokenised.starts[one] : tokenised.starts[one + 1]] for one in sequences]
-                self._sites.budget.charge(passes * int(lengths[asked].sum()))
-                self._sites.ran[sequences] = True
-                batch = Batch.of(np.concatenate(own), lengths[asked])
-            yield Part(begin, end, sequences, batch, asked)
+        sites = self._sites
+        return parts_of(sites.tokenised, numbers, passes, sites.budget, sites.ran)
 
     def _running(self, numbers: Int64[np.ndarray, " id"], passes: int) -> Iterator[tuple[Part, Batch]]:
         """Yield the batches of which something runs."""
@@ -219,28 +168,16 @@ class ModelSite:
 
     def _states(self, numbers: Int64[np.ndarray, " id"]) -> Iterator[States]:
         for part, batch in self._running(numbers, 1):
-            yield self._given(part, batch, unedited(self._loaded(), self._place, batch, final=False))
-
-    def _given(self, part: Part, batch: Batch, first: Unedited) -> States:
-        """Return the states of real tokens."""
-        tokenised = self._sites.tokenised
-        tokens = batch.ids[batch.rows, batch.positions].numpy()
-        reads = [tokenised.read[tokenised.starts[one] : tokenised.starts[one + 1]] for one in part.sequences]
-        return States(
-            vectors=first.states[batch.rows, batch.positions].numpy(),
-            passage=part.asked[batch.rows.numpy()],
-            position=batch.positions.numpy(),
-            token=tokens,
-            special=tokenised.special[tokens],
-            read=np.concatenate(reads),
-        )
+            yield given_of(
+                self._sites.tokenised, part, batch, unedited(self._loaded(), self._place, batch, final=False)
+            )
 
     def _splice(self, numbers: Int64[np.ndarray, " id"], changes: Sequence[Change]) -> Iterator[Spliced]:
         for part, batch in self._running(numbers, 1 + len(changes)):
             loaded = self._loaded()
             first = unedited(loaded, self._place, batch, final=True)
-            given = self._given(part, batch, first)
-            followed, following, scored = self._followed(batch, given)
+            given = given_of(self._sites.tokenised, part, batch, first)
+            followed, following, scored = followed_of(batch, given)
             places = batch.rows[followed], batch.positions[followed]
             reference: Reference | None = None
             found = []
@@ -272,25 +209,6 @@ class ModelSite:
             with torch.no_grad():
                 yield None if put is None else final_with(loaded, self._place, batch, first, put)
 
-    def _followed(
-        self, batch: Batch, given: States
-    ) -> tuple[Int64[np.ndarray, " place"], Int64[torch.Tensor, " place"], Bool[np.ndarray, " place"]]:
-        """Return which tokens have a next one, the next one, and whether neither of the two is special."""
-        import torch
-
-        followed = np.flatnonzero(given.position + 1 < np.repeat(batch.lengths, batch.lengths))
-        scored = ~(given.special[followed] | given.special[followed + 1])
-        return followed, torch.from_numpy(given.token[followed + 1]), scored
-
-    def _asked(
-        self, part: Part, batch: Batch
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor], Int64[torch.Tensor, "contrast 2"]]:
-        """Return where each prompt ends, and the tokens that are held against each other there."""
-        import torch
-
-        answers = torch.tensor([self._sites.tokenised.answers[int(one)] for one in part.sequences], dtype=torch.long)
-        return (torch.arange(len(batch.lengths)), torch.from_numpy(batch.lengths - 1)), answers
-
     def _margin_gradients(self, numbers: Int64[np.ndarray, " id"], change: Change | None) -> Iterator[Gradients]:
         for part in self._parts(numbers, 3):
             value = np.full(part.end - part.begin, np.nan)
@@ -299,9 +217,9 @@ class ModelSite:
                 continue
             loaded = self._loaded()
             first = unedited(loaded, self._place, part.batch, final=True)
-            given = self._given(part, part.batch, first)
+            given = given_of(self._sites.tokenised, part, part.batch, first)
             put = None if change is None else changed(change, 0, given, part.batch, first.states)
-            ends, answers = self._asked(part, part.batch)
+            ends, answers = asked_of(self._sites.tokenised, part, part.batch)
             of_rows, gradient = site_gradients.of_margins(loaded, self._place, part.batch, first, put, ends, answers)
             value[part.asked - part.begin] = of_rows
             yield Gradients(states=given, gradient=gradient, value=value)
@@ -314,9 +232,9 @@ class ModelSite:
                 continue
             loaded = self._loaded()
             first = unedited(loaded, self._place, part.batch, final=True)
-            given = self._given(part, part.batch, first)
+            given = given_of(self._sites.tokenised, part, part.batch, first)
             put = changed(change, 0, given, part.batch, first.states)
-            follows = self._followed(part.batch, given)
+            follows = followed_of(part.batch, given)
             of_rows, gradient = site_gradients.of_divergence(loaded, self._place, part.batch, first, put, follows)
             value[part.asked - part.begin] = of_rows
             yield Gradients(states=given, gradient=gradient, value=value)
