@@ -19,11 +19,13 @@ from checks.check import Check, Refusal
 from checks.clusterability.check import Clusterability
 from checks.errors import ChecksError
 from checks.memory import model_facts
+from checks.sae_features.check import SaeFeatures
 from checks.truth_probe.check import TruthProbe
 from sandbox.reader.digest import tree_sha256
 
 CHECKS: tuple[type[Check], ...] = (
     Clusterability,
+    SaeFeatures,
     TruthProbe,
 )
 

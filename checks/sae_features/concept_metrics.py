@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 OWN = ("sparse_", "residual_dense")
 """Probes that a dictionary has a part in; all others are told once, without a dictionary."""
 
+LATENTS_TOLD = 5
+"""Latents of a choice that are told, strongest first; these are the ones that edits take (section 8.1)."""
+
 FIRST = "trained-0"
 """The dictionary whose power is measured, and whose latents are edited; the supplied one where none is judged."""
 
@@ -75,7 +78,7 @@ def _of_concept(table: ConceptTable, permutations: int, corrected: Mapping[tuple
         yield from _areas(read, concept, dictionary, first=dictionary == next(iter(table.read)))
         label = {"concept": concept, "dictionary": dictionary}
         yield told("chosen_k", read.k, table.n, **label)
-        for rank, latent in enumerate(read.latents):
+        for rank, latent in enumerate(read.latents[:LATENTS_TOLD]):
             yield told("chosen_latent", latent, table.n, rank=str(rank), **label)
         yield from estimated("delta_sae", read.delta_sae, **label)
         yield from estimated("delta_blind", read.delta_sparse_16, **label)

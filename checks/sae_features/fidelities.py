@@ -19,6 +19,7 @@ from checks.sae_features.asking import SPLICE_TOKENS_MAX
 from checks.sae_features.dictionary.codelength import CodeGain, code_gain
 from checks.sae_features.dictionary.fidelity import BANDS, Fidelity, duplicates, enc_dec_cosine, fidelity
 from checks.sae_features.dictionary.grouped import Estimate, Groups, difference, mean
+from checks.sae_features.dictionary.kept import compressed_rows
 from checks.sae_features.dictionary.output import TokenScores, output_fidelity
 from checks.sae_features.dictionary.value import Dictionary, FoldIllegal
 from checks.sae_features.held import Held
@@ -26,7 +27,7 @@ from checks.sae_features.session import ENCODED_AT_ONCE, FROZEN, Session
 from checks.sae_features.telling import estimated, told
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 EPSILONS = (0.02, 0.10)
 """Distortions beside the signed one (section 6)."""
@@ -47,6 +48,8 @@ class Faith:
     gain: CodeGain
     output: Mapping[str, Estimate]
     """Empty where no output can be compared."""
+    active: Int[np.ndarray, " token"]
+    """Latents that are on at each held-out token."""
 
 
 class Fidelities:
@@ -76,14 +79,7 @@ class Fidelities:
     def faith(self) -> Mapping[str, Faith]:
         """Every dictionary's numbers, on the same held-out states and with the same draws."""
         outputs = self.outputs
-        return {
-            name: Faith(
-                fidelity=self._fidelity(one, self.session.held),
-                gain=self.gain(one, self.session.held, float(self.session.check.epsilon)),
-                output=outputs.get(name, {}),
-            )
-            for name, one in self.dictionaries.items()
-        }
+        return {name: self._faith(one, outputs.get(name, {})) for name, one in self.dictionaries.items()}
 
     @cached_property
     def twin_gain(self) -> CodeGain:
@@ -91,17 +87,18 @@ class Fidelities:
         session = self.session
         return self.gain(session.twin.trained.dictionaries[0], session.twin_held, float(session.check.epsilon))
 
-    def _fidelity(self, dictionary: Dictionary, held: Held) -> Fidelity:
+    def _faith(self, dictionary: Dictionary, output: Mapping[str, Estimate]) -> Faith:
+        held, resamples = self.session.held, self.session.check.bootstrap
         x = torch.from_numpy(held.x)
         f, xhat = encoded(dictionary, x)
-        return fidelity(
-            x,
-            xhat,
-            f,
-            held.groups,
-            rng=self.session.rng("fidelity"),
-            positions=held.positions,
-            resamples=self.session.check.bootstrap,
+        rng = self.session.rng("fidelity")
+        found = fidelity(x, xhat, f, held.groups, rng=rng, positions=held.positions, resamples=resamples)
+        row = np.repeat(np.arange(len(x)), np.diff(f.crow_indices().numpy()))
+        return Faith(
+            fidelity=found,
+            gain=self.gain(dictionary, held, float(self.session.check.epsilon)),
+            output=output,
+            active=np.bincount(row[(f.values() > 0).numpy()], minlength=len(x)),
         )
 
     def gain(self, dictionary: Dictionary, held: Held, epsilon: float) -> CodeGain:
@@ -261,13 +258,11 @@ def encoded(
     for part in torch.split(x, ENCODED_AT_ONCE):
         f = dictionary.encode(part)
         made.append(dictionary.decode(f, part))
-        sparse = f.to_sparse_csr()
-        starts.append(sparse.crow_indices()[1:] + starts[-1][-1])
-        columns.append(sparse.col_indices())
-        values.append(sparse.values())
-    f = torch.sparse_csr_tensor(
-        torch.cat(starts), torch.cat(columns), torch.cat(values), size=(len(x), dictionary.latents)
-    )
+        where = f.nonzero()
+        starts.append(torch.cumsum((f != 0).sum(dim=1), 0) + starts[-1][-1])
+        columns.append(where[:, 1])
+        values.append(f[where[:, 0], where[:, 1]])
+    f = compressed_rows(torch.cat(starts), torch.cat(columns), torch.cat(values), (len(x), dictionary.latents))
     return f, torch.cat(made)
 
 

@@ -23,6 +23,7 @@ from checks.sae_features.controls import (
 from checks.sae_features.dictionary.convention import Confirmed
 from checks.sae_features.dictionary.training import initial
 from checks.sae_features.diff_metrics import diff_told
+from checks.sae_features.drawing import drawn
 from checks.sae_features.fidelities import Fidelities
 from checks.sae_features.probes.concept_values import ConceptTable
 from checks.sae_features.session import FROZEN, Session
@@ -63,7 +64,7 @@ def measured(check: SaeFeatures, evidence: Evidence) -> Measured:
             **({"concept": session.concept_names} if session.concept_names else {}),
         },
         metrics=(*metrics, *caused.metrics, *changed.metrics),
-        plots=_plots(session, fidelities),
+        plots=tuple(drawn(session, fidelities)),
         skipped=(*skipped, *caused.skipped, *changed.skipped),
     )
 
@@ -169,7 +170,3 @@ def _rows_equal(session: Session) -> bool:
     seed = session.learned.named[number].seed
     frozen = session.learned.trained.dictionaries[number]
     return torch.equal(frozen.w_dec, initial(session.learned.plan, seed, frozen.width).dec)
-
-
-def _plots(session: Session, fidelities: Fidelities) -> tuple[()]:
-    return ()

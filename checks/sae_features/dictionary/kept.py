@@ -156,15 +156,23 @@ def _bags(
     return embedding_bag(indices, dense, starts[:-1], mode="sum", per_sample_weights=values)
 
 
+def compressed_rows(
+    starts: Int[torch.Tensor, " row+1"],
+    columns: Int[torch.Tensor, " entry"],
+    values: Float[torch.Tensor, " entry"],
+    shape: tuple[int, int],
+) -> torch.Tensor:
+    """Return a CSR tensor of parts that are in order already."""
+    with warnings.catch_warnings():
+        # Torch calls CSR tensors beta, and says that it does not check what was made in order.
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
+        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+
+
 def _sampled(
     kept: Kept, left: Float[torch.Tensor, "B d"], right: Float[torch.Tensor, "m d"]
 ) -> Float[torch.Tensor, " entry"]:
-    with warnings.catch_warnings():
-        # Torch calls CSR tensors beta, and says that it does not check what `_in_rows` has made in order.
-        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-        where = torch.sparse_csr_tensor(
-            kept.starts, kept.columns, kept.values, (kept.rows, kept.width), check_invariants=False
-        )
+    where = compressed_rows(kept.starts, kept.columns, kept.values, (kept.rows, kept.width))
     sampled: torch.Tensor = torch.sparse.sampled_addmm(where, left, right.T, beta=0.0)
     return sampled.values()
 
