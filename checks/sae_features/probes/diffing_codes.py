@@ -78,7 +78,7 @@ def sizes(dictionary: Dictionary) -> Float[np.ndarray, " m"]:
 def _pieces(x: Float[np.ndarray, "n d"]) -> Iterator[tuple[slice, Float[torch.Tensor, "some d"]]]:
     for begin in range(0, len(x), ROWS_AT_ONCE):
         some = slice(begin, begin + ROWS_AT_ONCE)
-        yield some, torch.from_numpy(np.ascontiguousarray(x[some]))
+        yield some, torch.from_numpy(np.array(x[some]))  # a copy: evidence may be read-only
 
 
 def _stacked(pieces: list[csr_array], dictionary: Dictionary) -> csc_array:

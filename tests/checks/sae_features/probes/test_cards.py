@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +33,7 @@ def reading(m: int = M) -> Dictionary:
     return Dictionary(eye, torch.zeros(m), 2.0 * eye, torch.zeros(m), Threshold(torch.full((m,), 0.5)))
 
 
+@cache
 def held(seed: int = 0, passages: int = 60, each: int = 40) -> Held:
     """Return states where latent 0 is never on, 1 nearly always, 2 on token 9 alone, and others at rates of their own.
 

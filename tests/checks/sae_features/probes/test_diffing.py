@@ -319,6 +319,8 @@ def test_power_foretells_how_often_real_plants_are_told(drift: float) -> None:
 
 def test_same_draws_give_the_same_numbers() -> None:
     one, other = pair(11, raised=0.1)
+    for each in (one, other):
+        each.x.setflags(write=False)
     first, second = (found(one, other, resamples=50) for _ in range(2))
     for name in ("t", "largest", "by_group"):
         assert np.array_equal(getattr(first.swapped, name), getattr(second.swapped, name))
