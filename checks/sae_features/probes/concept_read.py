@@ -52,11 +52,13 @@ def shared_probes(
     design: Design, rows: ConceptRows, frozen: Features | None, twin: Twin | None, settings: ProbeSettings
 ) -> Shared:
     """Return the dense probe and every baseline that is there."""
+    counts = ngrams(rows.tokens)
     scored = {
         "dense": dense(design, rows.x),
         "diffmean": diffmean(design, rows.x),
         "pca16": components(design, rows.x),
-        "ngram": dense(design, ngrams(rows.tokens)),
+        # Buckets that no train row fills have no weight; left out, they cost nothing.
+        "ngram": dense(design, counts[:, counts[design.train].any(0)]),
         "position": dense(design, places(rows.positions, rows.lengths)),
     }
     if twin is not None:
