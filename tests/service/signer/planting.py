@@ -10,7 +10,8 @@ from typing import Any
 
 from assay import canonical
 from assay.catalogue import Catalogue
-from assay.testing import Forge
+from assay.manifest import FileEntry, Manifest
+from assay.testing import Forge, forged_entry
 from sqlalchemy import create_engine, insert, update
 from sqlalchemy.sql import Executable
 
@@ -34,9 +35,13 @@ def ms(moment: datetime) -> int:
 class World:
     """One audit `id` with its blobs, a signer's desk, and the steps of other rooms as methods."""
 
-    def __init__(self, root: Path, *, profile: str = "development", checks: int = 1) -> None:
+    def __init__(
+        self, root: Path, *, profile: str = "development", checks: int = 1, base: bool = False, **entry: Any
+    ) -> None:
         self.root = root
         self.forge = Forge(root / "forge", seed=11)
+        self.forge.entry = forged_entry(**entry)
+        self.base = self._second() if base else None
         self.url = f"sqlite:///{root}/assay.db"
         migrate(self.url)
         self.now = START
@@ -50,6 +55,13 @@ class World:
         self.desk = self.open_desk(profile)
         self.execute(insert(audit).values(self._audit()))
         self.execute(insert(job).values(id=self.id, audit=self.id, kind="whole", capability="cpu", state="QUEUED"))
+
+    def _second(self) -> Manifest:
+        files = {"config.json": b'{"model_type":"gpt2","n_layer":3}\n', "model.safetensors": bytes(16)}
+        entries = [FileEntry(path=path, sha256=self.put(data), size=len(data)) for path, data in files.items()]
+        made = Manifest(tuple(entries))
+        self.put(made.data)
+        return made
 
     def open_desk(self, profile: str = "development") -> Desk:
         return Desk(
@@ -88,6 +100,7 @@ class World:
             "audit": self.id,
             "nonce": "ab" * 32,
             "model": {"manifest_sha256": self.forge.manifest.digest},
+            **({"base": {"manifest_sha256": self.base.digest}} if self.base else {}),
             "checks": [
                 {"name": self.forge.entry.name, "version": self.forge.entry.version, "params": {"part": part}}
                 for part in range(checks)
@@ -104,6 +117,7 @@ class World:
             "tenant": "t",
             "principal": "p",
             "model_sha256": self.forge.manifest.digest,
+            "base_sha256": self.base.digest if self.base else None,
             "checks": self.forge.entry.name,
             "request_sha256": self.request_sha256,
             "submission": b"",
@@ -131,6 +145,7 @@ class World:
             "token": 2,
             "answers": [self.forge.answer(question["params"]) for question in self.request["checks"]],
             "ingest": predicate["model"]["ingest"],
+            **({"base_ingest": {"decisions": []}} if self.base else {}),
             "facts": None,
             "environment": predicate["environment"],
             "sandbox": predicate["sandbox"],

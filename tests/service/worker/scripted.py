@@ -178,7 +178,7 @@ CODE_SHA256 = hashlib.sha256(
 ).hexdigest()
 
 
-def catalogue(code_sha256: str = CODE_SHA256) -> Catalogue:
+def catalogue(code_sha256: str = CODE_SHA256, **more: Any) -> Catalogue:
     entry = {
         "name": "scripted",
         "version": "1.0",
@@ -205,6 +205,7 @@ def catalogue(code_sha256: str = CODE_SHA256) -> Catalogue:
         "time_limit_s": 3600,
         "power": None,
         "false_positive_rate": None,
+        **more,
     }
     return parse(canonical.dumps({"schema": "assay-catalogue/v1", "checks": [entry]}))
 
@@ -225,21 +226,21 @@ class House:
         attempts_max: int = 8,
         output_bytes: int = 65_536,
         files: Mapping[str, bytes] = MappingProxyType({"config.json": b"{}", "model.safetensors": b"weights"}),
+        base: Mapping[str, bytes] | None = None,
+        data: bytes = b'{"a":1}\n',
     ) -> str:
-        """Plant a registered audit with its request, manifest, model files and one data set."""
+        """Plant a registered audit with its request, manifests, model files and one data set."""
         from tests.service.store.planting import audit_id
 
-        manifest = Manifest(
-            tuple(FileEntry(path=path, sha256=self.put(data), size=len(data)) for path, data in sorted(files.items()))
-        )
-        self.put(manifest.data)
+        manifest = self.put_model(files)
         request = {
             "schema": "assay-request/v1",
             "audit": audit_id(n),
             "nonce": "11" * 32,
             "model": {"manifest_sha256": manifest.digest},
+            **({"base": {"manifest_sha256": self.put_model(base).digest}} if base else {}),
             "checks": [{"name": "scripted", "version": "1.0", "params": {"seeds": 3, "bold": True}}],
-            "data": [{"role": "pairs", "sha256": self.put(b'{"a":1}\n')}],
+            "data": [{"role": "pairs", "sha256": self.put(data)}],
             "limits": {"attempts_max": attempts_max, "output_bytes": output_bytes, "wall_s": 60},
             "seed_mode": "derived",
             "submitted_at": "2026-11-21T00:00:00Z",
@@ -249,6 +250,13 @@ class House:
             key = submit(connection, n, request_sha256=sha256, attempts_max=attempts_max)
             register(connection, key, registration(sha256, seed=77))
         return key
+
+    def put_model(self, files: Mapping[str, bytes]) -> Manifest:
+        manifest = Manifest(
+            tuple(FileEntry(path=path, sha256=self.put(data), size=len(data)) for path, data in sorted(files.items()))
+        )
+        self.put(manifest.data)
+        return manifest
 
     def put(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
