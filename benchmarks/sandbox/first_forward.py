@@ -7,9 +7,9 @@ pause between them in which a spare imports. The first forward is the audit's `s
 turns: `own` asks truth_probe of the audit's pairs alone, `all` of its built-in sets as well: some 4000 rows, which are
 read before the model is.
 
-Other programs' load is measured, too: beside each time stand the host's load, the CPU seconds that all of the server
-took from submit to the moment when the client knew of the sweep (up to a second later: an upper bound), and the time
-of a bare `python -c "import torch"` just before.
+Other programs' load is measured, too: beside each time stand the host's load, the CPU seconds of the server's processes
+from submit to the moment when the client knew of the sweep (up to a second later), and the time of a bare
+`python -c "import torch"` just before.
 """
 
 from __future__ import annotations
