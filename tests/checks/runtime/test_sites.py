@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from checks.check import Needs, Refusal
 from checks.errors import NotAskedFor
 from checks.passages import Contrast, Passage, States
-from checks.runtime import site_batches
+from checks.runtime import loading, site_batches, site_models
 from checks.runtime.architectures import architectures_json
 from checks.runtime.facts import model_facts_of
 from checks.runtime.plan import check_needs
@@ -392,3 +393,36 @@ def test_the_shuffled_twin_keeps_values_and_norms_and_loses_their_order(name: st
     models._seed = 4
     models.drop()
     assert not np.array_equal(parameters()["out"], twin["out"])
+
+
+def test_one_model_is_in_memory_however_often_they_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("gpt2", tmp_path)
+    monkeypatch.setattr(site_batches, "BATCH_TOKENS", 7)
+    made: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+    whole = loading.load
+
+    def load(*args: Any, **more: Any) -> Any:
+        alive.append(sum(one() is not None for one in made))
+        loaded = whole(*args, **more)
+        made.append(weakref.ref(loaded.bridge))
+        return loaded
+
+    monkeypatch.setattr(site_models, "load", load)
+    sites = sites_of(tmp_path)
+    lent = sites.models.lent()
+    own, twin = (sites("resid.1", which).states(["a", "b"]) for which in ("submitted", "shuffled"))
+    vectors = [next(part).vectors for part in (own, twin, own, twin)]
+    assert alive == [0, 0, 0, 0]
+    assert not np.array_equal(vectors[0], vectors[1])
+    again = [part.vectors for part in sites("resid.1", "submitted").states(["a", "b"])]
+    assert all(np.array_equal(one, other) for one, other in zip(vectors[::2], again, strict=True))
+    assert lent.bridge.blocks[0] is sites.models.use("submitted").bridge.blocks[0], "who keeps it has the one in memory"
+
+
+def test_lengths_and_cuts_are_told_without_a_pass(tmp_path: Path) -> None:
+    save("gpt2", tmp_path)
+    sites = sites_of(tmp_path, passages=(*PASSAGES, Passage(id="long", tokens=(3,) * 20)), passage_tokens=0)
+    site = sites("resid.1", "submitted")
+    assert site.lengths(["long", "b", "d"]).tolist() == [16, 7, 1]
+    assert (site.cut(), sites.budget.spent, sites.models.loads) == (1, 0, 0)
