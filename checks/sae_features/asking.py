@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 PASSES_MAX = 2
 """Passes over the training part of the corpus at most (specification, section 2)."""
 
+BATCH = 1024
+"""States a training step (specification, section 5)."""
+
+TAIL_STEPS_LEAST, TAIL_SHARE = 200, 0.2
+"""Steps through the model that the objective mse_kl_tail ends with, each three passes (section 5)."""
+
 HELD_TOKENS_MAX = 131_072
 """States held out in memory: the bound of a latent's rate, 3/N, is then 2.3e-5; more would be bytes, not knowledge."""
 
@@ -75,6 +81,8 @@ def asked(check: SaeFeatures, model: ModelFacts, data: Mapping[str, Sequence[Map
     ordered = sorted(rows.corpus, key=lambda row: _order(check.seed, row.id))
     train = tuple(row for row in ordered if in_training(row.group, check.seed))
     held = tuple(row for row in ordered if not in_training(row.group, check.seed))
+    if check.objective == "mse_kl_tail" and not model.causal:
+        raise Refusal("no_replay", ("params.objective",))
     if not train or not held:
         raise Refusal("too_few_groups", (f"corpus:train:{len(train)}", f"corpus:held:{len(held)}"))
     neutral = rows.neutral or held[:NEUTRAL_MAX]
@@ -92,7 +100,7 @@ def asked(check: SaeFeatures, model: ModelFacts, data: Mapping[str, Sequence[Map
         ),
         passage_sites=(check.site, *neighbours),
         passage_models=models,
-        passage_tokens=_tokens(check, train, held, concepts, contrast, neutral),
+        passage_tokens=_tokens(check, model, train, held, concepts, contrast, neutral),
         gradients=bool(contrast) or check.objective == "mse_kl_tail",
     )
     return Asked(
@@ -149,8 +157,15 @@ def _check_names(check: SaeFeatures, names: Sequence[str]) -> None:
         raise Refusal("concept_unknown", tuple(f"concept:{name}" for name in unknown))
 
 
+def _tail_tokens(check: SaeFeatures, model: ModelFacts) -> int:
+    """Return what all tails may run: a batch is filled with whole passages, three passes each."""
+    steps = max(TAIL_STEPS_LEAST, int(TAIL_SHARE * check.length(check.latents(model.width)) / BATCH) + 1)
+    return 3 * steps * (BATCH + CONTEXT_MAX) * (check.dictionary_seeds + 2)
+
+
 def _tokens(
     check: SaeFeatures,
+    model: ModelFacts,
     train: Sequence[CorpusRow],
     held: Sequence[CorpusRow],
     concepts: Sequence[ConceptRow],
@@ -167,7 +182,7 @@ def _tokens(
         (min(len(row.prompt.encode()) + len(row.target.encode()) + 2, CONTEXT_MAX) for row in contrast), default=0
     )
     edited = min(len(contrast), check.edit_rows * max(1, len({row.concept for row in contrast}))) * prompt
-    tail = 3 * swept if check.objective == "mse_kl_tail" else 0
+    tail = _tail_tokens(check, model) if check.objective == "mse_kl_tail" else 0
     edits = EDITS_A_CONTRAST + 2 * check.matched_controls
     return (
         MODELS_ALIKE * (swept + 3 * kept + read + off)

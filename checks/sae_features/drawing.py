@@ -11,10 +11,10 @@ from checks.sae_features import plots
 from checks.sae_features.cause_metrics import Caused, causes, edited
 from checks.sae_features.dictionary.fidelity import BANDS
 from checks.sae_features.dictionary.grouped import Estimate
-from checks.sae_features.fidelities import Fidelities
+from checks.sae_features.fidelities import BESIDE, Fidelities
 from checks.sae_features.plots import Point
 from checks.sae_features.probes.concept_values import ConceptTable, Readings
-from checks.sae_features.session import FROZEN, Session
+from checks.sae_features.session import Session
 
 K = TypeVar("K")
 
@@ -24,7 +24,7 @@ CONCEPTS_DRAWN = 4
 
 def drawn(session: Session, fidelities: Fidelities) -> Iterator[Plot]:
     """Yield the plots of a whole answer."""
-    judged = {name: one for name, one in fidelities.faith.items() if name != FROZEN}
+    judged = {name: one for name, one in fidelities.faith.items() if name not in BESIDE}
     yield plots.ev_by_position(
         {
             name: {band: point for band in BANDS if (point := _point(one.fidelity.estimates[f"ev_{band}"])) is not None}

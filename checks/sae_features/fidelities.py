@@ -36,6 +36,12 @@ SHAPE = ("mse", "cosine", "shrink_gamma", "norm_ratio", "l0")
 PLAIN = ("l0_median", "l0_p5", "l0_p95", "dead", "dense01", "dense01_mass", "dense10", "dense10_mass")
 OUTPUT = ("delta_ce", "dce_share", "kl", "top1_agree", "tv")
 
+TAIL_MSE = "tail-mse"
+"""The first dictionary with the same last steps on reconstruction alone: what a KL tail is held against (section 5)."""
+
+BESIDE = (FROZEN, TAIL_MSE)
+"""Dictionaries that no word is said of; few of their numbers are told."""
+
 CAUSAL_EDITS = 2
 """Zero and the mean are spliced beside the dictionaries."""
 
@@ -72,8 +78,9 @@ class Fidelities:
 
     @cached_property
     def dictionaries(self) -> Mapping[str, Dictionary]:
-        """Those that are measured: what words are said of, and the frozen decoder beside them."""
-        return {**self.session.judged, FROZEN: self.session.own[FROZEN]}
+        """Those that are measured: what words are said of, and others beside them."""
+        beside = {TAIL_MSE: self.session.tails[0].twin} if self.session.tails else {}
+        return {**self.session.judged, **beside, FROZEN: self.session.own[FROZEN]}
 
     @cached_property
     def faith(self) -> Mapping[str, Faith]:
@@ -85,7 +92,7 @@ class Fidelities:
     def twin_gain(self) -> CodeGain:
         """Code gain of the twin's own dictionary on the twin's states."""
         session = self.session
-        return self.gain(session.twin.trained.dictionaries[0], session.twin_held, float(session.check.epsilon))
+        return self.gain(session.twin_dictionary, session.twin_held, float(session.check.epsilon))
 
     def _faith(self, dictionary: Dictionary, output: Mapping[str, Estimate]) -> Faith:
         held, resamples = self.session.held, self.session.check.bootstrap
@@ -167,7 +174,7 @@ class Fidelities:
         held, epsilon = self.session.held, float(self.session.check.epsilon)
         for name, faith in self.faith.items():
             yield from self._of_one(name, faith)
-            if name == FROZEN:
+            if name in BESIDE:
                 continue
             dictionary = self.dictionaries[name]
             for other in EPSILONS:
@@ -191,7 +198,7 @@ class Fidelities:
         )
         for key in OUTPUT if faith.output else ():
             yield from estimated(key, faith.output[key], dictionary=name)
-        if name == FROZEN:
+        if name in BESIDE:
             return
         for key in SHAPE[:-1]:
             yield from estimated(key, estimates[key], dictionary=name)

@@ -24,7 +24,7 @@ from checks.sae_features.dictionary.convention import Confirmed
 from checks.sae_features.dictionary.training import initial
 from checks.sae_features.diff_metrics import diff_told
 from checks.sae_features.drawing import drawn
-from checks.sae_features.fidelities import Fidelities
+from checks.sae_features.fidelities import TAIL_MSE, Fidelities
 from checks.sae_features.probes.concept_values import ConceptTable
 from checks.sae_features.session import FROZEN, Session
 from checks.sae_features.telling import told
@@ -72,7 +72,8 @@ def measured(check: SaeFeatures, evidence: Evidence) -> Measured:
 def _owed(session: Session) -> tuple[str, ...]:
     supplied = ("supplied",) if session.asked.supplied else ()
     own = tuple(name for name in session.judged if name != "supplied")
-    return (*own, *supplied, FROZEN, "twin")
+    tail = (TAIL_MSE,) if session.tails else ()
+    return (*own, *supplied, *tail, FROZEN, "twin")
 
 
 def _counts(session: Session) -> Iterator[Metric]:
@@ -168,5 +169,5 @@ def mean_ce(session: Session, fidelities: Fidelities, which: Which) -> tuple[flo
 def _rows_equal(session: Session) -> bool:
     number = next(at for at, one in enumerate(session.learned.named) if one.frozen == "decoder")
     seed = session.learned.named[number].seed
-    frozen = session.learned.trained.dictionaries[number]
+    frozen = session.own[FROZEN]
     return torch.equal(frozen.w_dec, initial(session.learned.plan, seed, frozen.width).dec)

@@ -20,6 +20,7 @@ from checks.sae_features.asking import HELD_TOKENS_MAX, Asked, asked
 from checks.sae_features.dictionary.convention import Confirmed, Declared, confirm
 from checks.sae_features.dictionary.formats import check_site, load_sae
 from checks.sae_features.dictionary.plan import Named
+from checks.sae_features.dictionary.tail import Tail, kl_tail
 from checks.sae_features.dictionary.value import Dictionary
 from checks.sae_features.held import Held
 from checks.sae_features.probes.concept import concept_table
@@ -146,6 +147,7 @@ class Session:
             sparsifier=self.check.sparsifier,
             named=named,
             seed=self.check.seed,
+            objective=self.check.objective,
         )
         return learn(site, self.train_ids, self.check.length(latents), make)
 
@@ -153,7 +155,40 @@ class Session:
     def own(self) -> Mapping[str, Dictionary]:
         """The trained dictionaries by label: trained-0, trained-1, ..., frozen."""
         labels = [FROZEN if one.frozen == "decoder" else f"trained-{one.seed}" for one in self.learned.named]
-        return dict(zip(labels, self.learned.trained.dictionaries, strict=True))
+        ended = [one.dictionary for one in self.tails] or self.learned.trained.dictionaries
+        return dict(zip(labels, ended, strict=True))
+
+    @cached_property
+    def tails(self) -> tuple[Tail, ...]:
+        """The last steps of each dictionary through the model; none where the objective is reconstruction alone."""
+        return self._tails(self.learned, "submitted")
+
+    @cached_property
+    def twin_dictionary(self) -> Dictionary:
+        """The twin's own dictionary, of equal budget and objective."""
+        tails = self._tails(self.twin, "shuffled")
+        return tails[0].dictionary if tails else self.twin.trained.dictionaries[0]
+
+    def _tails(self, learned: Learned, which: Which) -> tuple[Tail, ...]:
+        if not learned.plan.tail_steps:
+            return ()
+        site = self.site(which)
+        lengths = dict(zip(self.train_ids, site.lengths(self.train_ids).tolist(), strict=True))
+        spoken = {name: length for name, length in lengths.items() if length}
+        return tuple(
+            kl_tail(
+                dictionary,
+                site,
+                spoken,
+                learned.sieve.usable,
+                learned.plan,
+                learned.trained.mean,
+                learned.trained.scale,
+                self.rng("tail"),
+                frozen=named.frozen,
+            )
+            for named, dictionary in zip(learned.named, learned.trained.dictionaries, strict=True)
+        )
 
     @cached_property
     def judged(self) -> Mapping[str, Dictionary]:
@@ -326,7 +361,7 @@ class Session:
             shift=[row.shift for row in rows],
         )
         twin = self.twin_read[concept]
-        twin_features = self.features(twin, self.twin.trained.dictionaries[0])
+        twin_features = self.features(twin, self.twin_dictionary)
         return concept_table(
             told,
             {name: self.features(read, one) for name, one in self.judged.items()},

@@ -14,8 +14,8 @@ import torch
 
 from checks.check import Refusal
 from checks.passages import Site, States
-from checks.sae_features.asking import PASSES_MAX
-from checks.sae_features.dictionary.plan import Named, Plan
+from checks.sae_features.asking import BATCH, PASSES_MAX
+from checks.sae_features.dictionary.plan import TAIL_LEAST, Named, Objective, Plan
 from checks.sae_features.dictionary.stream import OUTLIER_NORM
 from checks.sae_features.dictionary.training import HEAD, Trained, Trainer
 from checks.sae_features.held import Held
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 USABLE_LEAST = 100_000
 """Fewer states than this carry no dictionary (section 3)."""
-
-BATCH = 1024
-"""States a step (section 5)."""
 
 LATENT_TOKENS_LEAST = 500
 """Below so many training states a latent the stream is short, and said to be (section 2)."""
@@ -141,13 +138,23 @@ class PlanMaker:
         sparsifier: batchtopk or topk.
         named: the dictionaries.
         seed: of rows and order.
+        objective: mse or mse_kl_tail.
     """
 
-    def __init__(self, *, latents: int, k: int, sparsifier: str, named: tuple[Named, ...], seed: int) -> None:
+    def __init__(
+        self, *, latents: int, k: int, sparsifier: str, named: tuple[Named, ...], seed: int, objective: Objective
+    ) -> None:
         self.latents, self.k, self.sparsifier, self.named, self.seed = latents, k, sparsifier, named, seed
+        self.objective = objective
 
     def __call__(self, steps: int) -> Plan:
-        """Return the plan."""
+        """Return the plan.
+
+        Raises:
+            Refusal: `too_few_tokens`, the steps are too few for a tail.
+        """
+        if self.objective == "mse_kl_tail" and steps < 2 * TAIL_LEAST:
+            raise Refusal("too_few_tokens", (f"steps:{steps}", f"limit:{2 * TAIL_LEAST}", "params.objective"))
         return Plan(
             latents=self.latents,
             k=self.k,
@@ -156,6 +163,7 @@ class PlanMaker:
             sparsifier="topk" if self.sparsifier == "topk" else "batchtopk",
             dictionaries=self.named,
             seed=self.seed,
+            objective=self.objective,
         )
 
 
