@@ -20,7 +20,7 @@ TOLERANCE = 1e-8
 """Largest change of a coefficient in the last step, relative to the largest coefficient (specification, section 7)."""
 
 STEPS_MAX, HALVINGS_MAX = 100, 30
-"""Newton steps of a fit and halvings of a step. Fits of the organisms take five to twelve steps and no halving."""
+"""Newton steps of a fit and halvings of a step. A concept table of 600 rows took eight steps a fit and no halving."""
 
 CHUNK_NUMBERS = 4_000_000
 """Numbers of the weighted features that stand in memory at once: 32 MB."""

@@ -32,7 +32,8 @@ def test_below_the_cliff_the_dense_probe_alone_sees(seed: int) -> None:
     told = found(0.5, seed)
     assert area(told, "dense") == pytest.approx(0.94, abs=0.02)
     assert area(told, "sparse_5") == pytest.approx(0.53, abs=0.02)
-    assert area(told, "sparse_16") == pytest.approx(0.54, abs=0.02)
+    # .536 and .519 here: which 400 rows are drawn decides the second digit.
+    assert area(told, "sparse_16") == pytest.approx(0.53, abs=0.02)
     one = told[0].read["trained-0"]
     assert one.delta_sae.low is not None
     assert one.delta_sae.low <= 0
