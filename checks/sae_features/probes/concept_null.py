@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RIDGE_ABOVE = 256
 """Features above which the dense probe of a permutation is a ridge regression: one factorisation for all draws. The
-specification says 512 (section 15); 200 logistic fits of 600 rows cost 5 s at 256 features and 23 s at 512 (one core)."""
+specification says 512 (section 15); 200 logistic fits of 600 rows cost 5 s at 256 features and 23 s at 512."""
 
 RIDGE_TIMES = 4.0
 """Ridge penalty per L2 of the logistic regression, whose curvature is a quarter at most."""
