@@ -164,9 +164,8 @@ class AuditClient:
         Raises:
             LocalInputRefused: naming file and line.
         """
-        return wire.data_input(
-            check_data(role, path, shipped_types().get(role, "") if media_type is None else media_type)
-        )
+        told = shipped_types().get(role, "") if media_type is None else media_type
+        return wire.data_input(check_data(role, path, told))
 
     def upload_data(
         self, role: str, path: Path, *, media_type: str | None = None, progress: Progress | None = None

@@ -70,7 +70,7 @@ def test_a_pickle_is_refused_whatever_it_is_called_or_sent_as(
 
 def test_a_safetensors_file_whose_length_looks_like_a_pickle_is_none(tmp_path: Path) -> None:
     """A header of 0x0280 bytes begins with the mark of a pickle of protocol 2."""
-    entry = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"a": ""}}
+    entry: dict[str, Any] = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"a": ""}}
     entry["__metadata__"]["a"] = "x" * (0x0280 - len(json.dumps(entry)))
     content = safetensors(entry)
     assert content[:2] == b"\x80\x02"

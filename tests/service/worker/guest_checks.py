@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from assay.result import ControlResult, Finding, Measured
 
-from checks.check import Check, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Text
+from checks.check import ArtefactSpec, Check, Evidence, MetricSpec, ModelFacts, ModelKind, Needs, Refusal, Text
 from checks.documents import read_order, write_result
+from checks.passages import Passage
 from checks.quantise import metric
 from checks.run import Progress, carry_out
 
@@ -26,7 +27,7 @@ class Norm(Check):
     kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer", "feedforward")
     metrics = (MetricSpec(name="norm", unit="1", labels=(), better="none", determinism="tolerance", summary="Norm."),)
     words = ("NORM",)
-    reasons = ("non_finite",)
+    reasons: ClassVar[tuple[str, ...]] = ("non_finite",)
 
     def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
         return Needs(weights=(min(model.tensors),))
@@ -55,7 +56,52 @@ class State(Norm):
         return Measured(metrics=(told,))
 
 
-GUESTS: Mapping[str, type[Check]] = {"norm": Norm, "state": State}
+class Apart(Norm):
+    """How far the states of the first layer lie from those of the audit's base; the differences are handed out."""
+
+    name = "apart"
+    kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer",)
+    artefacts = (
+        ArtefactSpec(
+            name="apart.f32", media_type="application/octet-stream", max_bytes=4096, summary="Differences, float32."
+        ),
+    )
+    reasons = ("non_finite", "no_base")
+
+    def needs(self, model: ModelFacts, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
+        return Needs(
+            passages=(Passage(id="a", tokens=(0, 1, 2, 3)),),
+            passage_sites=("resid.0",),
+            passage_models=("submitted", "base"),
+            passage_tokens=64,
+        )
+
+    def measure(self, evidence: Evidence) -> Measured:
+        if "base" not in evidence.models():
+            raise Refusal("no_base")
+        value = float(np.linalg.norm(self._apart(evidence)))
+        told = metric("norm", value, n=1, unit="1", determinism="tolerance", tolerance=(1e-6, 0))
+        return Measured(metrics=(told,))
+
+    def hand_out(self, evidence: Evidence, real: Measured, findings: Sequence[Finding]) -> Mapping[str, bytes]:
+        return {"apart.f32": self._apart(evidence).astype("<f4").tobytes()}
+
+    def _apart(self, evidence: Evidence) -> np.ndarray[Any, Any]:
+        ours, theirs = (
+            np.concatenate([one.vectors for one in evidence.site("resid.0", which).states(["a"])])
+            for which in ("submitted", "base")
+        )
+        difference: np.ndarray[Any, Any] = ours - theirs
+        return difference
+
+
+GUESTS: Mapping[str, type[Check]] = {"norm": Norm, "state": State, "apart": Apart}
+
+
+def fill(slot: str, content: bytes) -> None:
+    """Write a file that a check hands out to its slot, which is there already."""
+    with Path("out", slot).open("r+b") as out:
+        out.write(content)
 
 
 def main() -> None:
@@ -63,7 +109,11 @@ def main() -> None:
     order = read_order(Path("in/order.json").read_bytes())
     assert order.model.tensors is not None
     names = [*(one.input for one in (*order.model.files, *order.data)), order.model.tensors.input]
-    result = carry_out(order, {name: Path("in", name) for name in names}, GUESTS, on_step=Progress(4))
+    if order.base is not None:
+        assert order.base.tensors is not None
+        names += [*(one.input for one in order.base.files), order.base.tensors.input]
+    inputs = {name: Path("in", name) for name in names}
+    result = carry_out(order, inputs, GUESTS, on_step=Progress(4), on_artefact=fill)
     with os.fdopen(3, "wb") as channel:
         channel.write(write_result(result))
 
