@@ -172,7 +172,7 @@ def _access(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any
     shapes = dict.fromkeys(names["mlp_in"], (256, 64)) | dict.fromkeys(names["mlp_out"], (64, 256))
     rows = {role.name: examples[role.name] for role in check.data_roles if role.name in examples}
     try:
-        needs = check().needs(model_facts(**names, tensors=shapes, context=512), rows)
+        needs = check(**check.example).needs(model_facts(**names, tensors=shapes, context=512), rows)
     except Refusal as refusal:
         raise CatalogueInvalid(f"{check.name} refuses the example of its data roles: {refusal}") from refusal
     return list(needs.access())

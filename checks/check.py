@@ -351,6 +351,8 @@ class Check(Value, abc.ABC):
     controls: ClassVar[tuple[Control, ...]]
     data_roles: ClassVar[tuple[DataRole, ...]] = ()
     metrics: ClassVar[tuple[MetricSpec, ...]]
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Parameters that have no default, with a value each: the catalogue asks with them what the check needs."""
     artefacts: ClassVar[tuple[ArtefactSpec, ...]] = ()
     """Files that it may hand out beside the report."""
     kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer",)

@@ -119,6 +119,7 @@ class SaeFeatures(Check):
         ),
     )
     metrics: ClassVar[tuple[MetricSpec, ...]] = METRICS
+    example: ClassVar[Mapping[str, Any]] = {"site": "resid.0"}
     artefacts: ClassVar[tuple[ArtefactSpec, ...]] = (CARDS,)
     words: ClassVar[tuple[str, ...]] = WORDS
     reasons: ClassVar[tuple[str, ...]] = REASONS
