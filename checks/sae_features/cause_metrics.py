@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from assay.result import Metric, Skipped
 
+from checks.ask import listed
 from checks.holm import holm
 from checks.quantise import null_distribution
 from checks.sae_features.probes.attribution import Attribution, attribute
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 LATENTS_MAX = 5
 """Latents that are edited where the probe chose more: k = 5 if the choice was 16 (section 8.1)."""
+
+LOST_MOST = 0.2
+"""Share of contrasts that may be unscorable (target and foil the same tokens, too long); above it a concept's
+interventions are refused, as where the behaviour is not there (specification, section 3)."""
 
 LATENTS_TOLD = 5
 """Latents whose exact effect is told beside the correlation."""
@@ -68,8 +73,14 @@ def causes(session: Session) -> Mapping[tuple[str, str], Caused | EditsRefused]:
 
 
 def _causes(session: Session) -> Iterator[tuple[tuple[str, str], Caused | EditsRefused]]:
+    lost = session.evidence.lost()
     for concept, table in session.tables.items():
-        rows = [row for row in session.asked.contrast if row.concept == concept]
+        every = [row for row in session.asked.contrast if row.concept == concept]
+        rows = [row for row in every if f"contrast/{row.id}" not in lost]
+        if every and len(rows) < (1 - LOST_MOST) * len(every):
+            for dictionary in edited(session):
+                yield (dictionary, concept), EditsRefused("contrasts_lost", rows=len(every))
+            continue
         if not rows or not isinstance(table, ConceptTable):
             continue
         for dictionary in edited(session):
@@ -124,7 +135,9 @@ def _settings(session: Session) -> EditSettings:
 def causes_told(session: Session) -> CausesTold:
     """Return the metrics of every intervention, corrected over concepts."""
     metrics: list[Metric] = []
-    skipped: list[Skipped] = []
+    lost = session.evidence.lost()
+    unscored = [row.id for row in session.asked.contrast if f"contrast/{row.id}" in lost]
+    skipped = list(listed((f"contrast_row:{one}" for one in unscored), "contrasts_lost"))
     found = causes(session)
     corrected = _corrected(found)
     for (dictionary, concept), one in found.items():

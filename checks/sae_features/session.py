@@ -31,6 +31,7 @@ from checks.sae_features.probes.concept_values import (
     Features,
     ProbeSettings,
     Twin,
+    least_permutations,
     split_of,
 )
 from checks.sae_features.rows import ConceptRow
@@ -334,12 +335,14 @@ class Session:
     @cached_property
     def settings(self) -> ProbeSettings:
         """Numbers of the probes."""
+        alpha = float(self.check.alpha)
         return ProbeSettings(
             ks=self.check.ks,
-            permutations=self.check.permutations,
+            # Fewer draws could not reach alpha over so many concepts, whatever the truth is.
+            permutations=max(self.check.permutations, least_permutations(len(self.concept_names), alpha)),
             resamples=self.check.bootstrap,
             detect_floor=float(self.check.detect_floor),
-            alpha=float(self.check.alpha),
+            alpha=alpha,
         )
 
     @cached_property
