@@ -84,10 +84,17 @@ def _run(parsed: argparse.Namespace) -> int:
         {name: parsed.inputs / name for name in names},
         {**CATALOGUE, **_third_party(parsed.plugins, {one.name for one in order.checks})},
         on_step=Progress(PROGRESS_DESCRIPTOR),
+        on_artefact=_fill,
     )
     with os.fdopen(RESULT_DESCRIPTOR, "wb") as channel:
         channel.write(write_result(result))
     return 0
+
+
+def _fill(slot: str, content: bytes) -> None:
+    """Write a file that a check hands out to its slot: the cell's, which is there already and cannot be made."""
+    with Path("out", slot).open("r+b") as out:
+        out.write(content)
 
 
 def _third_party(folder: Path, asked: Collection[str] | None = None) -> Mapping[str, type[Check]]:

@@ -15,7 +15,7 @@ import assay.result
 from assay.result import DECIMAL, D
 
 from checks.ask import RUNTIME_REASONS
-from checks.check import Check, Refusal
+from checks.check import Check, Needs, Refusal
 from checks.clusterability.check import Clusterability
 from checks.errors import ChecksError
 from checks.memory import model_facts
@@ -122,12 +122,13 @@ def _entry(check: type[Check]) -> dict[str, Any]:
 def _told(check: type[Check], folder: Path) -> dict[str, Any]:
     doc = (check.__doc__ or "").strip().splitlines()
     rates = _rates(folder / "measured.json")
+    needs = _needs(check, _examples(folder))
     return {
         "name": check.name,
         "version": check.version,
         "summary": doc[0] if doc else check.name,
         "source": check.source,
-        "access": _access(check, _examples(folder)),
+        "access": list(needs.access()),
         "params": _params(check),
         "data_roles": [
             {"name": one.name, "required": one.required, "media_type": one.media_type, "summary": one.summary}
@@ -147,6 +148,7 @@ def _told(check: type[Check], folder: Path) -> dict[str, Any]:
         "controls": [{"name": one.name, "kind": one.kind} for one in check.controls],
         "words": list(check.words),
         "reasons": sorted({*check.reasons, *RUNTIME_REASONS}),
+        **_beside(check, needs),
         "capability": "cpu",
         "time_limit_s": TIME_LIMIT_S,
         "power": rates["power"],
@@ -160,8 +162,8 @@ def _examples(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     return {**EXAMPLES, **(json.loads(path.read_text("utf-8")) if path.exists() else {})}
 
 
-def _access(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Return the access levels that the check's needs amount to, on a small model with only the data it requires.
+def _needs(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
+    """Return what the check needs, on a small model with only the data of its examples; its access follows from them.
 
     They are never typed by hand: the check is asked what it needs.
 
@@ -172,10 +174,22 @@ def _access(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any
     shapes = dict.fromkeys(names["mlp_in"], (256, 64)) | dict.fromkeys(names["mlp_out"], (64, 256))
     rows = {role.name: examples[role.name] for role in check.data_roles if role.name in examples}
     try:
-        needs = check(**check.example).needs(model_facts(**names, tensors=shapes, context=512), rows)
+        return check(**check.example).needs(model_facts(**names, tensors=shapes, context=512), rows)
     except Refusal as refusal:
         raise CatalogueInvalid(f"{check.name} refuses the example of its data roles: {refusal}") from refusal
-    return list(needs.access())
+
+
+def _beside(check: type[Check], needs: Needs) -> dict[str, Any]:
+    """Return what few checks have, and an entry leaves out of all others: a base model, files to hand out."""
+    found: dict[str, Any] = {}
+    if "base" in needs.passage_models:
+        found["base_model"] = True
+    if check.artefacts:
+        found["artefacts"] = [
+            {"name": one.name, "media_type": one.media_type, "max_bytes": one.max_bytes, "summary": one.summary}
+            for one in check.artefacts
+        ]
+    return found
 
 
 def _params(check: type[Check]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The sparse training step against a dense autograd step: the speed table of section 15 of the specification.
 
-Run: `python -m benchmarks.sae_features.step [--large]`. Writes step.json beside itself. One thread, CPU time of this
-process, float32, data in RAM; 20 steps of warm-up, then 200 timed ones (50 at the large size) in alternating blocks of
-ten, so that a busy spell falls on both; optimiser and row normalisation included. The dense step has the fused Adam,
-too. Peak memory is that of a process of its own, above what it holds after a step of a tiny dictionary. Peers have no
-adapter here, since none can share the environment: the file says that they were skipped.
+Run: `python -m benchmarks.sae_features.step`, from the environment of peers.py to have the peers in it. Writes
+step.json beside itself. Three sizes, the same batches, one thread and two; CPU time of this process (of all its
+threads), float32, data in RAM; warm-up, then timed steps in blocks of ten that go round the contestants, so that a busy
+spell falls on all; optimiser and row normalisation included. The dense step has the fused Adam, too. Peak memory is
+that of a process of its own, above what it holds after a step of a tiny dictionary, one thread.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.sae_features import toy
 from benchmarks.sae_features.bare import Bare
-from checks.organisms.sae_toy import chance, superposition
-from checks.sae_features.dictionary.plan import Plan
+from benchmarks.sae_features.peers import PEERS, PINNED, available
 from checks.sae_features.dictionary.step import SparseStep, Weights
-from checks.sae_features.dictionary.training import normaliser
 
-WARM, BLOCK, RATE = 20, 10, 1e-3
+BLOCK, RATE = 10, 1e-3
+
+THREADS = (1, 2)
 NEVER = 2**62
 MEMORY_STEPS = 30
 
@@ -47,8 +47,8 @@ class Size:
     k: int
     batch: int
     timed: int
-    floor: float
-    """Least ratio of the dense step's time to ours (section 15)."""
+    floors: Mapping[str, float]
+    """Least ratio of a contestant's time to ours (section 15); the middle size has none."""
 
     @property
     def bytes_allowed(self) -> float:
@@ -57,19 +57,18 @@ class Size:
 
 
 SIZES: Mapping[str, Size] = {
-    "small": Size(128, 1024, 32, 1024, 200, 2.2),
-    "large": Size(512, 4096, 32, 1024, 50, 3.7),
+    "small": Size(
+        128, 1024, 32, 1024, 200, {"bare": 2.2, "sae_lens": 2.5, "dictionary_learning": 2.2, "sparsify": 1.2}
+    ),
+    "middle": Size(256, 2048, 32, 1024, 100, {}),
+    "large": Size(512, 4096, 32, 1024, 50, {"bare": 3.7, "sae_lens": 4.0, "dictionary_learning": 4.0, "sparsify": 1.3}),
 }
 
-TINY = Size(8, 32, 2, 64, 0, 0.0)
+TINY = Size(8, 32, 2, 64, 0, {})
 
-PEERS: Mapping[str, str] = {"sae_lens": "6.54.12", "dictionary_learning": "0.1.0", "sparsify": "1.3.3"}
-"""Peers of section 15's table, by module. They cannot share the environment: SAELens needs transformer-lens < 4."""
+KINDS = ("batchtopk", "topk")
 
-MCC, MCC_EVERY = 0.95, 100
-"""What must be reached on O1, and how often it is looked at; looking is not counted."""
-
-Step = Callable[[torch.Tensor, int, float], torch.Tensor]
+Step = Callable[[torch.Tensor, int, float], object]
 
 
 def rows(size: Size) -> np.ndarray:
@@ -90,29 +89,31 @@ MAKERS: Mapping[str, Callable[[Size], Step]] = {
 }
 
 
-def timed(size: Size) -> dict[str, dict[str, float]]:
-    """Return median and quartiles of each step's CPU milliseconds."""
+def contestants(size: Size) -> dict[str, Step]:
+    """Return every step that can be taken here, by "name/kind"."""
+    made = {name.replace("_", "/", 1): make(size) for name, make in MAKERS.items()}
+    for kind in KINDS:
+        for name, make in available(kind)[0].items():
+            made[f"{name}/{kind}"] = make(size.d, size.m, size.k, size.batch)
+    return made
+
+
+def timed(size: Size, steps: Mapping[str, Step], count: int) -> dict[str, dict[str, float]]:
+    """Return median and quartiles of each step's CPU milliseconds; two blocks of warm-up are dropped."""
     data = batches(size)
-    steps = {name: make(size) for name, make in MAKERS.items()}
     taken: dict[str, list[float]] = {name: [] for name in steps}
-    for block in range(-(-WARM // BLOCK), 0, -1):
-        for step in steps.values():
-            for at in range(BLOCK):
-                step(data[(block + at) % len(data)], size.k, RATE)
-    for _ in range(size.timed // BLOCK):
+    for block in range(2 + count // BLOCK):
         for name, step in steps.items():
             for at in range(BLOCK):
                 begun = time.process_time()
                 step(data[at % len(data)], size.k, RATE)
-                taken[name].append(1e3 * (time.process_time() - begun))
+                if block >= 2:
+                    taken[name].append(1e3 * (time.process_time() - begun))
+    shares = ("q1", "median", "q3")
     return {
-        name: dict(
-            zip(
-                ("q1", "median", "q3"),
-                (round(float(one), 2) for one in np.quantile(ms, (0.25, 0.5, 0.75))),
-                strict=True,
-            )
-        )
+        name: {
+            share: round(float(one), 2) for share, one in zip(shares, np.quantile(ms, (0.25, 0.5, 0.75)), strict=True)
+        }
         for name, ms in taken.items()
     }
 
@@ -140,74 +141,58 @@ def remember(name: str, size: Size) -> int:
     return peak() - before
 
 
-def to_mcc() -> dict[str, float]:
-    """Return CPU seconds of steps until O1's features are matched, and what chance would match."""
-    from scipy.optimize import linear_sum_assignment
-
-    world, plan = superposition(), Plan(latents=128, k=4, steps=4000, batch=512)
-    rng = np.random.default_rng(7)
-    x, _ = world.draw(plan.steps * plan.batch, rng)
-    mean, scale = normaliser(x[:20_000])
-    weights = Weights.tied(np.random.default_rng(0).standard_normal((plan.latents, 32)))
-    step, spent, mcc, at = SparseStep(weights, dead_after=plan.dead_after), 0.0, 0.0, 0
-    for at, batch in enumerate(torch.split((x - mean) / scale, plan.batch)):
-        begun = time.process_time()
-        step(batch, plan.k_at(at), plan.rate_at(at))
-        spent += time.process_time() - begun
-        if (at + 1) % MCC_EVERY == 0:
-            cosines = np.abs(world.directions @ weights.dec.double().numpy().T)
-            mcc = float(cosines[linear_sum_assignment(-cosines)].mean())
-            if mcc >= MCC:
-                break
-    return {
-        "mcc": round(mcc, 3),
-        "steps": at + 1,
-        "cpu_s": round(spent, 2),
-        "cpu_s_allowed": 8.0,
-        "chance_mcc": round(chance(world.directions, plan.latents, rng), 3),
-    }
+def ratios(size: Size, ms: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, object]]:
+    """Return each contestant's median over ours of the same kind, beside the floor; sparsify has TopK only."""
+    found: dict[str, dict[str, object]] = {}
+    for name in ms:
+        who, kind = name.split("/")
+        if who == "ours":
+            continue
+        ratio = ms[name]["median"] / ms[f"ours/{kind}"]["median"]
+        floor = size.floors.get(who) if kind == "batchtopk" or who == "sparsify" else None
+        found[name] = {"over_ours": round(ratio, 2), "floor": floor, "met": None if floor is None else ratio >= floor}
+    return found
 
 
-def measured(name: str) -> dict[str, object]:
-    """Return the row of one size."""
+def measured(name: str, share: float) -> dict[str, object]:
+    """Return the row of one size; `share` of the timed steps are taken, and of those on two threads half."""
     size = SIZES[name]
-    ms = timed(size)
-    told: dict[str, object] = {"d": size.d, "m": size.m, "k": size.k, "batch": size.batch, "ms": ms}
-    for kind in ("batchtopk", "topk"):
-        ratio = ms[f"bare_{kind}"]["median"] / ms[f"ours_{kind}"]["median"]
-        told[f"bare_over_ours_{kind}"] = round(ratio, 2)
-        print(f"{name:6} {kind:10} bare / ours {ratio:.2f} (floor {size.floor})  {ms[f'ours_{kind}']}")
-    told |= {"floor": size.floor, "met": bool(told["bare_over_ours_batchtopk"] >= size.floor)}  # type: ignore[operator]
+    told: dict[str, object] = {"d": size.d, "m": size.m, "k": size.k, "batch": size.batch}
+    steps = contestants(size)
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        count = max(BLOCK, int(size.timed * share / threads) // BLOCK * BLOCK)
+        ms = timed(size, steps, count)
+        against = ratios(size, ms)
+        told[f"threads_{threads}"] = {"timed": count, "cpu_ms": ms, "ratios": against, "load": os.getloadavg()[0]}
+        print(name, f"threads {threads}", {one: row["median"] for one, row in ms.items()})
+        print(name, {one: (row["over_ours"], row["floor"]) for one, row in against.items()}, flush=True)
+    torch.set_num_threads(1)
     memory = {one: remembered(one, name) for one in ("ours_batchtopk", "bare_batchtopk")}
     told["peak_growth_mb"] = {one: round(count / 1e6, 1) for one, count in memory.items()}
     told["peak_allowed_mb"] = round(size.bytes_allowed / 1e6, 1)
-    print(f"{name:6} peak growth {told['peak_growth_mb']} MB, allowed {told['peak_allowed_mb']}")
+    print(f"{name:6} peak growth {told['peak_growth_mb']} MB, allowed {told['peak_allowed_mb']}", flush=True)
     return told
 
 
 def main() -> None:
-    """Time both steps, print the table, write the file."""
+    """Time all steps, print the table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", action="store_true", help="the large size, too")
+    parser.add_argument("--share", type=float, default=1.0, help="take this share of the timed steps")
     parser.add_argument("--memory", nargs=2, metavar=("STEP", "SIZE"), help="print the peak of one step and end")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.memory:
         print(remember(asked.memory[0], SIZES[asked.memory[1]]))
         return
-    # Other work on the machine takes cache from both sides, most from the dense step: this says how much there was.
-    load = os.getloadavg()[0]
-    sizes = {name: measured(name) for name in SIZES if name == "small" or asked.large}
     written = {
-        "sizes": sizes,
-        "o1_to_mcc": to_mcc(),
-        "peers": {
-            module: f"skipped: {'no adapter' if find_spec(module) else 'not installed'} (specification: {version})"
-            for module, version in PEERS.items()
-        },
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": round(load, 1)},
+        "sizes": {name: measured(name, asked.share) for name in SIZES},
+        "o1_to_mcc": toy.measured(),
+        "peers": {"pinned": PINNED, "skipped": {kind: available(kind)[1] for kind in KINDS}, "known": sorted(PEERS)},
+        # Other work on the machine takes cache from all, most from dense steps: the loads say how much there was.
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "method": "process CPU ms a step, one thread, median and quartiles, warm-up dropped, blocks of ten alternate",
+        "method": "process CPU ms a step, median and quartiles, two blocks of warm-up, blocks of ten go round",
     }
     print(written["o1_to_mcc"], written["peers"])
     (Path(__file__).parent / "step.json").write_text(json.dumps(written, indent=1) + "\n")

@@ -178,9 +178,9 @@ class SaeFeatures(Check):
     alpha: Annotated[D, Between("0.001", "0.2")] = Field(default="0.05", description="Level over all concepts.")
     edit_rows: int = Field(default=256, ge=32, le=4096, description="Contrast rows that are edited.")
     power_draws: int = Field(default=40, ge=20, le=400, description="Plants of each kind and amplitude.")
-    cards: int = Field(default=48, ge=0, le=512, description="Feature cards that are handed out; 0 for none.")
+    cards: int = Field(default=24, ge=0, le=512, description="Feature cards that are handed out; 0 for none.")
     cards_bytes: int = Field(
-        default=24_576, ge=4096, le=8 * 2**20, description="Bytes of the cards; detail is dropped until they fit."
+        default=32_768, ge=4096, le=8 * 2**20, description="Bytes of the cards; detail is dropped until they fit."
     )
     export_contexts: bool = Field(default=True, description="Whether cards show contexts, as token numbers.")
     watch: Names = Field(default=(), description="Concepts whose presence is a concern.")
