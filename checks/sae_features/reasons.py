@@ -26,8 +26,8 @@ FILES = (
 """Of a supplied dictionary."""
 
 EDITS = (
-    "behaviour_absent", "contrasts_lost", "margin_not_finite", "no_replay", "site_harmless_when_averaged", "too_few_latents",
-    "undefined",
+    "behaviour_absent", "contrasts_lost", "margin_not_finite", "no_replay", "site_harmless_when_averaged",
+    "too_few_latents", "undefined",
 )  # fmt: skip
 """Of edits: no model to run, no behaviour to explain, a share whose denominator is next to nothing."""
 
