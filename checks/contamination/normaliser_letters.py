@@ -1,0 +1,118 @@
+"""What each code point is to the normaliser `n1`, and how it is folded (specification: contamination, 6.2)."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+OTHER, LETTER, DIGIT, CJK, SIGN = range(5)
+"""Kinds of code points after folding: words are runs of letters, numbers runs of digits, the rest stands alone."""
+
+SIGNS = "%$/"
+"""The signs that stay tokens (6.2); all others only separate."""
+
+CJK_RANGES = (
+    (0x3040, 0x30FF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x323AF),
+)
+"""Blocks written without spaces: Hiragana, Katakana, and the Han blocks of the Unicode standard."""
+
+DOUBLE_QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u2033\u301d\u301e"
+SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u2032\u02bc"
+SLASHES = "\u2044\u2215"
+"""Fraction slash and division slash: NFKC leaves them where it opens a vulgar fraction."""
+LINE_ENDS = "\u0085\u2028\u2029"
+TIMES = "\u00d7"
+
+
+@lru_cache(maxsize=1)
+def kinds() -> UInt8[np.ndarray, 1114112]:
+    """Return the kind of every code point; letters are the Unicode categories L and M without the CJK blocks."""
+    table = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
+    for point in range(sys.maxunicode + 1):
+        if unicodedata.category(chr(point))[0] in "LM":
+            table[point] = LETTER
+    for first, last in CJK_RANGES:
+        block = table[first : last + 1]
+        block[block == LETTER] = CJK
+    table[ord("0") : ord("9") + 1] = DIGIT
+    for sign in SIGNS:
+        table[ord(sign)] = SIGN
+    table.setflags(write=False)
+    return table
+
+
+@lru_cache(maxsize=1)
+def raw_tokens() -> re.Pattern[str]:
+    """Return the pattern of one raw token of folded text: a word, a run of digits, a CJK character or a sign."""
+    table = kinds()
+    letters, cjk = _ranges(table == LETTER), _ranges(table == CJK)
+    return re.compile(f"[{letters}]+|[0-9]+|[{cjk}]|[{re.escape(SIGNS)}]")
+
+
+def _ranges(chosen: np.ndarray) -> str:
+    edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
+    return "".join(f"{chr(a)}-{chr(b - 1)}" for a, b in edges.reshape(-1, 2).tolist())
+
+
+@lru_cache(maxsize=1)
+def _folds() -> dict[str, str]:
+    folds = dict.fromkeys(DOUBLE_QUOTES, '"') | dict.fromkeys(SINGLE_QUOTES, "'") | dict.fromkeys(SLASHES, "/")
+    folds |= dict.fromkeys(LINE_ENDS, "\n") | {TIMES: "*", "\u2212": "-"}
+    for point in range(0x80, sys.maxunicode + 1):
+        letter = chr(point)
+        category = unicodedata.category(letter)
+        if category == "Cf":
+            folds[letter] = ""
+        elif category == "Pd":
+            folds[letter] = "-"
+        elif category == "Zs":
+            folds[letter] = " "
+        elif category == "Nd":
+            folds[letter] = str(unicodedata.decimal(letter))
+    return folds
+
+
+@lru_cache(maxsize=1)
+def _folded_letters() -> re.Pattern[str]:
+    return re.compile(f"[{''.join(map(re.escape, sorted(_folds())))}]")
+
+
+def fold(text: str) -> str:
+    """Return text after NFKC and case folding, without format characters, dashes and quotes as ASCII."""
+    if text.isascii():
+        return text.lower()
+    folds = _folds()
+    return _folded_letters().sub(lambda found: folds[found.group()], unicodedata.normalize("NFKC", text).casefold())
+
+
+def fold_pieces(text: str) -> list[str]:
+    """Return stretches of text such that folding each on its own and joining them is folding the whole.
+
+    NFKC composes across characters: a mark joins the letter before it, Hangul letters join into syllables.
+    """
+    pieces: list[str] = []
+    for letter in text:
+        if pieces and (unicodedata.combining(letter) or not unicodedata.is_normalized("NFKC", pieces[-1][-1] + letter)):
+            # A pair that is not normal may only hold one letter that is not: those need no joining.
+            pair = pieces[-1][-1] + letter
+            apart = unicodedata.normalize("NFKC", pair[0]) + unicodedata.normalize("NFKC", pair[1])
+            if unicodedata.combining(letter) or unicodedata.normalize("NFKC", pair) != apart:
+                pieces[-1] += letter
+                continue
+        pieces.append(letter)
+    if fold(text) != "".join(map(fold, pieces)):
+        return [text]
+    return pieces

@@ -1,0 +1,203 @@
+r"""Steps 1 and 2 of the normaliser `n1`: entities, escapes, folding, tags, Markdown, LaTeX (contamination, 6.2).
+
+Each step names letters without which it changes nothing, so that clean text passes at the speed of a search. One list
+of steps serves both paths, with and without a map to the original's bytes. No pattern repeats a repetition, and what
+may be long is bounded, so that no text is slow.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from checks.contamination.normaliser_letters import fold
+from checks.contamination.normaliser_mapped import Mapped
+
+BLOCK_TAGS = (
+    "address|article|aside|blockquote|body|caption|center|dd|div|dl|dt|figcaption|figure|footer|form|h1|h2|h3|h4|h5|h6"
+    "|head|header|hr|html|li|main|nav|ol|option|p|pre|script|section|select|style|table|tbody|td|textarea|tfoot|th"
+    "|thead|title|tr|ul"
+)
+"""HTML names that begin a paragraph (HTML standard: flow content that breaks a line)."""
+
+INLINE_TAGS = (
+    "a|abbr|b|big|button|cite|code|del|dfn|em|font|i|img|input|ins|kbd|label|link|mark|math|meta|q|s|samp|small|span"
+    "|strike|strong|sub|sup|svg|tt|u|var|wbr"
+)
+"""HTML names inside a line: their tags vanish without a space."""
+
+_LATEX_NRT = frozenset(
+    [
+        f"n{rest}"
+        for rest in [
+            "abla",
+            "e",
+            "eq",
+            "eg",
+            "eq",
+            "newcommand",
+            "exists",
+            "ot",
+            "otin",
+            "u",
+            "ewline",
+            "ewcommand",
+            "oindent",
+            "mid",
+            "parallel",
+        ]
+    ]
+    + [
+        f"r{rest}"
+        for rest in [
+            "ho",
+            "ight",
+            "rightarrow",
+            "ightarrow",
+            "ightharpoonup",
+            "angle",
+            "floor",
+            "ceil",
+            "m",
+            "ef",
+            "ule",
+            "oot",
+            "vert",
+        ]
+    ]
+    + [
+        f"t{rest}"
+        for rest in [
+            "imes",
+            "ext",
+            "extbf",
+            "extit",
+            "extrm",
+            "exttt",
+            "frac",
+            "heta",
+            "au",
+            "an",
+            "anh",
+            "o",
+            "op",
+            "ilde",
+            "itle",
+            "binom",
+            "riangle",
+        ]
+    ]
+)
+r"""LaTeX commands that begin like the JSON escapes \n, \r and \t; any other such word is an escape and a word."""
+
+LONGEST = 2000
+"""Characters of a tag, comment or link target that are taken for one; longer is text (our choice: keeps it linear)."""
+
+Made = Callable[[re.Match[str]], str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One edit: what must occur for it to matter, what it finds, what it puts there."""
+
+    needs: tuple[str, ...]
+    pattern: re.Pattern[str]
+    made: Made
+
+
+def _entity(found: re.Match[str]) -> str:
+    return html.unescape(found.group())
+
+
+def _unicode_escape(found: re.Match[str]) -> str:
+    units = found.group()[2:].split("\\u")
+    return (
+        "".join(chr(int(unit, 16)) for unit in units)
+        .encode("utf-16-le", "surrogatepass")
+        .decode("utf-16-le", "replace")
+    )
+
+
+def _line_escape(found: re.Match[str]) -> str:
+    if found.group(1) + found.group(2) in _LATEX_NRT:
+        return found.group()
+    return ("\t" if found.group(1) == "t" else "\n") + found.group(2)
+
+
+def _keep(group: int) -> Made:
+    def made(found: re.Match[str]) -> str:
+        return str(found.group(group))
+
+    return made
+
+
+def _put(text: str) -> Made:
+    def made(_found: re.Match[str]) -> str:
+        return text
+
+    return made
+
+
+def _steps(*rows: tuple[str, str, Made]) -> tuple[Step, ...]:
+    return tuple(Step(tuple(needs.split("|")), re.compile(pattern), made) for needs, pattern, made in rows)
+
+
+CASED = _steps(
+    ("&", r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});", _entity),
+    ("\\u", r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}", _unicode_escape),
+    ('\\"|\\/', r'\\(["/])', _keep(1)),
+    ("\\n|\\r|\\t", r"\\([nrt])([a-z]*)", _line_escape),
+    # NFKC opens 1\u00bd to 11/2, which is another number: the whole and its fraction are kept apart.
+    (
+        "\u00bc|\u00bd|\u00be|\u2153|\u2154|\u215b|\u215c|\u215d|\u215e",
+        r"(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215e])",
+        _put(" "),
+    ),
+)
+"""Before folding: entities and JSON escapes once; casing tells `\\nHow` from a LaTeX command."""
+
+FOLDED = _steps(
+    ("\r", r"\r\n?", _put("\n")),
+    ("<!--", rf"<!--[^>]{{0,{LONGEST}}}-->", _put(" ")),
+    ("<", rf"</?(?:{BLOCK_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("\n\n")),
+    ("<br", rf"<br(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("\n")),
+    ("<", rf"</?(?:{INLINE_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("")),
+    ("```|~~~", r"(?m)^[ \t]{0,8}(?:```|~~~)[^\n`]*$", _put("")),
+    # Pandoc's rule for mathematics: no space inside the marks, no digit behind the closing one.
+    ("$", r"(?<!\\)\$\$?(?=\S)([^$\n]{1,300}?)(?<=[^\s\\])\$\$?(?![0-9])", _keep(1)),
+    ("\\", r"\\[dt]?frac\{([^{}]{1,60})\}\{([^{}]{1,60})\}", lambda found: f"{found.group(1)}/{found.group(2)}"),
+    ("\\", rf"\\(?:text|textbf|textit|textrm|mathrm|mathbf|boxed)\{{([^{{}}]{{0,{LONGEST}}})\}}", _keep(1)),
+    ("\\", r"\\(?:times|cdot)(?![a-z])", _put("*")),
+    ("\\", r"\\([$%])", _keep(1)),
+    ("](", rf"\]\([^\s()]{{0,{LONGEST}}}\)", _put("]")),
+    (">", r"(?m)^[ \t]{0,3}>[> ]{0,9}", _put("")),
+    ("#", r"(?m)^[ \t]{0,3}#{1,6}[ \t]+", _put("\n")),
+    ("*|_|`", r"(?<![^\W_])[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}(?![^\W_])", _put("")),
+    (" .|$.|(.|\n.", r"(?<=[\s$(])\.(?=[0-9])", _put("0.")),
+)
+"""After folding. A leading point gets its zero here, because reading numbers looks at no letter before a number."""
+
+
+def clean(text: str) -> str:
+    """Return text after steps 1 and 2; its lines stand as they were."""
+    for step in CASED:
+        if any(one in text for one in step.needs):
+            text = step.pattern.sub(step.made, text)
+    text = fold(text)
+    for step in FOLDED:
+        if any(one in text for one in step.needs):
+            text = step.pattern.sub(step.made, text)
+    return text
+
+
+def clean_mapped(text: str) -> Mapped:
+    """Return what `clean` returns, with the bytes that each character came from."""
+    mapped = Mapped.of(text)
+    for step in CASED:
+        mapped = mapped.sub(step.pattern, step.made)
+    mapped = mapped.folded()
+    for step in FOLDED:
+        mapped = mapped.sub(step.pattern, step.made)
+    return mapped
