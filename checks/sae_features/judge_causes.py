@@ -14,6 +14,7 @@ from checks.sae_features.findings import (
     Rule,
     Truth,
     Verdict,
+    all_of,
     any_of,
     compared,
     decided,
@@ -23,6 +24,7 @@ from checks.sae_features.findings import (
     untold,
     with_tags,
 )
+from checks.sae_features.judge_concepts import probes
 from checks.sae_features.judge_dictionary import missed_of
 from checks.sae_features.judge_readings import FIRST, Gates, Readings, high, low, present, value
 from checks.sae_features.words import (
@@ -100,6 +102,10 @@ def causal_verdict(readings: Readings, dictionary: str, concept: str, usable: Tr
             Part("p_above_alpha", compared(value(p), lambda p: p > gates.alpha), "effect_p_holm"),
             Part("too_small", compared(_size(relative), lambda size: size < gates.effect_min), "relative_effect"),
         ),
+        # Latents that read nothing of a concept were chosen by chance: what they do is not told of the concept.
+        Rule.of_any(
+            INCONCLUSIVE, Part("latents_do_not_read", latents_read(readings, dictionary, concept, gates) is not True)
+        ),
         _through_latents(share),
     )
     verdict = with_tags(
@@ -113,6 +119,18 @@ def causal_verdict(readings: Readings, dictionary: str, concept: str, usable: Tr
 def _through_latents(share: Metric | None) -> Rule:
     below = compared(high(share), lambda bound: bound < HALF)
     return Rule(THROUGH_LATENTS, below, ("effect_holds",), ("error_share",))
+
+
+def latents_read(readings: Readings, dictionary: str, concept: str, gates: Gates) -> Truth:
+    """Return whether the latents that are edited read the concept: section 12's rule, for the sparse probe alone."""
+    sparse = probes(readings, dictionary, concept)[1]
+    p = readings.find("concept_p_holm", dictionary=dictionary, concept=concept)
+    return all_of(
+        (
+            compared(low(sparse), lambda bound: bound > gates.detect_floor),
+            compared(value(p), lambda p: p <= gates.alpha),
+        )
+    )
 
 
 def through_error(readings: Readings, dictionary: str, concept: str) -> Truth:

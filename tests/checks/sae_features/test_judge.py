@@ -82,6 +82,13 @@ CASES: dict[str, tuple[tuple[str, str | None, str | None], str, str, Change, dic
     "poor dictionary": (
         ("causal", "trained-0", "trigger"), INCONCLUSIVE, "dictionary_not_usable", {"ev": (0.3, 0.1)}, {},
     ),
+    "chance latents": (
+        ("causal", "trained-0", "trigger"), INCONCLUSIVE, "latents_do_not_read", {"concept_p_holm": (0.4, 0)}, {},
+    ),
+    "blind latents": (
+        ("causal", "trained-0", "trigger"), INCONCLUSIVE, "latents_do_not_read", {"auroc": (0.6, 0.05)},
+        {"probe": "sparse_5"},
+    ),
     "validated": (("attribution", "trained-0", "trigger"), "validated", "gradient+ig", {}, {}),
     "ig alone": (
         ("attribution", "trained-0", "trigger"), "validated", "ig", {"attribution_rho": (0.59, 0)},
