@@ -39,6 +39,11 @@ PLANTED_AT = 0.5
 PLANTED_PROBES = ("dense", "sparse_5")
 
 
+THREADS_FROM = 2**22
+"""Weights of a dictionary (d m) from which more than one thread pays. Below it a step is some milliseconds, and threads
+wait for each other: on two busy cores an audit of d 64, m 512 took more than four times the CPU time of one thread."""
+
+
 def measured(check: SaeFeatures, evidence: Evidence) -> Measured:
     """Return the numbers of the real evidence, or of the part that a control looks at.
 
@@ -46,6 +51,16 @@ def measured(check: SaeFeatures, evidence: Evidence) -> Measured:
         Refusal: the evidence cannot carry the check.
     """
     session = Session.of(check, evidence)
+    threads = torch.get_num_threads()
+    if evidence.facts.width * check.latents(evidence.facts.width) < THREADS_FROM:
+        torch.set_num_threads(1)
+    try:
+        return _measured(session, evidence)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(session: Session, evidence: Evidence) -> Measured:
     if isinstance(evidence, Joined):
         return Measured(metrics=tuple(_of_control(session, evidence.control)))
     fidelities = Fidelities.of(session)
