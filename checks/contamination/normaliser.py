@@ -75,7 +75,7 @@ def normalise(text: str) -> Normalised:
 def raw_words(text: str) -> Sequence[Raw]:
     """Return the raw tokens of folded text, with "n't" as "not"."""
     raws: list[Raw] = []
-    for found in raw_tokens().finditer(text):
+    for found in raw_tokens(text):
         begin, end = found.span()
         word = found.group()
         if word == "t" and begin >= 3 and text[begin - 1] == "'" and raws and raws[-1].end == begin - 1:

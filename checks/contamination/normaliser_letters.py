@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ SLASHES = "\u2044\u2215"
 """Fraction slash and division slash: NFKC leaves them where it opens a vulgar fraction."""
 LINE_ENDS = "\u0085\u2028\u2029"
 TIMES = "\u00d7"
+MINUS = "\u2212"
 
 
 @lru_cache(maxsize=1)
@@ -54,12 +56,22 @@ def kinds() -> UInt8[np.ndarray, 1114112]:
     return table
 
 
+_ASCII_TOKENS = re.compile(rf"[a-zA-Z]+|[0-9]+|[{SIGNS}]")
+
+_SEPARATORS = r"(?![\x00-#&-.:-@\[-`{-\x7f])"
+"""No token begins at these: asked first, since a class with letters beyond the BMP is slow to say no."""
+
+
+def raw_tokens(text: str) -> Iterator[re.Match[str]]:
+    """Find the raw tokens of folded text: words, runs of digits, CJK characters and signs."""
+    return (_ASCII_TOKENS if text.isascii() else _all_tokens()).finditer(text)
+
+
 @lru_cache(maxsize=1)
-def raw_tokens() -> re.Pattern[str]:
-    """Return the pattern of one raw token of folded text: a word, a run of digits, a CJK character or a sign."""
+def _all_tokens() -> re.Pattern[str]:
     table = kinds()
     letters, cjk = _ranges(table == LETTER), _ranges(table == CJK)
-    return re.compile(f"[{letters}]+|[0-9]+|[{cjk}]|[{re.escape(SIGNS)}]")
+    return re.compile(f"{_SEPARATORS}(?:[{letters}]+|[0-9]+|[{cjk}]|[{SIGNS}])")
 
 
 def _ranges(chosen: np.ndarray) -> str:
@@ -67,35 +79,43 @@ def _ranges(chosen: np.ndarray) -> str:
     return "".join(f"{chr(a)}-{chr(b - 1)}" for a, b in edges.reshape(-1, 2).tolist())
 
 
-@lru_cache(maxsize=1)
-def _folds() -> dict[str, str]:
-    folds = dict.fromkeys(DOUBLE_QUOTES, '"') | dict.fromkeys(SINGLE_QUOTES, "'") | dict.fromkeys(SLASHES, "/")
-    folds |= dict.fromkeys(LINE_ENDS, "\n") | {TIMES: "*", "\u2212": "-"}
-    for point in range(0x80, sys.maxunicode + 1):
+class _Folds(dict[int, str]):
+    """What code points outside ASCII become after NFKC and case folding; filled as they occur."""
+
+    def __missing__(self, point: int) -> str:
         letter = chr(point)
         category = unicodedata.category(letter)
+        folded = _FOLDS.get(letter, letter)
         if category == "Cf":
-            folds[letter] = ""
+            folded = ""
         elif category == "Pd":
-            folds[letter] = "-"
+            folded = "-"
         elif category == "Zs":
-            folds[letter] = " "
+            folded = " "
         elif category == "Nd":
-            folds[letter] = str(unicodedata.decimal(letter))
-    return folds
+            folded = str(unicodedata.decimal(letter))
+        self[point] = folded
+        return folded
 
 
-@lru_cache(maxsize=1)
-def _folded_letters() -> re.Pattern[str]:
-    return re.compile(f"[{''.join(map(re.escape, sorted(_folds())))}]")
+_FOLDS = {
+    **dict.fromkeys(DOUBLE_QUOTES, '"'),
+    **dict.fromkeys(SINGLE_QUOTES, "'"),
+    **dict.fromkeys(SLASHES, "/"),
+    **dict.fromkeys(LINE_ENDS, "\n"),
+    TIMES: "*",
+    MINUS: "-",
+}
+_TABLE = _Folds()
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
 
 
 def fold(text: str) -> str:
     """Return text after NFKC and case folding, without format characters, dashes and quotes as ASCII."""
     if text.isascii():
         return text.lower()
-    folds = _folds()
-    return _folded_letters().sub(lambda found: folds[found.group()], unicodedata.normalize("NFKC", text).casefold())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _FOREIGN.sub(lambda found: found.group().translate(_TABLE), folded)
 
 
 def fold_pieces(text: str) -> list[str]:

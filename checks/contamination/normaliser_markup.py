@@ -126,6 +126,15 @@ def _line_escape(found: re.Match[str]) -> str:
     return ("\t" if found.group(1) == "t" else "\n") + found.group(2)
 
 
+def _emphasis(found: re.Match[str]) -> str:
+    """Return nothing for a mark at a word's edge, and the mark where it stands in a word or alone."""
+    text, marks = found.string, found.group()
+    before = text[found.start() - 1] if found.start() else " "
+    after = text[found.end()] if found.end() < len(text) else " "
+    opens, closes = not before.isalnum() and not after.isspace(), not after.isalnum() and not before.isspace()
+    return "" if len(marks) <= 3 and (opens or closes) else marks
+
+
 def _keep(group: int) -> Made:
     def made(found: re.Match[str]) -> str:
         return str(found.group(group))
@@ -166,18 +175,19 @@ FOLDED = _steps(
     ("<", rf"</?(?:{INLINE_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("")),
     ("```|~~~", r"(?m)^[ \t]{0,8}(?:```|~~~)[^\n`]*$", _put("")),
     # Pandoc's rule for mathematics: no space inside the marks, no digit behind the closing one.
-    ("$", r"(?<!\\)\$\$?(?=\S)([^$\n]{1,300}?)(?<=[^\s\\])\$\$?(?![0-9])", _keep(1)),
+    ("$", r"\$(?<!\\\$)\$?(?=\S)([^$\n]{1,300}?)(?<=[^\s\\])\$\$?(?![0-9])", _keep(1)),
     ("\\", r"\\[dt]?frac\{([^{}]{1,60})\}\{([^{}]{1,60})\}", lambda found: f"{found.group(1)}/{found.group(2)}"),
     ("\\", rf"\\(?:text|textbf|textit|textrm|mathrm|mathbf|boxed)\{{([^{{}}]{{0,{LONGEST}}})\}}", _keep(1)),
     ("\\", r"\\(?:times|cdot)(?![a-z])", _put("*")),
     ("\\", r"\\([$%])", _keep(1)),
     ("](", rf"\]\([^\s()]{{0,{LONGEST}}}\)", _put("]")),
-    (">", r"(?m)^[ \t]{0,3}>[> ]{0,9}", _put("")),
-    ("#", r"(?m)^[ \t]{0,3}#{1,6}[ \t]+", _put("\n")),
-    ("*|_|`", r"(?<![^\W_])[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}(?![^\W_])", _put("")),
-    (" .|$.|(.|\n.", r"(?<=[\s$(])\.(?=[0-9])", _put("0.")),
+    ("\n>|\n >|\n  >", r"\n[ \t]{0,3}>[> ]{0,9}", _put("\n")),
+    ("\n#|\n #|\n  #", r"\n[ \t]{0,3}#{1,6}[ \t]+", _put("\n\n")),
+    ("*|_|`", r"[*_`]+", _emphasis),
+    (" .|$.|(.|\n.", r"\.(?=[0-9])(?<=[ \n$(]\.)", _put("0.")),
 )
-"""After folding. A leading point gets its zero here, because reading numbers looks at no letter before a number."""
+"""After folding. Patterns begin with a letter that must occur, which is what makes a search fast. A leading
+point gets its zero here, because reading numbers looks at no letter before a number."""
 
 
 def clean(text: str) -> str:
@@ -196,8 +206,10 @@ def clean_mapped(text: str) -> Mapped:
     """Return what `clean` returns, with the bytes that each character came from."""
     mapped = Mapped.of(text)
     for step in CASED:
-        mapped = mapped.sub(step.pattern, step.made)
+        if any(one in mapped.text for one in step.needs):
+            mapped = mapped.sub(step.pattern, step.made)
     mapped = mapped.folded()
     for step in FOLDED:
-        mapped = mapped.sub(step.pattern, step.made)
+        if any(one in mapped.text for one in step.needs):
+            mapped = mapped.sub(step.pattern, step.made)
     return mapped

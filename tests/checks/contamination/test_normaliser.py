@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.contamination.normaliser import normalise
@@ -69,6 +69,7 @@ def test_tokens_know_their_bytes() -> None:
     assert shown == ["Caf\u00e9", "do", "n\u2019t", "pay", "$", "1,234.50", "forty\u2010five", "&eacute;"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_spans_are_in_order_and_on_character_bounds(text: str) -> None:
     seen = normalise(text)
@@ -101,11 +102,13 @@ MARKED = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=80), MARKED))
 def test_both_paths_clean_alike(text: str) -> None:
     assert clean_mapped(text).text == clean(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_folding_in_pieces_is_folding_the_whole(text: str) -> None:
     assert Mapped.of(text).folded().text == fold(text)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.contamination.normaliser import normalise
@@ -106,6 +106,7 @@ def _words(n: int) -> str:
     raise AssertionError(n)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9 - 1))
 def test_number_words_are_their_digits(n: int) -> None:
     assert (
@@ -113,6 +114,7 @@ def test_number_words_are_their_digits(n: int) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.fractions(min_value=0, max_value=10**6, max_denominator=1000))
 def test_quotient_is_read_in_lowest_terms(value: Fraction) -> None:
     assert numbers(f"is {3 * value.numerator}/{3 * value.denominator} of it") == (value,)
