@@ -74,9 +74,7 @@ def bin_of(length: int, bins: Sequence[int] = BINS) -> int:
 
 
 def _starts(sentences: Sequence[tuple[int, int]], count: int, bin_words: int) -> Iterator[int]:
-    places = sorted(
-        {at for first, last in sentences for at in range(first, last, bin_words)} | ({0} if count else set())
-    )
+    places = sorted({at for first, last in sentences for at in range(first, last, bin_words)})
     at = 0
     while at < len(places):
         start = places[at]
@@ -84,10 +82,6 @@ def _starts(sentences: Sequence[tuple[int, int]], count: int, bin_words: int) ->
         following = at + 1
         while following < len(places) and 2 * (places[following] - start) < bin_words:
             following += 1
-        reached = start + bin_words
-        if following < len(places) and places[following] > reached:
-            # Nothing between half a bin and its end: the last start before, where there is one, leaves no gap.
-            following = max(at + 1, following - 1)
-        elif following == len(places) and count > reached:
-            following = max(at + 1, following - 1)
-        at = following
+        upcoming = places[following] if following < len(places) else count
+        # Nothing starts between half a bin and its end: the last start before, if any, leaves no gap.
+        at = max(at + 1, following - 1) if upcoming > start + bin_words else following
