@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 FACTORS = (60, 3600, 24, 7, 12, 100, 1000)
 """A number equals one that is so many times larger or smaller: seconds, minutes and hours; hours and days; days and
@@ -12,9 +13,9 @@ weeks; months or dozens; percent, cents or centimetres; metres or grams (section
 UNTOLD = (Fraction(0), Fraction(1))
 """Numbers that say nothing: "a", "one" and "no" stand everywhere (section 6.6)."""
 
-SAME_SHARE, UNDECIDED_SHARE = Fraction(1), Fraction(3, 4)
-"""Shares of the item's numbers from which a region is `same` and `undecided` (section 6.6). Of 660 real rewrites .950
-hold all numbers and .973 three quarters (section 6.2)."""
+UNDECIDED_SHARE = 0.75
+"""Share of the item's numbers from which a region is `undecided`; with all of them it is `same` (section 6.6). Of 660
+real rewrites .950 hold all numbers and .973 three quarters (section 6.2)."""
 
 NEGATORS = frozenset(("not", "no", "never", "except", "false", "cannot"))
 """Words that turn a question round; other words count as equal (section 6.6). "n't" is "not" to the normaliser."""
@@ -37,6 +38,9 @@ MEASURES = {
 time by its measure, so a class differs only from others of its own list. "How many more are needed" and "how many are
 left" are one subtraction."""
 
+CACHED = 4096
+"""Question sentences whose classes are kept: a region meets many probes, one after another."""
+
 QUESTION_WORDS = frozenset(("how", "what", "which"))
 
 _PHRASES = tuple(
@@ -55,14 +59,14 @@ def told_numbers(numbers: Iterable[Fraction]) -> tuple[Fraction, ...]:
     return tuple(number for number in dict.fromkeys(numbers) if number not in UNTOLD)
 
 
-def share_found(accepted: Sequence[frozenset[str]], numbers: frozenset[str]) -> Fraction:
-    """Return f, the share of an item's numbers that occur in a region.
+def count_found(accepted: Sequence[frozenset[str]], numbers: frozenset[str]) -> int:
+    """Return how many of an item's numbers occur in a region; f is their share.
 
     Args:
-        accepted: for each number of the item what counts as equal to it; not empty.
+        accepted: for each number of the item what counts as equal to it.
         numbers: canonical texts of the region's numbers.
     """
-    return Fraction(sum(not one.isdisjoint(numbers) for one in accepted), len(accepted))
+    return len(accepted) - sum(map(numbers.isdisjoint, accepted))
 
 
 def negations(words: Sequence[str]) -> int:
@@ -71,13 +75,14 @@ def negations(words: Sequence[str]) -> int:
     return sum(not (words[at] == "false" and "true" in words[max(at - 2, 0) : at]) for at in kept) % 2
 
 
-def asked_classes(words: Sequence[str]) -> frozenset[str]:
+@lru_cache(maxsize=CACHED)
+def asked_classes(words: tuple[str, ...]) -> frozenset[str]:
     """Return the classes of what a sentence asks for; none where no phrase tells.
 
     Read from the last question word on: "if each pail holds 5 litres, how much ..." does not ask for each.
     """
     last = max((at for at, word in enumerate(words) if word in QUESTION_WORDS), default=0)
-    clause = tuple(words[last:])
+    clause = words[last:]
     return frozenset(kind for kind, phrase in _PHRASES if holds(clause, phrase))
 
 

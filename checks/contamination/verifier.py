@@ -14,12 +14,11 @@ from checks.contamination.choices import OPTIONS_SHARE, answer_near, labelled, o
 from checks.contamination.facts import DIFFERENT_COVERAGE, SAME_COVERAGE, coverage, slot
 from checks.contamination.items import Item
 from checks.contamination.quantity import (
-    SAME_SHARE,
     UNDECIDED_SHARE,
     asked_classes,
     classes_differ,
+    count_found,
     negations,
-    share_found,
 )
 from checks.contamination.regions import Region, passage
 from checks.contamination.verifier_question import Question, read_question
@@ -107,9 +106,9 @@ def _verdict(asked: Question, place: Region, near: TextMatch | None, trace: list
 
 
 def _quantity(asked: Question, place: Region, near: TextMatch | None, trace: list[str]) -> Verdict:
-    share = share_found(asked.accepted, place.numbers)
-    trace.append(f"quantity:{share}")
-    if share < UNDECIDED_SHARE:
+    found, numbers = count_found(asked.accepted, place.numbers), len(asked.accepted)
+    trace.append(f"quantity:{found}/{numbers}")
+    if found < UNDECIDED_SHARE * numbers:
         return "different"
     if near is not None:
         words = place.words[near.begin : near.end]
@@ -125,7 +124,7 @@ def _quantity(asked: Question, place: Region, near: TextMatch | None, trace: lis
         if classes_differ(asked.classes, classes):
             trace.append(f"asked:{'+'.join(sorted(asked.classes))}/{'+'.join(sorted(classes))}")
             return "different"
-    return "same" if share >= SAME_SHARE else "undecided"
+    return "same" if found == numbers else "undecided"
 
 
 def _fact(asked: Question, place: Region, trace: list[str]) -> Verdict:

@@ -69,7 +69,7 @@ def text_match(item: Wording, region: Wording, least_lcs: int = 0) -> TextMatch:
     if at is not None:
         return TextMatch(True, SCALE, SCALE, at, at + count)
     # No order of words aligns more of them than the region holds.
-    bound = sum(word in region.distinct for word in item.words)
+    bound = sum(map(region.distinct.__contains__, item.words))
     if _parts(bound, count) < max(least_lcs, 1) and not overlap:
         return TextMatch(False, 0, overlap, 0, length)
     best, begin = _best_stretch(item.words, region.words)

@@ -8,10 +8,10 @@ from checks.contamination.normaliser import normalise
 from checks.contamination.quantity import (
     asked_classes,
     classes_differ,
+    count_found,
     equal_numbers,
     holds,
     negations,
-    share_found,
     told_numbers,
 )
 
@@ -36,10 +36,10 @@ def test_zero_and_one_tell_nothing() -> None:
     assert told_numbers(map(Fraction, (0, 1, 5, 1, 5, 7))) == (Fraction(5), Fraction(7))
 
 
-def test_the_share_counts_distinct_numbers() -> None:
+def test_numbers_found_are_counted_with_their_units() -> None:
     accepted = [equal_numbers(Fraction(number)) for number in (5, 13, 17, 400)]
-    assert share_found(accepted, frozenset(("5", "13", "17"))) == Fraction(3, 4)
-    assert share_found(accepted, frozenset()) == 0
+    assert count_found(accepted, frozenset(("300", "13", "17", "9"))) == 3
+    assert count_found(accepted, frozenset()) == 0
 
 
 @pytest.mark.parametrize(
