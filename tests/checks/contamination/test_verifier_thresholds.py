@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[3]
 def constants(body: list[ast.stmt], name: str) -> Iterator[str]:
     """Yield assignments of numbers without a docstring below them, or below a run of assignments on adjoining lines."""
     for at, step in enumerate(body):
-        if isinstance(step, ast.ClassDef):
+        # A class whose docstring names the section of the specification has told where its defaults come from.
+        if isinstance(step, ast.ClassDef) and "section" not in (ast.get_docstring(step) or "").lower():
             yield from constants(step.body, f"{name}:{step.name}")
         if not isinstance(step, (ast.Assign, ast.AnnAssign)) or step.value is None or not numeric(step.value):
             continue
