@@ -75,6 +75,20 @@ def test_easier_items_are_not_inflation() -> None:
     assert found <= 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("models", [4, 8])
+def test_few_reference_models_do_not_make_easier_items_inflation(models: int) -> None:
+    """Without regression calibration the lower bound is above 0 in .88 of runs with 4 models, .60 with 8."""
+    found = 0
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        world = _world(0.0, rng, easier=1.5)
+        told = inflation(world["correct"], world["others"][:models], world["flags"], np.arange(400), rng, 200)
+        assert told is not None
+        found += told.adjusted.low > 0
+    assert found <= 10  # .06 of 80 measured; .025 would be exact
+
+
 def test_templates_are_drawn_whole_and_one_sided_draws_counted() -> None:
     world = _world(0.5, np.random.default_rng(6), items=80)
     template = np.where(np.arange(80) < 20, 0, np.arange(80) - 19)

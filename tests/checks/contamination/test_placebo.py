@@ -51,6 +51,12 @@ def test_ties_alone_do_not_fire() -> None:
     assert placebo_check(scores, np.zeros(200, dtype=bool), np.random.default_rng(1)).state == "held"
 
 
+def test_flagged_items_do_not_enter() -> None:
+    scores = Scores(np.zeros(200, dtype=np.int64), np.zeros(4000, dtype=np.int64), np.repeat(np.arange(200), 20))
+    told = placebo_check(scores, np.arange(200) < 100, np.random.default_rng(6))
+    assert 50 < told.n <= 100
+
+
 def test_few_items_are_not_asked() -> None:
     world = planted(ITEMS_MIN, 20, 0.0, np.random.default_rng(2))
     told = placebo_check(world.scores, np.zeros(ITEMS_MIN, dtype=bool), np.random.default_rng(3))
