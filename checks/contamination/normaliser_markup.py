@@ -107,6 +107,9 @@ class Step:
     made: Made
 
 
+Groups = tuple[tuple[str, tuple[Step, ...]], ...]
+
+
 def _entity(found: re.Match[str]) -> str:
     return html.unescape(found.group())
 
@@ -175,7 +178,7 @@ FOLDED = _steps(
     ("<", rf"</?(?:{INLINE_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("")),
     ("```|~~~", r"(?m)^[ \t]{0,8}(?:```|~~~)[^\n`]*$", _put("")),
     # Pandoc's rule for mathematics: no space inside the marks, no digit behind the closing one.
-    ("$", r"\$(?<!\\\$)\$?(?=\S)([^$\n]{1,300}?)(?<=[^\s\\])\$\$?(?![0-9])", _keep(1)),
+    ("$", r"\$(?<!\\\$)\$?(?=\S)([^$\n]{1,300})(?<=[^\s\\])\$\$?(?![0-9])", _keep(1)),
     ("\\", r"\\[dt]?frac\{([^{}]{1,60})\}\{([^{}]{1,60})\}", lambda found: f"{found.group(1)}/{found.group(2)}"),
     ("\\", rf"\\(?:text|textbf|textit|textrm|mathrm|mathbf|boxed)\{{([^{{}}]{{0,{LONGEST}}})\}}", _keep(1)),
     ("\\", r"\\(?:times|cdot)(?![a-z])", _put("*")),
@@ -183,33 +186,57 @@ FOLDED = _steps(
     ("](", rf"\]\([^\s()]{{0,{LONGEST}}}\)", _put("]")),
     ("\n>|\n >|\n  >", r"\n[ \t]{0,3}>[> ]{0,9}", _put("\n")),
     ("\n#|\n #|\n  #", r"\n[ \t]{0,3}#{1,6}[ \t]+", _put("\n\n")),
-    ("*|_|`", r"[*_`]+", _emphasis),
+    # A lone _ inside a name is passed over by the pattern: source code is full of them.
+    ("*|_|`", r"[*_`](?<![^\W_]_(?=[^\W_]))[*_`]*", _emphasis),
     (" .|$.|(.|\n.", r"\.(?=[0-9])(?<=[ \n$(]\.)", _put("0.")),
 )
 """After folding. Patterns begin with a letter that must occur, which is what makes a search fast. A leading
 point gets its zero here, because reading numbers looks at no letter before a number."""
 
 
+def _grouped(steps: tuple[Step, ...]) -> Groups:
+    """Return neighbouring steps with the one letter without which none of them matters, or no letter."""
+    groups: list[tuple[str, list[Step]]] = []
+    for step in steps:
+        shared = set.intersection(*(set(one) for one in step.needs))
+        guard = min(shared - {"\n", " "}, default="")
+        if groups and guard and groups[-1][0] == guard:
+            groups[-1][1].append(step)
+        else:
+            groups.append((guard, [step]))
+    return tuple((guard, tuple(group)) for guard, group in groups)
+
+
+_CASED, _FOLDED = _grouped(CASED), _grouped(FOLDED)
+
+
+def _needed(step: Step, text: str) -> bool:
+    return any(one in text for one in step.needs)
+
+
 def clean(text: str) -> str:
     """Return text after steps 1 and 2; its lines stand as they were."""
-    for step in CASED:
-        if any(one in text for one in step.needs):
-            text = step.pattern.sub(step.made, text)
-    text = fold(text)
-    for step in FOLDED:
-        if any(one in text for one in step.needs):
-            text = step.pattern.sub(step.made, text)
-    return text
+    return _applied(_FOLDED, fold(_applied(_CASED, text)))
 
 
 def clean_mapped(text: str) -> Mapped:
     """Return what `clean` returns, with the bytes that each character came from."""
-    mapped = Mapped.of(text)
-    for step in CASED:
-        if any(one in mapped.text for one in step.needs):
-            mapped = mapped.sub(step.pattern, step.made)
-    mapped = mapped.folded()
-    for step in FOLDED:
-        if any(one in mapped.text for one in step.needs):
-            mapped = mapped.sub(step.pattern, step.made)
+    return _applied_mapped(_FOLDED, _applied_mapped(_CASED, Mapped.of(text)).folded())
+
+
+def _applied(groups: Groups, text: str) -> str:
+    for guard, steps in groups:
+        if guard in text:
+            for step in steps:
+                if _needed(step, text):
+                    text = step.pattern.sub(step.made, text)
+    return text
+
+
+def _applied_mapped(groups: Groups, mapped: Mapped) -> Mapped:
+    for guard, steps in groups:
+        if guard in mapped.text:
+            for step in steps:
+                if _needed(step, mapped.text):
+                    mapped = mapped.sub(step.pattern, step.made)
     return mapped
