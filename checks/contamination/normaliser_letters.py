@@ -43,9 +43,9 @@ MINUS = "\u2212"
 def kinds() -> UInt8[np.ndarray, 1114112]:
     """Return the kind of every code point; letters are the Unicode categories L and M without the CJK blocks."""
     table = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
-    for point in range(sys.maxunicode + 1):
-        if unicodedata.category(chr(point))[0] in "LM":
-            table[point] = LETTER
+    told = "".join(map(unicodedata.category, map(chr, range(sys.maxunicode + 1)))).encode()
+    category = np.frombuffer(told, dtype=np.uint8)[::2]  # the first of its two letters
+    table[(category == ord("L")) | (category == ord("M"))] = LETTER
     for first, last in CJK_RANGES:
         block = table[first : last + 1]
         block[block == LETTER] = CJK
