@@ -57,8 +57,10 @@ def test_memory_of_numbers_changes_nothing(texts: list[str]) -> None:
         assert tokens([text], memory).hashes.tolist() == tokens([text]).hashes.tolist()
 
 
-def test_pieces_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "She paid $1,234.50 for forty-five. Then 3. 5 and two and a half came. It isn't caf\u00e9. " * 30
+@pytest.mark.parametrize("mark", [". ", "\n\n", ", ", "\u3002", " "])
+def test_pieces_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    text = "She paid $1,234.50 for forty-five. Then 3. 5 and two and a half came. It isn't caf\u00e9. "
+    text = (text * 30).replace(". ", mark)
     whole = tokens([text, "x", text]).hashes.tolist()
     monkeypatch.setattr(tokens_module, "PIECE", 100)
     monkeypatch.setattr(tokens_chains, "MEMORY", 2)
