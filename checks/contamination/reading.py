@@ -49,8 +49,9 @@ def batches(shard: Shard, field: str = "text") -> Iterator[list[Record]]:
         held.append(told)
         size += len(told.text or "")
         if size >= BATCH or len(held) >= ROWS_MAX:
-            yield held
-            held, size = [], 0
+            batch, held, size = held, [], 0
+            yield batch
+            del batch, told
     if held:
         yield held
 

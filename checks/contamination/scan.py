@@ -174,6 +174,7 @@ def scan(
             made.document(held[place], hits, contexts, words, english)
         if progress:
             progress(made.docs, made.words)
+        del batch, held, told  # before the next is read: one batch is held at a time
     return made.done()
 
 
