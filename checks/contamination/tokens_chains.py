@@ -119,7 +119,7 @@ class Chains:
         """Return the chains that must be read, after reading number words that stand alone in place."""
         role = self._roles()
         at = np.flatnonzero(role)
-        # Only tokens with a role are looked at from here on: about one in ten.
+        # Only tokens with a role are looked at from here on: they are few.
         joined = np.zeros(len(at) + 1, dtype=bool)  # to the next token with a role; the last to none
         if len(at) > 1:
             joined[1:-1] = self._linked(role, at)
