@@ -187,12 +187,14 @@ def write(mark: str, audits: Sequence[Audit]) -> None:
     by = {name: [one for one in audits if one.plant == name] for name in PLANTS}
     told = {name: row(some) for name, some in by.items() if some}
     TABLE.write_text(json.dumps({"code": mark, "settings": SETTINGS, "rows": ROWS, "plants": told}, indent=1) + "\n")
+    quoted = PLANTS[QUOTED][0] / float(told[QUOTED]["R"])
     at = f"{ROWS} rows, {CONTRASTS} contrasts, {SETTINGS['width']} latents, site width 32"
     measured = {
         "power": {
             **told[QUOTED]["detected_and_acts"],
-            "at": f"concept detected and its ablation beyond matched sets; planted at {QUOTED} feature length, "
-            f"{told[QUOTED]['R']} being the states' scale R; {at}",
+            "at": "concept detected and its ablation beyond matched sets; "
+            f"planted at {quoted:.2f} of the states' scale R, "
+            f"one feature's length; {at}",
         },
         "false_positive_rate": {
             **told[NULL]["detected_or_through_latents"],
