@@ -9,7 +9,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from checks.contamination.code_canonical import Canonical, canonical
@@ -154,13 +154,16 @@ def tokens(text: str) -> tuple[str, ...]:
 def _taken(tree: ast.Module, data: bytes, offset: int) -> Iterator[Function]:
     starts = [0, *(found.end() for found in LINE_END.finditer(data))]
     spans = [_span(node, starts) for node in tree.body]
-    bound = [frozenset(bindings([node])[0]) for node in tree.body]
+    definers: dict[str, list[int]] = {}
+    for number, node in enumerate(tree.body):
+        for name in bindings([node])[0] if isinstance(node, NEEDED) else ():
+            definers.setdefault(name, []).append(number)
     loaded = [_loaded(node) for node in tree.body]
     for number, node in enumerate(tree.body):
         if not isinstance(node, ast.FunctionDef):
             continue
         begin, end = spans[number]
-        needed = _needed(number, tree.body, bound, loaded)
+        needed = _needed(number, definers, loaded)
         text = data[begin:end].decode("utf-8", "replace")
         above = _comments_above(data, begin)
         yield Function(
@@ -191,21 +194,25 @@ NEEDED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.I
 """Statements that a function may need around it; the rest of a document is demonstration."""
 
 
-def _needed(number: int, body: list[ast.stmt], bound: list[frozenset[str]], loaded: list[frozenset[str]]) -> list[int]:
+NEEDED_MAX = 40
+"""Most statements that a function is taken with. One that needs more is no answer to a benchmark's question, and a
+chain of a thousand functions would otherwise be written out a thousand times."""
+
+
+def _needed(number: int, definers: Mapping[str, Sequence[int]], loaded: Sequence[frozenset[str]]) -> list[int]:
+    """Return the statements that a function runs with, in document order; itself alone where they are too many."""
     needed = {number}
-    names = set(loaded[number])
-    grown = True
-    while grown:
-        more = {
-            each
-            for each, node in enumerate(body)
-            if each not in needed and isinstance(node, NEEDED) and not bound[each].isdisjoint(names)
-        }
-        # A later definition of the function's own name is another function.
-        more = {each for each in more if body[number].name not in bound[each]}  # type: ignore[attr-defined]
-        needed |= more
-        names |= {name for each in more for name in loaded[each]}
-        grown = bool(more)
+    stack = [number]
+    while stack:
+        for name in loaded[stack.pop()]:
+            more = [each for each in definers.get(name, ()) if each not in needed]
+            # A later definition of the function's own name is another function.
+            if number in definers.get(name, ()) or not more:
+                continue
+            needed.update(more)
+            stack += more
+            if len(needed) > NEEDED_MAX:
+                return [number]
     return sorted(needed)
 
 

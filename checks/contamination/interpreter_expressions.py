@@ -16,6 +16,7 @@ from checks.contamination.interpreter_scopes import Env
 from checks.contamination.interpreter_values import Function, Method, Module, Native, Run
 
 CONVERSIONS = {-1: None, 115: "s", 114: "r", 97: "a"}
+"""Codes of `ast.FormattedValue`: none, and the letters s, r, a."""
 
 
 def bin_op(m: Machine, node: ast.BinOp, env: Env) -> Run:

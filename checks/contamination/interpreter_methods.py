@@ -33,6 +33,9 @@ def _text(name: str) -> Call:
     def call(m: Calls, text: str, *values: Any) -> Run:
         for value in values:
             m.meter.weigh(value)
+            if type(value) is str:
+                # The letters to strip are looked through for each letter.
+                m.meter.search(len(text), len(value))
         m.meter.letters(len(text), True)
         m.meter.charge(len(text) // READ_PER_STEP)
         return real(text, *values)

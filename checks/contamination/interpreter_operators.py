@@ -20,6 +20,7 @@ from checks.contamination.interpreter_limits import (
 
 NUMBERS = (int, float, bool)
 SETS = (set, frozenset, VIEWS[0], VIEWS[2])
+"""Types that combine as sets: views of keys and of items among them."""
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Add": operator.add, "Sub": operator.sub, "Mult": operator.mul, "Div": operator.truediv,

@@ -44,8 +44,6 @@ def augmented(m: Machine, node: ast.AugAssign, env: Env) -> Run:
     held = index = None
     if isinstance(target, ast.Name):
         value = env.look_up(target.id, m.built_in)
-        if env.scope.bound and target.id in env.scope.bound and target.id not in env.names:
-            raise Raised("UnboundLocalError")
     elif isinstance(target, ast.Subscript):
         held = yield target.value, env
         index = yield target.slice, env

@@ -97,6 +97,8 @@ def ordered(value: Any, meter: Meter) -> list[Any]:
     meter.weigh(value)
     if all(type(each) in (int, float, bool) for each in value):
         return list(value)
+    # Writing an element takes about as long as a step.
+    meter.charge(len(value))
     texts = {each: f"{type(each).__name__} {representation(each, meter)}" for each in value}
     return sorted(value, key=texts.__getitem__)
 

@@ -107,7 +107,8 @@ def test_orders_stop_at_four_arguments() -> None:
     [
         (1.0, 1.0 + 5e-7, True), (1.0, 1.0 + 5e-6, False), (1, 1.0, True), (True, 1, True), ("1", 1, False),
         ([1, (2.0,)], [1, (2.0000001,)], True), ([1], (1,), False), ({"a": 1.0}, {"a": 1.0000001}, True),
-        ([1], [1, 2], False), ({"a": 1}, {"b": 1}, False), ({1, 2}, {2, 1}, True), (float("nan"), float("nan"), True), (None, 0, False),
+        ([1], [1, 2], False),
+        ({"a": 1}, {"b": 1}, False), ({1, 2}, {2, 1}, True), (float("nan"), float("nan"), True), (None, 0, False),
         (float("inf"), float("inf"), True), (float("inf"), -float("inf"), False), (float("inf"), 1e300, False),
         (1 << 4000, 1.0, False), (0.0, 1e-300, False), (10**6, 10**6 + 1, False), (1e6, 1e6 + 0.5, True),
     ],

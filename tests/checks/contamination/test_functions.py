@@ -82,6 +82,21 @@ def test_a_function_comes_with_what_it_needs_and_no_more() -> None:
     assert interpret(source, "addUpLarge", [[1, 9, 4]]).value == 19
 
 
+def test_a_chain_of_functions_is_not_written_out_for_each() -> None:
+    source = "".join(f"def f{i}(a):\n    return f{i + 1}(a)\n" for i in range(1000))
+    found = functions(source).functions
+    assert len(found) == 1000
+    assert sum(len(each.source) for each in found) < 40 * len(source)
+    assert found[0].source.count("def ") == 1
+    assert found[980].source.count("def ") == 20
+
+
+def test_another_definition_of_the_same_name_is_another_function() -> None:
+    first, second = functions("def f(a):\n    return f(a) if a else 1\ndef f(a):\n    return 2\n").functions
+    assert (interpret(first.source, "f", [0]).value, interpret(second.source, "f", [0]).value) == (1, 2)
+    assert first.source.count("def ") == second.source.count("def ") == 1
+
+
 def test_spans_are_those_of_the_document() -> None:
     text = f"Café:\n\n```python\n{MAIN}```\n\nand more"
     data = text.encode()

@@ -211,9 +211,7 @@ def test_a_run_does_not_depend_on_how_deep_its_caller_stands() -> None:
 
 
 def test_an_outcome_does_not_depend_on_the_hash_seed() -> None:
-    source = (
-        "def f():\n    s = {'a', 'b', 'c', None, (1, 'e')}\n    return [str(s), list(s), s.pop()]\n"
-    )
+    source = "def f():\n    s = {'a', 'b', 'c', None, (1, 'e')}\n    return [str(s), list(s), s.pop()]\n"
     script = f"from checks.contamination.interpreter import interpret; print(interpret({source!r}, 'f', []).value)"
     told = {
         subprocess.run(
