@@ -7,19 +7,21 @@ torch, and a judge and a catalogue do without. A test holds the two against each
 from __future__ import annotations
 
 ROLES = (
-    "concept_unknown", "contrast_without_concept", "dictionary_missing", "dictionary_not_asked", "role_invalid",
-    "site_unknown", "too_many_concepts",
+    "concept_unknown", "contrast_without_concept", "dictionary_missing", "dictionary_not_asked", "k_over_latents",
+    "role_invalid", "site_unknown", "too_many_concepts",
 )  # fmt: skip
 """Of roles and parameters."""
 
 STATES = (
-    "constant_site", "non_finite", "not_finite", "nothing_to_read", "short_stream", "stream_ended",
+    "constant_site", "non_finite", "not_finite", "nothing_to_read", "outlier_row", "row_lost", "short_stream",
+    "stream_ended",
     "too_few_groups", "too_few_tokens",
 )  # fmt: skip
 """Of states and groups."""
 
 FILES = (
-    "config_value", "convention_unconfirmed", "missing_tensor", "not_finite", "pickle_format", "sae_config",
+    "config_key_dropped", "config_value", "convention_unconfirmed", "missing_tensor", "not_finite", "pickle_format",
+    "sae_config",
     "scale_missing", "scaling_factor", "site_mismatch", "tensor_dtype", "threshold_unset", "too_few_vectors",
     "unknown_architecture", "unknown_format", "unknown_tensor", "weights_unreadable", "wrong_shape", "wrong_width",
 )  # fmt: skip
