@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from checks.check import ModelFacts, Needs, Refusal
@@ -35,6 +36,11 @@ NEUTRAL_MAX = 64
 EDITS_A_CONTRAST = 400
 """Edited passes a contrast row may take for one dictionary: battery, controls, doses, exact attribution, gradients at
 three passes each; an upper bound, and the least that may be asked with 99 matched controls is about 260."""
+
+ANSWER_MAX = 56_000
+OF_DICTIONARY, OF_CONCEPT, OF_BOTH = 1_800, 1_500, 500
+"""Charged bytes of an answer, of the 65,536 that an audit may carry out; and what a judged dictionary, a concept, and a
+dictionary's reading of a concept add to it (measured on answers of 1 to 16 concepts and 2 to 5 dictionaries)."""
 
 MODELS_ALIKE = 3
 """Submitted, shuffled, base: each reads the passages."""
@@ -78,6 +84,7 @@ def asked(check: SaeFeatures, model: ModelFacts, data: Mapping[str, Sequence[Map
     strangers = sorted({row.concept for row in rows.contrast} - set(names))
     if strangers:
         raise Refusal("contrast_without_concept", tuple(f"concept:{name}" for name in strangers))
+    _check_size(check, model, len(wanted))
     ordered = sorted(rows.corpus, key=lambda row: _order(check.seed, row.id))
     train = tuple(row for row in ordered if in_training(row.group, check.seed))
     held = tuple(row for row in ordered if not in_training(row.group, check.seed))
@@ -157,9 +164,23 @@ def _check_names(check: SaeFeatures, names: Sequence[str]) -> None:
         raise Refusal("concept_unknown", tuple(f"concept:{name}" for name in unknown))
 
 
+def _check_size(check: SaeFeatures, model: ModelFacts, concepts: int) -> None:
+    """Refuse before any weight is read what could not be trained, or would not fit into an answer."""
+    latents = check.latents(model.width)
+    if check.active(latents) > latents:
+        raise Refusal("k_over_latents", (f"k:{check.active(latents)}", f"latents:{latents}"))
+    judged = check.dictionary_seeds + (check.dictionary != "train")
+    most = (ANSWER_MAX - OF_DICTIONARY * judged) // (OF_CONCEPT + OF_BOTH * judged)
+    if concepts > most:
+        items = (f"concepts:{concepts}", f"limit:{most}", f"dictionaries:{judged}")
+        raise Refusal("too_many_concepts", items)
+
+
 def _tail_tokens(check: SaeFeatures, model: ModelFacts) -> int:
     """Return what all tails may run: a batch is filled with whole passages, three passes each."""
-    steps = max(TAIL_STEPS_LEAST, int(TAIL_SHARE * check.length(check.latents(model.width)) / BATCH) + 1)
+    # The heads of some models are together wider than the stream: four times at most among those that are tabled.
+    latents = check.latents((4 if check.site.startswith("attn_z") else 1) * model.width)
+    steps = max(TAIL_STEPS_LEAST, int(TAIL_SHARE * check.length(latents) / BATCH) + 1)
     return 3 * steps * (BATCH + CONTEXT_MAX) * (check.dictionary_seeds + 2)
 
 
@@ -173,7 +194,8 @@ def _tokens(
     neutral: Sequence[CorpusRow],
 ) -> int:
     """Return an upper bound of the tokens that run: texts are not tokenised yet, and a limit is no cost."""
-    swept = sum(min(row.longest, CONTEXT_MAX) for row in train) * PASSES_MAX
+    # One more than the passes of a training: the head of the stream is read before it begins.
+    swept = sum(min(row.longest, CONTEXT_MAX) for row in train) * (PASSES_MAX + 1)
     kept = sum(min(row.longest, CONTEXT_MAX) for row in held)
     off = sum(min(row.longest, CONTEXT_MAX) for row in neutral)
     read = sum(min(len(row.text.encode()) + 2, CONTEXT_MAX) for row in concepts)
@@ -183,10 +205,11 @@ def _tokens(
     )
     edited = min(len(contrast), check.edit_rows * max(1, len({row.concept for row in contrast}))) * prompt
     tail = _tail_tokens(check, model) if check.objective == "mse_kl_tail" else 0
-    edits = EDITS_A_CONTRAST + 2 * check.matched_controls
+    named = max(1, len({row.concept for row in contrast}))
+    edits = EDITS_A_CONTRAST + 2 * max(check.matched_controls, ceil(named / float(check.alpha)))
     return (
         MODELS_ALIKE * (swept + 3 * kept + read + off)
         + tail
         + (dictionaries + 4) * min(kept, SPLICE_TOKENS_MAX + CONTEXT_MAX) * MODELS_ALIKE
-        + dictionaries * (edits * edited + 4 * off)
+        + dictionaries * (edits * edited + 4 * off * named)
     )

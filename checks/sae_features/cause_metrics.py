@@ -15,7 +15,7 @@ from checks.quantise import null_distribution
 from checks.sae_features.probes.attribution import Attribution, attribute
 from checks.sae_features.probes.battery import Battery, battery
 from checks.sae_features.probes.behaviour import Draw, EditSettings, EditsRefused, rows_to_edit
-from checks.sae_features.probes.concept_values import ConceptTable
+from checks.sae_features.probes.concept_values import ConceptTable, least_permutations
 from checks.sae_features.probes.dose import Dose, dose
 from checks.sae_features.probes.interventions import Effect, ablate
 from checks.sae_features.session import Session, editable
@@ -129,7 +129,10 @@ def _attributed(
 
 def _settings(session: Session) -> EditSettings:
     check = session.check
-    return EditSettings(edit_rows=check.edit_rows, matched_controls=check.matched_controls, bootstrap=check.bootstrap)
+    # Fewer control sets could not reach alpha over so many concepts, whatever the effect is.
+    least = least_permutations(len({row.concept for row in session.asked.contrast}), float(check.alpha))
+    controls = max(check.matched_controls, least)
+    return EditSettings(edit_rows=check.edit_rows, matched_controls=controls, bootstrap=check.bootstrap)
 
 
 def causes_told(session: Session) -> CausesTold:

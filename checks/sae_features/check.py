@@ -54,6 +54,12 @@ def _site(text: str) -> str:
     return text
 
 
+def _short(text: str) -> str:
+    if f"{float(text):g}" != text:
+        raise ValueError(f"{text} is told as a label: six significant digits at most")
+    return text
+
+
 def _ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(numbers)) != len(numbers):
         raise ValueError("a number is named twice: name each once")
@@ -156,7 +162,9 @@ class SaeFeatures(Check):
     gain_min: Annotated[D, Between("-1000", "1000")] = Field(
         default="0", description="Floor of the code gain, bits a token."
     )
-    epsilon: Annotated[D, Between("0.001", "0.5")] = Field(default="0.05", description="Distortion of the code gain.")
+    epsilon: Annotated[D, Between("0.001", "0.5"), AfterValidator(_short)] = Field(
+        default="0.05", description="Distortion of the code gain."
+    )
     l0_tolerance: Annotated[D, Between("0.01", "1")] = Field(
         default="0.2", description="Relative difference of a supplied dictionary's L0 from the declared one."
     )

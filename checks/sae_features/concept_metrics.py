@@ -12,8 +12,10 @@ from assay.result import Metric, Skipped
 from checks.holm import holm
 from checks.quantise import decimal
 from checks.sae_features.dictionary.grouped import Estimate
+from checks.sae_features.fidelities import FIRST
 from checks.sae_features.probes.concept_values import ConceptRefused, ConceptTable, Readings, Spread
 from checks.sae_features.probes.power import PowerPoint, power_table
+from checks.sae_features.probes.power_plants import LEAST_GROUPS
 from checks.sae_features.session import Session
 from checks.sae_features.telling import estimated, p_told, told
 
@@ -25,9 +27,6 @@ OWN = ("sparse_", "residual_dense")
 
 LATENTS_TOLD = 5
 """Latents of a choice that are told, strongest first; these are the ones that edits take (section 8.1)."""
-
-FIRST = "trained-0"
-"""The dictionary whose power is measured, and whose latents are edited; the supplied one where none is judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +55,8 @@ def concepts_told(session: Session) -> ConceptsTold:
                 skipped.append(Skipped(item=f"concept:{name}/{shift}", reason=read.reason))
             else:
                 metrics += _of_shift(name, shift, read)
+    if tables:
+        skipped += _powerless(session)
     return ConceptsTold(metrics=tuple(metrics), skipped=tuple(skipped))
 
 
@@ -93,11 +94,20 @@ def _of_concept(table: ConceptTable, permutations: int, corrected: Mapping[tuple
 
 
 def _areas(read: Readings, concept: str, dictionary: str, first: bool) -> Iterator[Metric]:
+    # Of a further seed, what its words rest on: every number of an answer is charged.
+    shown = {f"sparse_{read.k}", "residual_dense", max(read.auroc, key=_size)}
     for probe, area in read.auroc.items():
         if probe.startswith(OWN):
+            if not first and dictionary != "supplied" and probe not in shown:
+                continue
             yield from estimated("auroc", area, concept=concept, dictionary=dictionary, probe=probe)
         elif first and not probe.startswith("frozen_sparse_"):
             yield from estimated("auroc", area, concept=concept, probe=probe)
+
+
+def _size(probe: str) -> int:
+    """Return the latents of a dictionary's own sparse probe; 0 for any other."""
+    return int(probe.removeprefix("sparse_")) if probe.startswith("sparse_") else 0
 
 
 def _of_shift(concept: str, shift: str, read: Mapping[str, Readings]) -> Iterator[Metric]:
@@ -136,39 +146,59 @@ def nulls_told(session: Session) -> Iterator[Metric]:
                     yield told("null_auroc", spread.mean, spread.n, _null(spread), **labels)
 
 
-def powers(session: Session) -> Sequence[PowerPoint]:
-    """Return the power of the probes at the audit's own number of rows, on held-out states; made once."""
+def powers(session: Session) -> Sequence[tuple[str, PowerPoint]]:
+    """Return the power of the probes at the audit's own number of rows, on held-out states, by dictionary; made once.
+
+    Of the dictionaries that were trained the first stands for all: they differ by their seed alone.
+    """
     kept = session.evidence.kept.get("power")
     if not isinstance(kept, tuple):
         kept = session.evidence.kept["power"] = _powers(session)
     return kept
 
 
-def _powers(session: Session) -> tuple[PowerPoint, ...]:
+def _powers(session: Session) -> tuple[tuple[str, PowerPoint], ...]:
     measured = [table for table in session.tables.values() if isinstance(table, ConceptTable)]
     if not measured:
         return ()
     rows = min(sum(table.counts[split] for split in ("train", "val", "test")) for table in measured)
     held = session.held
     chosen = np.sort(session.rng("power/rows").permutation(len(held.x))[:rows])
-    dictionary = session.judged.get(FIRST) or next(iter(session.judged.values()))
-    rate, _ = session.firing(dictionary)
-    return power_table(
-        held.x[chosen],
-        [held.groups[int(one)] for one in chosen],
-        dictionary,
-        session.settings,
-        lambda label: session.rng(f"power/{label}"),
-        session.check.power_draws,
-        tests=len(measured),
-        density=rate,
-    )
+    if len({held.groups[int(one)] for one in chosen}) < LEAST_GROUPS:
+        return ()
+    found: list[tuple[str, PowerPoint]] = []
+    for name, dictionary in session.judged.items():
+        if name not in (FIRST, "supplied"):
+            continue
+        density = session.firing(dictionary)[0]
+        if not density.any():  # nothing can be planted along a row that never fires
+            continue
+        points = power_table(
+            held.x[chosen],
+            [held.groups[int(one)] for one in chosen],
+            dictionary,
+            session.settings,
+            lambda label: session.rng(f"power/{label}"),
+            session.check.power_draws,
+            tests=len(measured),
+            density=density,
+        )
+        found += ((name, point) for point in points)
+    return tuple(found)
+
+
+def _powerless(session: Session) -> Iterator[Skipped]:
+    """Yield the dictionaries whose power cannot be measured: too few held-out groups to plant in, or no live latent."""
+    measured = {name for name, _ in powers(session)}
+    for name, dictionary in session.judged.items():
+        if name in (FIRST, "supplied") and name not in measured:
+            live = session.firing(dictionary)[0].any()
+            yield Skipped(item=f"power:{name}", reason="too_few_groups" if live else "no_live_latents")
 
 
 def power_told(session: Session) -> Iterator[Metric]:
     """Yield the share of plants that the rule detects, and the areas that they reach."""
-    dictionary = FIRST if FIRST in session.judged else next(iter(session.judged))
-    for point in powers(session):
+    for dictionary, point in powers(session):
         if not point.amplitude:
             continue
         label = {

@@ -11,6 +11,7 @@ from assay.result import Metric, Skipped
 from checks.holm import holm
 from checks.sae_features.dictionary.grouped import Estimate
 from checks.sae_features.dictionary.value import Dictionary
+from checks.sae_features.probes.concept_values import least_permutations
 from checks.sae_features.probes.diffing import Conditional, Diff, DiffRefused, conditional, diff
 from checks.sae_features.probes.diffing_swaps import Intervals, Swapped, power
 from checks.sae_features.session import Session
@@ -39,6 +40,12 @@ class DiffTold:
     skipped: tuple[Skipped, ...]
 
 
+def swaps(session: Session) -> int:
+    """Return how often the models are swapped: fewer could not reach alpha after Holm, whatever the truth is."""
+    least = least_permutations(len(session.concept_names), float(session.check.alpha))
+    return max(session.check.permutations, least)
+
+
 def compared(session: Session) -> tuple[str, Dictionary]:
     """Return the dictionary that is held against both models: the first that is judged."""
     return next(iter(session.judged.items()))
@@ -54,7 +61,7 @@ def comparison(session: Session) -> Compared:
 
 def _comparison(session: Session) -> Compared:
     _, dictionary = compared(session)
-    more = {"swaps": session.check.permutations, "resamples": session.check.bootstrap}
+    more = {"swaps": swaps(session), "resamples": session.check.bootstrap}
     plain = diff(dictionary, session.held, session.base_held, session.rng("diff"), **more)
     concepts = {}
     for name in session.concept_names:
@@ -80,7 +87,7 @@ def diff_told(session: Session) -> DiffTold:
     found = comparison(session)
     metrics: list[Metric] = []
     skipped: list[Skipped] = []
-    floor = 1 / (1 + session.check.permutations)
+    floor = 1 / (1 + swaps(session))
     if isinstance(found.plain, DiffRefused):
         skipped.append(Skipped(item="diff", reason=found.plain.reason))
     else:
@@ -88,7 +95,7 @@ def diff_told(session: Session) -> DiffTold:
     measured = {concept: one for concept, one in found.concepts.items() if isinstance(one, Conditional)}
     corrected = holm([one.swapped.p for one in measured.values()])
     for one, p in zip(measured.values(), corrected, strict=True):
-        metrics += _conditional(session, one, name, p, floor)
+        metrics += _conditional(session, one, name, p, floor, len(measured))
     for concept, other in found.concepts.items():
         if isinstance(other, DiffRefused):
             skipped.append(Skipped(item=f"diff:{concept}", reason=other.reason))
@@ -109,15 +116,19 @@ def _plain(found: Diff, name: str, floor: float) -> Iterator[Metric]:
                 yield told("latent_scale_ratio", float(ratio[latent]), found.tokens, target=target, **label)
 
 
-def _conditional(session: Session, found: Conditional, name: str, p: float, floor: float) -> Iterator[Metric]:
+def _conditional(
+    session: Session, found: Conditional, name: str, p: float, floor: float, together: int
+) -> Iterator[Metric]:
     label = {"dictionary": name, "concept": found.concept}
+    yield told("diff_swaps", len(found.swapped.largest), found.groups, form=CONDITIONAL, **label)
     yield p_told("diff_p", found.swapped.p, found.groups, floor, form=CONDITIONAL, **label)
     yield p_told("diff_p_holm", p, found.groups, floor, form=CONDITIONAL, **label)
     for latent in largest(found.swapped):
         one = _one(found.delta, latent, found.rows)
         yield from estimated("diff_rate", one, form=CONDITIONAL, latent=str(latent), **label)
     draw = session.rng(f"diff/power/{found.concept}")
-    for point in power(found.swapped, draw, alpha=float(session.check.alpha)):
+    # A change that is told of many concepts must pass the hardest step of Holm's correction, and so must a plant.
+    for point in power(found.swapped, draw, alpha=float(session.check.alpha) / together):
         share = Estimate(point.detected, point.draws, point.draws, point.low, point.high)
         yield from estimated("diff_power", share, "wilson", amplitude=f"{point.raised:g}", **label)
 

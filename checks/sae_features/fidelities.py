@@ -23,7 +23,7 @@ from checks.sae_features.dictionary.kept import compressed_rows
 from checks.sae_features.dictionary.output import TokenScores, output_fidelity
 from checks.sae_features.dictionary.value import Dictionary, FoldIllegal
 from checks.sae_features.held import Held
-from checks.sae_features.session import ENCODED_AT_ONCE, FROZEN, Session
+from checks.sae_features.session import ENCODED_AT_ONCE, FROZEN, Session, sliced
 from checks.sae_features.telling import estimated, told
 
 if TYPE_CHECKING:
@@ -32,12 +32,15 @@ if TYPE_CHECKING:
 EPSILONS = (0.02, 0.10)
 """Distortions beside the signed one (section 6)."""
 
-SHAPE = ("mse", "cosine", "shrink_gamma", "norm_ratio", "l0")
-PLAIN = ("l0_median", "l0_p5", "l0_p95", "dead", "dense01", "dense01_mass", "dense10", "dense10_mass")
+SHAPE = ("mse", "cosine", "norm_ratio")
+PLAIN = ("l0_median", "l0_p5", "l0_p95", "dense01", "dense01_mass", "dense10", "dense10_mass")
 OUTPUT = ("delta_ce", "dce_share", "kl", "top1_agree", "tv")
 
 TAIL_MSE = "tail-mse"
 """The first dictionary with the same last steps on reconstruction alone: what a KL tail is held against (section 5)."""
+
+FIRST = "trained-0"
+"""The dictionary of which everything is told; of further seeds, what words rest on."""
 
 BESIDE = (FROZEN, TAIL_MSE)
 """Dictionaries that no word is said of; few of their numbers are told."""
@@ -177,7 +180,7 @@ class Fidelities:
             if name in BESIDE:
                 continue
             dictionary = self.dictionaries[name]
-            for other in EPSILONS:
+            for other in EPSILONS if name in (FIRST, "supplied") else ():
                 if other != epsilon:
                     gain = self.gain(dictionary, held, other).gain
                     yield from estimated("code_gain", gain, dictionary=name, epsilon=f"{other:g}")
@@ -200,9 +203,11 @@ class Fidelities:
             yield from estimated(key, faith.output[key], dictionary=name)
         if name in BESIDE:
             return
-        for key in SHAPE[:-1]:
+        for key in ("shrink_gamma", "dead"):
             yield from estimated(key, estimates[key], dictionary=name)
-        for key in PLAIN:
+        if name not in (FIRST, "supplied"):  # a further seed: every number of an answer is charged
+            return
+        for key in (*SHAPE, *PLAIN):
             yield from estimated(key, estimates[key], dictionary=name)
         for band in BANDS:
             if estimates[f"ev_{band}"].value is not None and estimates[f"ev_{band}"].n:
@@ -229,10 +234,22 @@ class Fidelities:
         pairs = (
             ("ev_above_frozen", faith.fidelity.estimates["ev"], frozen.fidelity.estimates["ev"]),
             ("code_gain_above_frozen", faith.gain.gain, frozen.gain.gain),
-            ("code_gain_above_twin", faith.gain.gain, self.twin_gain.gain),
+            ("code_gain_above_twin", *self._beside_twin(self.dictionaries[name], faith.gain.gain)),
         )
         for key, one, other in pairs:
             yield from estimated(key, difference(one, other), dictionary=name)
+
+    def _beside_twin(self, dictionary: Dictionary, gain: Estimate) -> tuple[Estimate, Estimate]:
+        """Return both gains over the same groups: one that has no usable state in one model is left out of both."""
+        held, twin, epsilon = self.session.held, self.session.twin_held, float(self.session.check.epsilon)
+        both = set(held.groups) & set(twin.groups)
+        if both == set(held.groups) == set(twin.groups):
+            return gain, self.twin_gain.gain
+        mine, other = (
+            sliced(one, [at for at, group in enumerate(one.groups) if group in both]) for one in (held, twin)
+        )
+        own = self.session.twin_dictionary
+        return self.gain(dictionary, mine, epsilon).gain, self.gain(own, other, epsilon).gain
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

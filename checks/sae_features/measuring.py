@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from assay.result import Measured, Metric, Skipped
 
+from checks.ask import as_name, listed
 from checks.check import Evidence
 from checks.sae_features.cause_metrics import causes_told
-from checks.sae_features.concept_metrics import FIRST, concepts_told, nulls_told, power_told, powers
+from checks.sae_features.concept_metrics import concepts_told, nulls_told, power_told, powers
 from checks.sae_features.controls import (
     FrozenDecoder,
     Joined,
@@ -120,15 +121,14 @@ def _convention(session: Session) -> Iterator[Metric]:
     if found.ev_with_special is not None:
         yield told("convention_ev_special", found.ev_with_special, n, dictionary="supplied")
     for statement in supplied.statements:
-        yield told("stated", 1, 1, dictionary="supplied", statement=statement)
+        yield told("stated", 1, 1, dictionary="supplied", statement=as_name(statement))
 
 
 def _left_out(session: Session, fidelities: Fidelities) -> Iterator[Skipped]:
     supplied = session.supplied
     if supplied is not None and supplied.refusal is not None:
         yield Skipped(item="dictionary:supplied", reason=supplied.refusal.reason)
-        for item in supplied.refusal.items:
-            yield Skipped(item=f"supplied:{item}"[:128], reason=supplied.refusal.reason)
+        yield from listed((f"supplied:{item}" for item in supplied.refusal.items), supplied.refusal.reason)
     if session.learned.short:
         yield Skipped(item="dictionary:trained", reason="short_stream")
     if not session.learned.reached:
@@ -152,14 +152,14 @@ def _of_control(session: Session, control: str) -> Iterator[Metric]:
     elif control == LabelPermutation.name:
         yield from nulls_told(session)
     elif control == PlantedInDictionary.name:
-        for point in powers(session):
+        for name, point in powers(session):
             if point.place == "in" and point.amplitude == PLANTED_AT and point.probe in PLANTED_PROBES:
-                yield told("planted_auroc", point.auroc, point.draws, dictionary=FIRST, probe=point.probe)
+                yield told("planted_auroc", point.auroc, point.draws, dictionary=name, probe=point.probe)
     elif control == PlantedNothing.name:
-        for point in powers(session):
+        for name, point in powers(session):
             if not point.amplitude:
                 found = round(point.detected * point.draws)
-                yield told("detected_at_zero", found, point.draws, dictionary=FIRST, probe=point.probe)
+                yield told("detected_at_zero", found, point.draws, dictionary=name, probe=point.probe)
 
 
 def _broken(session: Session) -> Iterator[Metric]:
