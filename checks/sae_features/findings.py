@@ -7,7 +7,7 @@ known): with all numbers every rule before the word was false, without some of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,16 @@ from checks.sae_features.words import ASIDE, INCONCLUSIVE, WEAKENING
 
 Truth = bool | None
 """None where what it rests on was not measured."""
+
+SAID: Mapping[str, str] = {
+    "behaviour_absent": "the behaviour does not show",
+    "effect_reversed": "taking the latents out strengthens the behaviour",
+    "no_reference": "no usable trained dictionary shows what this one is held against",
+    "p_resolution": "too few swaps for p to reach alpha over so many concepts",
+    "too_few_controls": "too few matched sets for p to reach alpha over so many concepts",
+    "too_wide": "intervals too wide to call the dictionaries alike",
+}
+"""Codes that do not read as a sentence's part by themselves."""
 
 CLAIM_MAX, NAME_MAX = 512, 128
 """Letters of a claim, and of a label's value: the report's limits."""
@@ -168,7 +178,7 @@ def untold(verdict: Verdict) -> str:
 
 def said(code: str) -> str:
     """Return a code as it reads in a sentence; one holds a word that no sentence of this check may (section 12)."""
-    return "the behaviour does not show" if code == "behaviour_absent" else code.replace("_", " ")
+    return SAID.get(code) or code.replace("_", " ")
 
 
 def with_tags(verdict: Verdict, *tags: tuple[str, Truth]) -> Verdict:

@@ -30,6 +30,9 @@ from checks.sae_features.words import SUPPLIED_DISAGREES, WATCHED
 
 __all__ = ["GATED_BY", "Gates", "words"]
 
+Verdicts = dict[str, Verdict]
+"""Of the dictionaries that are judged, by name."""
+
 
 def words(
     gates: Gates, real: Measured, controls: Sequence[ControlResult], missed: Collection[str]
@@ -51,11 +54,15 @@ def words(
     """
     gone = {*missed, *(one.name for one in controls if not one.held)}
     readings = Readings(real, gone, gates.seeds)
-    return (*_dictionaries_and_edits(readings, gates), *_provenance(readings, gates), *_diffs(readings, gates))
-
-
-def _dictionaries_and_edits(readings: Readings, gates: Gates) -> Iterator[Finding]:
     verdicts = {name: dictionary_verdict(readings, name, gates) for name in readings.judged()}
+    return (
+        *_dictionaries_and_edits(readings, verdicts, gates),
+        *_provenance(readings, verdicts, gates),
+        *_diffs(readings, verdicts, gates),
+    )
+
+
+def _dictionaries_and_edits(readings: Readings, verdicts: Verdicts, gates: Gates) -> Iterator[Finding]:
     for verdict in verdicts.values():
         yield finding(verdict, dictionary_claim(readings, verdict, gates))
     yield from _concepts(readings, gates)
@@ -63,7 +70,7 @@ def _dictionaries_and_edits(readings: Readings, gates: Gates) -> Iterator[Findin
         verdict = causal_verdict(readings, dictionary, concept, usable(verdicts, dictionary), gates)
         yield finding(verdict, causal_claim(readings, verdict), _severity(verdict, gates))
     for dictionary, concept in attributed(readings):
-        verdict = attribution_verdict(readings, dictionary, concept, gates)
+        verdict = attribution_verdict(readings, dictionary, concept, usable(verdicts, dictionary), gates)
         yield finding(verdict, attribution_claim(readings, verdict))
 
 
@@ -81,19 +88,20 @@ def _judged_together(readings: Readings) -> tuple[tuple[str, ...], ...]:
     return (*together, (SUPPLIED,)) if SUPPLIED in there or not together else together
 
 
-def _provenance(readings: Readings, gates: Gates) -> Iterator[Finding]:
+def _provenance(readings: Readings, verdicts: Verdicts, gates: Gates) -> Iterator[Finding]:
     """Speak of a supplied dictionary where a trained one stands beside it; without concepts nothing compares them."""
     judged = readings.judged()
     concepts = concepts_of(readings)
     if SUPPLIED in judged and len(judged) > 1 and concepts:
-        verdict = provenance_verdict(readings, concepts, gates)
+        good = {name: usable(verdicts, name) for name in readings.trained}
+        verdict = provenance_verdict(readings, concepts, good, gates)
         severity: Literal["note", "concern"] = "concern" if verdict.word == SUPPLIED_DISAGREES else "note"
         yield finding(verdict, provenance_claim(readings, verdict, concepts), severity)
 
 
-def _diffs(readings: Readings, gates: Gates) -> Iterator[Finding]:
+def _diffs(readings: Readings, verdicts: Verdicts, gates: Gates) -> Iterator[Finding]:
     for dictionary, concept in diffed(readings):
-        verdict = diff_verdict(readings, dictionary, concept, gates)
+        verdict = diff_verdict(readings, dictionary, concept, usable(verdicts, dictionary), gates)
         yield finding(verdict, diff_claim(readings, verdict))
 
 

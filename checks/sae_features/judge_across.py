@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 
 from assay.result import Metric
 
@@ -20,8 +21,8 @@ from checks.sae_features.findings import (
     number,
     untold,
 )
-from checks.sae_features.judge_causes import residual_of, through_error
-from checks.sae_features.judge_concepts import read_of
+from checks.sae_features.judge_causes import not_through_error, residual_of, through_error
+from checks.sae_features.judge_concepts import POWER_LEAST, read_of
 from checks.sae_features.judge_dictionary import missed_of
 from checks.sae_features.judge_readings import FIRST, SUPPLIED, Gates, Readings, present, value
 from checks.sae_features.words import CHANGED, INCONCLUSIVE, NO_CHANGE_DETECTED, SUPPLIED_AGREES, SUPPLIED_DISAGREES
@@ -32,29 +33,52 @@ CONDITIONAL = "conditional"
 OF_DIFF = ("diff_ev", "diff_p", "diff_p_holm", "diff_power", "diff_rate", "diff_mean_on", "latent_scale_ratio")
 
 
-def provenance_verdict(readings: Readings, concepts: Sequence[str], gates: Gates) -> Verdict:
+@dataclass(frozen=True)
+class Beside:
+    """How a supplied dictionary and the trained ones stand to each other, of one concept."""
+
+    blind: Truth
+    """The supplied one is blind and a trained one is not."""
+    error: Truth
+    """The behaviour passes through the error of the supplied one alone."""
+    seen: Truth
+    """Some dictionary's probes detect it; of a concept that none detects nothing can be alike."""
+    reference: Truth
+    """A usable trained dictionary detects it, is shown not to be blind, and leaves the behaviour to its latents."""
+    alike: Truth
+    """The supplied one is shown not to be blind, and to leave the behaviour to its latents."""
+
+
+def _beside(readings: Readings, concept: str, usable: Mapping[str, Truth], gates: Gates) -> Beside:
+    trained = {name: read_of(readings, name, concept, gates) for name in readings.trained}
+    supplied = read_of(readings, SUPPLIED, concept, gates)
+    latents = {name: not_through_error(readings, name, concept) for name in (SUPPLIED, FIRST)}
+    good = [all_of((usable.get(name), one.detected, one.sighted)) for name, one in trained.items()]
+    return Beside(
+        blind=all_of((supplied.blind, any_of(negated(one.blind) for one in trained.values()))),
+        error=_error_alone(readings, concept),
+        seen=any_of(one.detected for one in (supplied, *trained.values())),
+        reference=all_of((any_of(good), usable.get(FIRST), latents[FIRST])),
+        alike=all_of((supplied.sighted, latents[SUPPLIED])),
+    )
+
+
+def provenance_verdict(
+    readings: Readings, concepts: Sequence[str], usable: Mapping[str, Truth], gates: Gates
+) -> Verdict:
     """Return whether a supplied dictionary hides what trained ones show.
 
     Args:
         readings: the numbers.
         concepts: every concept that is owed; one that cannot be compared leaves agreement open.
+        usable: whether each trained dictionary was found usable; only such a one is a reference.
         gates: thresholds.
     """
-    blind: list[Truth] = []
-    error: list[Truth] = []
-    rests: list[Metric] = []
-    for concept in concepts:
-        reads = {name: read_of(readings, name, concept, gates) for name in (SUPPLIED, *readings.trained)}
-        trained = any_of(negated(reads[name].blind) for name in readings.trained)
-        blind.append(all_of((reads[SUPPLIED].blind, trained)))
-        error.append(_error_alone(readings, concept))
-        for name in (SUPPLIED, *readings.trained):
-            at = {"dictionary": name, "concept": concept}
-            rests += present((readings.find("delta_blind", **at), readings.find("error_share", **at)))
+    found = [_beside(readings, concept, usable, gates) for concept in concepts]
     differs = Rule.of_any(
         SUPPLIED_DISAGREES,
-        *(Part("blind", one, "delta_blind") for one in blind),
-        *(Part("error_share", one) for one in error),
+        *(Part("blind", one.blind, "delta_blind") for one in found),
+        *(Part("error_share", one.error) for one in found),
     )
     rules = (
         Rule.of_any(
@@ -63,9 +87,17 @@ def provenance_verdict(readings: Readings, concepts: Sequence[str], gates: Gates
             Part("not_measured", not concepts),
         ),
         differs,
-        Rule(SUPPLIED_AGREES, negated(differs.holds), ("same_on_both",)),
+        Rule.of_any(
+            INCONCLUSIVE,
+            Part("nothing_detected", negated(any_of(one.seen for one in found)), "concept_p_holm"),
+            *(Part("no_reference", all_of((one.seen, negated(one.reference)))) for one in found),
+            *(Part("too_wide", all_of((one.seen, negated(one.alike)))) for one in found),
+        ),
+        Rule(SUPPLIED_AGREES, True, ("same_on_both",)),
     )
-    return replace(decided("provenance", rules), dictionary=SUPPLIED, rests=tuple(rests))
+    named = [{"dictionary": name, "concept": one} for one in concepts for name in (SUPPLIED, *readings.trained)]
+    rests = [readings.find(metric, **at) for at in named for metric in ("delta_blind", "error_share")]
+    return replace(decided("provenance", rules), dictionary=SUPPLIED, rests=present(rests))
 
 
 def _error_alone(readings: Readings, concept: str) -> Truth:
@@ -93,7 +125,8 @@ def provenance_claim(readings: Readings, verdict: Verdict, concepts: Sequence[st
             said = " and ".join(what[why] for why in verdict.why)
             return f"the supplied dictionary {said} a trained one does not. {detail}.{by_sender}"
         case "supplied_agrees":
-            return f"the supplied dictionary shows what trained ones show, of these concepts. {detail}.{by_sender}"
+            of = "of the concepts that were detected"
+            return f"the supplied dictionary shows what trained ones show, {of}. {detail}.{by_sender}"
     return f"{untold(verdict)}{missed_of(readings, 'provenance')}{by_sender}"
 
 
@@ -106,10 +139,19 @@ def diffed(readings: Readings) -> tuple[tuple[str, str | None], ...]:
     return (*dict.fromkeys(pairs),) if pairs else tuple((name, None) for name in by)
 
 
-def diff_verdict(readings: Readings, dictionary: str, concept: str | None, gates: Gates) -> Verdict:
-    """Return whether latents fire at another rate than in the base model, where the concept is there."""
+def diff_verdict(readings: Readings, dictionary: str, concept: str | None, usable: Truth, gates: Gates) -> Verdict:
+    """Return whether latents fire at another rate than in the base model, where the concept is there.
+
+    Args:
+        readings: the numbers.
+        dictionary: held against both models.
+        concept: its name; None where no rates of a concept were compared.
+        usable: whether the dictionary was found usable; latents of a poor one are silent for another reason.
+        gates: thresholds.
+    """
     at = {"dictionary": dictionary, "concept": concept}
     p = readings.find("diff_p_holm", **at, form=CONDITIONAL) if concept else None
+    swaps = readings.find("diff_swaps", **at, form=CONDITIONAL) if concept else None
     power = [one for one in readings.real.named("diff_power") if at.items() <= one.labels.items()] if concept else []
     skipped = readings.why_skipped(f"diff:{concept}")
     moved = compared(value(p), lambda number: number <= gates.alpha)
@@ -121,24 +163,41 @@ def diff_verdict(readings: Readings, dictionary: str, concept: str | None, gates
             Part(skipped or "not_measured", skipped is not None),
         ),
         Rule(CHANGED, moved, ("p_below_alpha",), ("diff_p_holm",)),
-        Rule(NO_CHANGE_DETECTED, True if power else None, ("p_above_alpha",), ("diff_power",)),
+        Rule.of_any(
+            INCONCLUSIVE,
+            Part("p_resolution", readings.unresolved(value(swaps), "diff_p_holm", gates.alpha), "diff_swaps"),
+            Part("dictionary_not_usable", usable is not True),
+            Part("power_too_low", None if not power else seen_at(power) is None, "diff_power"),
+        ),
+        Rule(NO_CHANGE_DETECTED, True, ("p_above_alpha",)),
     )
     verdict = decided("diff", rules)
-    return replace(verdict, dictionary=dictionary, concept=concept, rests=present((p, *power)))
+    return replace(verdict, dictionary=dictionary, concept=concept, rests=present((p, swaps, *power)))
+
+
+def seen_at(power: Sequence[Metric]) -> str | None:
+    """Return the smallest planted raise of a rate that is told often enough, or None where none is."""
+    enough = [one.labels.get("amplitude", "") for one in power if float(one.value) >= POWER_LEAST]
+    return min(enough, key=_amplitude, default=None)
+
+
+def _amplitude(label: str) -> float:
+    try:
+        return float(label)
+    except ValueError:
+        return inf
 
 
 def diff_claim(readings: Readings, verdict: Verdict) -> str:
     """Return what is said of two models."""
     p = next((one for one in verdict.rests if one.name == "diff_p_holm"), None)
-    power = ", ".join(
-        f"{number(one)} at {one.labels.get('amplitude', 'its plant')}"
-        for one in verdict.rests
-        if one.name == "diff_power"
-    )
+    planted = [one for one in verdict.rests if one.name == "diff_power"]
+    power = ", ".join(f"{number(one)} at {one.labels.get('amplitude', 'its plant')}" for one in planted)
     tested = f"largest change over latents, p {number(p)} after Holm, models swapped by group"
     match verdict.word:
         case "changed":
             return f"latents fire at another rate than in the base model where the concept is there; {tested}."
         case "no_change_detected":
-            return f"no change of rates was detected where the concept is there; {tested}; power {power}."
+            least = f"a latent that comes on at {seen_at(planted)} of its rows would have been seen"
+            return f"no change of rates was detected where the concept is there; {tested}; {least}: power {power}."
     return f"{untold(verdict)} {tested}.{missed_of(readings, 'diff')}"

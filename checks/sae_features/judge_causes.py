@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from assay.result import Metric
+from assay.result import Metric, NullDistribution
 
 from checks.sae_features.findings import (
     Part,
@@ -48,6 +48,9 @@ READABLE = 0.60
 MATCHED_LEAST = 0.9
 """Share of control draws within .6 of the log mass below which `poorly_matched` is noted (section 10)."""
 
+RANKED_LEAST = 10
+"""Latents behind a rank correlation below which it says nothing: three in one order are one draw of six."""
+
 FORMS = ("gradient", "ig")
 """Ways to attribute (section 8.3)."""
 
@@ -85,6 +88,9 @@ def causal_verdict(readings: Readings, dictionary: str, concept: str, usable: Tr
     battery = [readings.find("margin", **at, edit=edit) for edit in BATTERY]
     residual = residual_of(readings, dictionary, concept)
     skipped = readings.why_skipped(f"contrast:{concept}", f"contrast:{concept}:{dictionary}")
+    found = compared(value(p), lambda p: p <= gates.alpha)
+    null = null_of(readings, dictionary, concept)
+    coarse = readings.unresolved(None if null is None else null.n, "effect_p_holm", gates.alpha, over="contrast")
     rules = (
         Rule.of_any(
             INCONCLUSIVE,
@@ -97,28 +103,40 @@ def causal_verdict(readings: Readings, dictionary: str, concept: str, usable: Tr
             Part("battery_incomplete", None in (*battery, residual)),
             Part("dictionary_not_usable", usable is not True),
         ),
+        # Of so few control sets none of any effect could have been told, and silence says nothing.
+        Rule.of_any(INCONCLUSIVE, Part("too_few_controls", all_of((negated(found), coarse)), "effect_p")),
         Rule.of_any(
             NO_EFFECT,
-            Part("p_above_alpha", compared(value(p), lambda p: p > gates.alpha), "effect_p_holm"),
+            Part("p_above_alpha", negated(found), "effect_p_holm"),
             Part("too_small", compared(_size(relative), lambda size: size < gates.effect_min), "relative_effect"),
         ),
         # Latents that read nothing of a concept were chosen by chance: what they do is not told of the concept.
+        # A behaviour that grows without them does not pass through them.
         Rule.of_any(
-            INCONCLUSIVE, Part("latents_do_not_read", latents_read(readings, dictionary, concept, gates) is not True)
+            INCONCLUSIVE,
+            Part("latents_do_not_read", latents_read(readings, dictionary, concept, gates) is not True),
+            Part("effect_reversed", compared(low(relative), lambda bound: bound > 0), "relative_effect"),
         ),
-        _through_latents(share),
+        _through_latents(readings, dictionary, concept, relative),
     )
     verdict = with_tags(
         decided("causal", rules, otherwise="error_share_undecided"),
         ("poorly_matched", compared(value(matched), lambda part: part < MATCHED_LEAST)),
     )
-    rests = present((share, p, relative, effect, residual, *battery))
+    rests = present((share, p, relative, effect, readings.find("effect_p", **at), residual, *battery))
     return replace(verdict, dictionary=dictionary, concept=concept, rests=rests)
 
 
-def _through_latents(share: Metric | None) -> Rule:
-    below = compared(high(share), lambda bound: bound < HALF)
-    return Rule(THROUGH_LATENTS, below, ("effect_holds",), ("error_share",))
+def _through_latents(readings: Readings, dictionary: str, concept: str, relative: Metric | None) -> Rule:
+    below = not_through_error(readings, dictionary, concept)
+    weaker = compared(high(relative), lambda bound: bound < 0)
+    return Rule(THROUGH_LATENTS, all_of((below, weaker)), ("effect_holds",), ("error_share",))
+
+
+def null_of(readings: Readings, dictionary: str | None, concept: str | None) -> NullDistribution | None:
+    """Return the effects of matched latents that an effect's p is counted among."""
+    p = readings.find("effect_p", dictionary=dictionary, concept=concept)
+    return None if p is None else p.null
 
 
 def latents_read(readings: Readings, dictionary: str, concept: str, gates: Gates) -> Truth:
@@ -131,6 +149,12 @@ def latents_read(readings: Readings, dictionary: str, concept: str, gates: Gates
             compared(value(p), lambda p: p <= gates.alpha),
         )
     )
+
+
+def not_through_error(readings: Readings, dictionary: str, concept: str) -> Truth:
+    """Return whether less than half of the behaviour is shown to pass through what the dictionary leaves out."""
+    share = readings.find("error_share", dictionary=dictionary, concept=concept)
+    return compared(high(share), lambda bound: bound < HALF)
 
 
 def through_error(readings: Readings, dictionary: str, concept: str) -> Truth:
@@ -154,7 +178,7 @@ def causal_claim(readings: Readings, verdict: Verdict) -> str:
     """Return what is said of a concept's latents."""
     at = {"dictionary": verdict.dictionary, "concept": verdict.concept}
     effect, share, relative = (readings.find(name, **at) for name in ("effect", "error_share", "relative_effect"))
-    null = None if effect is None else effect.null
+    null = null_of(readings, verdict.dictionary, verdict.concept)
     beyond = "" if null is None else f"; {null.n} matched sets have mean {float(null.mean):.3f}"
     did = f"setting its latents to zero changes the margin by {number(effect)} nats{beyond}"
     through = f"share through the error {number(share)}"
@@ -184,14 +208,29 @@ def attributed(readings: Readings) -> tuple[tuple[str, str], ...]:
     return (*dict.fromkeys(sorted((at["dictionary"], at["concept"]) for at in told)),)
 
 
-def attribution_verdict(readings: Readings, dictionary: str, concept: str, gates: Gates) -> Verdict:
-    """Return whether attribution by gradients agrees with exact ablation."""
+def attribution_verdict(readings: Readings, dictionary: str, concept: str, usable: Truth, gates: Gates) -> Verdict:
+    """Return whether attribution by gradients agrees with exact ablation.
+
+    Args:
+        readings: the numbers; `n` of a correlation counts the latents that were ablated.
+        dictionary: whose latents.
+        concept: its name.
+        usable: whether the dictionary was found usable.
+        gates: thresholds.
+    """
     found = {
         form: readings.find("attribution_rho", dictionary=dictionary, concept=concept, form=form) for form in FORMS
     }
-    passes = {form: compared(value(one), lambda rho: rho >= gates.attribution_rho) for form, one in found.items()}
+    ranked = {form: one if one is not None and one.n >= RANKED_LEAST else None for form, one in found.items()}
+    passes = {form: compared(value(one), lambda rho: rho >= gates.attribution_rho) for form, one in ranked.items()}
+    few = bool(present(found.values())) and not present(ranked.values())
     rules = (
-        Rule.of_any(INCONCLUSIVE, Part("control_missed", bool(readings.gating("attribution")))),
+        Rule.of_any(
+            INCONCLUSIVE,
+            Part("control_missed", bool(readings.gating("attribution"))),
+            Part("dictionary_not_usable", usable is not True),
+            Part("too_few_latents", few),
+        ),
         Rule.of_any(VALIDATED, *(Part(form, holds, "attribution_rho") for form, holds in passes.items())),
         Rule(EXACT_ONLY, negated(any_of(passes.values())), ("attribution",)),
     )
@@ -208,4 +247,4 @@ def attribution_claim(readings: Readings, verdict: Verdict) -> str:
         return f"attribution ranks latents as exact ablation does ({', '.join(verdict.why)}); {ranks}."
     if verdict.word == EXACT_ONLY:
         return f"no form of attribution ranks latents as exact ablation does; only exact effects are told; {ranks}."
-    return f"{untold(verdict)} {ranks}."
+    return f"{untold(verdict)} {ranks}.{missed_of(readings, 'attribution')}"

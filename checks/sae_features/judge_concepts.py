@@ -51,6 +51,8 @@ class Read:
     sae_above_dense: Truth
     above_frozen: Truth
     blind: Truth
+    sighted: Truth
+    """Whether it is shown not to be blind; a wide interval shows neither."""
     metrics: tuple[Metric, ...]
 
     @property
@@ -83,6 +85,7 @@ def read_of(readings: Readings, dictionary: str, concept: str, gates: Gates) -> 
         sae_above_dense=above("delta_sae"),
         above_frozen=above("delta_frozen"),
         blind=compared(high(found("delta_blind")), lambda bound: bound < -gates.blind_margin),
+        sighted=compared(low(found("delta_blind")), lambda bound: bound > -gates.blind_margin),
         metrics=present((dense, sparse, *named)),
     )
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from assay.result import Measured, Metric
 
+from checks.sae_features.findings import Truth
+
 TRAINED = re.compile(r"trained-(0|[1-9][0-9]?)")
 """Names of the dictionaries that the audit trained and judges."""
 
@@ -17,24 +19,26 @@ FIRST = "trained-0"
 SUPPLIED = "supplied"
 
 GATED_BY: Mapping[str, frozenset[str]] = {
-    "random_weights": frozenset({"dictionary", "concept"}),
+    "random_weights": frozenset({"dictionary", "concept", "provenance", "diff"}),
     "frozen_decoder": frozenset({"dictionary", "concept"}),
     "label_permutation": frozenset({"concept", "provenance"}),
     "planted_in_dictionary": frozenset({"concept", "provenance"}),
     "planted_nothing": frozenset({"concept", "provenance"}),
-    "matched_latents": frozenset({"causal"}),
-    "random_directions": frozenset({"causal"}),
-    "residual_replay": frozenset({"causal", "provenance"}),
+    "matched_latents": frozenset({"causal", "attribution"}),
+    "random_directions": frozenset({"causal", "attribution"}),
+    "residual_replay": frozenset({"causal", "attribution", "provenance"}),
 }
 """Which codes a missed control makes inconclusive (specification, sections 10 and 19f).
 
-random_weights: a twin that still works is no baseline for the code gain or for the surface. frozen_decoder: rows that
-moved are no baseline for EV, code gain or delta_frozen. label_permutation: probes that read noise read no concept.
+random_weights: a twin that still works is no baseline for the code gain or for the surface; of a model without an
+output, whose twin shows nothing, no word is said of what dictionaries read or of how rates changed. frozen_decoder:
+rows that moved are no baseline for EV, code gain or delta_frozen. label_permutation: probes that read noise read no
+concept.
 planted_*: power is quoted from plants, so probes that miss a plant, or find one that is not there, decide nothing.
 matched_latents, random_directions, residual_replay: an effect or a share of the error is told against them alone.
-A dictionary that is not usable makes `through_latents` inconclusive by its own rule, so whatever gates dictionaries
-reaches it; `through_error` rests on margins alone. Fidelity is untouched by probes and by edits. A control that is not
-in this table gates every code.
+A dictionary that is not usable makes `through_latents`, `validated`, `exact_only`, `supplied_agrees` and
+`no_change_detected` inconclusive by their own rules, so whatever gates dictionaries reaches them; `through_error` rests
+on margins alone. Fidelity is untouched by probes and by edits. A control that is not in this table gates every code.
 """
 
 
@@ -57,6 +61,10 @@ class Gates:
     supplied one is judged, whatever was trained for its baselines."""
     watch: tuple[str, ...] = ()
     """Concepts whose presence is a concern."""
+
+
+ROUNDING = 1e-9
+"""Tests and the draws that they need count as equal where they differ by the order of a product."""
 
 
 class Readings:
@@ -106,6 +114,22 @@ class Readings:
     def gating(self, code: str) -> tuple[str, ...]:
         """Return the missed controls that make findings of a code inconclusive."""
         return tuple(name for name in self.missed if code in GATED_BY.get(name, (code,)))
+
+    def unresolved(self, draws: float | None, of: str, alpha: float, over: str = "concept") -> Truth:
+        """Return whether the smallest p that so many draws can show, Holm-corrected, stays above alpha.
+
+        Holm's first step multiplies by the number of tests, so below tests / alpha draws no p of any concept reaches
+        alpha. Tests are the concepts that are owed or told of: one whose numbers went missing is still counted.
+
+        Args:
+            draws: behind the p-value; None where they were not told.
+            of: name of the p-value; concepts that have it are tests.
+            alpha: level.
+            over: key of `coverage` whose values are owed this p; "concept" where it is not there.
+        """
+        owed = self.real.coverage.get(over, self.real.coverage.get("concept", ()))
+        tests = len({*owed, *self.values("concept", (of,))})
+        return None if draws is None else tests > alpha * (draws + 1) + ROUNDING
 
     def why_skipped(self, *items: str) -> str | None:
         """Return the reason of the first of these items that was left out, or None."""

@@ -173,7 +173,9 @@ DIFFING: tuple[MetricSpec, ...] = (
     _spec("diff_ev", "fraction", OF, "ev on the submitted model less ev on its base; paired."),
     _spec("diff_p", "1", (*CONCEPT, "form"), "Max-T p over latents, models swapped by group. No interval."),
     _spec("diff_p_holm", "1", (*CONCEPT, "form"), "The same after Holm over the concepts. No interval."),
-    _count("diff_swaps", (*CONCEPT, "form"), "Swaps of the two models behind diff_p, which is at least 1 / (1 + swaps)."),
+    _count(
+        "diff_swaps", (*CONCEPT, "form"), "Swaps of the two models behind diff_p, which is 1 / (1 + swaps) or more."
+    ),
     _spec("diff_power", "fraction", (*CONCEPT, "amplitude"), "Share of planted rate changes that are called. Wilson."),
     _spec(
         "diff_rate", "fraction", (*CONCEPT, "form", "latent"), "Change of a latent's firing rate, submitted less base."

@@ -63,9 +63,10 @@ WHY = (
     "above_baselines", "adds_to_dense", "attribution", "battery_incomplete", "behaviour_absent", "blind",
     "code_gain", "code_gain_above_frozen", "code_gain_above_twin", "control_missed", "convention_unconfirmed",
     "dce_share", "delta_frozen", "delta_sae", "delta_surface", "dictionary_not_usable", "effect_holds",
-    "error_share", "error_share_undecided", "ev", "ev_above_frozen", "gradient", "ig", "latents_do_not_read",
-    "no_conditional_rates", "no_separation", "not_measured", "p_above_alpha", "p_below_alpha", "power_too_low",
-    "seed_dependent", "short_stream", "too_small", "same_on_both",
+    "effect_reversed", "error_share", "error_share_undecided", "ev", "ev_above_frozen", "gradient", "ig",
+    "latents_do_not_read", "no_conditional_rates", "no_reference", "no_separation", "not_measured",
+    "nothing_detected", "p_above_alpha", "p_below_alpha", "p_resolution", "power_too_low", "same_on_both",
+    "seed_dependent", "short_stream", "too_few_controls", "too_small", "too_wide",
 )  # fmt: skip
 """Reasons of words, besides those of `reasons.REASONS` that a concept was left out for."""
 

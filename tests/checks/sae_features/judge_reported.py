@@ -82,9 +82,9 @@ def of_edits(name: str, concept: str) -> list[Metric]:
     null = NullDistribution(kind="matched-latents", mean="-0.05", sd="0.02", n=99, p95="0.09")
     found = [read("margin", 5.0 - 0.3 * place, 0.1, edit=edit, **at) for place, edit in enumerate(BATTERY)]
     found += [
-        read("effect", -3.4, 0.2, null=null, **at),
+        read("effect", -3.4, 0.2, **at),
         read("relative_effect", -0.7, 0.05, **at),
-        read("effect_p", 0.01, **at),
+        read("effect_p", 0.01, null=null, **at),
         read("effect_p_holm", 0.02, **at),
         read("error_share", 0.02, 0.03, **at),
         read("matched_share", 0.97, **at),
@@ -103,7 +103,8 @@ def everything() -> list[Metric]:
         found += [one for name in ("trained-0", "supplied") for one in of_edits(name, concept)]
         at: dict[str, Any] = {"dictionary": "trained-0", "concept": concept}
         found.append(read("diff_p_holm", 0.3, form="conditional", **at))
-        found.append(read("diff_power", 0.9, 0.05, amplitude="0.1", **at))
+        found.append(read("diff_swaps", 200, form="conditional", **at))
+        found += [read("diff_power", power, 0.05, amplitude=by, **at) for by, power in (("0.1", 0.5), ("0.25", 0.9))]
     for name in ("trained-0", "supplied"):
         found.append(read("power", 0.97, 0.03, dictionary=name, place="out", amplitude="0.5", probe="either"))
     return found
@@ -129,6 +130,21 @@ def with_values(metrics: Sequence[Metric], changes: dict[str, tuple[float, float
         else:
             told.append(one)
     return told
+
+
+def with_n(metrics: Sequence[Metric], n: dict[str, int]) -> list[Metric]:
+    """Return metrics with those of these names resting on another number of rows, and their null on as many draws."""
+    told = []
+    for one in metrics:
+        null = one.null and one.null.model_copy(update={"n": n.get(one.name, one.null.n)})
+        told.append(one.model_copy(update={"n": n.get(one.name, one.n), "null": null}))
+    return told
+
+
+def concepts_owed(real: Measured, count: int) -> Measured:
+    """Return numbers of which so many concepts were asked."""
+    more = (*CONCEPTS, *(f"c{number}" for number in range(count)))[:count]
+    return real.model_copy(update={"coverage": {**real.coverage, "concept": more}})
 
 
 def without(metrics: Sequence[Metric], which: Callable[[Metric], bool]) -> list[Metric]:
@@ -180,5 +196,9 @@ VARIANTS: tuple[list[Metric], ...] = (
     with_values(ALL, {"ev": (0.5, 0.05), "effect_p_holm": (0.5, 0)}),
     with_values(ALL, {"delta_surface": (0, 0.05), "code_gain_above_twin": (0, 2)}),
     with_values(ALL, {"delta_sae": (0.03, 0.01), "delta_frozen": (0.3, 0.05)}, dictionary="trained-0"),
+    # At the edge: two tests need 39 draws, and 38 carry only one.
+    with_values(with_n(ALL, {"effect_p": 38}), {"effect_p_holm": (0.3, 0), "diff_swaps": (38, 0)}),
+    with_values(ALL, {"relative_effect": (0.7, 0.05), "delta_blind": (0, 0.5)}),
+    with_values(ALL, {"auroc": (0.52, 0.05), "diff_power": (0.5, 0.1)}, concept="mode"),
 )
 """Answers of other words, for properties that hold of all."""

@@ -15,12 +15,14 @@ from tests.checks.sae_features.judge_reported import (
     CONTROLS,
     GATES,
     VARIANTS,
+    concepts_owed,
     control,
     judged,
     key,
     measured,
     one_of,
     read,
+    with_n,
     with_values,
     without,
     word,
@@ -75,6 +77,9 @@ CASES: dict[str, tuple[tuple[str, str | None, str | None], str, str, Change, dic
         ("causal", "trained-0", "trigger"), "no_effect_beyond_controls", "too_small", {"relative_effect": (-0.1, 0.05)},
         {},
     ),
+    "stronger without": (
+        ("causal", "trained-0", "trigger"), INCONCLUSIVE, "effect_reversed", {"relative_effect": (0.7, 0.05)}, {},
+    ),
     "through latents": (("causal", "trained-0", "trigger"), "through_latents", "effect_holds", {}, {}),
     "halves": (
         ("causal", "trained-0", "trigger"), INCONCLUSIVE, "error_share_undecided", {"error_share": (0.5, 0.1)}, {},
@@ -98,6 +103,31 @@ CASES: dict[str, tuple[tuple[str, str | None, str | None], str, str, Change, dic
         ("attribution", "trained-0", "trigger"), "exact_only", "attribution", {"attribution_rho": (0.6, 0)}, {},
     ),
     "agrees": (("provenance", "supplied", None), "supplied_agrees", "same_on_both", {}, {}),
+    "alike only in their poverty": (
+        ("provenance", "supplied", None), INCONCLUSIVE, "no_reference", {"ev": (0.3, 0.1)}, {},
+    ),
+    "nobody reads it": (
+        ("provenance", "supplied", None), INCONCLUSIVE, "nothing_detected", {"auroc": (0.52, 0.05)}, {},
+    ),
+    "all equally blind": (
+        ("provenance", "supplied", None), INCONCLUSIVE, "no_reference+too_wide", {"delta_blind": (-0.4, 0.05)}, {},
+    ),
+    "one is hardly measured": (
+        ("provenance", "supplied", None), INCONCLUSIVE, "too_wide", {"delta_blind": (0, 0.5)},
+        {"dictionary": "supplied"},
+    ),
+    "its error is hardly measured": (
+        ("provenance", "supplied", None), INCONCLUSIVE, "too_wide", {"error_share": (0.3, 0.5)},
+        {"dictionary": "supplied"},
+    ),
+    "error of the reference": (
+        ("provenance", "supplied", None), INCONCLUSIVE, "no_reference", {"error_share": (0.6, 0.2)},
+        {"dictionary": "trained-0"},
+    ),
+    "one concept is not there to compare": (
+        ("provenance", "supplied", None), "supplied_agrees", "same_on_both", {"concept_p_holm": (0.4, 0)},
+        {"concept": "mode"},
+    ),
     "blind": (
         ("provenance", "supplied", None), "supplied_disagrees", "blind", {"delta_blind": (-0.4, 0.05)},
         {"dictionary": "supplied", "concept": "trigger"},
@@ -107,6 +137,21 @@ CASES: dict[str, tuple[tuple[str, str | None, str | None], str, str, Change, dic
         {"dictionary": "supplied"},
     ),
     "changed": (("diff", "trained-0", "trigger"), "changed", "p_below_alpha", {"diff_p_holm": (0.01, 0)}, {}),
+    "unseen by a weak comparison": (
+        ("diff", "trained-0", "trigger"), INCONCLUSIVE, "power_too_low", {"diff_power": (0.7, 0.1)}, {},
+    ),
+    "unseen by a poor dictionary": (
+        ("diff", "trained-0", "trigger"), INCONCLUSIVE, "dictionary_not_usable", {"ev": (0.3, 0.1)}, {},
+    ),
+    "too few swaps": (
+        ("diff", "trained-0", "trigger"), INCONCLUSIVE, "p_resolution", {"diff_swaps": (38, 0)}, {},
+    ),
+    "just enough swaps": (
+        ("diff", "trained-0", "trigger"), "no_change_detected", "p_above_alpha", {"diff_swaps": (39, 0)}, {},
+    ),
+    "changed in a poor dictionary": (
+        ("diff", "trained-0", "trigger"), "changed", "p_below_alpha", {"diff_p_holm": (0.01, 0), "ev": (0.3, 0.1)}, {},
+    ),
     "same": (("diff", "trained-0", "trigger"), "no_change_detected", "p_above_alpha", {}, {}),
 }  # fmt: skip
 
@@ -208,12 +253,81 @@ def test_a_missed_control_gates_its_codes_and_no_other() -> None:
         for of, said in {key(one): one.word for one in judged(ALL, missed=[name])}.items():
             if of[0] in gated:
                 assert said == INCONCLUSIVE, (name, of)
-            elif not (of[0] == "causal" and "dictionary" in gated):
+            elif not (of[0] in ("causal", "attribution", "provenance", "diff") and "dictionary" in gated):
                 assert said == full[of], (name, of)
     assert word(judged(ALL, missed=["matched_latents"]), "dictionary", "trained-0") == "usable"
     assert word(judged(ALL, missed=["random-weights"]), "dictionary", "trained-0") == INCONCLUSIVE
     results = [control(name, held=name != "frozen_decoder") for name in CONTROLS]
     assert word(words(GATES, measured(ALL), results, ()), "dictionary", "trained-0") == INCONCLUSIVE
+
+
+def test_silence_of_a_p_that_could_never_reach_alpha_over_so_many_concepts_is_not_told() -> None:
+    silent = with_values(ALL, {"effect_p_holm": (0.3, 0)})
+    told = {}
+    for count, sets in ((2, 39), (2, 38), (5, 99), (6, 99), (6, 119), (16, 319), (16, 318)):
+        real = concepts_owed(measured(with_n(silent, {"effect_p": sets})), count)
+        found = words(GATES, real, [control(name) for name in CONTROLS], ())
+        one = one_of(found, "causal", "trained-0", "trigger")
+        told[count, sets] = one.labels["reason"]
+        assert ("no_effect" in one.word) == (one.labels["reason"] == "p_above_alpha")
+    few, enough = "too_few_controls", "p_above_alpha"
+    assert told == {
+        (2, 39): enough, (2, 38): few, (5, 99): enough, (6, 99): few, (6, 119): enough, (16, 319): enough,
+        (16, 318): few,
+    }  # fmt: skip
+    swapped = words(GATES, concepts_owed(measured(ALL), 11), [control(name) for name in CONTROLS], ())
+    assert one_of(swapped, "diff", "trained-0", "mode").labels["reason"] == "p_resolution"
+
+
+def test_only_concepts_with_contrasts_are_tests_of_effects() -> None:
+    silent = measured(with_values(ALL, {"effect_p_holm": (0.3, 0)}))
+    real = concepts_owed(silent, 16)
+    assert one_of(words(GATES, real, (), ()), "causal", "trained-0", "mode").labels["reason"] == "too_few_controls"
+    named = real.model_copy(update={"coverage": {**real.coverage, "contrast": ("mode", "trigger")}})
+    assert word(words(GATES, named, (), ()), "causal", "trained-0", "mode") == "no_effect_beyond_controls"
+
+
+def test_a_control_that_was_lost_is_still_counted_among_the_tests() -> None:
+    edge = with_values(with_n(ALL, {"effect_p": 38}), {"effect_p_holm": (0.3, 0), "diff_swaps": (38, 0)})
+    alone = judged(without(edge, lambda one: one.labels.get("concept") == "mode"))
+    assert word(alone, "causal", "trained-0", "trigger") == INCONCLUSIVE
+    assert word(alone, "diff", "trained-0", "trigger") == INCONCLUSIVE
+
+
+def test_three_latents_in_the_same_order_validate_nothing() -> None:
+    for n, expected in ((3, INCONCLUSIVE), (9, INCONCLUSIVE), (10, "validated")):
+        found = one_of(judged(with_n(ALL, {"attribution_rho": n})), "attribution", "trained-0", "trigger")
+        assert found.word == expected
+        assert n >= 10 or found.labels["reason"] == "too_few_latents"
+
+
+@pytest.mark.parametrize("name", ["matched_latents", "random_directions", "residual_replay"])
+def test_attribution_rests_on_the_controls_of_edits_and_on_a_usable_dictionary(name: str) -> None:
+    assert word(judged(ALL, missed=[name]), "attribution", "trained-0", "trigger") == INCONCLUSIVE
+    poor = one_of(judged(with_values(ALL, {"ev": (0.3, 0.1)})), "attribution", "trained-0", "trigger")
+    assert (poor.word, poor.labels["reason"]) == (INCONCLUSIVE, "dictionary_not_usable")
+
+
+def test_a_model_without_an_output_has_no_words() -> None:
+    edits = ("margin", "effect", "relative_effect", "effect_p", "effect_p_holm", "error_share", "attribution_rho")
+    outputs = (*edits, "dce_share", "delta_ce_mean", "matched_share")
+    for changes in ({}, {"diff_p_holm": (0.01, 0.0)}, {"delta_blind": (-0.4, 0.01)}):
+        encoder = without(with_values(ALL, changes, concept="mode"), lambda one: one.name in outputs)
+        found = judged(encoder, skipped=[("dce_share", "no_replay")], missed=["random_weights"])
+        assert {one.word for one in found} == {INCONCLUSIVE}
+        assert {"dictionary", "concept", "provenance", "diff"} == {one.code for one in found}
+
+
+def test_no_change_tells_which_change_would_have_been_seen() -> None:
+    assert "comes on at 0.25 of its rows would have been seen" in one_of(
+        judged(ALL), "diff", "trained-0", "mode").claim  # fmt: skip
+    unknown = one_of(judged(without(ALL, lambda one: one.name == "diff_power")), "diff", "trained-0", "mode")
+    assert (unknown.word, unknown.labels["unmeasured"]) == (INCONCLUSIVE, "diff_power")
+
+
+def test_matched_sets_are_told_beside_their_effect() -> None:
+    found = judged(with_values(ALL, {"effect_p_holm": (0.3, 0)}))
+    assert "99 matched sets have mean -0.050" in one_of(found, "causal", "trained-0", "mode").claim
 
 
 def _all_findings() -> list[Finding]:
@@ -229,6 +343,7 @@ def _all_findings() -> list[Finding]:
     told += judged(without(ALL, lambda one: one.name in ("ev", "power", "delta_sae", "attribution_rho", "error_share")))
     unseen = with_values(ALL, {"auroc": (0.5, 0.05)}, probe="dense")
     told += judged(with_values(unseen, {"auroc": (0.5, 0.05)}, probe="sparse_5", dictionary="trained-1"))
+    told += judged(with_values(with_n(ALL, {"effect_p": 38}), {"effect_p_holm": (0.3, 0)}))
     told += judged([])
     return told
 
