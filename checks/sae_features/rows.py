@@ -100,13 +100,13 @@ def read_roles(data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Rows:
     concepts = read_rows(data.get("concepts", ()), _concept_problems, _concept_row, place="concepts:")
     contrast = read_rows(data.get("contrast", ()), _contrast_problems, _contrast_row, place="contrast:")
     neutral = read_rows(data.get("neutral", ()), _corpus_problems, _corpus_row, place="neutral:")
+    grouped = _merged(concepts, lambda row: plain(row.text))
     rows = Rows(
         corpus=_merged(corpus, lambda row: row.tokens if row.text is None else plain(row.text)),
-        concepts=_merged(concepts, lambda row: plain(row.text)),
+        concepts=_declared(grouped),
         contrast=_merged(contrast, lambda row: plain(row.prompt)),
         neutral=_merged(neutral, lambda row: row.tokens if row.text is None else plain(row.text)),
     )
-    _check_splits(rows.concepts)
     names = rows.concept_names()
     if len(names) > CONCEPTS_MAX:
         raise Refusal("too_many_concepts", (f"concepts:{len(names)}", f"limit:{CONCEPTS_MAX}"))
@@ -146,8 +146,12 @@ def _merged(rows: tuple[V, ...], key: Any) -> tuple[V, ...]:
     return tuple(replace(row, group=first(row.group)) for row in rows)
 
 
-def _check_splits(rows: Sequence[ConceptRow]) -> None:
-    """A group in two declared splits would be trained on and tested."""
+def _declared(rows: Sequence[ConceptRow]) -> tuple[ConceptRow, ...]:
+    """Return the rows with the split that their group declares, where it does: a group is whole, wherever it stands.
+
+    Raises:
+        Refusal: `role_invalid`, a group is in two declared splits: it would be trained on and tested.
+    """
     declared: dict[tuple[str, str], Split] = {}
     wrong = []
     for line, row in enumerate(rows, start=1):
@@ -155,6 +159,7 @@ def _check_splits(rows: Sequence[ConceptRow]) -> None:
             wrong.append(f"concepts:line:{line}:group:in_two_splits")
     if wrong:
         raise Refusal("role_invalid", (*wrong[:TOLD_MAX], f"total:{len(wrong)}"))
+    return tuple(replace(row, split=declared.get((row.concept, row.group))) for row in rows)
 
 
 def _corpus_problems(row: Mapping[str, Any]) -> Iterable[str]:

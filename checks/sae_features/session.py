@@ -5,7 +5,7 @@ Everything here is computed when it is first asked for, and kept with the eviden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,7 +17,8 @@ import torch
 from checks.check import Evidence, Refusal
 from checks.passages import Site, States, Which
 from checks.sae_features.asking import HELD_TOKENS_MAX, Asked, asked
-from checks.sae_features.dictionary.convention import Confirmed, Declared, confirm
+from checks.sae_features.dictionary.codelength import first_half
+from checks.sae_features.dictionary.convention import ROWS_MIN, Confirmed, Declared, confirm
 from checks.sae_features.dictionary.formats import check_site, load_sae
 from checks.sae_features.dictionary.plan import Named
 from checks.sae_features.dictionary.tail import Tail, kl_tail
@@ -35,7 +36,18 @@ from checks.sae_features.probes.concept_values import (
     split_of,
 )
 from checks.sae_features.rows import ConceptRow
-from checks.sae_features.streaming import Learned, PlanMaker, Sieve, check_finite, hold, learn
+from checks.sae_features.streaming import (
+    Learned,
+    PlanMaker,
+    ReadRow,
+    Sieve,
+    head_of,
+    hold,
+    learn,
+    median_norm,
+    read_rows,
+    trainable,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -51,6 +63,13 @@ ENCODED_AT_ONCE = 4096
 CONVENTION_STATES = 8192
 """Held-out states on which a supplied dictionary's reading is tested; the specification asks for 4096."""
 
+HELD_GROUPS_LEAST = 20
+"""Held-out groups below which there is no answer: intervals resample groups, the code gain is fitted on half of them,
+and plants part them in three; as many as the specification asks of a concept's test (section 3)."""
+
+ROW_LOST, OUTLIER_ROW = "row_lost", "outlier_row"
+"""Why a concept row is left out: it can be read nowhere; every token it is read at is special or an outlier of norm."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Supplied:
@@ -61,7 +80,11 @@ class Supplied:
     convention: Confirmed | None
     refusal: Refusal | None
     statements: tuple[str, ...]
-    """What the sender states and nobody verified."""
+    """What the sender states and nobody verified: which of its statements differ, never the sender's own text."""
+    dropped: tuple[str, ...] = ()
+    """Keys of its configuration that no rule reads, as the sender spells them."""
+    untested: tuple[str, ...] = ()
+    """Neighbouring sites that it is not held against: too few usable states, or of another width."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +99,18 @@ class Read:
     """Tokens of each row up to and with its last marked one."""
     positions: Int[np.ndarray, " row"]
     lengths: Int[np.ndarray, " row"]
+
+    @classmethod
+    def of(cls, rows: Sequence[ReadRow], width: int) -> Read:
+        """Return rows together; there may be none."""
+        pooled = [row.vectors.mean(axis=0, dtype=np.float64) for row in rows]
+        return cls(
+            x=np.array(pooled, dtype=np.float64).reshape(-1, width).astype(np.float32),
+            marked=tuple(row.vectors for row in rows),
+            tokens=tuple(row.tokens for row in rows),
+            positions=np.array([int(row.places[-1]) for row in rows], dtype=np.int64),
+            lengths=np.array([row.length for row in rows], dtype=np.int64),
+        )
 
 
 class Session:
@@ -130,7 +165,13 @@ class Session:
 
     @cached_property
     def learned(self) -> Learned:
-        """The audit's own dictionaries: seeds, then the frozen decoder; all on the same batches."""
+        """The audit's own dictionaries: seeds, then the frozen decoder; all on the same batches.
+
+        Raises:
+            Refusal: `too_few_groups`, before anything runs, and as `learn`.
+        """
+        trainable(self.site(), self.train_ids)
+        _check_groups(self.held_groups.values(), "corpus")
         seeds = tuple(Named(seed) for seed in range(self.check.dictionary_seeds))
         return self._learn("submitted", (*seeds, Named(0, frozen="decoder")))
 
@@ -217,12 +258,16 @@ class Session:
 
     @cached_property
     def _held(self) -> tuple[Held, int, int]:
-        return self._hold(self.site(), self.sieve, HELD_TOKENS_MAX)
+        held = self._hold(self.site(), self.sieve, HELD_TOKENS_MAX)
+        _check_groups(held[0].groups, "corpus")
+        return held
 
     @cached_property
     def twin_held(self) -> Held:
         """The twin's states over the same passages."""
-        return self._hold(self.site("shuffled"), self.twin.sieve, HELD_TOKENS_MAX)[0]
+        held = self._hold(self.site("shuffled"), self.twin.sieve, HELD_TOKENS_MAX)[0]
+        _check_groups(held.groups, "shuffled")
+        return held
 
     @cached_property
     def base_held(self) -> Held:
@@ -244,28 +289,52 @@ class Session:
             width = self.site().width
             if dictionary.width != width:
                 raise Refusal("wrong_width", (f"dictionary:{dictionary.width}", f"site:{width}"))
-            confirmed = self._confirmed(dictionary)
+            confirmed, untested = self._confirmed(dictionary)
         except Refusal as refusal:
             if self.check.dictionary == "supplied":
                 raise
             return Supplied(dictionary=None, convention=None, refusal=refusal, statements=())
-        statements = (*stated, f"trained_on:{dictionary.origin.trained_on}")
-        return Supplied(dictionary=dictionary, convention=confirmed, refusal=None, statements=statements)
+        # An audit knows no name of its model, so that a name the sender states can be held against nothing.
+        model = () if dictionary.origin.model_name is None else ("model:unverified",)
+        differs = tuple(f"{one.partition(':')[0]}:differs" for one in stated)
+        return Supplied(
+            dictionary=dictionary,
+            convention=confirmed,
+            refusal=None,
+            statements=(*differs, *model, f"trained_on:{dictionary.origin.trained_on}"),
+            dropped=dictionary.origin.dropped,
+            untested=untested,
+        )
 
-    def _confirmed(self, dictionary: Dictionary) -> Confirmed:
+    def _confirmed(self, dictionary: Dictionary) -> tuple[Confirmed, tuple[str, ...]]:
         site = self.check.site
         by_layer = {0: torch.from_numpy(self.held.x[:CONVENTION_STATES])}
+        untested = []
         for other in self.asked.neighbours:
-            place = self.evidence.site(other)
-            if place.width == dictionary.width:
-                step = int(other.partition(".")[2]) - int(site.partition(".")[2])
-                held = self._hold(place, self.sieve, CONVENTION_STATES)[0]
-                by_layer[step] = torch.from_numpy(held.x)
+            there = self._neighbour(other, dictionary.width)
+            if there is None:
+                untested.append(other)
+            else:
+                by_layer[int(other.partition(".")[2]) - int(site.partition(".")[2])] = torch.from_numpy(there.x)
         declared = Declared(l0=dictionary.origin.declared_l0, l0_tolerance=float(self.check.l0_tolerance))
         found = confirm(dictionary, by_layer, declared)
         if not isinstance(found, Confirmed) or hasattr(found, "causes"):
             raise found.refusal()  # type: ignore[attr-defined]
-        return found
+        return found, tuple(untested)
+
+    def _neighbour(self, name: str, width: int) -> Held | None:
+        """Return held-out states of a neighbouring site, sieved by its own norm; None where they can decide nothing."""
+        place = self.evidence.site(name)
+        if place.width != width:
+            return None
+        try:
+            own = Sieve(median_norm(place, head_of(place, self.held_ids)))
+            held = self._hold(place, own, CONVENTION_STATES)[0]
+        except Refusal as refusal:
+            if refusal.reason != "too_few_tokens":
+                raise
+            return None
+        return held if len(held.x) >= ROWS_MIN else None
 
     @cached_property
     def concept_names(self) -> tuple[str, ...]:
@@ -273,51 +342,70 @@ class Session:
         return tuple(dict.fromkeys(row.concept for row in self.asked.concepts))
 
     def concept_rows(self, concept: str) -> tuple[ConceptRow, ...]:
-        """Return the rows of a concept."""
-        return tuple(row for row in self.asked.concepts if row.concept == concept)
+        """Return the rows of a concept that are read, the same in every model."""
+        read, _ = self._submitted
+        return tuple(row for row in self.asked.concepts if row.concept == concept and row.id in read)
+
+    @property
+    def left_out_rows(self) -> tuple[tuple[str, str], ...]:
+        """Concept rows that are not read, as `concept_row:<id>`, and why: `row_lost` or `outlier_row`."""
+        read, sieved = self._submitted
+        rows = [row.id for row in self.asked.concepts if row.id not in read]
+        return tuple((f"concept_row:{one}", OUTLIER_ROW if one in sieved else ROW_LOST) for one in rows)
+
+    @cached_property
+    def _submitted(self) -> tuple[Mapping[str, ReadRow], frozenset[str]]:
+        """What is read of each row in the submitted model, by row id; and the rows of which no marked token is usable.
+
+        The model's own states alone decide which rows and tokens are read: another model that came with the audit must
+        not change what is said of this one.
+        """
+        lost, sieved = self.evidence.lost(), set()
+        read: dict[str, ReadRow] = {}
+        for concept in self.concept_names:
+            rows = [row.id for row in self.asked.concepts if row.concept == concept]
+            there = [one for one in rows if f"concepts/{one}" not in lost]
+
+            def chosen(states: States, mine: Int[np.ndarray, " token"], of: list[str] = there) -> np.ndarray:
+                marked = mine[states.read[mine]]
+                usable = marked[self.sieve.usable(states)[marked]]
+                if len(marked) and not len(usable):
+                    sieved.add(of[int(states.passage[mine[0]])])
+                picked: np.ndarray = usable[-1:] if self.check.pool == "last" else usable
+                return picked
+
+            found = read_rows(self.site(), [f"concepts/{one}" for one in there], chosen)
+            read |= {name.removeprefix("concepts/"): row for name, row in found.items()}
+        return read, frozenset(sieved)
 
     @cached_property
     def read(self) -> Mapping[str, Read]:
         """Rows of each concept in the submitted model."""
-        return {name: self._read(name, "submitted") for name in self.concept_names}
+        width, (read, _) = self.site().width, self._submitted
+        return {name: Read.of([read[row.id] for row in self.concept_rows(name)], width) for name in self.concept_names}
 
     @cached_property
     def twin_read(self) -> Mapping[str, Read]:
-        """The same in the twin."""
-        return {name: self._read(name, "shuffled") for name in self.concept_names}
+        """The same rows at the same tokens in the twin."""
+        return {name: self._read_again(name, "shuffled") for name in self.concept_names}
 
     @cached_property
     def base_read(self) -> Mapping[str, Read]:
-        """The same in the base model."""
-        return {name: self._read(name, "base") for name in self.concept_names}
+        """The same rows at the same tokens in the base model."""
+        return {name: self._read_again(name, "base") for name in self.concept_names}
 
-    def _read(self, concept: str, which: Which) -> Read:
-        ids = [f"concepts/{row.id}" for row in self.concept_rows(concept)]
-        marked: list[np.ndarray] = []
-        tokens: list[tuple[int, ...]] = []
-        last: list[int] = []
-        lengths: list[int] = []
-        for states in self.site(which).states(ids):
-            check_finite(states, ids)
-            for number in np.unique(states.passage):
-                mine = np.flatnonzero(states.passage == number)
-                there = mine[states.read[mine]]
-                if self.check.pool == "last":
-                    there = there[-1:]
-                if not len(there):
-                    raise Refusal("nothing_to_read", (f"passage:{ids[int(number)]}",))
-                marked.append(np.array(states.vectors[there], dtype=np.float32))
-                end = int(np.flatnonzero(mine == there[-1])[0])
-                tokens.append(tuple(int(one) for one in states.token[mine[: end + 1]]))
-                last.append(int(states.position[there[-1]]))
-                lengths.append(len(mine))
-        return Read(
-            x=np.stack([part.mean(axis=0, dtype=np.float64) for part in marked]).astype(np.float32),
-            marked=tuple(marked),
-            tokens=tuple(tokens),
-            positions=np.array(last),
-            lengths=np.array(lengths),
-        )
+    def _read_again(self, concept: str, which: Which) -> Read:
+        rows = [row.id for row in self.concept_rows(concept)]
+        read, _ = self._submitted
+
+        def chosen(states: States, mine: Int[np.ndarray, " token"]) -> np.ndarray:
+            row = read[rows[int(states.passage[mine[0]])]]
+            same: np.ndarray = mine[np.isin(states.position[mine], row.places)]
+            return same
+
+        site, ids = self.site(which), [f"concepts/{one}" for one in rows]
+        found = read_rows(site, ids, chosen)
+        return Read.of([found[one] for one in ids], site.width)
 
     def features(self, read: Read, dictionary: Dictionary) -> Features:
         """Return a dictionary's contributions and what it leaves out, pooled over each row's marked tokens."""
@@ -352,6 +440,8 @@ class Session:
 
     def _table(self, concept: str) -> ConceptTable | ConceptRefused:
         rows, read = self.concept_rows(concept), self.read[concept]
+        if not rows:
+            return ConceptRefused(concept, "too_few_groups", {"test_positive": 0, "test_negative": 0})
         told = ConceptRows(
             concept=concept,
             labels=np.array([row.label for row in rows]),
@@ -385,6 +475,19 @@ class Session:
             rate += (f > 0).sum(dim=0).numpy()
             mass += dictionary.contributions(f).sum(dim=0, dtype=torch.float64).numpy()
         return rate / len(self.held.x), mass / len(self.held.x)
+
+
+def _check_groups(groups: Iterable[str], whose: str) -> None:
+    """Refuse too few held-out groups, and groups that all fall into one half of the code gain's.
+
+    Raises:
+        Refusal: `too_few_groups`.
+    """
+    names = sorted(set(groups))
+    if len(names) < HELD_GROUPS_LEAST:
+        raise Refusal("too_few_groups", (f"{whose}:held:{len(names)}", f"limit:{HELD_GROUPS_LEAST}"))
+    if len(set(first_half(names).tolist())) < 2:
+        raise Refusal("too_few_groups", (f"{whose}:held:{len(names)}", f"{whose}:halves:1"))
 
 
 def sliced(held: Held, rows: Sequence[int] | np.ndarray) -> Held:

@@ -5,7 +5,7 @@ Specification of `sae_features`, sections 3 and 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from checks.sae_features.dictionary.training import HEAD, Trained, Trainer
 from checks.sae_features.held import Held
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
 
 USABLE_LEAST = 100_000
 """Fewer states than this carry no dictionary (section 3)."""
@@ -99,10 +99,8 @@ def learn(site: Site, ids: Sequence[str], wanted: int, make: PlanMaker) -> Learn
     Raises:
         Refusal: `too_few_tokens`, `non_finite`, `constant_site`.
     """
+    once = trainable(site, ids)
     sieve = Sieve(median_norm(site, head_of(site, ids)))
-    once = int(site.lengths(ids).sum())
-    if once < USABLE_LEAST:
-        raise Refusal("too_few_tokens", (f"usable:{once}", f"limit:{USABLE_LEAST}"))
     length = min(wanted, PASSES_MAX * once)
     plan = make(max(1, length // BATCH))
     trainer, counts = Trainer(plan), _Counts()
@@ -167,6 +165,18 @@ class PlanMaker:
         )
 
 
+def trainable(site: Site, ids: Sequence[str]) -> int:
+    """Return how many states a pass over the passages holds at most; nothing runs for it.
+
+    Raises:
+        Refusal: `too_few_tokens`.
+    """
+    once = int(site.lengths(ids).sum())
+    if once < USABLE_LEAST:
+        raise Refusal("too_few_tokens", (f"usable:{once}", f"limit:{USABLE_LEAST}"))
+    return once
+
+
 def head_of(site: Site, ids: Sequence[str]) -> Sequence[str]:
     """Return the first passages that hold as many states as set the median norm and the normalisation."""
     counted = np.cumsum(site.lengths(ids))
@@ -202,6 +212,47 @@ def _rows(site: Site, ids: Sequence[str], sieve: Sieve, counts: _Counts) -> Iter
         counts.outliers += int((~usable & ~states.special).sum())
         counts.usable += int(usable.sum())
         yield torch.from_numpy(np.ascontiguousarray(states.vectors[usable]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadRow:
+    """One passage where it asked to be read."""
+
+    vectors: Float[np.ndarray, "token d"]
+    """States of the tokens that are read, float32."""
+    places: Int[np.ndarray, " token"]
+    """Their positions in the passage."""
+    tokens: tuple[int, ...]
+    """Tokens up to and with the last that is read."""
+    length: int
+    """Tokens of the passage."""
+
+
+Chosen = Callable[[States, "Int[np.ndarray, ' token']"], "Int[np.ndarray, ' token']"]
+"""Takes the states of a batch and which of them are one passage's; returns those that are read."""
+
+
+def read_rows(site: Site, ids: Sequence[str], chosen: Chosen) -> dict[str, ReadRow]:
+    """Return what is read of each passage, by id; one of which nothing is chosen is not among them.
+
+    Raises:
+        Refusal: `non_finite`.
+    """
+    found: dict[str, ReadRow] = {}
+    for states in site.states(ids) if ids else ():
+        check_finite(states, ids)
+        for number in np.unique(states.passage):
+            mine = np.flatnonzero(states.passage == number)
+            there = chosen(states, mine)
+            if len(there):
+                end = int(np.flatnonzero(mine == there[-1])[0])
+                found[ids[int(number)]] = ReadRow(
+                    vectors=np.array(states.vectors[there], dtype=np.float32),
+                    places=np.array(states.position[there]),
+                    tokens=tuple(int(one) for one in states.token[mine[: end + 1]]),
+                    length=len(mine),
+                )
+    return found
 
 
 def _take(trainer: Trainer, rows: Float[torch.Tensor, "row d"]) -> None:

@@ -133,3 +133,17 @@ def test_four_fifths_of_the_groups_train_and_another_seed_draws_others() -> None
 def test_a_read_position_becomes_what_the_runtime_marks() -> None:
     rows = read_roles({"concepts": [concept(), concept(id="b", read_at=3), concept(id="c", read_at=[0, 3])]}).concepts
     assert [row.read for row in rows] == ["last", 3, (0, 3)]
+
+
+def test_rows_without_a_split_take_the_one_that_their_group_declares() -> None:
+    # Else one row of a group is drawn into train beside a sister that is declared test.
+    rows = [
+        concept(split="test"),
+        concept(id="b", text="second"),
+        concept(id="c", group="h", text="SECOND"),
+        concept(id="d", group="i", text="third"),
+        concept(id="e", concept="closed", text="fourth"),
+    ]
+    for ordered in (rows, rows[::-1]):
+        read = read_roles({"concepts": ordered}).concepts
+        assert {row.id: row.split for row in read} == {"a": "test", "b": "test", "c": "test", "d": None, "e": None}
