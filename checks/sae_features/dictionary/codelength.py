@@ -5,6 +5,9 @@ distortion. The code is fitted on half of the groups and its length measured on 
 number because EV ranks the wrong dictionary first and this does not. Sources: specification of `sae_features`,
 section 6; description length of dictionaries, Ayonrinde et al. 2024 (2410.11179); the Gaussian part is the rate at a
 distortion D in every dimension (reverse water-filling; Cover & Thomas, Elements of Information Theory, 10.3.3).
+
+Where the norm is one of each token, decoding takes numbers from the state itself: they are rounded, coded and paid for,
+and the residual is what decoding with the rounded ones leaves (norms.py says how finely).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 import torch
 
 from checks.sae_features.dictionary.grouped import RESAMPLES, Estimate, Groups, mean
+from checks.sae_features.dictionary.norms import coded
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -56,10 +60,12 @@ class CodeGain:
     """Rounded values of those that are."""
     residual: float
     """What decoding the rounded values leaves."""
+    norm: float = 0.0
+    """Rounded scale of each token (LayerNorm: and its mean), where decoding takes them from the state; else 0."""
     levels: int
     """Cells of the rounding that gave the shortest total."""
     ev: float
-    """1 - residual variance / variance on the second half, values not rounded."""
+    """1 - residual variance / variance on the second half, nothing rounded."""
     dictionary_bits: float
     """16 m d / rows: printed beside, not subtracted."""
     rows_fitted: int
@@ -71,7 +77,7 @@ class CodeGain:
     @property
     def total(self) -> float:
         """Bits a token of the dictionary's code."""
-        return self.switches + self.values + self.residual
+        return self.norm + self.switches + self.values + self.residual
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,17 +146,20 @@ def code_gain(
     states = x[torch.from_numpy(~fitted)]
     exact = states.double().numpy()
     null, null_rows = _gaussian(exact, exact, epsilon)
-    best = _shortest(dictionary, a, b, states, epsilon)
+    taken = dictionary.side(x).double().numpy()
+    norm, rounded = coded(taken[fitted], taken[~fitted], epsilon * float(((exact - exact.mean(0)) ** 2).mean()))
+    best = _shortest(dictionary, a, b, torch.from_numpy(rounded), exact, epsilon)
     drawn = Groups([name for name, first in zip(groups, fitted, strict=True) if not first], rng, resamples)
-    error = exact - _decode(dictionary, b, states)
+    error = exact - _decode(dictionary, b, dictionary.side(states))
     ev = 1.0 - float((error**2).sum()) / float(((exact - exact.mean(0)) ** 2).sum())
     return CodeGain(
         epsilon=epsilon,
-        gain=drawn.estimate(mean, np.ones(b.rows), null_rows - best.per_row),
+        gain=drawn.estimate(mean, np.ones(b.rows), null_rows - best.per_row - norm),
         null=null,
         switches=best.switches,
         values=best.values,
         residual=best.residual,
+        norm=float(norm.mean()),
         levels=best.levels,
         ev=ev,
         dictionary_bits=WEIGHT_BITS * active.latents * exact.shape[1] / len(x),
@@ -161,15 +170,19 @@ def code_gain(
 
 
 def _shortest(
-    dictionary: Dictionary, a: _Active, b: _Active, states: Float[torch.Tensor, "row d"], epsilon: float
+    dictionary: Dictionary,
+    a: _Active,
+    b: _Active,
+    taken: Float[torch.Tensor, "row number"],
+    exact: Float[np.ndarray, "row d"],
+    epsilon: float,
 ) -> _Part:
     """Return the number of cells whose total is shortest, and that total's parts."""
-    exact = states.double().numpy()
     switches = _switch_bits(a, b)
     parts = []
     for levels in LEVELS:
         values, rounded = _rounded(a, b, levels)
-        residual, by_row = _gaussian(exact - _decode(dictionary, rounded, states), exact, epsilon)
+        residual, by_row = _gaussian(exact - _decode(dictionary, rounded, taken), exact, epsilon)
         parts.append(_Part(levels, float(switches.mean()), float(values.mean()), residual, switches + values + by_row))
     return min(parts, key=lambda part: part.switches + part.values + part.residual)
 
@@ -194,16 +207,18 @@ def _encode(dictionary: Dictionary, x: Float[torch.Tensor, "row d"]) -> _Active:
     return _Active(*together, len(x), dictionary.latents)
 
 
-def _decode(dictionary: Dictionary, active: _Active, x: Float[torch.Tensor, "row d"]) -> Float[np.ndarray, "row d"]:
+def _decode(
+    dictionary: Dictionary, active: _Active, taken: Float[torch.Tensor, "row number"]
+) -> Float[np.ndarray, "row d"]:
     """Return the reconstructions of entries, a few rows of dense latents at a time."""
-    found = np.empty(tuple(x.shape))
+    found = np.empty((active.rows, dictionary.width))
     for begin in range(0, active.rows, ROWS_AT_ONCE):
         end = min(begin + ROWS_AT_ONCE, active.rows)
         first, last = np.searchsorted(active.row, [begin, end])
         f = torch.zeros(end - begin, active.latents, dtype=dictionary.w_dec.dtype)
         at = (torch.from_numpy(active.row[first:last] - begin), torch.from_numpy(active.latent[first:last]))
         f[at] = torch.from_numpy(active.value[first:last]).to(f.dtype)
-        found[begin:end] = dictionary.decode(f, x[begin:end]).double().numpy()
+        found[begin:end] = dictionary.decode(f, taken=taken[begin:end].to(f.dtype)).double().numpy()
     return found
 
 

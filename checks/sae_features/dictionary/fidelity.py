@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from checks.sae_features.dictionary.grouped import RESAMPLES, Estimate, Groups, mean
+from checks.sae_features.dictionary.norms import LayerNorm, Norm, TokenRms, side
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -45,7 +46,7 @@ class Fidelity:
 
     estimates: Mapping[str, Estimate]
     """ev, ev_<band>, mse (squared units, summed over d), cosine, shrink_gamma, norm_ratio, l0, l0_median, l0_p5,
-    l0_p95, dead, dense01, dense01_mass, dense10, dense10_mass."""
+    l0_p95, dead, dense01, dense01_mass, dense10, dense10_mass; ev_given_norm where the norm is one of each token."""
     rates: Float[np.ndarray, " m"]
     """p_i = P(f_i > 0)."""
     tokens: int
@@ -65,6 +66,7 @@ def fidelity(
     *,
     rng: np.random.Generator,
     positions: Int[np.ndarray, " row"] | None = None,
+    norm: Norm | None = None,
     resamples: int = RESAMPLES,
 ) -> Fidelity:
     """Return every metric of reconstruction and of sparsity.
@@ -76,6 +78,7 @@ def fidelity(
         groups: group of each row.
         rng: draws the resamples; the same label on the same groups pairs two dictionaries.
         positions: position of each row in its text, for `ev` by position.
+        norm: the dictionary's; a norm of each token adds `ev_given_norm`.
         resamples: draws.
 
     Raises:
@@ -87,6 +90,8 @@ def fidelity(
     error = exact - xhat.double().numpy()
     centred = exact - exact.mean(0)
     estimates = {"ev": _ev(drawn, centred, error)} | _shape(drawn, centred, error)
+    if isinstance(norm, TokenRms | LayerNorm):
+        estimates["ev_given_norm"] = _ev_given_norm(drawn, exact, side(norm, x.double()).numpy(), error)
     for band, (first, before) in BANDS.items() if positions is not None else ():
         inside = (np.asarray(positions) >= first) & (np.asarray(positions) < before)
         estimates[f"ev_{band}"] = _ev(drawn, centred, error, inside)
@@ -124,6 +129,29 @@ def _ev(
     if inside is not None:
         found = replace(found, n=int(here.sum()))
     return found
+
+
+def _ev_given_norm(
+    drawn: Groups,
+    exact: Float[np.ndarray, "row d"],
+    taken: Float[np.ndarray, "row number"],
+    error: Float[np.ndarray, "row d"],
+) -> Estimate:
+    """Return 1 - E‖e‖² / E‖x - p‖², where p knows of each state what decoding takes from it, and nothing else.
+
+    p is s v under TokenRms and m 1 + s v under LayerNorm, with s the state's scale, m its mean and v the one direction
+    that fits best by least squares, refitted in each draw. A dictionary without latents decodes just this with v its
+    bias, and reaches 0 at best; `ev`, whose reference is one constant state, calls it good where lengths vary.
+    """
+    scale, rest = taken[:, :1], exact - taken[:, 1:].sum(1, keepdims=True)
+    rest = rest - scale * ((scale * rest).sum(0) / (scale**2).sum())  # what is fitted to a draw is then a small step
+    return drawn.estimate(
+        lambda lost, along, scales, square: 1.0 - lost / (square - (along**2).sum(-1) / scales),
+        (error**2).sum(1),
+        scale * rest,
+        scale[:, 0] ** 2,
+        (rest**2).sum(1),
+    )
 
 
 def _shape(

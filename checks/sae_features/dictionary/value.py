@@ -16,11 +16,39 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from checks.sae_features.dictionary.norms import (
+    LAYER_NORM_EPS,
+    LayerNorm,
+    Norm,
+    Scale,
+    TokenRms,
+    divisor,
+    into,
+    norms,
+    out_of,
+    side,
+)
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-LAYER_NORM_EPS = 1e-5
-"""Added to the standard deviation before dividing, and not when it is multiplied back: so SAELens trains its files."""
+__all__ = [
+    "LAYER_NORM_EPS",
+    "UNIT_TOLERANCE",
+    "Dictionary",
+    "FoldIllegal",
+    "Gate",
+    "Gated",
+    "LayerNorm",
+    "NeedsInput",
+    "Norm",
+    "Origin",
+    "Relu",
+    "Scale",
+    "Threshold",
+    "TokenRms",
+    "TopK",
+]
 
 UNIT_TOLERANCE = 1e-6
 """Rows whose norm differs from 1 by less are unit rows: the rounding of a float32 division."""
@@ -63,26 +91,6 @@ class Gated:
 
 
 Gate = Relu | TopK | Threshold | Gated
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Each state times s before encoding, the result divided by s: sqrt(d) / mean norm of the training states."""
-
-    s: float
-
-
-@dataclass(frozen=True)
-class TokenRms:
-    """Each state brought to norm sqrt(d), undone at the output; SAELens' `constant_norm_rescale`."""
-
-
-@dataclass(frozen=True)
-class LayerNorm:
-    """Each state minus its mean, over its unbiased standard deviation, undone at the output."""
-
-
-Norm = Scale | TokenRms | LayerNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +163,12 @@ class Dictionary:
     @property
     def rows(self) -> Float[torch.Tensor, "m d"]:
         """Directions that latents of value 1 add, before a norm is undone."""
-        return self.w_dec / _divisor(self.row_norms)[:, None] if self.rescale else self.w_dec
+        return self.w_dec / divisor(self.row_norms)[:, None] if self.rescale else self.w_dec
 
     @cached_property
     def row_norms(self) -> Float[torch.Tensor, " m"]:
         """Norm of each row of `w_dec` as stored."""
-        return _norms(self.w_dec)
+        return norms(self.w_dec)
 
     def tensors(self) -> Mapping[str, Float[torch.Tensor, "*axes"]]:
         """Return every tensor by its name in the normal form, the gate's own included."""
@@ -175,7 +183,7 @@ class Dictionary:
 
     def encode(self, x: Float[torch.Tensor, "row d"]) -> Float[torch.Tensor, "row m"]:
         """Return the latents of states in raw units; states of less precision are promoted to the weights' dtype."""
-        states = _into(self.norm, x.to(self.w_enc.dtype))
+        states = into(self.norm, x.to(self.w_enc.dtype))
         return self.activate((states - self.b_dec if self.pre_bias else states) @ self.w_enc)
 
     def activate(self, product: Float[torch.Tensor, "row m"]) -> Float[torch.Tensor, "row m"]:
@@ -189,19 +197,32 @@ class Dictionary:
         f = torch.relu(z)
         return torch.where(z > self.gate.theta, f, 0.0) if isinstance(self.gate, Threshold) else f
 
+    def side(self, x: Float[torch.Tensor, "row d"]) -> Float[torch.Tensor, "row number"]:
+        """Return what `decode` takes from each state beside its latents: no, one (TokenRms) or two numbers."""
+        return side(self.norm, x.to(self.w_dec.dtype))
+
     def decode(
-        self, f: Float[torch.Tensor, "row m"], x: Float[torch.Tensor, "row d"] | None = None
+        self,
+        f: Float[torch.Tensor, "row m"],
+        x: Float[torch.Tensor, "row d"] | None = None,
+        *,
+        taken: Float[torch.Tensor, "row number"] | None = None,
     ) -> Float[torch.Tensor, "row d"]:
         """Return the states, in raw units, that latents stand for.
 
         Args:
             f: latents.
             x: the states that were encoded; needed where the norm is one of each token.
+            taken: in place of x, what `side` would take from it, exact or rounded.
 
         Raises:
-            NeedsInput: the norm is one of each token and no states are given.
+            NeedsInput: the norm is one of each token and neither is given.
         """
-        return _out_of(self.norm, f @ self.rows + self.b_dec, x)
+        if taken is None and isinstance(self.norm, TokenRms | LayerNorm):
+            if x is None:
+                raise NeedsInput("the norm is one of each token: give the states that were encoded")
+            taken = self.side(x)
+        return out_of(self.norm, f @ self.rows + self.b_dec, taken)
 
     def reconstruct(self, x: Float[torch.Tensor, "row d"]) -> Float[torch.Tensor, "row d"]:
         """Return what the dictionary makes of states in raw units."""
@@ -212,8 +233,8 @@ class Dictionary:
 
         In raw units; under a norm of each token in that token's normalised units.
         """
-        norms = _norms(self.rows)
-        return f * (norms / self.norm.s if isinstance(self.norm, Scale) else norms)
+        lengths = norms(self.rows)
+        return f * (lengths / self.norm.s if isinstance(self.norm, Scale) else lengths)
 
     def fold_scale(self) -> Dictionary:
         """Return the dictionary that takes raw states where `norm` is a scale; else this one.
@@ -234,7 +255,7 @@ class Dictionary:
             FoldIllegal: a TopK without `rescale` whose rows are not unit rows: folding would change which k it takes.
         """
         raw = self.fold_scale()
-        n = _divisor(raw.row_norms)
+        n = divisor(raw.row_norms)
         if isinstance(self.gate, TopK) and not self.rescale:
             if torch.any((n - 1).abs() > UNIT_TOLERANCE):
                 raise FoldIllegal("a TopK without rescale compares unscaled pre-activations: its rows cannot be folded")
@@ -248,51 +269,9 @@ class Dictionary:
         return replace(raw, w_enc=w_enc, b_enc=b_enc, w_dec=w_dec, gate=gate, rescale=False)
 
 
-def _norms(rows: Float[torch.Tensor, "row d"]) -> Float[torch.Tensor, " row"]:
-    norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=-1)
-    return norms
-
-
-def _divisor(norms: Float[torch.Tensor, " m"]) -> Float[torch.Tensor, " m"]:
-    """Return norms to divide by; a row of zeros has no direction and is left as it is."""
-    return torch.where(norms > 0, norms, 1.0)
-
-
 def _top(z: Float[torch.Tensor, "row m"], k: int) -> Float[torch.Tensor, "row m"]:
     values, places = torch.topk(z, k, dim=-1, sorted=False)
     return torch.zeros_like(z).scatter_(-1, places, torch.relu(values))
-
-
-def _into(norm: Norm | None, x: Float[torch.Tensor, "row d"]) -> Float[torch.Tensor, "row d"]:
-    """Return the states as the encoder takes them."""
-    if norm is None:
-        return x
-    if isinstance(norm, Scale):
-        return x * norm.s
-    if isinstance(norm, TokenRms):
-        return x * _token_scale(x)
-    return (x - x.mean(dim=-1, keepdim=True)) / (x.std(dim=-1, keepdim=True) + LAYER_NORM_EPS)
-
-
-def _out_of(
-    norm: Norm | None, xhat: Float[torch.Tensor, "row d"], x: Float[torch.Tensor, "row d"] | None
-) -> Float[torch.Tensor, "row d"]:
-    """Return reconstructions in raw units."""
-    if norm is None:
-        return xhat
-    if isinstance(norm, Scale):
-        return xhat / norm.s
-    if x is None:
-        raise NeedsInput("the norm is one of each token: give the states that were encoded")
-    states = x.to(xhat.dtype)
-    if isinstance(norm, TokenRms):
-        return xhat / _token_scale(states)
-    return xhat * states.std(dim=-1, keepdim=True) + states.mean(dim=-1, keepdim=True)
-
-
-def _token_scale(x: Float[torch.Tensor, "row d"]) -> Float[torch.Tensor, "row 1"]:
-    """Return sqrt(d) / norm of each state; a state of zeros stays zero."""
-    return float(x.shape[-1] ** 0.5) / _divisor(_norms(x))[:, None]
 
 
 def _digest(tensor: Float[torch.Tensor, "*axes"]) -> str:
