@@ -159,14 +159,16 @@ def _marked(
     length: int,
     longest: int,
 ) -> tuple[Bool[np.ndarray, " token"], str | None]:
-    """Return where a passage is read, or why it is read nowhere."""
+    """Return where a passage is read, or why it is read nowhere.
+
+    The last token is that of the whole passage: where it was cut away, the token at the cut is not read in its place.
+    """
     marks = np.zeros(len(spans), dtype=np.bool_)
-    if read == "last":
-        marks[np.flatnonzero(covers[:longest])[-1:]] = True
-        return marks, None if marks.any() else NOTHING_BEFORE
-    if (read[1] if isinstance(read, tuple) else read) > length:
+    if read != "last" and (read[1] if isinstance(read, tuple) else read) > length:
         return marks, OUTSIDE_TEXT
-    if isinstance(read, tuple):
+    if read == "last":
+        marks[np.flatnonzero(covers)[-1:]] = True
+    elif isinstance(read, tuple):
         marks = covers & (spans[:, 0] < read[1]) & (spans[:, 1] > read[0])
     else:
         marks[np.flatnonzero(covers & (spans[:, 1] <= read))[-1:]] = True

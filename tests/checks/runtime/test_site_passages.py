@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from checks.check import Needs
 from checks.errors import NotAskedFor
@@ -45,7 +46,7 @@ SEVEN = (3, 4, 5, 6, 7, 8, 9)
         (Passage(id="p", text="red blue NOT", read=(2, 5)), [0, 1], None),
         (Passage(id="p", text="red blue NOT", read=(3, 4)), [], "no_token_before_read_at"),
         (Passage(id="p", text="red blue NOT", read=(3, 99)), [], "read_at_outside_text"),
-        (Passage(id="p", tokens=SEVEN), [5], None),
+        (Passage(id="p", tokens=SEVEN), [], "too_long"),
         (Passage(id="p", tokens=SEVEN, read=3), [2], None),
         (Passage(id="p", tokens=SEVEN, read=0), [], "no_token_before_read_at"),
         (Passage(id="p", tokens=SEVEN, read=7), [], "too_long"),
@@ -58,6 +59,35 @@ def test_a_passage_is_read_where_it_asks(tokenizer: Tokenizer, passage: Passage,
     assert tokenised.read.nonzero()[0].tolist() == read
     assert tokenised.lost.get("p") == lost
     assert tokenised.cut == (passage.tokens is not None)
+
+
+def test_the_last_token_of_a_cut_passage_is_not_the_one_at_the_cut(tokenizer: Tokenizer) -> None:
+    # A row that is labelled by its whole text was read in the middle of it.
+    words = "red blue NOT red blue NOT"
+    tokenised = made(
+        tokenizer,
+        Passage(id="whole", text=words),
+        Passage(id="cut", text=f"{words} red"),
+        Passage(id="six", tokens=(3,) * 6),
+    )
+    assert tokenised.lost == {"cut": "too_long"}
+    assert tokenised.read.nonzero()[0].tolist() == [5, 17]
+    # It still runs as far as it goes: a corpus is streamed, not read at a place.
+    assert tokenised.starts.tolist() == [0, 6, 12, 18]
+    assert tokenised.cut == 1
+
+
+def test_tokens_that_the_tokenizer_adds_at_the_end_do_not_cut_what_is_read(tokenizer: Tokenizer) -> None:
+    ending = Tokenizer.from_str(tokenizer.to_str())
+    ending.add_special_tokens([AddedToken("[END]", special=True)])
+    number = ending.get_vocab_size() - 1
+    assert ending.id_to_token(number) == "[END]"
+    ending.post_processor = TemplateProcessing(single="$A [END]", special_tokens=[("[END]", number)])
+    facts = model_facts(layers=2, vocabulary=number + 1, context=6, architecture="gpt2")
+    needs = Needs(passages=(Passage(id="p", text="red blue NOT red blue NOT"),))
+    tokenised = tokenise_passages(ending, needs, facts)
+    assert (tokenised.cut, tokenised.lost) == (1, {})
+    assert tokenised.read.nonzero()[0].tolist() == [5]
 
 
 def test_special_tokens_are_those_that_the_tokenizer_declares(tokenizer: Tokenizer) -> None:
