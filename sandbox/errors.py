@@ -46,6 +46,10 @@ REFUSED = {
     "and make its runtime known to it",
     "engine_below_minimum": "the engine or its runtime is older than the oldest version that is taken, or its version "
     "cannot be read; upgrade it",
+    "runtime_not_sentry": "containers share the host's kernel and user namespace unless gVisor answers their system "
+    'calls, so that the mandatory layers cannot all be shown; install gVisor and set runtime = "runsc"',
+    "image_unusable": "the image does not tell its interpreter and packages from inside a cell; build it as the guide "
+    "says, and name its interpreter and python_path",
     "image_not_by_digest": "an image's name can mean another image tomorrow; name the operator's own by its digest, "
     "NAME@sha256:DIGEST, and pull it before the worker starts",
 }

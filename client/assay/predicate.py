@@ -198,7 +198,8 @@ class Cell(Value):
 
     stage: Name
     backend: Name
-    """"bubblewrap", or "process": a development twin that isolates nothing."""
+    """"bubblewrap"; "container", whose layers `assay.isolation` lists; or "process": a development twin that isolates
+    nothing."""
     version: Text
     policy_sha256: Sha256
     layers: dict[Name, Plain | tuple[Text, ...]]

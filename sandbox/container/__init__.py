@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,20 +24,19 @@ from sandbox.bubblewrap.profile import CANARY, PYTHON_FLAGS, SHIM
 from sandbox.cell import Cancelled, Kind, OnStep, Order, Outcome, Proof, Seal, Slot, ignore, never
 from sandbox.container import engine, gate, prelude, profile
 from sandbox.container.contained import Contained, begin
+from sandbox.container.ending import check_over, fetch, settle
 from sandbox.container.profile import Created
 from sandbox.container.settings import CELL_ID, ContainerSettings, check_settings
-from sandbox.errors import CellFailed, CellRefused, ResultRejected
+from sandbox.errors import CellFailed, CellRefused, SandboxError
 from sandbox.filters import oci
 from sandbox.inputs import Held, Prepared, prepared
 from sandbox.orders import check_order
-from sandbox.slots import Opened, take_slots
-from sandbox.supervise import GONE_S, outcome
+from sandbox.slots import Opened
+from sandbox.supervise import outcome
 
 __all__ = ["ContainerCell", "ContainerSettings"]
 
 _CANARY = Path(inside.__file__).with_name("canary.py")
-_ENDED = ("exited", "stopped", "dead")
-"""States of a container that has no process any more, by either engine."""
 
 
 class ContainerCell:
@@ -57,8 +55,13 @@ class ContainerCell:
         """
         from sandbox.container.proving import prove
 
-        self._proof = self._host = None
-        self._proof = prove(self)
+        self._host = None
+        try:
+            # Until it is done the last proof stands: a cell that ends meanwhile has one in its seal.
+            self._proof = prove(self)
+        except SandboxError:
+            self._proof = None
+            raise
         return self._proof
 
     def version(self) -> str:
@@ -69,6 +72,24 @@ class ContainerCell:
                 seccomp_unsupported, arch_unsupported.
         """
         return self._checked()[0]
+
+    def host_now(self) -> str:
+        """Return the same, asked anew: what a proof holds for."""
+        self._host = None
+        return self.version()
+
+    def sweep(self, cells: Path) -> int:
+        """Remove containers of workers that were killed; return how many there were. Call it at a worker's start.
+
+        Args:
+            cells: where workers keep the files of their cells; what nobody holds has been swept from it by now.
+
+        Raises:
+            CellRefused: as `version`.
+            CellFailed: cell_unkillable, spawn_failed.
+        """
+        self.host_now()
+        return engine.sweep_orphans(self.settings, profile.LABEL, profile.RESULT, cells)
 
     def run(
         self, order: Order, *, on_step: OnStep = ignore, cancelled: Cancelled = never, held: Held | None = None
@@ -91,10 +112,10 @@ class ContainerCell:
                     if why:
                         run.kill()
                     else:
-                        _check_over(run)
+                        check_over(run)
                     run.bury()
-                    _settle(run)
-                    _fetch(run, result)
+                    settle(run)
+                    fetch(run, result)
                     return outcome(run, why, ready, lambda count: self._seal(order, version, caps, layers, count))
                 finally:
                     run.close()
@@ -136,7 +157,8 @@ class ContainerCell:
         if not run.go():
             raise CellRefused("not_armed", "the shim ended before the start")
         loaded = (filters.digest(oci.document("check")), filters.digest(profile.stacked(made.kind)))
-        return MappingProxyType({**layers, "seccomp_sha256": loaded, "landlock_abi": self.abi})
+        image = self.settings.image.rpartition(":")[2]
+        return MappingProxyType({**layers, "seccomp_sha256": loaded, "landlock_abi": self.abi, "image_sha256": image})
 
     def _created(self, order: Order, ready: Prepared, caps: Mapping[str, int], rootless: bool) -> Created:
         mounts = [
@@ -196,9 +218,9 @@ class ContainerCell:
 
     def _seal(self, order: Order, version: str, caps: Mapping[str, int], layers: Mapping[str, Any], count: int) -> Seal:
         by_engine = ("memory_bytes", "processes")
-        held = [
-            replace(one, by="cgroup", aggregate=True) if one.name in by_engine else one for one in limits.sealed(caps)
-        ]
+        # The group of a container that the host's kernel runs is read back; of a sentry's the engine's word is taken.
+        by = "engine" if self.settings.is_sentry else "cgroup"
+        held = [replace(one, by=by, aggregate=True) if one.name in by_engine else one for one in limits.sealed(caps)]
         return Seal(
             stage=order.kind,
             backend="container",
@@ -243,51 +265,6 @@ def _result(ready: Prepared, caps: Mapping[str, int], owner: int | None) -> Iter
         yield slot, descriptor, (status.st_dev, status.st_ino)
     finally:
         os.close(descriptor)
-
-
-def _state(run: Contained) -> Mapping[str, Any]:
-    state: Mapping[str, Any] = engine.inspect(run.settings, run.container)["State"]
-    return state
-
-
-def _check_over(run: Contained) -> None:
-    """The command has ended; so must the container have.
-
-    Raises:
-        CellFailed: host_lost.
-    """
-    if _state(run).get("Status") not in _ENDED:
-        raise CellFailed("host_lost", f"{run.settings.engine} left container {run.container[:12]} alone")
-    run.over = True
-
-
-def _settle(run: Contained) -> None:
-    """Take the end from the engine, not from its command: the command's own status may be its own failure.
-
-    Raises:
-        CellFailed: cell_unkillable, when the container is still there five seconds after it was killed.
-    """
-    deadline = time.monotonic() + GONE_S
-    while (state := _state(run)).get("Status") not in _ENDED:
-        if time.monotonic() > deadline:
-            raise CellFailed("cell_unkillable", f"container {run.container[:12]} still runs")
-        engine.kill(run.settings, run.container)
-    run.status = int(state["ExitCode"])
-    if state.get("OOMKilled") is True:
-        run.spent = run.spent or "memory"
-
-
-def _fetch(run: Contained, result: Opened) -> None:
-    """Take the result from its file; more than the cap is as if it had been written to a pipe."""
-    try:
-        (filled,) = take_slots([result])
-    except ResultRejected as error:
-        if error.code == "slot_too_large":
-            run.drain.why = run.drain.why or "output_cap"
-        return
-    except OSError as error:
-        raise CellFailed("host_lost", f"result: {error}") from None
-    run.drain.result += filled.content
 
 
 def kinds() -> tuple[Kind, ...]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sandbox.container.settings import ContainerSettings, check_version
@@ -96,7 +97,7 @@ def _podman(info: Mapping[str, Any], settings: ContainerSettings) -> _Host:
     host = info["host"]
     runtime = host["ociRuntime"]
     if runtime["name"] == settings.runtime:
-        said = str(runtime["version"])
+        said = _version_in(str(runtime["version"]))
     else:
         said = _runtime_version(settings.runtime, settings)
     rootless = bool(host["security"]["rootless"])
@@ -125,8 +126,12 @@ def _runtime_version(program: str, settings: ContainerSettings) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         raise CellRefused("engine_missing", f"{program} does not run") from None
-    first = next((line for line in done.stdout.splitlines() if "version" in line), "")
-    # "runsc version release-20240401.0": a date, read as one number.
+    return _version_in(done.stdout)
+
+
+def _version_in(said: str) -> str:
+    """Return the word after "version"; runsc's is "release-20240401.0", a date, read as one number."""
+    first = next((line for line in said.splitlines() if "version" in line), "")
     return first.rpartition("version")[2].strip().removeprefix("release-")
 
 
@@ -200,6 +205,30 @@ def sweep(settings: ContainerSettings, label: str, live: frozenset[str] = frozen
     for one in dead:
         remove(settings, one)
     return len(dead)
+
+
+def sweep_orphans(settings: ContainerSettings, label: str, result: str, cells: Path) -> int:
+    """Remove the containers whose result would go to a file beneath `cells` that is gone; return how many.
+
+    Another worker of this host has its files as long as it lives, so that its containers are not touched.
+
+    Raises:
+        CellFailed: cell_unkillable, spawn_failed.
+    """
+    found = ask(settings, ["ps", "--all", "--quiet", "--no-trunc", f"--filter=label={label}=1"]).split()
+    dead = [one for one in found if _is_orphan(settings, one, result, cells)]
+    for one in dead:
+        remove(settings, one)
+    return len(dead)
+
+
+def _is_orphan(settings: ContainerSettings, container: str, result: str, cells: Path) -> bool:
+    try:
+        mounts = inspect(settings, container)["Mounts"]
+        (source,) = [Path(str(one["Source"])) for one in mounts if one["Destination"] == result]
+    except (CellFailed, LookupError, TypeError, ValueError):
+        return False  # ended meanwhile, or none of ours
+    return source.is_relative_to(cells) and not source.exists()
 
 
 def environment_of_engine() -> dict[str, str]:

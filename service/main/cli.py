@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--cgroup-parent", help="control group beneath which each cell gets its own (default: none)")
     start.add_argument("--warm-spares", type=int, default=0, help="cells per slot that wait, started (default: 0)")
+    start.add_argument("--third-party", type=Path, metavar="FILE", help="list of the checks of others that are allowed")
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
@@ -107,6 +108,7 @@ def _dev(options: argparse.Namespace) -> int:
             bwrap=options.bwrap,
             cgroup_parent=options.cgroup_parent,
             warm_spares=options.warm_spares,
+            third_party=options.third_party,
         )
     )
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 KILL_BOUND_S = 5.0
 """The sandbox's promise: that long after a kill order no process of a cell is left (specs: sandbox, section 4)."""
@@ -27,6 +27,32 @@ class Tls(_Section):
     ca: Path
     certificate: Path
     key: Path
+
+
+class Sandbox(_Section):
+    """Where checks measure. A model's files are read behind bubblewrap, whatever stands here."""
+
+    backend: Literal["bubblewrap", "container"] = "bubblewrap"
+    engine: Literal["docker", "podman"] = "docker"
+    program: Path = Path("/usr/bin/docker")
+    """The engine's command, by an absolute path."""
+    runtime: str = "runsc"
+    """gVisor's; a worker refuses to start with any other."""
+    image: str = ""
+    """The operator's own, by digest (`NAME@sha256:DIGEST`) and on the host already: an interpreter and the packages
+    that checks need. The release's code is mounted into it."""
+    interpreter: str = "/usr/local/bin/python3"
+    """In the image."""
+    python_path: tuple[str, ...] = ()
+    """Folders of the image that hold packages, e.g. "/opt/venv/lib/python3.11/site-packages"."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Sandbox:
+        if self.backend == "bubblewrap":
+            for name, field in type(self).model_fields.items():
+                if name != "backend" and getattr(self, name) != field.default:
+                    raise ValueError(f'{name} is a key of backend = "container" alone')
+        return self
 
 
 class Server(_Section):
@@ -70,8 +96,16 @@ class Server(_Section):
     "/system.slice/assay-worker.service/cells". It must exist, be the worker's to write, and have the controllers
     memory, pids and cpu; then a cell without it is refused. None limits by rlimits and a watchdog, and reports say
     so."""
+    sandbox: Sandbox = Sandbox()
+    """Where checks measure; by default behind bubblewrap."""
     third_party: Path | None = None
     """TOML list of the third-party checks that are allowed here (`service.worker.plugins`); None allows none."""
+
+    @model_validator(mode="after")
+    def _no_warm_containers(self) -> Server:
+        if self.warm_spares and self.sandbox.backend == "container":
+            raise ValueError('warm_spares: a container starts cold; set it to 0 with sandbox.backend = "container"')
+        return self
 
     @property
     def kill_bound_s(self) -> float:

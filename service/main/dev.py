@@ -50,6 +50,7 @@ class DevOptions:
     bwrap: Path = BWRAP
     cgroup_parent: str | None = None
     warm_spares: int = 0
+    third_party: Path | None = None
 
 
 def run(options: DevOptions) -> int:
@@ -59,6 +60,7 @@ def run(options: DevOptions) -> int:
         AlreadyRunning: another server holds the folder.
         ChildFailed: a process did not become ready.
         IsolationMissing: the worker found that no cell can be isolated here; everything was stopped.
+        ThirdPartyRefused: the list of third-party checks names what cannot be used.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,8 +125,10 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
         bwrap=options.bwrap,
         cgroup_parent=options.cgroup_parent,
         warm_spares=options.warm_spares,
+        third_party=options.third_party.resolve() if options.third_party else None,
     )
     config.dump(server, layout.config)
+    _describe(server)
     client = {
         "address": server.address,
         "ca": str(layout.pki / "ca.pem"),
@@ -134,6 +138,29 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
     }
     layout.client_config.write_text(json.dumps(client, indent=2) + "\n", encoding="utf-8")
     return server
+
+
+def _describe(server: config.Server) -> None:
+    """Write the entries of third-party checks where one is missing; elsewhere an operator does that, and looks.
+
+    Raises:
+        ThirdPartyRefused: the list names what cannot be used.
+        IsolationMissing: no cell could be had to load them in.
+    """
+    from assay import catalogue
+
+    from sandbox.errors import SandboxError
+    from service.main.roles import describe_third_party
+    from service.worker.plugins import read_list
+
+    allowed = read_list(server.third_party, catalogue.load())
+    if all(one.catalogue.exists() for one in allowed):
+        return
+    try:
+        for path in describe_third_party(server):
+            _note(f"described {path.stem} in a cell: {path}")
+    except SandboxError as error:
+        raise IsolationMissing(str(error)) from None
 
 
 def _start(children: Children, layout: Layout, server: config.Server) -> tuple[str, ...]:

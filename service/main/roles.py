@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from service.main.config import ConfigError, Server
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from assay.catalogue import Catalogue
 
     from sandbox import BubblewrapCell
+    from sandbox.container import ContainerCell
     from sandbox.warm import WarmCell
+    from service.main.config import Sandbox
+    from service.worker.backends import ApartCells
     from service.worker.code import Guest
 
 Ready = Callable[[], None]
@@ -54,6 +57,7 @@ def _worker(server: Server, ready: Ready) -> None:
 
     guest = _guest(server)
     with leftovers.workplace(_cells(server)) as workplace, closing(_cell(server, workplace, guest)) as cell:
+        sweep_more = getattr(cell, "sweep", None)
         serve(
             WorkerSettings(
                 database_url=server.database_url,
@@ -71,7 +75,7 @@ def _worker(server: Server, ready: Ready) -> None:
                 kill_bound_s=server.kill_bound_s,
                 profile=server.profile,
                 third_party=server.third_party,
-                sweep=lambda: _sweep(server),
+                sweep=lambda: _sweep(server) + (sweep_more(_cells(server)) if sweep_more else 0),
                 ready=ready,
             )
         )
@@ -98,7 +102,10 @@ def describe_third_party(server: Server) -> list[Path]:
     if server.third_party is None:
         return []
     guest = _guest(server)
-    with tempfile.TemporaryDirectory(prefix="assay-describe-") as folder, closing(_cold(server, Path(folder))) as cell:
+    with (
+        tempfile.TemporaryDirectory(prefix="assay-describe-") as folder,
+        closing(_cold(server, Path(folder), guest)) as cell,
+    ):
         return describe_all(server.third_party, guest, cell, Path(folder) / "third-party")
 
 
@@ -120,7 +127,36 @@ PRELOAD = (
 """What a spare cell imports while it waits: code of the release and its libraries, nothing of an audit."""
 
 
-def _cold(server: Server, workplace: Path) -> BubblewrapCell:
+def _cold(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | ApartCells:
+    """Return cells that start when their order has come, of the backends that the configuration names."""
+    from service.worker.backends import ApartCells
+
+    reading = _bubblewrap(server, workplace)
+    if server.sandbox.backend == "bubblewrap":
+        return reading
+    code = next(one for one in guest.code if one.name == "sandbox")
+    return ApartCells(reading, _container(server.sandbox, workplace), code)
+
+
+def _container(chosen: Sandbox, workplace: Path) -> ContainerCell:
+    from sandbox.container import ContainerCell, ContainerSettings
+    from sandbox.container.engine import environment_of_engine
+
+    return ContainerCell(
+        ContainerSettings(
+            engine=chosen.engine,
+            program=chosen.program,
+            runtime=cast("Any", chosen.runtime),  # any but gVisor's is refused by what uses it
+            image=chosen.image,
+            interpreter=chosen.interpreter,
+            python_path=chosen.python_path,
+            environment=environment_of_engine(),
+            work_dir=workplace,
+        )
+    )
+
+
+def _bubblewrap(server: Server, workplace: Path) -> BubblewrapCell:
     from sandbox import BubblewrapCell, BubblewrapSettings
 
     return BubblewrapCell(
@@ -133,12 +169,13 @@ def _cold(server: Server, workplace: Path) -> BubblewrapCell:
     )
 
 
-def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | WarmCell:
+def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | WarmCell | ApartCells:
     from sandbox.warm import WarmCell
 
-    cell = _cold(server, workplace)
     spares = server.warm_spares * server.slots
-    return WarmCell(cell, spares=spares, preload=PRELOAD, code=guest.code) if spares else cell
+    if not spares:
+        return _cold(server, workplace, guest)
+    return WarmCell(_bubblewrap(server, workplace), spares=spares, preload=PRELOAD, code=guest.code)
 
 
 def _sweep(server: Server) -> int:

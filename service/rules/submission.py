@@ -145,7 +145,8 @@ def _checks(asked: audits_pb2.Audit, catalogue: Catalogue) -> tuple[tuple[AskedC
         bare = names.bare_check(one.check)
         entry = catalogue.entry(bare) if bare else None
         if entry is None:
-            wrong.append(Violation(f"{field}.check", f"no check {shown(one.check, 80)!r} here", "UNKNOWN_CHECK"))
+            text = f"no check {shown(one.check, 80)!r} here: neither built in, nor on the operator's list (third_party)"
+            wrong.append(Violation(f"{field}.check", text, "UNKNOWN_CHECK"))
             continue
         if one.version not in ("", entry.version):
             text = f"{entry.name} has version {entry.version} here, not {shown(one.version, 32)!r}"

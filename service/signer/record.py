@@ -7,7 +7,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from assay import canonical, strict_json
+from assay import canonical, isolation, strict_json
 from assay.catalogue import Catalogue, CheckEntry
 from assay.errors import Malformed, shown
 from assay.predicate import Cell, Environment, Facts, Ingest, ReportAnswer, Sandbox
@@ -17,13 +17,14 @@ from pydantic import Field, ValidationError
 from sandbox import filters
 from sandbox.bubblewrap import profile as profiles
 from sandbox.cell import Kind
+from service.signer import contained
 from service.signer.refusal import Refused
 
 BYTES_MAX = 4 * 1024 * 1024
 """The cell's result is at most 1 MiB; package list and seals add some 10 KB."""
 
-ISOLATING = ("bubblewrap",)
-"""Backends that a production key may sign."""
+ISOLATING = ("bubblewrap", isolation.BACKEND)
+"""Backends that a production key may sign: containers where they measured, behind gVisor's sentry and saying so."""
 
 NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 """What a cell shares with nobody."""
@@ -178,6 +179,8 @@ def check_cells(record: HostRecord, profile: str, *, base: bool = False) -> None
     for cell in isolated:
         if cell.backend not in ISOLATING or cell.network != "none":
             raise Refused("BACKEND_REFUSED", f"a production key never signs what ran in a {cell.backend} cell")
+        if cell.backend == isolation.BACKEND and cell.stage not in isolation.STAGES:
+            raise Refused("BACKEND_REFUSED", f"a {shown(cell.stage)} cell is never a container: models are read apart")
     if isolated:
         stages = tuple(cell.stage for cell in cells)
         known = STAGES_BASE if base else STAGES
@@ -187,12 +190,14 @@ def check_cells(record: HostRecord, profile: str, *, base: bool = False) -> None
         missing = _missing_layer(cell)
         if missing:
             raise Refused("LAYER_MISSING", f"the {cell.stage} cell's seal does not show {missing}: nothing is signed")
-        if cell.policy_sha256 != _policy(cell.stage, warm="started_warm" in cell.statements):
+        if cell.policy_sha256 != _policy(cell):
             raise Refused("CODE_DIFFERS", f"the {cell.stage} cell had another profile than the installed release has")
 
 
 def _missing_layer(cell: Cell) -> str | None:
-    """Return the first mandatory layer that a seal does not show armed (specs: sandbox, section 3)."""
+    """Return the first mandatory layer that a seal does not show armed (specs: sandbox, sections 3 and 11)."""
+    if cell.backend == isolation.BACKEND:
+        return contained.missing_layer(cell)
     layers = cell.layers
     landlock = layers.get("landlock_abi")
     present: dict[str, bool] = {
@@ -209,9 +214,15 @@ def _missing_layer(cell: Cell) -> str | None:
     return next((layer for layer, there in present.items() if not there), None)
 
 
+def _policy(cell: Cell) -> str:
+    """Return the digest of the installed profile of a seal that shows every layer."""
+    if cell.backend == isolation.BACKEND:
+        return contained.policy(cell)
+    return _bubblewrap(cell.stage, warm="started_warm" in cell.statements)
+
+
 @cache
-def _policy(stage: str, *, warm: bool) -> str:
-    """Return the digest of the installed profile of a stage."""
+def _bubblewrap(stage: str, *, warm: bool) -> str:
     return profiles.digest(_KINDS[stage], warm=warm)
 
 

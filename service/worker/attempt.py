@@ -239,6 +239,7 @@ class Attempts:
             provenance=run.provenance,
             threads=bench.threads,
             seals=[one.seal for one in run.outcomes],
+            image=bench.image(),
         )
         digest = hashlib.sha256(record).hexdigest()
         bench.blobs.put(record, digest)

@@ -13,6 +13,7 @@ from service.rules.states import BACKOFF_BASE_MS
 from service.store.engine import Store
 from service.worker.code import Guest
 from service.worker.promises import Promise
+from service.worker.record import Installed
 
 
 class Catalogue(Protocol):
@@ -43,5 +44,7 @@ class Bench:
     backoff_base_ms: int = BACKOFF_BASE_MS
     draining: Callable[[], bool] = lambda: False
     """Says whether running cells must be killed and their jobs given back."""
+    image: Callable[[], Installed | None] = lambda: None
+    """What the image of container cells holds; None where no cell is one."""
     on_fenced: Callable[[], None] = lambda: None
     """Counts attempts whose lease was over before they ended."""

@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -111,11 +111,14 @@ class Wall:
     def _prove(self) -> Proof:
         before = self._host()
         proof = self._cell.prove()
-        if self._profile != "development":
-            self._check(proof)
-        keep(self._file, proof)
+        every: Sequence[Proof] = getattr(self._cell, "both_proofs", ()) or (proof,)  # one of each backend
+        for one in every:
+            if self._profile != "development":
+                self._check(one)
+            keep(self._file, one)
         self._proven_for, self._proven_at = before, self._clock()
-        tell(self._file, proof.backend, f"{proof.backend} {proof.version}, self-check {proof.sha256}")
+        told = "; ".join(f"{one.backend} {one.version}, self-check {one.sha256}" for one in every)
+        tell(self._file, proof.backend, told)
         return proof
 
     def _check(self, proof: Proof) -> None:
@@ -151,15 +154,29 @@ def keep(file: Path, proof: Proof) -> None:
 
 
 def host_digest(cell: Cell) -> str:
-    """Return a digest that changes with kernel, bubblewrap, interpreter, or the code that makes the profile.
+    """Return a digest that changes with kernel, bubblewrap, engine, interpreter, or the code that makes the profile.
 
     Files count by inode, size, mode and times: this is looked at before each lease.
     """
     settings = getattr(cell, "settings", None)
     named = [getattr(settings, name, None) for name in ("bwrap", "interpreter")]
     code = sorted(Path(sandbox.__file__).parent.rglob("*.py"))
-    seen = [platform.release(), platform.version(), *_states([one for one in named if one is not None] + code)]
+    seen = [
+        platform.release(),
+        platform.version(),
+        _engine(cell),
+        *_states([one for one in named if one is not None] + code),
+    ]
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()
+
+
+def _engine(cell: Cell) -> str:
+    """Return the versions of a container engine and its runtime, or why they cannot be told; "" where there is none."""
+    asked: Callable[[], str] | None = getattr(cell, "host_now", None)
+    try:
+        return asked() if asked else ""
+    except SandboxError as error:
+        return str(error)
 
 
 def _states(files: Iterable[Path]) -> list[str]:

@@ -26,6 +26,7 @@ from service.store.migrations import check_revision
 from service.store.views import oldest_queued
 from service.worker import plugins
 from service.worker.attempt import Attempts
+from service.worker.backends import image_of
 from service.worker.bench import Bench
 from service.worker.code import Guest
 from service.worker.errors import WorkerClosed
@@ -209,4 +210,5 @@ def _bench(settings: WorkerSettings, guest: Guest, store: Store, drain: Drain) -
         threads=max(1, len(os.sched_getaffinity(0)) // settings.slots),
         backoff_base_ms=settings.backoff_base_ms,
         draining=drain.over,
+        image=image_of(settings.cell),
     )

@@ -18,6 +18,7 @@ from sandbox.cell import Seal
 from sandbox.errors import ResultRejected
 from service.rules.states import ExitClass, Outcome, outcome_of
 from service.worker.artefacts import HandedOut
+from service.worker.errors import HostFault
 from service.worker.hostile import BASE_REFUSED, REFUSED, CellResult
 from service.worker.ingest import Ingested
 from service.worker.request import AskedCheck
@@ -135,6 +136,14 @@ def _same(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Installed:
+    """An interpreter and what it finds installed."""
+
+    python: str
+    packages: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Digests of what answered one check."""
 
@@ -150,6 +159,7 @@ def host_record(
     provenance: Mapping[str, Provenance],
     threads: int,
     seals: Sequence[Seal],
+    image: Installed | None = None,
 ) -> bytes:
     """Return the record's canonical bytes.
 
@@ -160,7 +170,14 @@ def host_record(
         provenance: digests by the check's name.
         threads: how many threads the cell was ordered to use.
         seals: of the attempt's cells.
+        image: what the image of container cells holds; what ran in one did not run with this host's packages.
+
+    Raises:
+        HostFault: a container measured, and nobody knows what its image holds.
     """
+    contained = any(seal.backend == "container" for seal in seals)
+    if contained and image is None:
+        raise HostFault("a container measured, and its image was not looked into: the self-check does that")
     answers = []
     for position, answer in enumerate(told.answers):
         origin = provenance[answer.check]
@@ -182,17 +199,18 @@ def host_record(
             "ingest": None if told.ingest is None else told.ingest.to_json(),
             **({} if told.base_ingest is None else {"base_ingest": told.base_ingest.to_json()}),
             "facts": None if told.facts is None else told.facts.to_json(),
-            "environment": environment(told.facts, threads),
+            "environment": environment(told.facts, threads, image if contained else None),
             "sandbox": {"cells": [seal.to_json() for seal in seals]},
         }
     )
 
 
-def environment(facts: Facts | None, threads: int) -> dict[str, Any]:
-    """Return where the attempt ran, from this interpreter's metadata; no package is imported for it."""
-    packages = installed()
+def environment(facts: Facts | None, threads: int, image: Installed | None = None) -> dict[str, Any]:
+    """Return where the attempt ran, from this interpreter's metadata or its image's; no package is imported for it."""
+    there = image or Installed(python=platform.python_version(), packages=installed())
+    packages = dict(there.packages)
     return {
-        "python": platform.python_version(),
+        "python": there.python,
         "packages": packages,
         "lock_sha256": canonical.sha256(packages),
         "cpu": cpu_name(),

@@ -72,7 +72,7 @@ def check_names(asked: Sequence[Asked], known: Sequence[CheckEntry], roles: Sequ
     for one in asked:
         check = by_name.get(one.name)
         if check is None:
-            problems.append(Problem(item=f"check {one.name}", message="is unknown" + _nearest(one.name, by_name)))
+            problems.append(Problem(item=f"check {one.name}", message=_STRANGE + _nearest(one.name, by_name)))
             continue
         keys = check.params.get("properties")
         if not isinstance(keys, dict):
@@ -90,6 +90,9 @@ def check_names(asked: Sequence[Asked], known: Sequence[CheckEntry], roles: Sequ
     if problems:
         raise LocalInputRefused(problems)
     return types
+
+
+_STRANGE = "is unknown: neither built in, nor on the operator's list of third-party checks (third_party)"
 
 
 def _nearest(word: str, known: Any) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay import canonical
+from assay import canonical, isolation
 from assay.errors import CouldNotTell, Wrong, shown
 from assay.statement import SCHEMA_VERSION
 from assay.verify.case import Case
 
-ISOLATING = ("bubblewrap", "container")
+ISOLATING = ("bubblewrap", isolation.BACKEND)
 """Backends that isolate; one that this client does not know proves nothing to it."""
 
 _ROUNDS = 8
@@ -32,9 +32,11 @@ def recompute(case: Case) -> str:
         if answer.valid != valid:
             raise Wrong(f"/predicate/answers/{index}/valid is {answer.valid}, its controls say {valid}")
         count += len(answer.controls)
-    if predicate.signer.profile == "production":
-        for index, cell in enumerate(predicate.sandbox.cells):
-            _isolated(cell, f"/predicate/sandbox/cells/{index}")
+    for index, cell in enumerate(predicate.sandbox.cells):
+        at = f"/predicate/sandbox/cells/{index}"
+        _contained(cell, at)
+        if predicate.signer.profile == "production":
+            _isolated(cell, at)
     return f"{count} control values recomputed, every answer obeys the schema"
 
 
@@ -42,6 +44,15 @@ def _isolated(cell: Any, at: str) -> None:
     """A production report rests on cells alone; what ran as an ordinary process proves nothing about isolation."""
     if cell.backend not in ISOLATING or cell.network != "none" or "nothing_isolated" in cell.statements:
         raise Wrong(f"{at}: a production report, and its {shown(cell.backend)} cell isolated nothing")
+
+
+def _contained(cell: Any, at: str) -> None:
+    """What a seal says of a container is held against one rule, whoever signed; nothing else may claim a sentry."""
+    if cell.backend == isolation.BACKEND:
+        if missing := isolation.missing_layer(cell):
+            raise Wrong(f"{at}: its container cell does not show {shown(missing)}")
+    elif isolation.claims_container(cell):
+        raise Wrong(f"{at}: its {shown(cell.backend)} cell claims layers that only a container's sentry has")
 
 
 def _obeying(value: dict[str, Any]) -> Any:

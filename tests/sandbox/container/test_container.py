@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from sandbox import CellFailed, CellRefused, Slot
+from sandbox import CellFailed, CellRefused, Slot, filters
 from sandbox.cell import Outcome
 from sandbox.container import profile
+from sandbox.container.gate import SENTRY_ROWS
+from sandbox.filters import oci
 from sandbox.ground import Host
 from tests.sandbox.conftest import MakeOrder
 from tests.sandbox.container.conftest import IMAGE, Fake
@@ -46,10 +48,14 @@ def test_a_program_runs_and_everything_comes_back(fake: Fake, order: MakeOrder) 
     seal = outcome.seal.to_json()
     assert (seal["backend"], seal["network"]) == ("container", "none")
     assert outcome.seal.output_bytes == len(asked.request) + 4
-    assert set(seal["layers"]["by"].values()) == {"gvisor"}
+    assert seal["layers"] == {
+        "namespaces": [], "no_new_privs": True, "cell_uid_is_root": False, "cgroup": "engine", "by": "gvisor",
+        "by_sentry": list(SENTRY_ROWS), "landlock_abi": 0, "image_sha256": IMAGE[-64:],
+        "seccomp_sha256": [filters.digest(one) for one in (oci.document("check"), profile.stacked("check"))],
+    }  # fmt: skip
     assert seal["version"] == "docker 28.2.2, runsc 20250601.0"
     assert seal["policy_sha256"] == profile.digest("docker", "runsc", "check")
-    assert {one["name"]: one["by"] for one in seal["limits"]}["memory_bytes"] == "cgroup"
+    assert {one["name"]: one["by"] for one in seal["limits"]}["memory_bytes"] == "engine"
     assert {"landlock_absent", "layers_by_sentry"} <= set(seal["statements"])
 
 

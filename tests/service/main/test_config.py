@@ -65,6 +65,39 @@ def test_bad_values_name_file_and_key(tmp_path: Path, text: str, named: str) -> 
         config.load(tmp_path / "server.toml")
 
 
+CONTAINER = {
+    "backend": "container", "engine": "podman", "program": "/usr/bin/podman", "image": "cell@sha256:" + "ab" * 32,
+    "python_path": ["/opt/venv/lib/python3.11/site-packages"],
+}  # fmt: skip
+
+
+def test_checks_measure_behind_bubblewrap_unless_containers_are_named(tmp_path: Path) -> None:
+    assert server(tmp_path).sandbox.backend == "bubblewrap"
+    before = server(tmp_path, sandbox=CONTAINER)
+    config.dump(before, tmp_path / "server.toml")
+    again = config.load(tmp_path / "server.toml")
+    assert again == before
+    assert (again.sandbox.runtime, again.sandbox.python_path) == ("runsc", tuple(CONTAINER["python_path"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sandbox": {**CONTAINER, "backend": "bubblewrap"}}, "engine"),
+        ({"sandbox": {"image": "x"}}, "image"),
+        ({"sandbox": {**CONTAINER, "backend": "process"}}, "backend"),
+        ({"sandbox": {**CONTAINER, "engine": "containerd"}}, "engine"),
+        ({"sandbox": {**CONTAINER, "fallback": "bubblewrap"}}, "fallback"),
+        ({"sandbox": CONTAINER, "warm_spares": 1}, "warm_spares"),
+    ],
+)
+def test_a_key_of_containers_without_effect_stops_the_start(
+    tmp_path: Path, changes: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        server(tmp_path, **changes)
+
+
 def test_absent_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"none\.toml"):
         config.load(tmp_path / "none.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import select
@@ -49,6 +50,12 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 NO_NAMESPACES = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
 """The knob is the new namespace's own; the host's stays."""
+
+
+OLD = {
+    "ServerVersion": "20.10.0", "MemoryLimit": True, "SwapLimit": True, "PidsLimit": True, "CpuCfsQuota": True,
+    "SecurityOptions": ["name=seccomp"], "Runtimes": {"runsc": {"path": "/bin/true"}},
+}  # fmt: skip
 
 
 def configured(folder: Path, **changes: object) -> Path:
@@ -130,6 +137,30 @@ def test_worker_with_an_unusable_cgroup_parent_refuses_to_start(tmp_path: Path) 
     name = f"assay-absent-{secrets.token_hex(8)}"
     file = configured(tmp_path, cgroup_parent=name)
     assert "memory: " in refused("cgroup_unusable", *command("worker", "--config", file))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, "engine_missing"),
+        ({"image": "cell:latest"}, "image_not_by_digest"),
+        ({"runtime": "runc"}, "runtime_not_sentry"),
+        ({"old": True}, "engine_below_minimum"),
+    ],
+    ids=str,
+)
+def test_worker_whose_containers_cannot_be_had_refuses_to_start(
+    tmp_path: Path, changes: dict[str, str], code: str
+) -> None:
+    """The engine is a stand-in; nothing falls back to bubblewrap."""
+    program = tmp_path / "engine"
+    if code != "engine_missing":
+        told = json.dumps(OLD)
+        program.write_text(f"#!/bin/sh\necho '{told}'\n")
+        program.chmod(0o755)
+    chosen = {"backend": "container", "program": str(program), "image": "cell@sha256:" + "ab" * 32}
+    chosen |= {name: value for name, value in changes.items() if name != "old"}
+    refused(code, *command("worker", "--config", configured(tmp_path, sandbox=chosen)))
 
 
 @pytest.mark.slow
