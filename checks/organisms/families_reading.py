@@ -1,4 +1,4 @@
-"""The authored files of families, read: `checks/organisms/families/*.json`. Specification: contamination, section 11."""
+"""The authored files of families, read from `families/*.json`. Specification: contamination, section 11."""
 
 from __future__ import annotations
 
