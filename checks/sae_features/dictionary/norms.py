@@ -89,15 +89,16 @@ def coded(
     How fine the cells are. A state is x = s u + m 1, where s is the scale, m the mean (0 under TokenRms), and u the
     normalised state, whose squared norm is d (d - 1 under LayerNorm). A scale that is off by delta and a mean that is
     off by eta move the reconstruction by delta u + eta 1: delta² |u|² / d + eta² = delta² + eta² per dimension at most,
-    for u is orthogonal to 1 where there is a mean. Rounding to the centre of a cell of width w makes an error of mean
-    square w² / 12 (uniform within a cell). So n numbers cause at most D per dimension where n w² / 12 = D, that is
-    w = sqrt(12 D / n). Where decoding is worse than u, or the error lies in few directions, more of it is left: that is
-    in the residual, whose covariance is taken with the rounded numbers, so that the code is whole whatever w is.
+    for u is orthogonal to 1 where there is a mean. Rounding to the mean of a cell of width w makes an error of mean
+    square w² / 12 (uniform within a cell; less where lengths are few). So n numbers cause at most D per dimension where
+    n w² / 12 = D, that is w = sqrt(12 D / n). Where decoding is worse than u, or the error lies in few directions, more
+    of it is left: that is in the residual, whose covariance is taken with the rounded numbers, so that the code is
+    whole whatever w is.
 
     Cells are counted from the mean of the fitted rows, which is a cell's centre, so that a length that never varies
-    costs nothing. A cell costs -log2 (count + 1/2) / (rows + cells / 2), with counts from the fitted rows and cells
-    from their lowest to their highest; what lies beyond is coded as the outermost cell, and the rest of it stays in
-    the residual.
+    costs nothing. A cell decodes as the mean of the fitted rows in it, or its centre where there are none, and costs
+    -log2 (count + 1/2) / (rows + cells / 2), with counts from the fitted rows and cells from their lowest to their
+    highest; what lies beyond is coded as the outermost cell, and the rest of it stays in the residual.
 
     Args:
         fitted: side numbers of the rows that the code is fitted on.
@@ -105,14 +106,15 @@ def coded(
         distortion: D, mean square per dimension, in squared raw units.
     """
     bits, rounded = np.zeros(len(measured)), np.empty_like(measured)
-    for number in range(fitted.shape[1]):
-        centre, width = fitted[:, number].mean(), np.sqrt(12.0 * distortion / fitted.shape[1])
-        cells, counts = np.unique(np.rint((fitted[:, number] - centre) / width), return_counts=True)
+    for number, values in enumerate(fitted.T):
+        centre, width = values.mean(), np.sqrt(12.0 * distortion / fitted.shape[1])
+        cells, own, counts = np.unique(np.rint((values - centre) / width), return_inverse=True, return_counts=True)
+        means = np.bincount(own, weights=values) / counts
         here = np.clip(np.rint((measured[:, number] - centre) / width), cells[0], cells[-1])
         at = np.searchsorted(cells, here)
-        count = np.where(cells[at] == here, counts[at], 0)
-        bits -= np.log2((count + 0.5) / (len(fitted) + (cells[-1] - cells[0] + 1.0) / 2.0))
-        rounded[:, number] = centre + here * width
+        seen = cells[at] == here
+        bits -= np.log2((np.where(seen, counts[at], 0) + 0.5) / (len(fitted) + (cells[-1] - cells[0] + 1.0) / 2.0))
+        rounded[:, number] = np.where(seen, means[at], centre + here * width)
     return bits, rounded
 
 

@@ -12,6 +12,7 @@ from checks.sae_features.dictionary.value import (
     Gate,
     Gated,
     LayerNorm,
+    Norm,
     Relu,
     Scale,
     Threshold,
@@ -40,6 +41,18 @@ def drawn(kind: str = "relu", seed: int = 0, **over: Any) -> Dictionary:
     b_enc = torch.zeros(m) if kind == "gated" else 0.5 * tensor(m)
     fields: dict[str, Any] = {"w_enc": tensor(d, m) / d**0.5, "b_enc": b_enc, "w_dec": w_dec, "b_dec": tensor(d)}
     return Dictionary(**{**fields, "gate": gates[kind], **over})
+
+
+def silent(x: torch.Tensor, norm: Norm) -> Dictionary:
+    """Return a dictionary no latent of which is ever on; its bias times a state's scale fits the states best."""
+    exact, d = x.double(), x.shape[1]
+    if isinstance(norm, LayerNorm):
+        scale, exact = exact.std(dim=1, keepdim=True), exact - exact.mean(dim=1, keepdim=True)
+    else:
+        scale = exact.square().mean(dim=1, keepdim=True).sqrt()
+    bias = ((scale * exact).sum(dim=0) / scale.square().sum()).float()
+    never = Threshold(torch.full((4,), 1e9))
+    return Dictionary(torch.zeros(d, 4), torch.zeros(4), torch.eye(4, d), bias, never, norm=norm)
 
 
 def states(rows: int = 200, d: int = D, seed: int = 1, mean: float = 1.0) -> torch.Tensor:

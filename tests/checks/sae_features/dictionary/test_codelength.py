@@ -12,9 +12,11 @@ from checks.organisms.sae_toy import superposition
 from checks.sae_features.dictionary import codelength
 from checks.sae_features.dictionary.codelength import CodeGain, code_gain, first_half
 from checks.sae_features.dictionary.grouped import difference
+from checks.sae_features.dictionary.norms import coded
 from checks.sae_features.dictionary.plan import Named, Plan
 from checks.sae_features.dictionary.training import train
-from checks.sae_features.dictionary.value import Dictionary, Relu, Threshold
+from checks.sae_features.dictionary.value import Dictionary, LayerNorm, Norm, Relu, Threshold, TokenRms
+from tests.checks.sae_features.dictionary.drawn import silent
 
 ROWS = 4000
 
@@ -168,6 +170,82 @@ def test_rows_at_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gain(axes(8), x)
     monkeypatch.setattr(codelength, "ROWS_AT_ONCE", 333)
     assert gain(axes(8), x).total == pytest.approx(whole.total, rel=1e-6)
+
+
+PER_TOKEN: tuple[Norm, ...] = (TokenRms(), LayerNorm())
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("norm", PER_TOKEN, ids=str)
+def test_a_norm_of_each_token_is_not_free(norm: Norm, epsilon: float) -> None:
+    # Without a latent, decoding still took each state's length from the state: 4.2 bits where nothing was described.
+    # Gaussian states have no shorter code than the Gaussian one, however much of their variance is along one direction.
+    along = np.array([1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 1.5, -1.5])
+    amount = 2.0 + 0.8 * rng(1).standard_normal(ROWS)
+    for x in (
+        amount[:, None] * along + 0.3 * rng(2).standard_normal((ROWS, 8)),
+        rng(2).standard_normal((ROWS, 8)),
+        rng(2).standard_normal((ROWS, 8)) + 3.0 * along,
+    ):
+        states = torch.from_numpy(x).float()
+        found = gain(silent(states, norm), states, epsilon)
+        assert found.norm > 0.0
+        assert (found.gain.value or 0.0) < 0.0
+        assert found.gain.value == pytest.approx(found.null - found.total)
+        assert found.total == found.norm + found.switches + found.values + found.residual
+
+
+@pytest.mark.parametrize("norm", PER_TOKEN, ids=str)
+def test_two_lengths_gain_what_one_bit_tells(norm: Norm) -> None:
+    # Lengths 1 and 4 at evens: told, they take the variance of the lengths away, and telling them costs a bit.
+    # LayerNorm tells a mean as well, that never varies: nothing.
+    rows, d, inner = 8000, 16, isinstance(norm, LayerNorm)
+    along = rng(1).standard_normal(d)
+    u = along - inner * along.mean() + 0.3 * rng(2).standard_normal((rows, d))
+    u -= inner * u.mean(1, keepdims=True)
+    u *= np.sqrt(d / (u**2).sum(1, keepdims=True))
+    length = np.where(rng(3).random(rows) < 0.5, 1.0, 4.0)
+    x = torch.from_numpy(length[:, None] * u).float()
+    found = gain(silent(x, norm), x, 0.005)  # so fine that rounding the length hides nothing
+    held = x.double().numpy()[~first_half(labels(rows))]
+    scale = np.sqrt((held**2).mean(1, keepdims=True))
+    known = held - scale * silent(x, norm).b_dec.numpy() * np.sqrt(d / (d - inner))
+
+    def determinant(part: np.ndarray) -> float:
+        at = np.linalg.eigvalsh(np.cov(part.T, bias=True))
+        distortion = 0.005 * np.trace(np.cov(held.T, bias=True)) / d
+        return 0.5 * float(np.log2(np.maximum(at / distortion, 1.0)).sum())
+
+    told = determinant(held) - determinant(known)
+    assert told > 1.5
+    assert found.norm == pytest.approx(1.0, abs=0.02)
+    assert found.gain.value == pytest.approx(told - 1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("norm", PER_TOKEN, ids=str)
+def test_lengths_that_say_nothing_of_the_direction_cost_what_they_tell(norm: Norm) -> None:
+    x = torch.from_numpy(np.exp(0.7 * rng(1).standard_normal((ROWS, 1))) * rng(2).standard_normal((ROWS, 8))).float()
+    assert (gain(silent(x, norm), x).gain.high or 0.0) < 0.0
+
+
+def test_side_numbers_are_rounded_to_the_distortion_and_cost_their_entropy() -> None:
+    a, b = (np.stack([2.0 + rng(i).random(20_000), 5.0 * rng(i).random(20_000)], axis=1) for i in (1, 2))
+    bits, rounded = coded(a, b, 1e-3)
+    assert ((rounded - b) ** 2).mean(0).sum() == pytest.approx(1e-3, rel=0.03)
+    width = math.sqrt(12 * 1e-3 / 2)
+    assert bits.mean() == pytest.approx(math.log2(1 / width) + math.log2(5 / width), abs=0.05)
+    # A length that does not vary is known; one that was never seen has the outermost cell, and not its own.
+    flat = np.full((100, 1), 3.0)
+    bits, rounded = coded(flat, np.array([[3.0], [9.0]]), 1e-3)
+    assert bits.tolist() == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert rounded.tolist() == [[3.0], [3.0]]
+    # Cells without a fitted row have a price, and no memory is taken for them.
+    bits, _ = coded(np.array([[0.0], [1e9]]), np.array([[0.0], [5e8], [1e9]]), 1e-3)
+    assert bits[1] == pytest.approx(bits[0] + math.log2(3.0))
+
+
+def test_a_norm_that_is_one_number_costs_nothing() -> None:
+    assert gain(axes(8), sparse_states()[0]).norm == 0.0
 
 
 def test_bad_input_is_named() -> None:

@@ -14,7 +14,8 @@ from checks.sae_features.dictionary.grouped import Groups, difference
 from checks.sae_features.dictionary.output import cross_entropy, output_fidelity, token_scores
 from checks.sae_features.dictionary.plan import Plan
 from checks.sae_features.dictionary.training import in_raw_units, initial, normaliser
-from checks.sae_features.dictionary.value import Dictionary, Relu
+from checks.sae_features.dictionary.value import Dictionary, LayerNorm, Norm, Relu, Scale, TokenRms
+from tests.checks.sae_features.dictionary.drawn import silent
 
 N, D, M = 600, 6, 10
 
@@ -51,6 +52,68 @@ def test_constant_bias_lowers_ev() -> None:
     x = states()
     x = (x - x.mean(0)) / x.std(0, correction=0)
     assert value(told(x, x + 2.0), "ev") == pytest.approx(-3.0, abs=1e-9)
+
+
+PER_TOKEN: tuple[Norm, ...] = (TokenRms(), LayerNorm())
+
+
+def lengths_along_one_direction() -> torch.Tensor:
+    along = np.array([2.0, -2.0, 1.0, -1.0, 0.5, -0.5])
+    amount = np.exp(0.7 * rng(1).standard_normal((N, 1)))
+    return torch.from_numpy(amount * (along + 0.5 * rng(2).standard_normal((N, D)))).float()
+
+
+@pytest.mark.parametrize("norm", PER_TOKEN, ids=str)
+def test_what_decoding_takes_from_the_state_is_not_explained(norm: Norm) -> None:
+    # No latent is ever on, and the length alone reached an EV of .755.
+    x = lengths_along_one_direction()
+    dictionary = silent(x, norm)
+    f = dictionary.encode(x)
+    found = told(x, dictionary.decode(f, x), f, norm=norm)
+    assert value(found, "ev") > 0.6
+    assert value(found, "ev_given_norm") == pytest.approx(0.0, abs=1e-6)
+    assert (found.estimates["ev_given_norm"].high or 0.0) < 1e-6
+
+
+@pytest.mark.parametrize("norm", PER_TOKEN, ids=str)
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_ev_given_norm_equals_least_squares_in_each_draw(norm: Norm, offset: float) -> None:
+    x = lengths_along_one_direction().double() + offset
+    xhat = x + 0.2 * torch.from_numpy(rng(3).standard_normal((N, D)))
+    found = told(x, xhat, norm=norm).estimates["ev_given_norm"]
+
+    def again(rows: np.ndarray) -> float:
+        states = x.numpy()[rows]
+        mean = states.mean(1, keepdims=True) if isinstance(norm, LayerNorm) else 0.0
+        scale = states.std(1, ddof=1) if isinstance(norm, LayerNorm) else np.sqrt((states**2).mean(1))
+        left = states - mean
+        for column in left.T:
+            column -= scale * np.linalg.lstsq(scale[:, None], column, rcond=None)[0]
+        return 1.0 - float(((states - xhat.numpy()[rows]) ** 2).sum() / (left**2).sum())
+
+    assert found.value == pytest.approx(again(np.arange(N)), rel=1e-6)
+    times = Groups([f"doc{row // 12}" for row in range(N)], rng(), 200)
+    assert found.draws is not None
+    for draw in range(5):
+        rows = np.repeat(np.arange(N), times.times[draw][times.index])
+        assert found.draws[draw] == pytest.approx(again(rows), rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", [None, Scale(0.4)], ids=str)
+def test_a_norm_that_is_one_number_takes_nothing_from_the_state(norm: Norm | None) -> None:
+    x = states()
+    plain, normed = told(x, 0.9 * x), told(x, 0.9 * x, norm=norm)
+    assert "ev_given_norm" not in normed.estimates
+    assert {name: one.value for name, one in plain.estimates.items()} == {
+        name: one.value for name, one in normed.estimates.items()
+    }
+
+
+def test_where_the_length_is_all_there_is_nothing_is_left_to_explain() -> None:
+    x = torch.zeros(N, D)
+    x[:, 0] = 2.0 ** (torch.arange(N) % 5)
+    found = told(x, 0.5 * x, norm=TokenRms()).estimates["ev_given_norm"]
+    assert found.value is None or found.value < -1e6
 
 
 def test_ev_is_not_a_mean_of_token_ratios() -> None:

@@ -144,6 +144,16 @@ def test_norm_of_each_token_needs_the_states(norm: Norm) -> None:
         dictionary.decode(dictionary.encode(states()))
 
 
+@pytest.mark.parametrize(("norm", "numbers"), [(None, 0), (Scale(0.4), 0), (TokenRms(), 1), (LayerNorm(), 2)], ids=str)
+def test_decoding_takes_no_more_of_the_states_than_is_told(norm: Norm | None, numbers: int) -> None:
+    dictionary, x = drawn("relu", norm=norm), states()
+    taken, f = dictionary.side(x), dictionary.encode(x)
+    assert taken.shape == (len(x), numbers)
+    assert torch.equal(dictionary.decode(f, taken=taken), dictionary.decode(f, x))
+    doubled = dictionary.decode(f, taken=2 * taken)
+    assert relative(doubled, (2 if numbers else 1) * by_hand(dictionary, x)[1]) < ROUND_TRIP
+
+
 def test_half_precision_states_are_promoted() -> None:
     dictionary, x = drawn("relu"), states().bfloat16()
     assert dictionary.encode(x).dtype == torch.float32
