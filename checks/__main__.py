@@ -1,4 +1,4 @@
-"""`python -m checks`: the guest's entry (`run`), the catalogue, a developer's `run-local`, a reader's `rejudge`."""
+"""`python -m checks`: the guest's entry (`run`), the catalogue, a developer's `run-local`, `rejudge`, `contamination`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ PLUGINS = Path("code/plugins")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 the order or the command is wrong; `rejudge` has its own 1."""
+    """Run one command; return its exit code: 0 done, 2 the order or the command is wrong.
+
+    `rejudge` has its own 1, and `contamination` tells a wrong command line by 3.
+    """
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed))
@@ -69,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("report", type=Path, metavar="REPORT", help="a report's folder, or its report.sigstore.json")
     again.add_argument("--json", action="store_true", help="print one JSON document")
     again.set_defaults(command=_rejudge)
+    corpus = commands.add_parser(
+        "contamination", help="look for a benchmark in a corpus: plan, scan, merge, conclude", add_help=False
+    )
+    corpus.add_argument("rest", nargs=argparse.REMAINDER)
+    corpus.set_defaults(command=_contamination)
     return parser
 
 
@@ -167,6 +175,12 @@ def _rejudge(parsed: argparse.Namespace) -> int:
             print(one.said)
         print(f"note: {NOTE}")
     return exit_code(told)
+
+
+def _contamination(parsed: argparse.Namespace) -> int:
+    from checks.contamination.cli import main as contamination  # readers of corpora are no part of a cell's start
+
+    return contamination(parsed.rest)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from checks.contamination.documents import Document, Record, documents
+from checks.contamination.documents import Document, documents
 from checks.contamination.languages import ANY, COMMONEST, is_english
 from checks.contamination.normaliser import Normalised, normalise
-from checks.contamination.plan import PARTS, Plan, PlanProbe
+from checks.contamination.plan import Plan, PlanProbe
 from checks.contamination.reading import batches
+from checks.contamination.scan_found import KEY_BYTES, Found, Hit
+from checks.contamination.scan_planted import Copies
+from checks.contamination.scan_sketching import Sketching
 from checks.contamination.search import Stretch, search
 from checks.contamination.seeds import Seeds, make_seeds
-from checks.contamination.shards import Shard, ShardFailed
-from checks.contamination.sketch import AnswerNear, Entry, ShardCount, Sketch, kept
+from checks.contamination.shards import Shard
+from checks.contamination.sketch import AnswerNear, Sketch
 from checks.contamination.tokens import token_hash, tokens
 from checks.contamination.tokens_chains import Memory
 
 if TYPE_CHECKING:
     from checks.contamination.regions import Region
-
-KEY_BYTES = 16
-"""Bytes of a window key (6.8): two of 10^9 windows share one with probability 10^-21."""
-
-PRUNE = 8
-"""A probe's matches are cut back to `keep` when they are so many times as many."""
+    from checks.contamination.scan_meaning import Encoding, Meaning
 
 
 class Compared(Protocol):
@@ -55,30 +51,21 @@ class Compared(Protocol):
 Compare = Callable[[PlanProbe, "Region"], Compared]
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One match in one document."""
-
-    probe: int
-    tier: str
-    score: int
-    window_key: str
-    start: int
-    """First byte in the document."""
-    end: int
-    answer_near: AnswerNear
-
-
 class Scanner:
     """What all shards of a plan share: seeds of the probes, and what was learnt of numbers.
 
     Args:
         plan: roles in it are not read.
         compare: replaces the verifier, in tests.
+        encoder: for `embed` other than "off".
+
+    Raises:
+        ValueError: the plan asks for embedding and no encoder was given.
     """
 
-    def __init__(self, plan: Plan, compare: Compare | None = None) -> None:
+    def __init__(self, plan: Plan, compare: Compare | None = None, encoder: Encoding | None = None) -> None:
         self.plan = plan
+        self.meaning = _meaning(plan, encoder)
         self._compare = compare or _verified(plan)
         prose = [probe for probe in plan.probes if probe.kind != "code"]
         contexts = [probe for probe in prose if probe.context]
@@ -103,6 +90,23 @@ class Scanner:
             hits, contexts = self._compared(text, stretches.get(place, ()))
             english = ANY in listed or ("en" in listed and is_english(text, words[place], common[place]))
             yield place, hits, contexts, words[place], english
+
+    def everything(self, texts: Sequence[tuple[str, str | None]]) -> Iterator[Found]:
+        """Yield what words and meaning find in each (text, source); a planted copy, without source, is always read."""
+        told = list(self.texts([text for text, _ in texts]))
+        if self.meaning is None:
+            yield from (Found(tuple(hits), contexts, words, english) for _, hits, contexts, words, english in told)
+            return
+        asked = [
+            source is None or (english and self.meaning.sampled(text, source))
+            for (text, source), (*_, english) in zip(texts, told, strict=True)
+        ]
+        reads = self.meaning.texts([text for text, _ in texts], asked)
+        for (_, hits, contexts, words, english), read in zip(told, reads, strict=True):
+            both = _distinct([*hits, *read.hits]) if read.hits else hits
+            # What is in another language is counted as such, not as windows that were left out.
+            windows = read.windows if english else 0
+            yield Found(tuple(both), contexts, words, english, windows, read.embedded, read.cosines)
 
     def _compared(self, text: str, stretches: Sequence[Stretch]) -> tuple[list[Hit], list[int]]:
         if not stretches:
@@ -142,7 +146,7 @@ class Scanner:
 def scan(
     shard: Shard,
     plan: Plan,
-    encoder: object | None = None,
+    encoder: Encoding | None = None,
     *,
     origin: Literal["observed", "declared"] = "observed",
     scanner: Scanner | None = None,
@@ -160,93 +164,37 @@ def scan(
 
     Raises:
         ShardFailed: the shard cannot be read, or holds too many bad records; nothing of it counts.
-        NotImplementedError: the plan asks for embedding.
+        ValueError: the plan asks for embedding and there is no encoder.
     """
-    if plan.parameters.embed != "off" or encoder is not None:
-        raise NotImplementedError("windows are embedded elsewhere")
-    scanner = scanner or Scanner(plan)
-    made = _Sketching(shard, plan, origin)
+    scanner = scanner or Scanner(plan, encoder=encoder)
+    made, copies = Sketching(shard, plan, origin), Copies(plan, shard.ordinal)
     for batch in batches(shard, plan.parameters.text_field):
         for told in batch:
             made.record(told)
-        held = [one for told in batch for one in documents(told)]
-        for place, hits, contexts, words, english in scanner.texts([one.text for one in held]):
-            made.document(held[place], hits, contexts, words, english)
+        _documents([one for told in batch for one in documents(told)], scanner, made, copies)
         if progress:
             progress(made.docs, made.words)
-        del batch, held, told  # before the next is read: one batch is held at a time
+        del batch, told  # before the next is read: one batch is held at a time
+    for place, found in enumerate(scanner.everything([(text, None) for text in copies.texts()])):
+        made.planted(copies.plants[place].id, copies.touching(place, found.hits))
     return made.done()
 
 
-class _Sketching:
-    """A sketch in the making."""
+def _documents(held: Sequence[Document], scanner: Scanner, made: Sketching, copies: Copies) -> None:
+    for one, found in zip(held, scanner.everything([(one.text, one.source) for one in held]), strict=True):
+        made.document(one, found)
+        if not one.offset:
+            copies.offer(one.number, one.text, found.words)
 
-    def __init__(self, shard: Shard, plan: Plan, origin: Literal["observed", "declared"]) -> None:
-        self._shard, self._plan, self._origin = shard, plan, origin
-        self._digest = shard.digest
-        self.docs = self.words = self._other = 0
-        self._bad: Counter[str] = Counter()
-        self._first_bad: int | None = None
-        self._best: dict[int, list[Entry]] = {}
-        self._tiers: dict[int, Counter[str]] = {}
-        self._contexts: Counter[int] = Counter()
-        self._before: tuple[int, set[tuple[int, int]]] = (-1, set())
 
-    def record(self, told: Record) -> None:
-        self.docs += 1
-        if told.bad is not None:
-            self._bad[told.bad] += 1
-            self._first_bad = told.number if self._first_bad is None else self._first_bad
+def _meaning(plan: Plan, encoder: Encoding | None) -> Meaning | None:
+    if plan.parameters.embed == "off":
+        return None
+    if encoder is None:
+        raise ValueError(f"embed is {plan.parameters.embed!r}: an encoder is needed")
+    from checks.contamination.scan_meaning import Meaning
 
-    def document(self, held: Document, hits: Sequence[Hit], contexts: Sequence[int], words: int, english: bool) -> None:
-        self.words += words
-        self._other += 0 if english else words
-        self._contexts.update(contexts)
-        if self._before[0] != held.number:
-            self._before = (held.number, set())
-        for hit in hits:
-            start, end = held.offset + hit.start, held.offset + hit.end
-            # Two pieces of a long text share 400 words: what stands there is one match.
-            if (hit.probe, start) in self._before[1]:
-                continue
-            self._before[1].add((hit.probe, start))
-            entry = Entry(
-                hit.score, hit.tier, hit.window_key, 1, self._digest, held.number, start, end, hit.answer_near
-            )
-            rows = self._best.setdefault(hit.probe, [])
-            rows.append(entry)
-            if len(rows) > PRUNE * self._plan.parameters.keep:
-                # What ranks low now ranks low at the end: its key's score does not change.
-                rows[:] = kept(rows, self._plan.parameters.keep)
-            self._tiers.setdefault(hit.probe, Counter())[hit.tier] += 1
-
-    def done(self) -> Sketch:
-        keep, bad = self._plan.parameters.keep, sum(self._bad.values())
-        if bad * PARTS > self._plan.parameters.max_bad_share * self.docs:
-            raise ShardFailed("bad_records", f"{self._shard.file.name}:record:{self._first_bad}")
-        count = ShardCount(
-            bytes=self._stored(),
-            docs=self.docs,
-            words=self.words,
-            bad=dict(self._bad),
-            other_language_words=self._other,
-            origin=self._origin,
-        )
-        return Sketch(
-            plan_sha256=self._plan.plan_sha256,
-            keep=keep,
-            shards={self._digest: count},
-            best={probe: kept(rows, keep) for probe, rows in self._best.items()},
-            plants={},
-            tiers={probe: dict(counts) for probe, counts in self._tiers.items()},
-            hist={},
-            contexts=dict(self._contexts),
-        )
-
-    def _stored(self) -> int:
-        """Return the stored bytes of the shard; of a table, which is cut by rows, its share of the file is not told."""
-        shard = self._shard
-        return shard.end - shard.begin if shard.file.format == "jsonl" else shard.file.size
+    return Meaning(plan, encoder)
 
 
 def _verified(plan: Plan) -> Compare:

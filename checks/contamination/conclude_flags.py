@@ -1,0 +1,116 @@
+"""Which items of a benchmark are flagged, and from which score on (contamination, 6.9, step 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from checks.contamination.conformal import SUPPLIED_MIN, Calibration, calibrate, min_flaggable
+from checks.contamination.discoveries import IDENTITY_TOKENS, benjamini_hochberg, level, q_values
+from checks.contamination.gathering import Group
+from checks.contamination.planning import ItemFact
+from checks.contamination.sketch import Entry
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """What is flagged of one benchmark, items in the order of its groups."""
+
+    benchmark: str
+    groups: tuple[Group, ...]
+    calibrations: tuple[Calibration, ...]
+    """Of each group."""
+    facts: tuple[ItemFact, ...]
+    best: tuple[Entry | None, ...]
+    p: Float[np.ndarray, " item"]
+    """NaN: uncalibrated."""
+    q_values: Float[np.ndarray, " item"]
+    flags: Bool[np.ndarray, " item"]
+    identity: Bool[np.ndarray, " item"]
+    """Found whole, with so many tokens that no p-value is needed."""
+    lowest: Mapping[str, int | None]
+    """Kind -> lowest score that this run flags; None where no score is."""
+
+    @property
+    def calibrated(self) -> int:
+        """Return how many items have a p-value."""
+        return int((~np.isnan(self.p)).sum())
+
+    def tiers(self) -> tuple[str | None, ...]:
+        """Return the tier of each flagged item's best match; None of those not flagged, or without a match."""
+        return tuple(
+            one.tier if flag and one is not None else None for one, flag in zip(self.best, self.flags, strict=True)
+        )
+
+    def of_group(self, place: int) -> Bool[np.ndarray, " item"]:
+        """Return the flags of one group's items."""
+        begin = sum(len(one.facts) for one in self.groups[:place])
+        return np.asarray(self.flags[begin : begin + len(self.groups[place].facts)])
+
+    def min_flaggable(self, q: float) -> int | None:
+        """Return the fewest items that can be flagged together; None where none is calibrated."""
+        if not self.calibrated:
+            return None
+        return min_flaggable(self.calibrated, max(one.smallest_p() for one in self.calibrations), q)
+
+
+def flag(benchmark: str, groups: Sequence[Group], q: float) -> Flagged:
+    """Return what is flagged of one benchmark.
+
+    Args:
+        benchmark: its name.
+        groups: of all benchmarks: the null is pooled over those of a kind, and so are few placebos.
+        q: false discovery rate.
+    """
+    own = [one for one in groups if one.benchmark == benchmark]
+    calibrations = [_calibrated(one, groups) for one in own]
+    p = np.concatenate([_p(one, told) for one, told in zip(own, calibrations, strict=True)])
+    facts = tuple(fact for one in own for fact in one.facts)
+    best = tuple(entry for one in own for entry in one.best)
+    identity = np.array(
+        [
+            entry is not None and entry.tier == "exact" and fact.tokens >= IDENTITY_TOKENS
+            for fact, entry in zip(facts, best, strict=True)
+        ],
+        dtype=bool,
+    )
+    return Flagged(
+        benchmark=benchmark,
+        groups=tuple(own),
+        calibrations=tuple(calibrations),
+        facts=facts,
+        best=best,
+        p=p,
+        q_values=q_values(p),
+        flags=benjamini_hochberg(p, q) | identity,
+        identity=identity,
+        lowest={
+            one.kind: told.lowest_score(level(p, q, told.smallest_p()))
+            for one, told in zip(own, calibrations, strict=True)
+        },
+    )
+
+
+def _calibrated(group: Group, groups: Sequence[Group]) -> Calibration:
+    alike = [one for one in groups if one.kind == group.kind and one is not group]
+    others = np.concatenate([np.zeros(0, dtype=np.int64), *(one.scores.siblings for one in alike)])
+    supplied = group.placebo
+    if len(supplied) < SUPPLIED_MIN:
+        supplied = np.concatenate([supplied, *(one.placebo for one in alike)])
+    return calibrate(group.scores, others, supplied)
+
+
+def _p(group: Group, told: Calibration) -> Float[np.ndarray, " item"]:
+    """Return p-values: none where nothing could be found, and no claim where siblings say nothing of a tier."""
+    p = np.where(group.searched, told.p, np.nan)
+    if not len(told.supplied):
+        # Siblings share the template of their item: only supplied placebos tell how common it is (6.1).
+        shared = np.array([one is not None and one.tier == "template" for one in group.best], dtype=bool)
+        p = np.where(shared & ~np.isnan(p), 1.0, p)
+    return np.asarray(p)

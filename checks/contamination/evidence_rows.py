@@ -1,0 +1,121 @@
+"""The tables of a conclusion: flagged items, recall, what is not searched for (contamination, 9.1, 9.3).
+
+No row holds text of a corpus: a match is told by tier, score and, where a key and the corpus were given, a commitment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from checks.contamination.conclude_flags import Flagged
+from checks.contamination.recall import PlantOutcome
+from checks.contamination.sketch import Entry
+
+ROWS_MAX = 2000
+"""Flagged items that are told one by one; the rest are counted (9.1)."""
+
+NAMED_MIN = 8
+"""Tokens of the shortest item that is told by name (9.3): of a shorter one a match would tell what a corpus holds."""
+
+
+@dataclass(frozen=True)
+class FlaggedRow:
+    """One flagged item."""
+
+    item: str
+    """benchmark/item."""
+    tier: str
+    score: int
+    p: float | None
+    """None of an item that is flagged by identity and has no null."""
+    q_value: float | None
+    copies: int
+    """Of the best match's wording."""
+    answer_near: str
+    identity: bool
+    entry: Entry
+    """Where the best match lies; read by commitments, told by no output."""
+    length: int
+    """Bytes of the match."""
+
+
+@dataclass(frozen=True)
+class FlaggedTable:
+    """Flagged items of all benchmarks."""
+
+    rows: tuple[FlaggedRow, ...]
+    short: int
+    """Flagged items under `NAMED_MIN` tokens: counted only."""
+    more: int
+    """Flagged items beyond `ROWS_MAX`."""
+
+
+@dataclass(frozen=True)
+class NotSearched:
+    """A form of copy that no scan looks for."""
+
+    source: str
+    planted: int
+    found: int
+
+
+def flagged_table(told: Iterable[Flagged]) -> FlaggedTable:
+    """Return the flagged items, best scores first."""
+    rows: list[FlaggedRow] = []
+    short = 0
+    for one in told:
+        for at in np.flatnonzero(one.flags):
+            entry, fact = one.best[at], one.facts[at]
+            if entry is None:
+                continue
+            if fact.tokens < NAMED_MIN:
+                short += 1
+                continue
+            rows.append(
+                FlaggedRow(
+                    item=fact.name,
+                    tier=entry.tier,
+                    score=entry.score,
+                    p=_number(one.p[at]),
+                    q_value=_number(one.q_values[at]),
+                    copies=entry.copies,
+                    answer_near=entry.answer_near,
+                    identity=bool(one.identity[at]),
+                    entry=entry,
+                    length=entry.end - entry.start,
+                )
+            )
+    rows.sort(key=lambda row: (-row.score, row.item))
+    return FlaggedTable(tuple(rows[:ROWS_MAX]), short, max(0, len(rows) - ROWS_MAX))
+
+
+def not_searched(misses: Sequence[PlantOutcome], gating: Collection[str]) -> tuple[NotSearched, ...]:
+    """Return how many copies of each form were planted, and how many happened to be found at a gating tier."""
+    told: dict[str, list[bool]] = {}
+    for one in misses:
+        told.setdefault(one.source, []).append(one.tier in gating)
+    return tuple(NotSearched(source, len(hits), sum(hits)) for source, hits in sorted(told.items()))
+
+
+def row_json(row: FlaggedRow, commitment: str | None, revealed: str | None = None) -> Mapping[str, object]:
+    """Return a row as it is told."""
+    told: dict[str, object] = {
+        "item": row.item,
+        "tier": row.tier,
+        "score": row.score,
+        "p": row.p,
+        "q_value": row.q_value,
+        "copies": row.copies,
+        "answer_near": row.answer_near,
+        "identity": row.identity,
+        "bytes": row.length,
+        "commitment": commitment,
+    }
+    return told if revealed is None else {**told, "revealed": revealed}
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

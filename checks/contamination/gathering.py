@@ -1,0 +1,190 @@
+"""From a sketch to what is concluded on: scores of items and their nulls, planted copies, and what was read.
+
+Specification: contamination, section 6.9. Code is left uncalibrated here as long as no scan looks for it (section 6.7):
+an item that was not searched for is neither found nor missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from checks.check import Refusal
+from checks.contamination.conformal import Scores
+from checks.contamination.planning import AUTHORED, EXACT_MIN, ItemFact, Prepared
+from checks.contamination.recall import PlantOutcome
+from checks.contamination.sketch import Entry, Sketch
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
+
+SEARCHED = frozenset({"prose", "choice"})
+"""Kinds of items that a scan looks for."""
+
+UNSEARCHED = frozenset({"base64", "reversed", "french"})
+"""Sources of plants that are expected misses (6.11)."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Items of one benchmark and kind, with the best that was found of each and of its siblings."""
+
+    benchmark: str
+    kind: str
+    facts: tuple[ItemFact, ...]
+    probes: tuple[int, ...]
+    """Of each item."""
+    best: tuple[Entry | None, ...]
+    """Of each item."""
+    scores: Scores
+    sibling_best: tuple[Entry | None, ...]
+    """In the order of `scores.siblings`."""
+    searched: Bool[np.ndarray, " item"]
+    """Whether a scan could find the item at all."""
+    placebo: Int[np.ndarray, " placebo"]
+    """Scores of supplied placebos of this benchmark and kind."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the sketch read of what the plan names."""
+
+    docs: int
+    words: int
+    words_embedded: int
+    words_other_language: int
+    bad_records: int
+    shards_missing: int
+    declared: int
+    """Shards whose sketch was made elsewhere."""
+
+
+def check_plan(sketch: Sketch, prepared: Prepared) -> None:
+    """Refuse a sketch that is not of this plan, or that holds what the plan does not name.
+
+    Raises:
+        Refusal: `other_plan`, naming both; `sketch_invalid`, naming the shard, probe or plant.
+    """
+    plan = prepared.plan
+    if sketch.plan_sha256 != plan.plan_sha256:
+        raise Refusal("other_plan", sorted((f"plan:{sketch.plan_sha256}", f"plan:{plan.plan_sha256}")))
+    unknown = sketch.shards.keys() - {shard.digest for shard in plan.shards}
+    if unknown:
+        raise Refusal("sketch_invalid", (f"shard:{min(unknown)}",))
+    for name, told, known in (
+        ("probe", {*sketch.best, *sketch.tiers, *sketch.contexts}, len(plan.probes)),
+        ("plant", {*sketch.plants}, len(plan.plants)),
+    ):
+        if told and max(told) >= known:
+            raise Refusal("sketch_invalid", (f"{name}:{max(told)}",))
+
+
+def groups(sketch: Sketch, prepared: Prepared) -> tuple[Group, ...]:
+    """Return the items of each benchmark and kind, in the order of the benchmark's rows."""
+    told: dict[tuple[str, str], list[ItemFact]] = {}
+    for fact in prepared.facts:
+        told.setdefault((fact.benchmark, fact.kind), []).append(fact)
+    owned = _owned(prepared)
+    return tuple(_group(key, facts, sketch, prepared, owned) for key, facts in told.items())
+
+
+def plant_outcomes(sketch: Sketch, prepared: Prepared) -> tuple[tuple[PlantOutcome, ...], tuple[PlantOutcome, ...]]:
+    """Return what was made of each planted copy, and of each expected miss.
+
+    A plant whose shard was not read is left out: nobody looked for it.
+    """
+    plan = prepared.plan
+    items = {one.probe: one for one in plan.owners if one.role != "sibling"}
+    measured: list[PlantOutcome] = []
+    misses: list[PlantOutcome] = []
+    for plant, source in zip(plan.plants, prepared.sources, strict=True):
+        if plan.shards[plant.shard].digest not in sketch.shards:
+            continue
+        best = next(iter(sketch.plants.get(plant.id, ())), None)
+        owner = items[plant.probe]
+        outcome = PlantOutcome(
+            plant.id,
+            f"{owner.benchmark}/{owner.item}",
+            plant.depth,
+            plant.placement,
+            None if best is None else best.tier,
+            0 if best is None else best.score,
+            source,
+        )
+        (misses if source in UNSEARCHED else measured).append(outcome)
+    return tuple(measured), tuple(misses)
+
+
+def coverage(sketch: Sketch, prepared: Prepared) -> Coverage:
+    """Return what was read.
+
+    Words of windows are not counted one by one; of a shard's words in the listed languages the share of its windows
+    that were embedded counts as embedded.
+    """
+    counts = tuple(sketch.shards.values())
+    embedded = 0
+    for one in counts:
+        asked = one.words - one.other_language_words
+        embedded += asked * one.embedded // one.windows if one.windows else 0
+    return Coverage(
+        docs=sum(one.docs for one in counts),
+        words=sum(one.words for one in counts),
+        words_embedded=embedded,
+        words_other_language=sum(one.other_language_words for one in counts),
+        bad_records=sum(sum(one.bad.values()) for one in counts),
+        shards_missing=len({shard.digest for shard in prepared.plan.shards} - sketch.shards.keys()),
+        declared=sum(one.origin == "declared" for one in counts),
+    )
+
+
+def _owned(prepared: Prepared) -> Mapping[tuple[str, str, str], Sequence[int]]:
+    """Return probes by (role, benchmark, item); of placebos by benchmark and kind."""
+    told: dict[tuple[str, str, str], list[int]] = {}
+    for one in prepared.plan.owners:
+        name = prepared.plan.probes[one.probe].kind if one.role == "placebo" else one.item
+        if one.benchmark != AUTHORED:
+            told.setdefault((one.role, one.benchmark, name), []).append(one.probe)
+    return told
+
+
+def _group(
+    key: tuple[str, str],
+    facts: Sequence[ItemFact],
+    sketch: Sketch,
+    prepared: Prepared,
+    owned: Mapping[tuple[str, str, str], Sequence[int]],
+) -> Group:
+    benchmark, kind = key
+
+    def found(probe: int) -> Entry | None:
+        return next(iter(sketch.best.get(probe, ())), None)
+
+    probes = [owned["item", benchmark, fact.item][0] for fact in facts]
+    searched = np.array([kind in SEARCHED and fact.tokens >= EXACT_MIN for fact in facts], dtype=bool)
+    siblings = [
+        (place, probe)
+        for place, fact in enumerate(facts)
+        if searched[place]  # what cannot be found has no null either
+        for probe in owned.get(("sibling", benchmark, fact.item), ())
+    ]
+    sibling_best = [found(probe) for _, probe in siblings]
+    best = [found(probe) for probe in probes]
+    placebo = [found(probe) for probe in owned.get(("placebo", benchmark, kind), ())]
+    return Group(
+        benchmark=benchmark,
+        kind=kind,
+        facts=tuple(facts),
+        probes=tuple(probes),
+        best=tuple(best),
+        scores=Scores(_scores(best), _scores(sibling_best), np.array([at for at, _ in siblings], dtype=np.int64)),
+        sibling_best=tuple(sibling_best),
+        searched=searched,
+        placebo=_scores(placebo) if kind in SEARCHED else np.zeros(0, dtype=np.int64),
+    )
+
+
+def _scores(best: Sequence[Entry | None]) -> Int[np.ndarray, " n"]:
+    return np.array([0 if one is None else one.score for one in best], dtype=np.int64)

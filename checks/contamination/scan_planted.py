@@ -1,0 +1,79 @@
+"""Planted copies of one shard: their hosts are chosen while it is read, and the copies are scanned at its end (6.11).
+
+Which document is a host depends on the plan and the record's number alone, so a shard that is scanned again gives the
+same bytes. A record's place in its file is not known in every format, so hosts are drawn by record and not by byte: the
+host is the record whose number, mixed, first follows the plant's draw. Every record with enough words may be one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from checks.contamination.plan import Plan, Planted
+from checks.contamination.plants import HOST_WORDS, PLACES, Plant, PlantedDocument, planted_document
+
+if TYPE_CHECKING:
+    from checks.contamination.scan_found import Hit
+
+CIRCLE = 2**32
+"""Places on which records and plants are drawn (`Planted.at`)."""
+
+_MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0x9E3779B97F4A7C15)
+"""Multipliers and increment of splitmix64 (Steele, Lea & Flood 2014, figure 5)."""
+
+
+class Copies:
+    """Hosts of a shard's plants, as far as it was read.
+
+    Args:
+        plan: of the scan.
+        ordinal: place of the shard in the plan.
+    """
+
+    def __init__(self, plan: Plan, ordinal: int) -> None:
+        self.plants: tuple[Planted, ...] = tuple(one for one in plan.plants if one.shard == ordinal)
+        self._at = np.array([one.at for one in self.plants], dtype=np.int64)
+        self._distance = np.full(len(self.plants), CIRCLE, dtype=np.int64)
+        self._hosts: list[tuple[int, PlantedDocument]] = [(0, _made("", one)) for one in self.plants]
+
+    def offer(self, number: int, text: str, words: int) -> None:
+        """Take a document as host of the plants that it stands nearest behind.
+
+        Args:
+            number: of the record.
+            text: the document, or its first stretch.
+            words: of it.
+        """
+        if words < HOST_WORDS or not self.plants:
+            return
+        distance = (_mixed(number) - self._at) % CIRCLE
+        for place in np.flatnonzero(distance < self._distance).tolist():
+            self._distance[place] = distance[place]
+            self._hosts[place] = (number, _made(text, self.plants[place]))
+
+    def texts(self) -> list[str]:
+        """Return the planted copies, in the order of `plants`."""
+        return [copy.text for _, copy in self._hosts]
+
+    def touching(self, place: int, hits: Sequence[Hit]) -> list[tuple[int, Hit]]:
+        """Return (host's number, hit) of the hits of a plant's probe that touch what was planted."""
+        number, copy = self._hosts[place]
+        begin, end = (len(copy.text[:at].encode()) for at in (copy.begin, copy.end))
+        probe = self.plants[place].probe
+        return [(number, hit) for hit in hits if hit.probe == probe and hit.start < end and hit.end > begin]
+
+
+def _mixed(number: int) -> int:
+    value = (number * _MIX[2] + _MIX[2]) % 2**64
+    value = (value ^ (value >> 30)) * _MIX[0] % 2**64
+    value = (value ^ (value >> 27)) * _MIX[1] % 2**64
+    return (value ^ (value >> 31)) >> 32
+
+
+def _made(host: str, one: Planted) -> PlantedDocument:
+    place = _mixed(one.at ^ one.id) % PLACES
+    plant = Plant(one.id, "", one.depth, one.placement, "", one.text, one.shard, 0, place)
+    return planted_document(host, plant)
