@@ -141,21 +141,17 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
 
 
 def _describe(server: config.Server) -> None:
-    """Write the entries of third-party checks where one is missing; elsewhere an operator does that, and looks.
+    """Write the entries of third-party checks anew; elsewhere an operator does that, and looks at them.
+
+    A worker would refuse a stale one, too, but its refusal would stand in its log alone.
 
     Raises:
         ThirdPartyRefused: the list names what cannot be used.
         IsolationMissing: no cell could be had to load them in.
     """
-    from assay import catalogue
-
     from sandbox.errors import SandboxError
     from service.main.roles import describe_third_party
-    from service.worker.plugins import read_list
 
-    allowed = read_list(server.third_party, catalogue.load())
-    if all(one.catalogue.exists() for one in allowed):
-        return
     try:
         for path in describe_third_party(server):
             _note(f"described {path.stem} in a cell: {path}")
