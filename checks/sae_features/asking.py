@@ -37,10 +37,13 @@ EDITS_A_CONTRAST = 400
 """Edited passes a contrast row may take for one dictionary: battery, controls, doses, exact attribution, gradients at
 three passes each; an upper bound, and the least that may be asked with 99 matched controls is about 260."""
 
-ANSWER_MAX = 56_000
-OF_DICTIONARY, OF_CONCEPT, OF_BOTH = 1_800, 1_500, 500
-"""Charged bytes of an answer, of the 65,536 that an audit may carry out; and what a judged dictionary, a concept, and a
-dictionary's reading of a concept add to it (measured on answers of 1 to 16 concepts and 2 to 5 dictionaries)."""
+ANSWER_MAX, OF_DICTIONARY, OF_CONCEPT, OF_BOTH = 55_000, 400, 1_850, 450
+"""Charged bytes of an answer, of the 65,536 that an audit may carry out; what a judged dictionary, a concept, and a
+dictionary's reading of a concept add. Measured: 9.0 kB for one concept and two dictionaries, 29.7 for eight, 51.5 for
+sixteen; 21.8 for three and five dictionaries, 42.2 for eight."""
+
+SUPPLIED_COUNTS = 3
+"""A supplied dictionary is told as fully as the first trained one: power, edits and every probe."""
 
 MODELS_ALIKE = 3
 """Submitted, shuffled, base: each reads the passages."""
@@ -169,7 +172,7 @@ def _check_size(check: SaeFeatures, model: ModelFacts, concepts: int) -> None:
     latents = check.latents(model.width)
     if check.active(latents) > latents:
         raise Refusal("k_over_latents", (f"k:{check.active(latents)}", f"latents:{latents}"))
-    judged = check.dictionary_seeds + (check.dictionary != "train")
+    judged = check.dictionary_seeds + SUPPLIED_COUNTS * (check.dictionary != "train")
     most = (ANSWER_MAX - OF_DICTIONARY * judged) // (OF_CONCEPT + OF_BOTH * judged)
     if concepts > most:
         items = (f"concepts:{concepts}", f"limit:{most}", f"dictionaries:{judged}")
@@ -206,7 +209,8 @@ def _tokens(
     edited = min(len(contrast), check.edit_rows * max(1, len({row.concept for row in contrast}))) * prompt
     tail = _tail_tokens(check, model) if check.objective == "mse_kl_tail" else 0
     named = max(1, len({row.concept for row in contrast}))
-    edits = EDITS_A_CONTRAST + 2 * max(check.matched_controls, ceil(named / float(check.alpha)))
+    asked_for = len({row.concept for row in concepts})
+    edits = EDITS_A_CONTRAST + 2 * max(check.matched_controls, ceil(asked_for / float(check.alpha)))
     return (
         MODELS_ALIKE * (swept + 3 * kept + read + off)
         + tail

@@ -130,7 +130,7 @@ def _attributed(
 def _settings(session: Session) -> EditSettings:
     check = session.check
     # Fewer control sets could not reach alpha over so many concepts, whatever the effect is.
-    least = least_permutations(len({row.concept for row in session.asked.contrast}), float(check.alpha))
+    least = least_permutations(len(session.concept_names), float(check.alpha))
     controls = max(check.matched_controls, least)
     return EditSettings(edit_rows=check.edit_rows, matched_controls=controls, bootstrap=check.bootstrap)
 

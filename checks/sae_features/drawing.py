@@ -36,7 +36,7 @@ def drawn(session: Session, fidelities: Fidelities) -> Iterator[Plot]:
     yield plots.loss_curve(dict(zip(session.own, session.learned.trained.curves, strict=True)))
     places = {}
     for name, one in fidelities.faith.items():
-        ev, gain = one.fidelity.estimates["ev"].value, _point(one.gain.gain)
+        ev, gain = one.ev.value, _point(one.gain.gain)
         if ev is not None and gain is not None:
             places[name] = (ev, gain)
     yield plots.ev_against_gain(places)

@@ -60,6 +60,15 @@ class Faith:
     active: Int[np.ndarray, " token"]
     """Latents that are on at each held-out token."""
 
+    @property
+    def ev(self) -> Estimate:
+        """EV that is judged: of a dictionary whose norm is each token's, against what that norm alone predicts.
+
+        Such a norm takes the length of the state from the state itself: a dictionary that says nothing else would
+        explain most of the variance of states that differ in length.
+        """
+        return self.fidelity.estimates.get("ev_given_norm", self.fidelity.estimates["ev"])
+
 
 class Fidelities:
     """Fidelity of every dictionary of a session.
@@ -102,7 +111,9 @@ class Fidelities:
         x = torch.from_numpy(held.x)
         f, xhat = encoded(dictionary, x)
         rng = self.session.rng("fidelity")
-        found = fidelity(x, xhat, f, held.groups, rng=rng, positions=held.positions, resamples=resamples)
+        found = fidelity(
+            x, xhat, f, held.groups, rng=rng, positions=held.positions, resamples=resamples, norm=dictionary.norm
+        )
         row = np.repeat(np.arange(len(x)), np.diff(f.crow_indices().numpy()))
         return Faith(
             fidelity=found,
@@ -194,7 +205,9 @@ class Fidelities:
 
     def _of_one(self, name: str, faith: Faith) -> Iterator[Metric]:
         estimates, n = faith.fidelity.estimates, faith.fidelity.tokens
-        yield from estimated("ev", estimates["ev"], dictionary=name)
+        yield from estimated("ev", faith.ev, dictionary=name)
+        if faith.ev is not estimates["ev"]:
+            yield from estimated("ev_with_norm", estimates["ev"], dictionary=name)
         yield from estimated("l0", estimates["l0"], dictionary=name)
         yield from estimated(
             "code_gain", faith.gain.gain, dictionary=name, epsilon=f"{float(self.session.check.epsilon):g}"
@@ -225,6 +238,7 @@ class Fidelities:
             ("code_switches", gain.switches),
             ("code_values", gain.values),
             ("code_residual", gain.residual),
+            *((("code_norm", gain.norm),) if gain.norm else ()),
         ):
             yield told(key, value, gain.rows_measured, **label)
         yield told("code_dictionary", gain.dictionary_bits, gain.rows_measured, dictionary=name)
@@ -232,7 +246,7 @@ class Fidelities:
     def _against(self, name: str, faith: Faith) -> Iterator[Metric]:
         frozen = self.faith[FROZEN]
         pairs = (
-            ("ev_above_frozen", faith.fidelity.estimates["ev"], frozen.fidelity.estimates["ev"]),
+            ("ev_above_frozen", faith.ev, frozen.ev),
             ("code_gain_above_frozen", faith.gain.gain, frozen.gain.gain),
             ("code_gain_above_twin", *self._beside_twin(self.dictionaries[name], faith.gain.gain)),
         )

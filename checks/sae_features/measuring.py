@@ -129,10 +129,17 @@ def _left_out(session: Session, fidelities: Fidelities) -> Iterator[Skipped]:
     if supplied is not None and supplied.refusal is not None:
         yield Skipped(item="dictionary:supplied", reason=supplied.refusal.reason)
         yield from listed((f"supplied:{item}" for item in supplied.refusal.items), supplied.refusal.reason)
+    if supplied is not None:
+        yield from listed((f"dropped_key:{name}" for name in supplied.dropped), "config_key_dropped")
+    for reason in ("row_lost", "outlier_row"):
+        yield from listed((item for item, why in session.left_out_rows if why == reason), reason)
     if session.learned.short:
         yield Skipped(item="dictionary:trained", reason="short_stream")
     if not session.learned.reached:
         yield Skipped(item="train_tokens", reason="stream_ended")
+    for name, faith in fidelities.faith.items():
+        if faith.ev.value is None:
+            yield Skipped(item=f"ev:{name}", reason="undefined")
     if not fidelities.speaks:
         yield Skipped(item="dce_share", reason="no_replay")
         if session.asked.rows.contrast:

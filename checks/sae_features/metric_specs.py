@@ -55,7 +55,14 @@ COUNTS: tuple[MetricSpec, ...] = (
 """What was seen."""
 
 FIDELITY: tuple[MetricSpec, ...] = (
-    _spec("ev", "fraction", (*OF, "model"), "1 - E|e|^2/E|x-mean|^2, pooled, held out; group bootstrap.", "higher"),
+    _spec(
+        "ev",
+        "fraction",
+        (*OF, "model"),
+        "1 - E|e|^2/E|x-mean|^2, pooled, held out; beyond a norm of each token where one is.",
+        "higher",
+    ),
+    _spec("ev_with_norm", "fraction", OF, "The same, where a norm of each token counts as explained.", "higher"),
     _spec("ev_position", "fraction", (*OF, "band"), "The same by position in the passage.", "higher"),
     _spec("mse", "1", OF, "E|e|^2, summed over the width, squared activation units.", "lower"),
     _spec("cosine", "1", OF, "Mean cosine of x and its reconstruction, both centred.", "higher"),
@@ -98,6 +105,7 @@ CODE: tuple[MetricSpec, ...] = (
     _told("code_switches", "bits", (*OF, "epsilon"), "Bits a token that say which latents are on."),
     _told("code_values", "bits", (*OF, "epsilon"), "Bits a token of their rounded values."),
     _told("code_residual", "bits", (*OF, "epsilon"), "Bits a token of what they leave."),
+    _told("code_norm", "bits", (*OF, "epsilon"), "Bits a token of what a norm of each token takes from the state."),
     _told("code_dictionary", "bits", OF, "16 bits a decoder weight, a token; told beside, not subtracted."),
     _spec("ev_above_frozen", "fraction", OF, "ev less that of the frozen decoder; paired.", "higher"),
     _spec("code_gain_above_frozen", "bits", OF, "code_gain less that of the frozen decoder; paired.", "higher"),

@@ -13,14 +13,14 @@ ROLES = (
 """Of roles and parameters."""
 
 STATES = (
-    "constant_site", "non_finite", "not_finite", "nothing_to_read", "outlier_row", "row_lost", "short_stream",
+    "constant_site", "non_finite", "not_finite", "outlier_row", "row_lost", "short_stream",
     "stream_ended",
     "too_few_groups", "too_few_tokens",
 )  # fmt: skip
 """Of states and groups."""
 
 FILES = (
-    "config_key_dropped", "config_value", "convention_unconfirmed", "missing_tensor", "not_finite", "pickle_format",
+    "config_value", "convention_unconfirmed", "missing_tensor", "not_finite", "pickle_format",
     "sae_config",
     "scale_missing", "scaling_factor", "site_mismatch", "tensor_dtype", "threshold_unset", "too_few_vectors",
     "unknown_architecture", "unknown_format", "unknown_tensor", "weights_unreadable", "wrong_shape", "wrong_width",
@@ -33,8 +33,11 @@ EDITS = (
 )  # fmt: skip
 """Of edits: no model to run, no behaviour to explain, a share whose denominator is next to nothing."""
 
+TOLD = ("config_key_dropped",)
+"""Of a supplied dictionary that is read: keys of the peer's configuration that no rule reads."""
+
 COMPARED = ("no_live_latents", "not_measured", "nothing_held", "tokens_differ")
 """Of a second model, and of what was owed and is not there."""
 
-REASONS = tuple(sorted({*ROLES, *STATES, *FILES, *EDITS, *COMPARED}))
+REASONS = tuple(sorted({*ROLES, *STATES, *FILES, *TOLD, *EDITS, *COMPARED}))
 """Every reason of this check; the runtime's own come on top."""

@@ -61,9 +61,9 @@ def test_empty_allow_list_means_deny(cell: BubblewrapCell, order: MakeOrder, mon
     program = "os.write(3, b'ran')"
     assert cell.run(order(program)).result == b"ran"
     monkeypatch.setattr(landlock, "rules", lambda _kind, _mounts: ())
-    closed = cell.run(order(program))  # armed with no rule at all: not even the program can be opened
-    assert (closed.result, closed.status) != (b"ran", 0)
-    assert closed.result is None
+    with pytest.raises(CellRefused) as unarmed:
+        cell.run(order(program))  # no rule at all: not even what arms the cell can be opened, and nothing runs
+    assert unarmed.value.code == "not_armed"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root: the limit of a root worker cannot be shown")

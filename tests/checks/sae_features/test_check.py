@@ -75,7 +75,8 @@ def test_a_planted_concept_is_read_acts_and_differs_from_the_base() -> None:
     assert answer.valid
     said = words(answer)
     assert said["concept", "", "open"] == "dense_carries"
-    assert said["attribution", "trained-0", "open"] == "validated"
+    assert said["attribution", "trained-0", "open"] == "inconclusive"  # a hundred steps make no usable dictionary
+    assert value(answer, "attribution_rho", dictionary="trained-0", concept="open", form="gradient") > 0.99
     assert said["diff", "trained-0", "open"] == "changed"
     label = {"dictionary": "trained-0", "concept": "open"}
     assert value(answer, "relative_effect", **label) < -0.5
