@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
+from assay import canonical
 
 from checks.check import Refusal
 from checks.contamination.code_mutations import code_siblings
@@ -132,7 +133,8 @@ def prepare(
     numbers = {item.name: number for number, item in enumerate(items)}
     first = len(items) + len(made) + len(unseen)
     numbers |= {item.name: first + number for number, item in enumerate(authored)}
-    digest = dict(digests or {})
+    facts, sources = tuple(map(_fact, items)), tuple(one.source for one in plants)
+    digest = {**(digests or {}), "conclusion": conclusion_digest(asked, facts, sources)}
     key = hashlib.sha256(f"assay-window-key/v1\n{seed}\n{digest.get('benchmark', '')}".encode()).digest()
     plan = make_plan(
         items,
@@ -146,7 +148,13 @@ def prepare(
         window_key=key,
         rng=stream(seed, "ties"),
     )
-    return Prepared(plan, asked, tuple(map(_fact, items)), tuple(one.source for one in plants))
+    return Prepared(plan, asked, facts, sources)
+
+
+def conclusion_digest(asked: Asked, facts: Sequence[ItemFact], sources: Sequence[str]) -> str:
+    """Return the SHA-256 of what only the conclusion reads: no level can be chosen after a scan was seen."""
+    told = {"asked": asdict(asked), "facts": [asdict(one) for one in facts], "sources": list(sources)}
+    return hashlib.sha256(canonical.dumps(told)).hexdigest()
 
 
 def _siblings(items: Sequence[Item], k: int, rng: np.random.Generator) -> list[tuple[Item, Item]]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from assay import canonical
+from assay.errors import Malformed
 
 from checks.check import Refusal
 from checks.contamination.plan import Owner, Plan, PlanProbe, Planted, ScanParameters
-from checks.contamination.planning import Asked, ItemFact, Prepared
+from checks.contamination.planning import Asked, ItemFact, Prepared, conclusion_digest
 from checks.contamination.shards import Shard, Stored
 from sandbox.reader import strict_json
 from sandbox.reader.error import ReaderError
@@ -52,10 +53,11 @@ def read_prepared(data: bytes) -> Prepared:
         if not isinstance(told, dict) or told.get("schema") != SCHEMA:
             raise Refusal("plan_invalid", ("plan:schema",))
         made = _made(told)
-        same = to_bytes(made) == data
+        digest = conclusion_digest(made.asked, made.facts, made.sources)
+        same = to_bytes(made) == data and made.plan.digests.get("conclusion") == digest
     except ReaderError as error:
         raise Refusal("plan_invalid", (f"plan:{error.code}",)) from None
-    except (KeyError, TypeError, ValueError, AttributeError, SyntaxError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, SyntaxError, IndexError, Malformed):
         raise Refusal("plan_invalid", ("plan:fields",)) from None
     if not same:  # also where a digest was edited: it is computed from what was read
         raise Refusal("plan_invalid", ("plan:not_what_its_digest_says",))

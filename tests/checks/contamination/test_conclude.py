@@ -1,0 +1,162 @@
+"""The conclusion on sketches made by hand: ties, pooled nulls, placebos, identity, and what is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from checks.check import Refusal
+from checks.contamination.conclude import Conclusion, conclude
+from checks.contamination.planning import Asked, Prepared
+from checks.contamination.sketch import AnswerNear, Entry, ShardCount, Sketch
+from tests.checks.contamination.audited import benchmark_rows, corpus_file, prepared, word
+
+ROWS, _ = benchmark_rows(40)
+SEMANTIC = 27_000
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    path = corpus_file(tmp_path_factory.mktemp("c"), ["words " * 2000])
+    return prepared(path, ROWS, embed="off", asked=Asked(siblings=20))
+
+
+def _sketch(plan: Prepared, scores: dict[int, tuple[int, str]], near: AnswerNear = "no") -> Sketch:
+    shard = plan.plan.shards[0].digest
+    best = {
+        probe: (Entry(score, tier, f"{probe:032x}", 1, shard, 0, 0, 9, near),)
+        for probe, (score, tier) in scores.items()
+    }
+    plants = {
+        one.id: (Entry(50_000, "exact", "0" * 32, 1, shard, 0, 0, 9, "no"),)
+        for one in plan.plan.plants
+        if one.depth < 2
+    }
+    counts = {shard: ShardCount(2000, 1, 2000, origin="declared")}
+    return Sketch(plan.plan.plan_sha256, 16, counts, best, plants, {}, {})
+
+
+def _probes(plan: Prepared, role: str) -> list[int]:
+    return [one.probe for one in plan.plan.owners if one.role == role]
+
+
+def _metric(told: Conclusion, name: str, **labels: str) -> float:
+    found = told.measured.find(name, benchmark="demo", **labels)
+    assert found is not None
+    return float(found.value)
+
+
+def test_p_is_that_of_a_loop(plan: Prepared) -> None:
+    rng = np.random.default_rng(2)
+    scores = {probe: (int(rng.integers(0, 60)) * 100, "related") for probe in range(len(plan.plan.probes))}
+    told = conclude(_sketch(plan, scores), plan)
+    null = [scores[probe][0] for probe in _probes(plan, "sibling")]
+    (one,) = told.benchmarks
+    for probe, p in zip(_probes(plan, "item"), one.p, strict=True):
+        assert p == (1 + sum(score >= scores[probe][0] for score in null)) / (len(null) + 1)
+
+
+def test_a_rate_that_items_share_with_siblings_flags_nothing(plan: Prepared) -> None:
+    """A corpus that matches everybody: at least one match for every item, and no claim."""
+    everywhere = dict.fromkeys(range(len(plan.plan.probes)), (SEMANTIC, "semantic"))
+    told = conclude(_sketch(plan, everywhere), plan)
+    assert _metric(told, "flagged", tier="all") == 0
+    assert word(told, "leak.near")[0] != "detected"
+
+
+def test_identity_needs_no_p_value(plan: Prepared) -> None:
+    """Found whole with 13 tokens or more: flagged though every sibling is found too; its placebo rate is printed."""
+    every = dict.fromkeys(_probes(plan, "sibling"), (50000, "exact"))
+    told = conclude(_sketch(plan, every | {_probes(plan, "item")[0]: (50_000, "exact")}), plan)
+    assert _metric(told, "flagged", tier="exact") == 1
+    assert _metric(told, "identity_rate") == 1
+    (row,) = told.flagged.rows
+    assert row.identity
+
+
+def test_answer_near_makes_a_breach(plan: Prepared) -> None:
+    leak = {_probes(plan, "item")[4]: (50_000, "exact")}
+    severities = {}
+    for near in ("no", "yes"):
+        told = conclude(_sketch(plan, leak, near), plan)
+        severities[near] = next(one.severity for one in told.findings if one.code == "leak.exact")
+        assert word(told, "leak") == ("detected", None)
+    assert severities == {"no": "concern", "yes": "breach"}
+
+
+def test_template_matches_are_no_claim_without_supplied_placebos(plan: Prepared) -> None:
+    asked = dataclasses.replace(plan.asked, gating_tiers=("exact", "near", "semantic", "template"))
+    changed = dataclasses.replace(plan, asked=asked)
+    told = conclude(_sketch(plan, {_probes(plan, "item")[0]: (9_000, "template")}), changed)
+    assert _metric(told, "flagged", tier="template") == 0
+    assert word(told, "leak.template") == ("inconclusive", "no_placebo")
+
+
+def test_supplied_placebos_can_only_raise_p(tmp_path: Path) -> None:
+    placebo = [row | {"item": f"p{at}", "origin": "private", "question": row["question"] + f" Case {at}."}
+               for at, row in enumerate(ROWS * 3)]  # fmt: skip
+    path = corpus_file(tmp_path, ["words " * 2000])
+    with_role = prepared(path, ROWS, placebo=placebo, embed="off", asked=Asked(siblings=10))
+    # 120 placebos give no p below 1/121, so that eight of 40 items must leak together to be flagged.
+    leak = dict.fromkeys(_probes(with_role, "item")[:8], (SEMANTIC, "semantic"))
+    alone = conclude(_sketch(with_role, leak), with_role)
+    assert _metric(alone, "placebos") == 120
+    # Placebos that match as well take the claim away; siblings alone would have made it.
+    for at in _probes(with_role, "placebo")[:30]:
+        leak[at] = (SEMANTIC, "semantic")
+    told = conclude(_sketch(with_role, leak), with_role)
+    assert _metric(alone, "flagged", tier="semantic") == 8
+    assert _metric(alone, "min_flaggable") == 7
+    assert _metric(told, "flagged", tier="semantic") == 0
+
+
+def test_small_benchmarks_are_pooled_by_kind(tmp_path: Path) -> None:
+    rows = ROWS[:30] + [row | {"benchmark": "other"} for row in benchmark_rows(10, seed=8)[0]]
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, rows, embed="off", asked=Asked(siblings=12))
+    told = conclude(_sketch(plan, {}), plan)
+    siblings = len(_probes(plan, "sibling"))
+    assert told.measured.find("null_items", benchmark="other") is not None
+    assert [float(one.value) for one in told.measured.named("null_items")] == [siblings, siblings]
+    assert {one.labels["benchmark"] for one in told.findings} == {"demo", "other"}
+
+
+def test_placebos_that_score_too_low_are_a_mismatch(tmp_path: Path) -> None:
+    rows, _ = benchmark_rows(240)
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, rows, embed="off", asked=Asked(siblings=20))
+    rng = np.random.default_rng(1)
+    scores = {
+        one.probe: (int(rng.normal(5850 if one.role == "item" else 5600, 300)), "related") for one in plan.plan.owners
+    }
+    assert word(conclude(_sketch(plan, scores), plan), "leak") == ("invalid", "placebo_mismatch")
+
+
+def test_too_small_a_corpus_and_foreign_content_are_refused(plan: Prepared) -> None:
+    sketch = _sketch(plan, {})
+    shard = plan.plan.shards[0].digest
+    small = dataclasses.replace(sketch, shards={shard: ShardCount(10, 1, 999)})
+    with pytest.raises(Refusal, match="empty_corpus: corpus:words:999"):
+        conclude(small, plan)
+    with pytest.raises(Refusal, match="sketch_invalid: shard:"):
+        conclude(dataclasses.replace(sketch, shards={"0" * 64: ShardCount(10, 1, 9999)}), plan)
+    beyond = {len(plan.plan.probes): sketch.best.get(0, (Entry(1, "near", "0" * 32, 1, shard, 0, 0, 9, "no"),))}
+    with pytest.raises(Refusal, match="sketch_invalid: probe:"):
+        conclude(dataclasses.replace(sketch, best=beyond), plan)
+
+
+def test_short_items_are_counted_and_not_named(tmp_path: Path) -> None:
+    rows = [*ROWS, ROWS[0] | {"item": "short", "question": "Who wrote the green book?"},
+            ROWS[0] | {"item": "tiny", "question": "Why 7?"}]  # fmt: skip
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, rows, embed="off", asked=Asked(siblings=20))
+    probe = next(one.probe for one in plan.plan.owners if one.item == "q0" and one.role == "item")
+    told = conclude(_sketch(plan, {probe: (50_000, "exact")}), plan)
+    assert _metric(told, "uncalibrated") == 2
+    assert {one.item for one in told.measured.skipped} == {"demo/short", "demo/tiny"}
+    facts = tuple(dataclasses.replace(one, tokens=7) if one.item == "q0" else one for one in plan.facts)
+    told = conclude(_sketch(plan, {probe: (50_000, "exact")}), dataclasses.replace(plan, facts=facts))
+    assert (len(told.flagged.rows), told.flagged.short) == (0, 1)
