@@ -27,7 +27,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one text."""
+    """What was found in one text (section 6.8); counts are 0 where nothing was embedded."""
 
     hits: tuple[Hit, ...]
     contexts: Sequence[int]
