@@ -31,9 +31,10 @@ from checks.sae_features.check import SaeFeatures
 from checks.sae_features.concept_metrics import concepts_told
 from checks.sae_features.controls import Joined
 from checks.sae_features.judge import words
+from checks.sae_features.learning import FROZEN
 from checks.sae_features.probes.concept import concept_table
 from checks.sae_features.probes.concept_values import ConceptRows, Twin, split_of
-from checks.sae_features.session import FROZEN, Session
+from checks.sae_features.session import Session
 
 TABLE = Path(__file__).with_suffix(".json")
 

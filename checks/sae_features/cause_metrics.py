@@ -12,13 +12,14 @@ from assay.result import Metric, Skipped
 from checks.ask import listed
 from checks.holm import holm
 from checks.quantise import null_distribution
+from checks.sae_features.learning import editable
 from checks.sae_features.probes.attribution import Attribution, attribute
 from checks.sae_features.probes.battery import Battery, battery
 from checks.sae_features.probes.behaviour import Draw, EditSettings, EditsRefused, rows_to_edit
 from checks.sae_features.probes.concept_values import ConceptTable, least_permutations
 from checks.sae_features.probes.dose import Dose, dose
 from checks.sae_features.probes.interventions import Effect, ablate
-from checks.sae_features.session import Session, editable
+from checks.sae_features.session import Session
 from checks.sae_features.telling import estimated, p_told, told
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from checks.sae_features.dictionary.kept import compressed_rows
 from checks.sae_features.dictionary.output import TokenScores, output_fidelity
 from checks.sae_features.dictionary.value import Dictionary, FoldIllegal
 from checks.sae_features.held import Held
-from checks.sae_features.session import ENCODED_AT_ONCE, FROZEN, Session, sliced
+from checks.sae_features.learning import FROZEN, sliced
+from checks.sae_features.session import ENCODED_AT_ONCE, Session
 from checks.sae_features.telling import estimated, told
 
 if TYPE_CHECKING:

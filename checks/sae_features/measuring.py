@@ -26,8 +26,9 @@ from checks.sae_features.dictionary.training import initial
 from checks.sae_features.diff_metrics import diff_told
 from checks.sae_features.drawing import drawn
 from checks.sae_features.fidelities import TAIL_MSE, Fidelities
+from checks.sae_features.learning import FROZEN
 from checks.sae_features.probes.concept_values import ConceptTable
-from checks.sae_features.session import FROZEN, Session
+from checks.sae_features.session import Session
 from checks.sae_features.telling import told
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ Everything here is computed when it is first asked for, and kept with the eviden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,16 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from checks.check import Evidence, Refusal
-from checks.passages import Site, States, Which
-from checks.sae_features.asking import HELD_TOKENS_MAX, Asked, asked
-from checks.sae_features.dictionary.codelength import first_half
-from checks.sae_features.dictionary.convention import ROWS_MIN, Confirmed, Declared, confirm
-from checks.sae_features.dictionary.formats import check_site, load_sae
-from checks.sae_features.dictionary.plan import Named
-from checks.sae_features.dictionary.tail import Tail, kl_tail
+from checks.check import Evidence
+from checks.passages import States, Which
 from checks.sae_features.dictionary.value import Dictionary
-from checks.sae_features.held import Held
+from checks.sae_features.learning import FROZEN
 from checks.sae_features.probes.concept import concept_table
 from checks.sae_features.probes.concept_values import (
     ConceptRefused,
@@ -36,55 +30,19 @@ from checks.sae_features.probes.concept_values import (
     split_of,
 )
 from checks.sae_features.rows import ConceptRow
-from checks.sae_features.streaming import (
-    Learned,
-    PlanMaker,
-    ReadRow,
-    Sieve,
-    head_of,
-    hold,
-    learn,
-    median_norm,
-    read_rows,
-    trainable,
-)
+from checks.sae_features.streaming import ReadRow, read_rows
+from checks.sae_features.supplying import Supplying
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from checks.sae_features.check import SaeFeatures
 
-FROZEN = "frozen"
-"""Label of the dictionary whose decoder stays as it was drawn."""
-
 ENCODED_AT_ONCE = 4096
 """States encoded at a time: bounds memory, not the result."""
 
-CONVENTION_STATES = 8192
-"""Held-out states on which a supplied dictionary's reading is tested; the specification asks for 4096."""
-
-HELD_GROUPS_LEAST = 20
-"""Held-out groups below which there is no answer: intervals resample groups, the code gain is fitted on half of them,
-and plants part them in three; as many as the specification asks of a concept's test (section 3)."""
-
 ROW_LOST, OUTLIER_ROW = "row_lost", "outlier_row"
 """Why a concept row is left out: it can be read nowhere; every token it is read at is special or an outlier of norm."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Supplied:
-    """A dictionary that came with the audit."""
-
-    dictionary: Dictionary | None
-    """None where it was refused."""
-    convention: Confirmed | None
-    refusal: Refusal | None
-    statements: tuple[str, ...]
-    """What the sender states and nobody verified: which of its statements differ, never the sender's own text."""
-    dropped: tuple[str, ...] = ()
-    """Keys of its configuration that no rule reads, as the sender spells them."""
-    untested: tuple[str, ...] = ()
-    """Neighbouring sites that it is not held against: too few usable states, or of another width."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,16 +71,8 @@ class Read:
         )
 
 
-class Session:
-    """One check on one audit's evidence.
-
-    Args:
-        check: the question.
-        evidence: the real one; never a control's.
-    """
-
-    def __init__(self, check: SaeFeatures, evidence: Evidence) -> None:
-        self.check, self.evidence = check, evidence
+class Session(Supplying):
+    """One check on one audit's evidence."""
 
     @classmethod
     def of(cls, check: SaeFeatures, evidence: Evidence) -> Session:
@@ -131,210 +81,6 @@ class Session:
         if not isinstance(session, Session):
             session = evidence.kept["session"] = cls(check, evidence)
         return session
-
-    def rng(self, label: str) -> np.random.Generator:
-        """Return a generator of the audit's seed and the check's own."""
-        return self.evidence.rng(f"{self.check.seed}/{label}")
-
-    @cached_property
-    def asked(self) -> Asked:
-        """What was asked for."""
-        evidence = self.evidence
-        binary = {one.name for one in self.check.data_roles if one.name in ("sae", "sae_config")}
-        data = {role: () if role in binary else evidence.data(role) for role in evidence.roles()}
-        return asked(self.check, evidence.facts, data)
-
-    def site(self, which: Which = "submitted") -> Site:
-        """Return the check's site in a model."""
-        return self.evidence.site(self.check.site, which)
-
-    @cached_property
-    def train_ids(self) -> tuple[str, ...]:
-        """Training passages, in stream order."""
-        return tuple(f"corpus/{row.id}" for row in self.asked.train)
-
-    @cached_property
-    def held_ids(self) -> tuple[str, ...]:
-        """Held-out passages, in order."""
-        return tuple(f"corpus/{row.id}" for row in self.asked.held)
-
-    @cached_property
-    def held_groups(self) -> Mapping[str, str]:
-        """Group of each held-out passage."""
-        return {f"corpus/{row.id}": row.group for row in self.asked.held}
-
-    @cached_property
-    def learned(self) -> Learned:
-        """The audit's own dictionaries: seeds, then the frozen decoder; all on the same batches.
-
-        Raises:
-            Refusal: `too_few_groups`, before anything runs, and as `learn`.
-        """
-        trainable(self.site(), self.train_ids)
-        _check_groups(self.held_groups.values(), "corpus")
-        seeds = tuple(Named(seed) for seed in range(self.check.dictionary_seeds))
-        return self._learn("submitted", (*seeds, Named(0, frozen="decoder")))
-
-    @cached_property
-    def twin(self) -> Learned:
-        """The shuffled twin's own dictionary, of equal budget."""
-        return self._learn("shuffled", (Named(0),))
-
-    def _learn(self, which: Which, named: tuple[Named, ...]) -> Learned:
-        site = self.site(which)
-        latents = self.check.latents(site.width)
-        make = PlanMaker(
-            latents=latents,
-            k=self.check.active(latents),
-            sparsifier=self.check.sparsifier,
-            named=named,
-            seed=self.check.seed,
-            objective=self.check.objective,
-        )
-        return learn(site, self.train_ids, self.check.length(latents), make)
-
-    @cached_property
-    def own(self) -> Mapping[str, Dictionary]:
-        """The trained dictionaries by label: trained-0, trained-1, ..., frozen."""
-        labels = [FROZEN if one.frozen == "decoder" else f"trained-{one.seed}" for one in self.learned.named]
-        ended = [one.dictionary for one in self.tails] or self.learned.trained.dictionaries
-        return dict(zip(labels, ended, strict=True))
-
-    @cached_property
-    def tails(self) -> tuple[Tail, ...]:
-        """The last steps of each dictionary through the model; none where the objective is reconstruction alone."""
-        return self._tails(self.learned, "submitted")
-
-    @cached_property
-    def twin_dictionary(self) -> Dictionary:
-        """The twin's own dictionary, of equal budget and objective."""
-        tails = self._tails(self.twin, "shuffled")
-        return tails[0].dictionary if tails else self.twin.trained.dictionaries[0]
-
-    def _tails(self, learned: Learned, which: Which) -> tuple[Tail, ...]:
-        if not learned.plan.tail_steps:
-            return ()
-        site = self.site(which)
-        lengths = dict(zip(self.train_ids, site.lengths(self.train_ids).tolist(), strict=True))
-        spoken = {name: length for name, length in lengths.items() if length}
-        return tuple(
-            kl_tail(
-                dictionary,
-                site,
-                spoken,
-                learned.sieve.usable,
-                learned.plan,
-                learned.trained.mean,
-                learned.trained.scale,
-                self.rng("tail"),
-                frozen=named.frozen,
-            )
-            for named, dictionary in zip(learned.named, learned.trained.dictionaries, strict=True)
-        )
-
-    @cached_property
-    def judged(self) -> Mapping[str, Dictionary]:
-        """The dictionaries that words are said of: the trained ones and, where it was read, the supplied one."""
-        found = {} if self.check.dictionary == "supplied" else {n: d for n, d in self.own.items() if n != FROZEN}
-        if self.supplied is not None and self.supplied.dictionary is not None:
-            found["supplied"] = self.supplied.dictionary
-        return found
-
-    @property
-    def sieve(self) -> Sieve:
-        """What may be edited and measured at the site."""
-        return self.learned.sieve
-
-    @cached_property
-    def held(self) -> Held:
-        """Held-out states of the submitted model."""
-        return self._held[0]
-
-    @property
-    def left_out(self) -> tuple[int, int]:
-        """Special tokens and outliers among held-out and training tokens."""
-        _, special, outliers = self._held
-        return special + self.learned.special, outliers + self.learned.outliers
-
-    @cached_property
-    def _held(self) -> tuple[Held, int, int]:
-        held = self._hold(self.site(), self.sieve, HELD_TOKENS_MAX)
-        _check_groups(held[0].groups, "corpus")
-        return held
-
-    @cached_property
-    def twin_held(self) -> Held:
-        """The twin's states over the same passages."""
-        held = self._hold(self.site("shuffled"), self.twin.sieve, HELD_TOKENS_MAX)[0]
-        _check_groups(held.groups, "shuffled")
-        return held
-
-    @cached_property
-    def base_held(self) -> Held:
-        """The base model's states over the same passages."""
-        return self._hold(self.site("base"), self.sieve, HELD_TOKENS_MAX)[0]
-
-    def _hold(self, site: Site, sieve: Sieve, most: int) -> tuple[Held, int, int]:
-        groups = [self.held_groups[one] for one in self.held_ids]
-        return hold(site, self.held_ids, groups, sieve, most)
-
-    @cached_property
-    def supplied(self) -> Supplied | None:
-        """The dictionary that came with the audit, read and confirmed or refused; None where none came."""
-        if not self.asked.supplied:
-            return None
-        try:
-            dictionary = load_sae(self.evidence.blob("sae_config"), self.evidence.blob("sae"))
-            stated = check_site(dictionary.origin, self.check.site)
-            width = self.site().width
-            if dictionary.width != width:
-                raise Refusal("wrong_width", (f"dictionary:{dictionary.width}", f"site:{width}"))
-            confirmed, untested = self._confirmed(dictionary)
-        except Refusal as refusal:
-            if self.check.dictionary == "supplied":
-                raise
-            return Supplied(dictionary=None, convention=None, refusal=refusal, statements=())
-        # An audit knows no name of its model, so that a name the sender states can be held against nothing.
-        model = () if dictionary.origin.model_name is None else ("model:unverified",)
-        differs = tuple(f"{one.partition(':')[0]}:differs" for one in stated)
-        return Supplied(
-            dictionary=dictionary,
-            convention=confirmed,
-            refusal=None,
-            statements=(*differs, *model, f"trained_on:{dictionary.origin.trained_on}"),
-            dropped=dictionary.origin.dropped,
-            untested=untested,
-        )
-
-    def _confirmed(self, dictionary: Dictionary) -> tuple[Confirmed, tuple[str, ...]]:
-        site = self.check.site
-        by_layer = {0: torch.from_numpy(self.held.x[:CONVENTION_STATES])}
-        untested = []
-        for other in self.asked.neighbours:
-            there = self._neighbour(other, dictionary.width)
-            if there is None:
-                untested.append(other)
-            else:
-                by_layer[int(other.partition(".")[2]) - int(site.partition(".")[2])] = torch.from_numpy(there.x)
-        declared = Declared(l0=dictionary.origin.declared_l0, l0_tolerance=float(self.check.l0_tolerance))
-        found = confirm(dictionary, by_layer, declared)
-        if not isinstance(found, Confirmed) or hasattr(found, "causes"):
-            raise found.refusal()  # type: ignore[attr-defined]
-        return found, tuple(untested)
-
-    def _neighbour(self, name: str, width: int) -> Held | None:
-        """Return held-out states of a neighbouring site, sieved by its own norm; None where they can decide nothing."""
-        place = self.evidence.site(name)
-        if place.width != width:
-            return None
-        try:
-            own = Sieve(median_norm(place, head_of(place, self.held_ids)))
-            held = self._hold(place, own, CONVENTION_STATES)[0]
-        except Refusal as refusal:
-            if refusal.reason != "too_few_tokens":
-                raise
-            return None
-        return held if len(held.x) >= ROWS_MIN else None
 
     @cached_property
     def concept_names(self) -> tuple[str, ...]:
@@ -475,34 +221,3 @@ class Session:
             rate += (f > 0).sum(dim=0).numpy()
             mass += dictionary.contributions(f).sum(dim=0, dtype=torch.float64).numpy()
         return rate / len(self.held.x), mass / len(self.held.x)
-
-
-def _check_groups(groups: Iterable[str], whose: str) -> None:
-    """Refuse too few held-out groups, and groups that all fall into one half of the code gain's.
-
-    Raises:
-        Refusal: `too_few_groups`.
-    """
-    names = sorted(set(groups))
-    if len(names) < HELD_GROUPS_LEAST:
-        raise Refusal("too_few_groups", (f"{whose}:held:{len(names)}", f"limit:{HELD_GROUPS_LEAST}"))
-    if len(set(first_half(names).tolist())) < 2:
-        raise Refusal("too_few_groups", (f"{whose}:held:{len(names)}", f"{whose}:halves:1"))
-
-
-def sliced(held: Held, rows: Sequence[int] | np.ndarray) -> Held:
-    """Return some of the held-out states."""
-    chosen = np.asarray(rows)
-    return replace(
-        held,
-        x=held.x[chosen],
-        groups=tuple(held.groups[int(one)] for one in chosen),
-        passages=tuple(held.passages[int(one)] for one in chosen),
-        positions=held.positions[chosen],
-        tokens=held.tokens[chosen],
-    )
-
-
-def editable(sieve: Sieve) -> Callable[[States], np.ndarray]:
-    """Return which states an edit may touch: those that are measured."""
-    return lambda states: sieve.usable(states)

@@ -123,16 +123,15 @@ def test_two_runs_give_the_same_bytes(roles: tuple[str, ...]) -> None:
 
 
 def test_controls_train_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from checks.sae_features import session
+    from checks.sae_features.streaming import learn
 
     trained: list[object] = []
-    real = session.learn
 
     def counted(*args: Any, **more: Any) -> Any:
         trained.append(args[0])
-        return real(*args, **more)
+        return learn(*args, **more)
 
-    monkeypatch.setattr(session, "learn", counted)
+    monkeypatch.setattr("checks.sae_features.learning.learn", counted)
     asked(evidence(drawn(), roles=("corpus",)))
     assert len(trained) == 2  # the model's dictionaries together, and the twin's
 

@@ -20,8 +20,10 @@ from checks.sae_features import concept_metrics
 from checks.sae_features.check import SaeFeatures
 from checks.sae_features.dictionary.formats import save_assay
 from checks.sae_features.dictionary.value import Dictionary, Relu
+from checks.sae_features.learning import HELD_GROUPS_LEAST
 from checks.sae_features.probes.concept_values import ConceptRefused, ConceptTable
-from checks.sae_features.session import HELD_GROUPS_LEAST, Read, Session, Supplied
+from checks.sae_features.session import Read, Session
+from checks.sae_features.supplying import Supplied
 from tests.checks.sae_features.linear_model import LENGTH, VOCABULARY, D, Drawn, LinearSite, Recipe
 
 FEW: dict[str, Any] = {
@@ -217,7 +219,7 @@ def test_a_corpus_of_few_sources_is_refused_before_anything_is_trained(monkeypat
     def never(*_args: Any) -> Any:
         raise AssertionError("trained")
 
-    monkeypatch.setattr("checks.sae_features.session.learn", never)
+    monkeypatch.setattr("checks.sae_features.learning.learn", never)
     made = session(rows=grouped(40))
     groups = len(set(made.held_groups.values()))
     assert 2 <= groups < HELD_GROUPS_LEAST

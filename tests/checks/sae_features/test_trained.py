@@ -125,7 +125,7 @@ def audits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audits]:
 
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("checks.sae_features.session.learn", once)
+        patch.setattr("checks.sae_features.learning.learn", once)
         found.answer(frozenset(ROLES) - {"sae"})
         found.doctor()
         yield found
