@@ -32,7 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     `rejudge` has its own 1, and `contamination` tells a wrong command line by 3.
     """
-    parsed = _parser().parse_args(arguments)
+    told = sys.argv[1:] if arguments is None else list(arguments)
+    if told[:1] == ["contamination"]:  # it has exit codes of its own, also for a wrong command line
+        from checks.contamination.cli import main as contamination  # readers of corpora are no part of a cell's start
+
+        return contamination(told[1:])
+    parsed = _parser().parse_args(told)
     try:
         return int(parsed.command(parsed))
     except ChecksError as error:
@@ -72,11 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("report", type=Path, metavar="REPORT", help="a report's folder, or its report.sigstore.json")
     again.add_argument("--json", action="store_true", help="print one JSON document")
     again.set_defaults(command=_rejudge)
-    corpus = commands.add_parser(
-        "contamination", help="look for a benchmark in a corpus: plan, scan, merge, conclude", add_help=False
-    )
-    corpus.add_argument("rest", nargs=argparse.REMAINDER)
-    corpus.set_defaults(command=_contamination)
+    # For the list of commands only: `main` hands it over before anything is parsed.
+    commands.add_parser("contamination", help="look for a benchmark in a corpus: plan, scan, merge, conclude")
     return parser
 
 
@@ -175,12 +177,6 @@ def _rejudge(parsed: argparse.Namespace) -> int:
             print(one.said)
         print(f"note: {NOTE}")
     return exit_code(told)
-
-
-def _contamination(parsed: argparse.Namespace) -> int:
-    from checks.contamination.cli import main as contamination  # readers of corpora are no part of a cell's start
-
-    return contamination(parsed.rest)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
