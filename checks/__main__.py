@@ -1,4 +1,4 @@
-"""`python -m checks`: the guest's entry (`run`), the catalogue, a developer's `run-local`, `rejudge`, `contamination`."""
+"""`python -m checks`: the guest's entry (`run`), the catalogue, `run-local`, `rejudge`, and `contamination`."""
 
 from __future__ import annotations
 
