@@ -35,8 +35,8 @@ DEV_SHARE = 0.6
 PLANTED = 80
 """Items of the test families that a plan plants (section 6.11)."""
 
-TRIES = 4000
-"""Draws for values that fit a family's conditions; the rarest conditions hold in one of a hundred."""
+TRIES = 2000
+"""Draws for values that fit a family's conditions: were they to hold in one of a hundred, all fail once in 5e8."""
 
 PLACE = re.compile(r"\{([A-Za-z]+)(#?)\}")
 """A value's place in a text; "#" asks for words instead of digits."""
