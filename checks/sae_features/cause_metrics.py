@@ -96,7 +96,7 @@ def _caused(session: Session, table: ConceptTable, name: str, rows: Sequence[Con
     latents = table.read[name].latents[:LATENTS_MAX]
     if not latents:
         return EditsRefused("too_few_latents", rows=len(ids))
-    site, settings = session.site(), _settings(session)
+    site, settings = session.site(), edit_settings(session)
     rate, mass = session.firing(dictionary)
     live, may = rate > 0, editable(session.sieve)
     effect = ablate(
@@ -125,10 +125,11 @@ def _attributed(
     session: Session, ids: Sequence[str], groups: Sequence[str], dictionary: Dictionary, live: np.ndarray, draw: Draw
 ) -> Attribution | EditsRefused:
     may = editable(session.sieve)
-    return attribute(session.site(), ids, groups, dictionary, live, _settings(session), draw, editable=may)
+    return attribute(session.site(), ids, groups, dictionary, live, edit_settings(session), draw, editable=may)
 
 
-def _settings(session: Session) -> EditSettings:
+def edit_settings(session: Session) -> EditSettings:
+    """Return how many rows, controls and draws the interventions have."""
     check = session.check
     # Fewer control sets could not reach alpha over so many concepts, whatever the effect is.
     least = least_permutations(len(session.concept_names), float(check.alpha))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from threadpoolctl import threadpool_limits
 from checks.ask import ask
 from checks.check import Needs, Refusal
 from checks.memory import InMemoryEvidence, model_facts
+from checks.sae_features.cause_metrics import edit_settings
 from checks.sae_features.check import SaeFeatures
 from checks.sae_features.dictionary.formats import save_assay
 from checks.sae_features.dictionary.value import Dictionary, Relu
+from checks.sae_features.diff_metrics import swaps
+from checks.sae_features.rows import in_training
 from tests.checks.sae_features.linear_model import LENGTH, Drawn, Recipe, evidence
 
 FEW: dict[str, Any] = {
@@ -200,7 +204,7 @@ def supplied(width: int = 32, **config: Any) -> dict[str, bytes]:
                 ({**supplied(), "sae_config": b"{"}, "sae_config", None),
             )
         ),
-        ({**supplied(), "sae": b"\x80\x04cposix\nsystem\n"}, "pickle_format", None),
+        pytest.param({**supplied(), "sae": b"\x80\x04cposix\nsystem\n"}, "pickle_format", None, marks=pytest.mark.slow),
         (supplied(declared_l0=1.0), "convention_unconfirmed", "supplied:cause:l0"),
     ],
 )
@@ -215,6 +219,50 @@ def test_a_wrong_supplied_dictionary_is_named_and_the_trained_ones_still_answer(
     said = words(answer)
     assert said["dictionary", "trained-0", ""] != "inconclusive"
     assert said.get(("dictionary", "supplied", ""), "inconclusive") == "inconclusive"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [{"site": "my site"}, {"site": "not a site", "assume_site": True}])
+def test_what_a_sender_writes_neither_ends_the_answer_nor_stands_in_it(config: dict[str, Any]) -> None:
+    answer = asked(evidence(drawn(), roles=("corpus",), blobs=supplied(**config)), dictionary="both")
+    assert answer.outcome == "measured"
+    assert "a site" not in answer.model_dump_json().replace("_", " ") or "assume_site" not in config
+
+
+@pytest.mark.slow
+def test_a_group_whose_states_are_outliers_in_one_model_alone_is_left_out_of_what_compares_them() -> None:
+    states = dict(drawn().states)
+    held = [row for row in drawn().rows["corpus"] if not in_training(row["group"], 0)]
+    group = [f"corpus/{row['id']}" for row in held if row["group"] == held[0]["group"]]
+    answer = asked(evidence(drawn(), roles=("corpus",), states=states | {one: 1000 * states[one] for one in group}))
+    assert answer.outcome == "measured"
+    assert value(answer, "outlier_tokens") == LENGTH * len(group)
+
+
+@pytest.mark.parametrize("count", [1, 16])
+def test_corrections_have_the_draws_that_alpha_needs(count: int) -> None:
+    session: Any = SimpleNamespace(check=SaeFeatures(**FEW), concept_names=tuple(f"c{n}" for n in range(count)))
+    assert count / (1 + swaps(session)) <= 0.05
+    assert count / (1 + edit_settings(session).matched_controls) <= 0.05
+
+
+def test_more_concepts_than_an_answer_can_carry_are_refused_before_any_weight_is_read() -> None:
+    rows = [
+        {**row, "id": f"{row['id']}/{n}", "concept": f"c{n}"} for n in range(16) for row in drawn().rows["concepts"][:4]
+    ]
+    data = {"corpus": drawn().rows["corpus"], "concepts": rows}
+    model = model_facts(layers=1, width=32)
+    assert SaeFeatures(**FEW).needs(model, data).passages
+    with pytest.raises(Refusal) as caught:
+        SaeFeatures(**{**FEW, "dictionary_seeds": 5}).needs(model, data)
+    assert caught.value.reason == "too_many_concepts"
+    assert "dictionaries:5" in caught.value.items
+
+
+def test_more_active_latents_than_there_are_is_refused_by_both_numbers() -> None:
+    with pytest.raises(Refusal) as caught:
+        SaeFeatures(site="resid.0", k=256).needs(model_facts(layers=1, width=16), {"corpus": drawn().rows["corpus"]})
+    assert (caught.value.reason, caught.value.items) == ("k_over_latents", ("k:256", "latents:128"))
 
 
 def needed(check: SaeFeatures, roles: tuple[str, ...], layers: int = 1) -> Needs:
