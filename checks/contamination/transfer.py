@@ -23,6 +23,11 @@ MARGIN = 0.02
 """Gain in accuracy that is not called one (7.4): a line through a handful of models is not better than that."""
 
 
+NO_SPREAD = 1e-12
+"""Weighted squared spread of the reference models' scores (logits) below which a line has no slope: rounding of float64
+sums of a few dozen logits of size 1 stays well under it."""
+
+
 @dataclass(frozen=True)
 class Transfer:
     """Accuracy on the audited benchmark beyond what the line foretells."""
@@ -120,5 +125,5 @@ def _lines(
     mean_x, mean_y = weight @ x / total, weight @ y / total
     spread = weight @ x**2 - total * mean_x**2
     shared = weight @ (x * y) - total * mean_x * mean_y
-    slope = np.where(spread > 1e-12, np.maximum(shared, 0) / np.maximum(spread, 1e-12), 0.0)
+    slope = np.where(spread > NO_SPREAD, np.maximum(shared, 0) / np.maximum(spread, NO_SPREAD), 0.0)
     return slope, mean_y - slope * mean_x
