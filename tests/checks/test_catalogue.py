@@ -47,7 +47,8 @@ def test_an_entry_tells_parameters_metrics_and_every_reason(monkeypatch: pytest.
 
 def test_every_entry_has_parameters_that_its_own_schema_accepts() -> None:
     for entry in catalogue_json()["checks"]:
-        defaults = json.loads(CATALOGUE[entry["name"]]().model_dump_json())
+        check = CATALOGUE[entry["name"]]
+        defaults = json.loads(check(**check.example).model_dump_json())
         jsonschema.validate(defaults, entry["params"])
 
 
@@ -84,7 +85,7 @@ import checks.__main__, checks.ask, checks.catalogue, checks.check, checks.local
 checks.catalogue.catalogue_bytes()
 from assay.result import Measured
 for check in checks.catalogue.CATALOGUE.values():
-    check()
+    check(**check.example)
 """
 
 

@@ -133,14 +133,19 @@ def test_each_unknown_name_is_told_once(unknown: dict[str, Any]) -> None:
     assert sorted(path for path, _ in wrong) == sorted(f".{name}" for name in unknown)
 
 
+REQUIRED = {"site": "resid.0"}
+"""A value of each parameter that has no default."""
+
+
 def test_shipped_catalogue_accepts_its_own_defaults_and_names_a_misspelling() -> None:
     """The real schemas, as the checks generate them."""
     for entry in catalogue.load().checks:
-        found, wrong = read_parameters("", entry.params)
+        owed = {name: REQUIRED[name] for name in entry.params.get("required", ())}
+        found, wrong = read_parameters(json.dumps(owed) if owed else "", entry.params)
         assert not wrong
         assert found.keys() == entry.params["properties"].keys()
         again, wrong = read_parameters(canonical.dumps(found).decode(), entry.params)
         assert (again, wrong) == (found, [])
         name = max(found, key=len)
-        _, wrong = read_parameters(json.dumps({name[:-1]: 1}), entry.params)
+        _, wrong = read_parameters(json.dumps(owed | {name[:-1]: 1}), entry.params)
         assert f"did you mean {name!r}?" in wrong[0][1]
