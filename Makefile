@@ -54,10 +54,9 @@ demo: setup ## Audit two models on an embedded service; ends in verified signed 
 	@CACHE=$(CACHE) deploy/demo.sh
 
 # Some tests watch limits bite while the other worker keeps the second core busy. What fails is run once more, alone, and
-# both runs are printed: a test that fails twice is broken, one that fails once deserves a look. Files keep their order:
-# by number of tests, few long audits would come last and leave one core idle for minutes.
+# both runs are printed: a test that fails twice is broken, one that fails once deserves a look.
 test: setup node ## All tests that need no GPU (under 12 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder || {
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile || {
 	  echo "== what failed, once more and alone"
 	  $(BIN)/python -m pytest -m "not slow" --last-failed --last-failed-no-failures none
 	}
