@@ -135,6 +135,14 @@ class Fidelities:
         )
 
     @cached_property
+    def thin(self) -> bool:
+        """Whether too few states are held out for a code gain: it is then not told, and no dictionary is usable.
+
+        Eigenvalues of so few rows are too noisy: at least max(20,000, 50 d) are needed (section 6).
+        """
+        return any("too_few_rows" in one.gain.flags for one in self.faith.values())
+
+    @cached_property
     def speaks(self) -> bool:
         """Whether there is an output to compare: a causal model whose head came with it."""
         return self.session.evidence.facts.causal
@@ -193,11 +201,12 @@ class Fidelities:
                 continue
             dictionary = self.dictionaries[name]
             for other in EPSILONS if name in (FIRST, "supplied") else ():
-                if other != epsilon:
+                if other != epsilon and not self.thin:
                     gain = self.gain(dictionary, held, other).gain
                     yield from estimated("code_gain", gain, dictionary=name, epsilon=f"{other:g}")
             yield from self._against(name, faith)
-        yield from estimated("code_gain", self.twin_gain.gain, dictionary="twin", epsilon=f"{epsilon:g}")
+        if not self.thin:
+            yield from estimated("code_gain", self.twin_gain.gain, dictionary="twin", epsilon=f"{epsilon:g}")
         if self.speaks:
             yield from estimated("ce", self.unedited, model="submitted")
             first = next(iter(self.outputs.values()))
@@ -210,9 +219,9 @@ class Fidelities:
         if faith.ev is not estimates["ev"]:
             yield from estimated("ev_with_norm", estimates["ev"], dictionary=name)
         yield from estimated("l0", estimates["l0"], dictionary=name)
-        yield from estimated(
-            "code_gain", faith.gain.gain, dictionary=name, epsilon=f"{float(self.session.check.epsilon):g}"
-        )
+        if not self.thin:
+            signed = f"{float(self.session.check.epsilon):g}"
+            yield from estimated("code_gain", faith.gain.gain, dictionary=name, epsilon=signed)
         for key in OUTPUT if faith.output else ():
             yield from estimated(key, faith.output[key], dictionary=name)
         if name in BESIDE:
@@ -251,7 +260,7 @@ class Fidelities:
             ("code_gain_above_frozen", faith.gain.gain, frozen.gain.gain),
             ("code_gain_above_twin", *self._beside_twin(self.dictionaries[name], faith.gain.gain)),
         )
-        for key, one, other in pairs:
+        for key, one, other in pairs[:1] if self.thin else pairs:
             yield from estimated(key, difference(one, other), dictionary=name)
 
     def _beside_twin(self, dictionary: Dictionary, gain: Estimate) -> tuple[Estimate, Estimate]:

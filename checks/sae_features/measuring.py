@@ -77,7 +77,7 @@ def _measured(session: Session, evidence: Evidence) -> Measured:
     changed = diff_told(session)
     return Measured(
         coverage={
-            "dictionary": _owed(session),
+            "dictionary": tuple(one for one in _owed(session) if one != "twin" or not fidelities.thin),
             **({"concept": session.concept_names} if session.concept_names else {}),
         },
         metrics=(*metrics, *caused.metrics, *changed.metrics),
@@ -141,6 +141,8 @@ def _left_out(session: Session, fidelities: Fidelities) -> Iterator[Skipped]:
     for name, faith in fidelities.faith.items():
         if faith.ev.value is None:
             yield Skipped(item=f"ev:{name}", reason="undefined")
+    if fidelities.thin:
+        yield Skipped(item="code_gain", reason="too_few_tokens")
     if not fidelities.speaks:
         yield Skipped(item="dce_share", reason="no_replay")
         if session.asked.rows.contrast:
