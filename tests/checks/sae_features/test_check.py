@@ -233,7 +233,7 @@ def test_what_a_sender_writes_neither_ends_the_answer_nor_stands_in_it(config: d
     assert "not a site" not in told
 
 
-def test_too_few_held_states_for_a_code_gain_leave_the_dictionary_undecided() -> None:
+def test_too_few_held_states_for_a_code_gain_are_told_and_not_judged() -> None:
     few = Drawn(Recipe(passages=8400, rows=0, contrasts=0))  # about 27,000 held states; a fifth of them is left
     held = [row for row in few.rows["corpus"] if not in_training(row["group"], 0)]
     gone = {row["id"] for row in held[: int(0.8 * len(held))]}
@@ -243,7 +243,7 @@ def test_too_few_held_states_for_a_code_gain_leave_the_dictionary_undecided() ->
     assert answer.measured is not None
     assert answer.measured.named("code_gain") == ()
     assert ("code_gain", "too_few_tokens") in {(one.item, one.reason) for one in answer.skipped}
-    assert words(answer)["dictionary", "trained-0", ""] == "inconclusive"
+    assert words(answer)["dictionary", "trained-0", ""] != "usable"  # lossy by what it does to the output
 
 
 @pytest.mark.slow
