@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from checks.feedforward import FeedForward
     from checks.passages import Contrast, Passage, Site, Which
+    from checks.sharding import Gathered
 
 Access = Literal["weights", "activations", "gradients", "training_data"]
 """Access levels of a report; they follow from `Needs` and are never typed by hand."""
@@ -96,6 +97,31 @@ class Continuation:
     """The text that stands before; scored at its end, wherever its state is read."""
     text: str
     """What is scored, with its leading space where the tokenizer wants one: the two are concatenated as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredText:
+    """One text of which every token's log-probability is wanted."""
+
+    id: str
+    """Unique within the check, also against its other texts; the key of `Evidence.token_scores`."""
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenScores:
+    """What a model makes of each token of a text, given the tokens before it.
+
+    The first token of a text has nothing before it and is left out; where the tokenizer puts a beginning of text before
+    it, that one is left out and every token of the text is there.
+    """
+
+    logp: Float[np.ndarray, " scored"]
+    """Log-probability of the token, nats, float64."""
+    mean: Float[np.ndarray, " scored"]
+    """Mean of log-probability over the vocabulary at its position, weighted by probability, nats, float64."""
+    sd: Float[np.ndarray, " scored"]
+    """Standard deviation likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,13 +224,17 @@ class Needs:
     """Tokens that may run forward for all sites and models together, controls among them."""
     gradients: bool = False
     """Whether gradients may be asked of sites."""
+    scored: tuple[ScoredText, ...] = ()
+    """Texts whose every token is scored; only a causal model with an output head can."""
+    scored_twin: tuple[str, ...] = ()
+    """Ids of those that a freshly initialised twin of the model scores too (`Evidence.twin`)."""
 
     def access(self) -> tuple[Access, ...]:
         """Return the access levels that these needs amount to."""
         levels: list[Access] = []
         if self.weights:
             levels.append("weights")
-        if self.sites or self.continuations or self.replay or self.trials or self.passage_sites:
+        if self.sites or self.continuations or self.replay or self.trials or self.passage_sites or self.scored:
             levels.append("activations")
         if self.gradients:
             levels.append("gradients")
@@ -250,6 +280,10 @@ class Evidence(Protocol):
         """Return the log-probability (nats) of each continuation, by id; what could not be scored is in `lost`."""
         ...
 
+    def token_scores(self) -> Mapping[str, TokenScores]:
+        """Return what the model makes of each token of the scored texts, by id; lost texts are absent and in `lost`."""
+        ...
+
     def replay(self, edits: Sequence[Edit]) -> Sequence[Float[np.ndarray, " ask"]]:
         """Return, for each edit, the log-probabilities (nats) of the continuations that it asks.
 
@@ -276,6 +310,8 @@ class Evidence(Protocol):
     def twin(self) -> Evidence:
         """Return the same texts as a randomly initialised twin of the model sees them; rows not asked for are NaN.
 
+        Of scored texts it holds those that `Needs.scored_twin` names.
+
         Raises:
             NotAskedFor: the needs did not ask for one.
         """
@@ -298,6 +334,14 @@ class Evidence(Protocol):
 
         Raises:
             NotAskedFor: the needs did not name the role, or the audit has none.
+        """
+        ...
+
+    def gathered(self) -> Gathered:
+        """Return the plan and the joined parts of a check that reads a role in shards.
+
+        Raises:
+            NotAskedFor: the audit has nothing to shard.
         """
         ...
 
@@ -433,6 +477,8 @@ class DataRole:
     required: bool
     media_type: str
     summary: str
+    many: bool = False
+    """Whether it may be sent in several files; then it is the role that a `ShardedCheck` reads in shards."""
 
 
 def missed_controls(check: Check, results: Sequence[ControlResult]) -> list[str]:

@@ -68,6 +68,21 @@ class OrderedCheck(Value):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
+class OrderedShards(Value):
+    """What a cell gets of a check that reads a role in shards; see `checks.sharding`."""
+
+    check: Count
+    """Position of the check in the order."""
+    document: OrderedInput
+    carried: OrderedInput | None = None
+    shard: Count | None = None
+    """Which to scan, counted from 0; None where the parts are joined."""
+    parts: tuple[OrderedInput, ...] = ()
+    """Of the scanned shards, in their order."""
+    dead: tuple[Count, ...] = ()
+    """Shards that no attempt could scan; the answer names them."""
+
+
 class Order(Value):
     """What a cell is asked to do."""
 
@@ -80,6 +95,10 @@ class Order(Value):
     data: tuple[OrderedData, ...] = ()
     checks: tuple[OrderedCheck, ...] = Field(min_length=1)
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    stage: Literal["whole", "plan", "scan", "combine"] = "whole"
+    """`whole` answers everything, shards one after the other. `plan` and `scan` answer nothing: they fill slots."""
+    shards: OrderedShards | None = None
+    """With `scan` and `combine`."""
 
 
 class Decision(Value):
@@ -124,6 +143,22 @@ class HandedOut(Value):
     size: Count
 
 
+class StagedFile(Value):
+    """One file that a cell which answers nothing has left in a slot."""
+
+    slot: Literal["plan.document", "plan.carried", "scan.part"]
+    sha256: Hex64
+    size: Count
+
+
+class Staged(Value):
+    """What a cell that answers nothing has left in its slots."""
+
+    shards: Count
+    """Of the plan; 0: it was refused, or is not worth shards, and one cell answers everything. A scan has 1."""
+    files: tuple[StagedFile, ...] = ()
+
+
 class Result(Value):
     """What a cell answers."""
 
@@ -134,12 +169,16 @@ class Result(Value):
     facts: Facts | None
     artefacts: tuple[HandedOut, ...] = ()
     """Files that were written beside this document; the key is left out where there is none."""
+    staged: Staged | None = None
+    """Of a cell whose stage is `plan` or `scan`; the key is left out of all others."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, fit for canonical encoding."""
         document = self.model_dump(mode="json", by_alias=True)
         if not self.artefacts:
             del document["artefacts"]
+        if self.staged is None:
+            del document["staged"]
         return document
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from checks.check import Edit, Lesion, ModelFacts, TrialScores
+from checks.check import Edit, Lesion, ModelFacts, TokenScores, TrialScores
 from checks.errors import NotAskedFor
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from checks.passages import Site, Which
+    from checks.sharding import Gathered
 
 T = TypeVar("T")
 
@@ -64,6 +65,21 @@ def _sealed(arrays: Mapping[str, np.ndarray], dtype: type[np.floating[Any]]) -> 
     return MappingProxyType(sealed)
 
 
+def _sealed_scores(scores: Mapping[str, TokenScores]) -> Mapping[str, TokenScores]:
+    """Return read-only views of every text's numbers, float64.
+
+    Raises:
+        ValueError: the three arrays of a text differ in length.
+    """
+    sealed = {}
+    for name, of_text in scores.items():
+        parts = _sealed({"logp": of_text.logp, "mean": of_text.mean, "sd": of_text.sd}, np.float64)
+        if len({part.shape for part in parts.values()}) > 1 or parts["logp"].ndim != 1:
+            raise ValueError(f"{name}: log-probabilities, means and deviations differ in length")
+        sealed[name] = TokenScores(**parts)
+    return MappingProxyType(sealed)
+
+
 class InMemoryEvidence:
     """Evidence as plain arrays and rows; implements `checks.check.Evidence`.
 
@@ -85,6 +101,7 @@ class InMemoryEvidence:
         models: whose sites there are.
         blobs: bytes of the roles that are not rows.
         kept: what the check keeps between its runs; shared by all evidence made of this one.
+        gathered: plan and joined parts of the role that is read in shards; None where there is none.
     """
 
     def __init__(
@@ -107,6 +124,7 @@ class InMemoryEvidence:
         models: tuple[Which, ...] = (),
         blobs: Mapping[str, bytes] | None = None,
         kept: MutableMapping[str, Any] | None = None,
+        gathered: Gathered | None = None,
     ) -> None:
         self.facts = facts
         self.check = check
@@ -125,6 +143,9 @@ class InMemoryEvidence:
         self._models = models
         self._blobs = MappingProxyType(dict(blobs or {}))
         self.kept: MutableMapping[str, Any] = {} if kept is None else kept
+        self._token_scores = _sealed_scores(token_scores or {})
+        self._twin_token_scores = None if twin_token_scores is None else _sealed_scores(twin_token_scores)
+        self._gathered = gathered
 
     def weights(self, name: str) -> Float[np.ndarray, "out in"]:
         """Return a named tensor as float64, matrices as [out, in]."""
@@ -154,6 +175,10 @@ class InMemoryEvidence:
         """Return the log-probability (nats) of each continuation, by id."""
         return self._log_probabilities
 
+    def token_scores(self) -> Mapping[str, TokenScores]:
+        """Return what the model makes of each token of the scored texts, by id."""
+        return self._token_scores
+
     def replay(self, edits: Sequence[Edit]) -> Sequence[Float[np.ndarray, " ask"]]:
         """Return, for each edit, the log-probabilities (nats) of the continuations that it asks."""
         if self._replay is None:
@@ -171,10 +196,10 @@ class InMemoryEvidence:
         return self._found(self._unit_sd, site, "site of units")
 
     def twin(self) -> InMemoryEvidence:
-        """Return the same texts as a randomly initialised twin sees them: its states, and nothing else replaced."""
-        if self._twin is None:
+        """Return the same texts as a randomly initialised twin sees them: its states and token scores replaced."""
+        if self._twin is None and self._twin_token_scores is None:
             raise NotAskedFor(f"{self.check} asked for a twin of the model, which its needs did not name")
-        return self.replacing(activations=self._twin)
+        return self.replacing(activations=self._twin, token_scores=self._twin_token_scores or {})
 
     def site(self, name: str, which: Which = "submitted") -> Site:
         """Return a place in a model at which the passages' states can be read and replaced."""
@@ -190,6 +215,12 @@ class InMemoryEvidence:
         """Return the bytes of a role that is not rows."""
         return self._found(self._blobs, role, "data role")
 
+    def gathered(self) -> Gathered:
+        """Return the plan and the joined parts of the role that is read in shards."""
+        if self._gathered is None:
+            raise NotAskedFor(f"{self.check} asked for shards, and the audit has none")
+        return self._gathered
+
     def rng(self, label: str) -> np.random.Generator:
         """Return a fresh generator of a label; the same label draws the same numbers each time."""
         return generator(self.seed, self.check, label)
@@ -202,10 +233,11 @@ class InMemoryEvidence:
         rows: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         lost: Mapping[str, str] | None = None,
         sites: Sites | None = None,
+        token_scores: Mapping[str, TokenScores] | None = None,
     ) -> InMemoryEvidence:
         """Return evidence in which the named tensors, sites and roles are replaced and all else is as it was.
 
-        `lost`, where given, replaces the whole table.
+        `lost` and `token_scores`, where given, replace the whole table.
         """
         return InMemoryEvidence(
             facts=self.facts,
@@ -225,6 +257,7 @@ class InMemoryEvidence:
             models=self._models,
             blobs=self._blobs,
             kept=self.kept,
+            gathered=self._gathered,
         )
 
     def _found(self, table: Mapping[str, T], name: str, kind: str) -> T:
