@@ -58,14 +58,22 @@ class Scanner:
         plan: roles in it are not read.
         compare: replaces the verifier, in tests.
         encoder: for `embed` other than "off".
+        vectors: `scan_vectors.probe_vectors` of this plan and encoder; without them all probes are embedded here.
 
     Raises:
-        ValueError: the plan asks for embedding and no encoder was given.
+        ValueError: the plan asks for embedding and no encoder was given; the vectors are damaged.
+        Refusal: `other_plan`: the vectors are of another plan or encoder.
     """
 
-    def __init__(self, plan: Plan, compare: Compare | None = None, encoder: Encoding | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        compare: Compare | None = None,
+        encoder: Encoding | None = None,
+        vectors: bytes | None = None,
+    ) -> None:
         self.plan = plan
-        self.meaning = _meaning(plan, encoder)
+        self.meaning = _meaning(plan, encoder, vectors)
         self._compare = compare or _verified(plan)
         prose = [probe for probe in plan.probes if probe.kind != "code"]
         contexts = [probe for probe in prose if probe.context]
@@ -187,14 +195,17 @@ def _documents(held: Sequence[Document], scanner: Scanner, made: Sketching, copi
             copies.offer(one.number, one.text, found.words)
 
 
-def _meaning(plan: Plan, encoder: Encoding | None) -> Meaning | None:
+def _meaning(plan: Plan, encoder: Encoding | None, vectors: bytes | None) -> Meaning | None:
     if plan.parameters.embed == "off":
         return None
     if encoder is None:
         raise ValueError(f"embed is {plan.parameters.embed!r}: an encoder is needed")
     from checks.contamination.scan_meaning import Meaning
+    from checks.contamination.scan_vectors import embedded, probe_text, read_vectors
 
-    return Meaning(plan, encoder)
+    if vectors is None:
+        return Meaning(plan, encoder, embedded([probe_text(probe) for probe in plan.probes], encoder))
+    return Meaning(plan, encoder, read_vectors(vectors, plan, encoder))
 
 
 def _verified(plan: Plan) -> Compare:

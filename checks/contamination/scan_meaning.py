@@ -71,9 +71,10 @@ class Meaning:
     Args:
         plan: roles in it are not read.
         encoder: of the plan's digest.
+        rows: vectors of the probes by id, run alone (`scan_vectors`).
     """
 
-    def __init__(self, plan: Plan, encoder: Encoding) -> None:
+    def __init__(self, plan: Plan, encoder: Encoding, rows: Float32[np.ndarray, "n d"]) -> None:
         self._plan = plan
         self._encoder = encoder
         told = plan.parameters
@@ -84,12 +85,12 @@ class Meaning:
             read = normalise(probe.text)
             if probe.kind != "code" and read.tokens:
                 by_bin.setdefault(bin_of(len(read.tokens), told.windows), []).append((probe.id, read.window_text))
-        self._bins = tuple(self._made(words, probes) for words, probes in sorted(by_bin.items()))
+        self._bins = tuple(self._made(words, probes, rows) for words, probes in sorted(by_bin.items()))
 
-    def _made(self, words: int, probes: Sequence[tuple[int, str]]) -> _Bin:
+    def _made(self, words: int, probes: Sequence[tuple[int, str]], rows: Float32[np.ndarray, "n d"]) -> _Bin:
         texts = tuple(text for _, text in probes)
         # Run alone, as exact cosines need them: the coarse pass may use them too, and no text is run twice.
-        vectors = np.stack([self._encoder.embed_alone(text) for text in texts])
+        vectors = rows[[probe for probe, _ in probes]]
         exact = Exact(self._encoder, dict(enumerate(vectors)))
         return _Bin(words, tuple(probe for probe, _ in probes), texts, vectors, exact)
 
