@@ -101,6 +101,8 @@ class InMemoryEvidence:
         models: whose sites there are.
         blobs: bytes of the roles that are not rows.
         kept: what the check keeps between its runs; shared by all evidence made of this one.
+        token_scores: of scored texts, by id.
+        twin_token_scores: the same by the twin; None where the twin scores no text.
         gathered: plan and joined parts of the role that is read in shards; None where there is none.
     """
 
@@ -124,6 +126,8 @@ class InMemoryEvidence:
         models: tuple[Which, ...] = (),
         blobs: Mapping[str, bytes] | None = None,
         kept: MutableMapping[str, Any] | None = None,
+        token_scores: Mapping[str, TokenScores] | None = None,
+        twin_token_scores: Mapping[str, TokenScores] | None = None,
         gathered: Gathered | None = None,
     ) -> None:
         self.facts = facts
@@ -257,6 +261,8 @@ class InMemoryEvidence:
             models=self._models,
             blobs=self._blobs,
             kept=self.kept,
+            token_scores=self._token_scores if token_scores is None else token_scores,
+            twin_token_scores=self._twin_token_scores,
             gathered=self._gathered,
         )
 
