@@ -59,6 +59,8 @@ def ask_all(
     with threadpool_limits(limits=1, user_api="blas"):
         for one, check, needs in ready:
             try:
+                if refusal := looked.scored.refusal_of(needs):
+                    raise refusal
                 sites = _sites(looked, needs, facts)
             except Refusal as refusal:
                 one.answer = refused(check, refusal)
@@ -97,6 +99,7 @@ def _seen(
         loaded=looked.loaded,
         sites=sites,
         blobs=one.blobs,
+        gathered=one.gathered,
     )
 
 

@@ -17,8 +17,8 @@ from checks.errors import NotAskedFor
 from checks.runtime import forward
 from checks.runtime.lesion_passes import Batch, Held, Means, Place, batches_of, fold, under_lesions
 from checks.runtime.loading import Loaded
-from checks.runtime.plan import units_of
-from checks.runtime.tokens import NO_HEAD, NON_FINITE, Placed, place_trials
+from checks.runtime.plan import NO_HEAD, units_of
+from checks.runtime.tokens import NON_FINITE, Placed, place_trials
 from checks.runtime.unit_moments import Moments, Tally, of_rows
 
 if TYPE_CHECKING:

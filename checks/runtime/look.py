@@ -12,10 +12,11 @@ from checks.check import ModelFacts, Needs, TokenTrial, VectorTrial
 from checks.feedforward import FeedForward
 from checks.memory import generator
 from checks.runtime.lesions import TokenLesions
-from checks.runtime.loading import Loaded, load
+from checks.runtime.loading import Loaded, load, read_tokenizer
 from checks.runtime.plan import Plan, plan, twin_plan
 from checks.runtime.site_models import Models, Source
-from checks.runtime.sweep import NOTHING, Swept, TrialLesions, sweep
+from checks.runtime.sweep import NOTHING, Swept, TrialLesions, ignore, sweep
+from checks.runtime.token_scores import NO_SCORED, ScoredPlan, plan_scored, score
 from checks.runtime.weights import read_weights
 from sandbox.reader.model import ModelReading
 
@@ -37,6 +38,8 @@ class Looked:
     """The model, kept only where a check may replay; what answers lesions holds it too. It lives as long as this."""
     models: Models | None = None
     """Reads whose states are asked, one model at a time; None where no check asks for sites of passages."""
+    scored: ScoredPlan = NO_SCORED
+    """Texts whose every token was to be scored, and the checks that asked for too many."""
 
 
 UNSEEN = Looked(swept=NOTHING, twin=None, loaded=None)
@@ -67,8 +70,8 @@ def look(
         facts: facts of the model.
         seed: the audit's seed; the twin's weights are drawn from it.
         threads: CPU threads.
-        on_step: told (step, done, owed) of "loading" and "sweep"; the twin's sweep, the model's and the first pass of
-            each check's trials are equal parts of the second.
+        on_step: told (step, done, owed) of "loading" and "sweep"; the twin's sweep, the model's, the first pass of
+            each check's trials and the scored texts of either are equal parts of the second.
         base: files of the base model, where the audit names one that checks may ask.
 
     Raises:
@@ -79,13 +82,15 @@ def look(
     torch.set_num_threads(threads)
     merged, of_twin = plan(needs, facts), twin_plan(needs, facts)
     tried = [one for one in needs if one.trials]
-    parts = _Parts(int(of_twin.sweeps) + int(merged.reads_or_scores) + len(tried), on_step)
+    scored = plan_scored(read_tokenizer(files), needs, facts) if merged.scored else NO_SCORED
+    owed = (of_twin.sweeps, merged.reads_or_scores, bool(scored.twin), bool(scored.ids))
+    parts = _Parts(sum(owed) + len(tried), on_step)
     on_step("loading", 0, 1)
     if facts.feedforward is not None:
         weights = read_weights(_tensors(facts.feedforward), reading.tensors, files, facts.transposed)
         on_step("loading", 1, 1)
         return replace(UNSEEN, swept=replace(NOTHING, lesions=_of_vectors(facts.feedforward, weights, tried, parts)))
-    twin = _twin(of_twin, reading, files, facts, seed, parts.next()) if of_twin.sweeps else None
+    twin = _twin(of_twin, scored, reading, files, facts, seed, parts) if of_twin.sweeps or scored.twin else None
     models = None
     if merged.sites:
         models = Models(Source(reading=reading, files=files, facts=facts), base, seed=seed)
@@ -93,11 +98,13 @@ def look(
     on_step("loading", 1, 1)
     swept = sweep(loaded, merged, on_batch=parts.next()) if merged.reads_or_scores else NOTHING
     swept = replace(swept, lesions=_of_tokens(loaded, tried, parts))
+    if scored.ids or scored.lost:
+        swept = replace(swept, scored=score(loaded, scored, on_batch=parts.next() if scored.ids else ignore))
     if any(one.replay for one in needs):
-        return Looked(swept=swept, twin=twin, loaded=loaded, models=models)
+        return Looked(swept=swept, twin=twin, loaded=loaded, models=models, scored=scored)
     del loaded
     gc.collect()
-    return Looked(swept=swept, twin=twin, loaded=None, models=models)
+    return Looked(swept=swept, twin=twin, loaded=None, models=models, scored=scored)
 
 
 class _Parts:
@@ -154,16 +161,19 @@ def _tensors(model: FeedForward) -> tuple[str, ...]:
 
 def _twin(
     of_twin: Plan,
+    scored: ScoredPlan,
     reading: ModelReading,
     files: Mapping[str, Path],
     facts: ModelFacts,
     seed: int,
-    on_batch: Callable[[int, int], None],
+    parts: _Parts,
 ) -> Swept:
     """Draw the twin, sweep it, and leave nothing of it in memory."""
     twin_seed = int(generator(seed, *TWIN_RNG).integers(2**63))
     random = load(reading.config, facts, reading.tensors, files, twin_seed=twin_seed)
-    swept = sweep(random, of_twin, on_batch=on_batch)
+    swept = sweep(random, of_twin, on_batch=parts.next()) if of_twin.sweeps else NOTHING
+    if scored.twin:
+        swept = replace(swept, scored=score(random, scored, twin=True, on_batch=parts.next()))
     del random
     gc.collect()  # a wrapped model refers to itself
     return swept

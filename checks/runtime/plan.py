@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from checks.check import ModelFacts, Needs, Text, TokenTrial
+from checks.check import ModelFacts, Needs, Refusal, Text, TokenTrial
 from checks.errors import NotAskedFor
 from checks.passages import Passage
+from checks.runtime.architectures import architecture
 
 SITE = re.compile(r"resid\.(0|[1-9][0-9]{0,3})")
 PASSAGE_SITE = re.compile(r"embed|(resid|mlp_out|attn_z)\.(0|[1-9][0-9]{0,3})")
+NO_HEAD = "no_output_head"
+"""Why nothing is scored: the model gives no token a probability."""
 UNIT_SITE = re.compile(r"(mlp|heads|layer)\.(0|[1-9][0-9]{0,3})")
 
 
@@ -47,6 +50,8 @@ class Plan:
     """Trials of all checks together; each check's run by themselves, under its own lesions."""
     sites: int = 0
     """Sites of passages of all checks together; a model is kept for them, and nothing of them is swept."""
+    scored: int = 0
+    """Texts whose every token is scored, of all checks together; see `checks.runtime.token_scores`."""
 
     @property
     def deepest(self) -> int | None:
@@ -56,7 +61,7 @@ class Plan:
     @property
     def sweeps(self) -> bool:
         """Whether the model must be loaded at all."""
-        return self.reads_or_scores or self.trials > 0 or self.sites > 0
+        return self.reads_or_scores or self.trials > 0 or self.sites > 0 or self.scored > 0
 
     @property
     def reads_or_scores(self) -> bool:
@@ -147,6 +152,7 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
         NotAskedFor: an unknown site or tensor, two texts, continuations, trials, passages or contrasts of one id,
             replay or a twin without texts and sites to shift or to sweep, trials of another kind of model, lesions
             without trials or units, contrasts of a model without an output head, or gradients without sites.
+        Refusal: `no_output_head`: texts are to be scored, and this model gives no token a probability.
     """
     _check_kind(needs, facts)
     for site in needs.sites:
@@ -154,11 +160,11 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
     unknown = [name for name in needs.weights if name not in facts.tensors]
     if unknown:
         raise NotAskedFor(f"the model has no tensor {unknown[0]!r}")
-    named = (needs.texts, needs.continuations, needs.trials, needs.passages, needs.contrasts)
+    named = (needs.texts, needs.continuations, needs.trials, needs.passages, needs.contrasts, needs.scored)
     ids = [one.id for part in named for one in part]
     if len(set(ids)) != len(ids):
         raise NotAskedFor(
-            "two texts, continuations, trials, passages or contrasts share an id: every one of a check has its own"
+            "two texts, continuations, trials, passages, contrasts or scored texts share an id: each has its own"
         )
     if needs.replay < 0:
         raise NotAskedFor(f"a replay budget of {needs.replay} edits: it is a count")
@@ -168,6 +174,7 @@ def check_needs(needs: Needs, facts: ModelFacts) -> None:
         raise NotAskedFor("a twin sweeps texts of the needs: one of its ids is none")
     _check_lesions(needs, facts)
     _check_passages(needs, facts)
+    _check_scored(needs, facts)
 
 
 def _check_kind(needs: Needs, facts: ModelFacts) -> None:
@@ -176,7 +183,7 @@ def _check_kind(needs: Needs, facts: ModelFacts) -> None:
     other = [one.id for one in needs.trials if isinstance(one, TokenTrial) != tokens]
     if other:
         raise NotAskedFor(f"the trial {other[0]!r} is not one that a {facts.kind} model can run")
-    of_tokens = needs.sites or needs.texts or needs.continuations or needs.replay or needs.twin
+    of_tokens = needs.sites or needs.texts or needs.continuations or needs.replay or needs.twin or needs.scored
     if not tokens and (of_tokens or needs.passages or needs.contrasts or needs.passage_sites or needs.gradients):
         raise NotAskedFor(
             "a feed-forward model has no tokens: no sites, texts, continuations, replay, twin, passages or gradients"
@@ -217,6 +224,13 @@ def _check_passages(needs: Needs, facts: ModelFacts) -> None:
         raise NotAskedFor('passage_models name whose states are asked: "submitted" is always one of them')
 
 
+def _check_scored(needs: Needs, facts: ModelFacts) -> None:
+    if not set(needs.scored_twin) <= {one.id for one in needs.scored}:
+        raise NotAskedFor("a twin scores texts of the needs: one of its ids is none")
+    if needs.scored and not (facts.causal and architecture(facts.architecture).head):
+        raise Refusal(NO_HEAD, (f"architecture:{facts.architecture}",))
+
+
 def _reads_forward(passage: Passage) -> bool:
     read = passage.read
     if isinstance(read, tuple):
@@ -239,6 +253,7 @@ def plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         scores=tuple(sorted({score for need in needs for score in scores_of(need)})),
         trials=sum(len(need.trials) for need in needs),
         sites=sum(len(need.passage_sites) for need in needs),
+        scored=sum(len(need.scored) for need in needs),
     )
 
 
@@ -250,7 +265,7 @@ def twin_plan(needs: Sequence[Needs], facts: ModelFacts) -> Plan:
         facts: the model.
     """
     asked = [replace(need, texts=twin_texts(need)) for need in needs if need.twin]
-    return replace(plan(asked, facts), weights=(), scores=(), trials=0, sites=0)
+    return replace(plan(asked, facts), weights=(), scores=(), trials=0, sites=0, scored=0)
 
 
 def twin_texts(needs: Needs) -> tuple[Text, ...]:

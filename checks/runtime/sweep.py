@@ -14,14 +14,17 @@ from checks.runtime import forward
 from checks.runtime.batches import in_batches
 from checks.runtime.lesions import TokenLesions
 from checks.runtime.loading import Loaded
-from checks.runtime.plan import Plan, Read, Score, reads_of, scores_of
+from checks.runtime.plan import NO_HEAD, Plan, Read, Score, reads_of, scores_of
 from checks.runtime.replay import Replayer
 from checks.runtime.sites import Sites
-from checks.runtime.tokens import NO_HEAD, NON_FINITE, Row, place, share, tokenise
+from checks.runtime.token_scores import NOTHING_SCORED, ScoredTexts
+from checks.runtime.tokens import NON_FINITE, Row, place, share, tokenise
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Float32
+
+    from checks.sharding import Gathered
 
 
 def ignore(_done: int, _owed: int) -> None:
@@ -58,16 +61,19 @@ class Swept:
     """Forward passes of the sweep itself."""
     lesions: tuple[tuple[Needs, TrialLesions], ...] = ()
     """What answers the lesions of each check that has trials; every check has its own, and its own budget."""
+    scored: ScoredTexts = NOTHING_SCORED
+    """Texts whose every token was scored, of all checks together."""
 
     @property
     def texts(self) -> int:
         """Sequences of tokens that ran, trials among them; none of a feed-forward model's are tokens."""
-        return len(self.rows) + sum(one.texts for one in self._token_lesions)
+        return len(self.rows) + self.scored.texts + sum(one.texts for one in self._token_lesions)
 
     @property
     def tokens(self) -> int:
         """Tokens that ran, without padding."""
-        return sum(len(row.ids) for row in self.rows) + sum(one.tokens for one in self._token_lesions)
+        of_rows = sum(len(row.ids) for row in self.rows)
+        return of_rows + self.scored.tokens + sum(one.tokens for one in self._token_lesions)
 
     def lesions_of(self, needs: Needs) -> TrialLesions | None:
         """Return what answers the lesions of these very needs: two checks may ask alike, each within its budget."""
@@ -167,6 +173,7 @@ def evidence(
     loaded: Loaded | None = None,
     sites: Sites | None = None,
     blobs: Mapping[str, bytes] | None = None,
+    gathered: Gathered | None = None,
 ) -> InMemoryEvidence:
     """Return exactly what one check's needs named.
 
@@ -185,6 +192,7 @@ def evidence(
         loaded: the model, which must outlive the evidence; None where no check may replay.
         sites: answers for the check's sites of passages; None where it has none.
         blobs: bytes of the roles that are not rows.
+        gathered: plan and joined parts of the role that is read in shards; None where there is none.
     """
     reads = reads_of(needs) if needs.sites else ()
     states = _states(needs, reads, swept)
@@ -193,6 +201,7 @@ def evidence(
     lesions = swept.lesions_of(needs)
     if lesions is not None:
         lost |= dict(lesions.lost)
+    lost |= {one.id: swept.scored.lost[one.text] for one in needs.scored if one.text in swept.scored.lost}
     if sites is not None:
         lost |= dict(sites.tokenised.lost)
     return InMemoryEvidence(
@@ -216,6 +225,9 @@ def evidence(
         sites=sites,
         models=() if sites is None else sites.there,
         blobs={role: blobs[role] for role in needs.data_roles if role in blobs} if blobs else None,
+        token_scores=swept.scored.told(needs, [one.id for one in needs.scored]),
+        twin_token_scores=twin.scored.told(needs, needs.scored_twin) if needs.scored_twin and twin else None,
+        gathered=gathered,
     )
 
 

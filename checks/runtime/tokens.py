@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from checks.check import ModelFacts, TokenTrial
-from checks.runtime.plan import Read, Score
+from checks.runtime.plan import NO_HEAD, Read, Score
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -17,7 +17,6 @@ NOTHING_BEFORE = "no_token_before_read_at"
 OUTSIDE_TEXT = "read_at_outside_text"
 OUTSIDE_VOCABULARY = "token_outside_vocabulary"
 NON_FINITE = "non_finite"
-NO_HEAD = "no_output_head"
 MERGES = "continuation_merges"
 EMPTY = "continuation_empty"
 LOST_REASONS = (TOO_LONG, NOTHING_BEFORE, OUTSIDE_TEXT, OUTSIDE_VOCABULARY, NON_FINITE, NO_HEAD, MERGES, EMPTY)
