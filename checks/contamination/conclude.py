@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from assay.result import ControlResult, Finding, Measured, Metric, Skipped
 
 from checks.check import Refusal
-from checks.contamination.conclude_controls import Known, control_results, known_answers
+from checks.contamination.authored import negatives
+from checks.contamination.conclude_controls import Known, control_results, hard_negatives, known_answers
 from checks.contamination.conclude_flags import Flagged, flag
-from checks.contamination.conclude_metrics import benchmark_metrics, coverage_metrics, reached
+from checks.contamination.conclude_metrics import benchmark_metrics, coverage_metrics, reached, swap_metric
 from checks.contamination.evidence_rows import FlaggedTable, NotSearched, flagged_table, not_searched
 from checks.contamination.findings import Gates, findings
 from checks.contamination.gathering import check_plan, coverage, groups, plant_outcomes
@@ -63,7 +64,11 @@ def conclude(sketch: Sketch, plan: Prepared, *, encoder: Known | None = None) ->
     outcomes, misses = plant_outcomes(sketch, plan)
     facts = {fact.name: fact for fact in plan.facts}
     metrics: list[Metric] = [*coverage_metrics(read, sum(one == "authored" for one in plan.sources))]
+    hard, swapped = negatives(_seed(plan))
+    metrics.append(swap_metric(swapped))
     controls: list[ControlResult] = [*known_answers(encoder if _embedded(plan) else None)]
+    if _embedded(plan):
+        controls.append(hard_negatives(hard.passed, hard.n))
     for one in told:
         label = f":{one.benchmark}"
         own = reached(one, outcomes, facts)

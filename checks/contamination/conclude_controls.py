@@ -58,7 +58,7 @@ def control_results(
     fired = [
         placebo_sets(one.scores, told.of_group(at), q, rng).flagged
         for at, one in enumerate(told.groups)
-        if len(one.scores.siblings)
+        if len(one.scores.siblings) and one.kind not in told.closed
     ]
     if fired:
         yield _result(PLACEBO_AS_ITEM, "null", "sets_flagged", labels, max(fired), 0, SETS_MAX)

@@ -17,6 +17,10 @@ from checks.contamination.sketch import Entry
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
+PLACEBO_KINDS = frozenset({"code"})
+"""Kinds that nothing is claimed of without supplied placebos: idioms of code are everywhere, and siblings do not tell
+how common one is (6.7: a published audit found 0 true of 50 flagged items of code)."""
+
 
 @dataclass(frozen=True)
 class Flagged:
@@ -36,6 +40,8 @@ class Flagged:
     """Found whole, with so many tokens that no p-value is needed."""
     lowest: Mapping[str, int | None]
     """Kind -> lowest score that this run flags; None where no score is."""
+    closed: frozenset[str] = frozenset()
+    """Kinds of items that can be neither flagged nor found absent: `PLACEBO_KINDS` without supplied placebos."""
 
     @property
     def calibrated(self) -> int:
@@ -53,11 +59,30 @@ class Flagged:
         begin = sum(len(one.facts) for one in self.groups[:place])
         return np.asarray(self.flags[begin : begin + len(self.groups[place].facts)])
 
+    def names(self) -> tuple[str, ...]:
+        """Return the items that are flagged, short ones too, as "benchmark/item" in record order of their kinds."""
+        return tuple(fact.name for fact, flag in zip(self.facts, self.flags, strict=True) if flag)
+
+    def unplaced(self) -> int:
+        """Return how many items are of a closed kind."""
+        return sum(fact.kind in self.closed for fact in self.facts)
+
+    def open_calibrations(self) -> tuple[Calibration, ...]:
+        """Return the calibrations of kinds that something can be claimed of."""
+        told = zip(self.groups, self.calibrations, strict=True)
+        return tuple(one for group, one in told if group.kind not in self.closed)
+
+    def lowest_of_any(self) -> int | None:
+        """Return the lowest score that this run flags of every open kind: what an item of no benchmark must reach."""
+        told = [score for kind, score in self.lowest.items() if kind not in self.closed]
+        known = [score for score in told if score is not None]
+        return max(known) if known and len(known) == len(told) else None
+
     def min_flaggable(self, q: float) -> int | None:
         """Return the fewest items that can be flagged together; None where none is calibrated."""
         if not self.calibrated:
             return None
-        return min_flaggable(self.calibrated, max(one.smallest_p() for one in self.calibrations), q)
+        return min_flaggable(self.calibrated, max(one.smallest_p() for one in self.open_calibrations()), q)
 
 
 def flag(benchmark: str, groups: Sequence[Group], q: float) -> Flagged:
@@ -73,9 +98,14 @@ def flag(benchmark: str, groups: Sequence[Group], q: float) -> Flagged:
     p = np.concatenate([_p(one, told) for one, told in zip(own, calibrations, strict=True)])
     facts = tuple(fact for one in own for fact in one.facts)
     best = tuple(entry for one in own for entry in one.best)
+    closed = frozenset(
+        one.kind
+        for one, told in zip(own, calibrations, strict=True)
+        if one.kind in PLACEBO_KINDS and not len(told.supplied)
+    )
     identity = np.array(
         [
-            entry is not None and entry.tier == "exact" and fact.tokens >= IDENTITY_TOKENS
+            entry is not None and entry.tier == "exact" and fact.tokens >= IDENTITY_TOKENS and fact.kind not in closed
             for fact, entry in zip(facts, best, strict=True)
         ],
         dtype=bool,
@@ -91,9 +121,10 @@ def flag(benchmark: str, groups: Sequence[Group], q: float) -> Flagged:
         flags=benjamini_hochberg(p, q) | identity,
         identity=identity,
         lowest={
-            one.kind: told.lowest_score(level(p, q, told.smallest_p()))
+            one.kind: None if one.kind in closed else told.lowest_score(level(p, q, told.smallest_p()))
             for one, told in zip(own, calibrations, strict=True)
         },
+        closed=closed,
     )
 
 
@@ -109,6 +140,8 @@ def _calibrated(group: Group, groups: Sequence[Group]) -> Calibration:
 def _p(group: Group, told: Calibration) -> Float[np.ndarray, " item"]:
     """Return p-values: none where nothing could be found, and no claim where siblings say nothing of a tier."""
     p = np.where(group.searched, told.p, np.nan)
+    if group.kind in PLACEBO_KINDS and not len(told.supplied):
+        return np.full(len(p), np.nan)
     if not len(told.supplied):
         # Siblings share the template of their item: only supplied placebos tell how common it is (6.1).
         shared = np.array([one is not None and one.tier == "template" for one in group.best], dtype=bool)

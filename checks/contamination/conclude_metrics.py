@@ -10,6 +10,7 @@ import numpy as np
 from assay.result import Metric, Multiplicity
 
 from checks import quantise
+from checks.contamination.authored import Passed
 from checks.contamination.conclude_flags import Flagged
 from checks.contamination.conformal import Scores
 from checks.contamination.discoveries import IDENTITY_TOKENS
@@ -18,7 +19,7 @@ from checks.contamination.placebo import ITEMS_MIN, placebo_check
 from checks.contamination.planning import AUTHORED, ItemFact, Prepared
 from checks.contamination.recall import PlantOutcome, found, recalls
 from checks.contamination.shares import corrected_share, raw_share
-from checks.contamination.shares_estimate import Estimate, cluster_index, counted
+from checks.contamination.shares_estimate import Estimate, cluster_index, counted, scored
 from checks.contamination.sketch import TIERS, Sketch
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ ALL = "all"
 
 CORRECTED_DEPTHS = (2, 5)
 """Depths of rewording for which shares are corrected, never mixed (6.9, step 4)."""
+
+
+def swap_metric(told: Passed) -> Metric:
+    """Return how many operator swaps of authored families pass as the same: what the verifier cannot see (6.6)."""
+    return _estimate("operator_swap_pass", scored(told.passed, told.n), {}, better="lower")
 
 
 def coverage_metrics(told: Coverage, families: int) -> Iterator[Metric]:
@@ -72,8 +78,9 @@ def benchmark_metrics(
     yield from _placebo_rates(told, gating)
     if (fewest := told.min_flaggable(q)) is not None:
         yield _count("min_flaggable", fewest, of)
-    yield _count("null_items", min(len(one.null) for one in told.calibrations), of)
-    yield _count("placebos", min(len(one.supplied) for one in told.calibrations), of)
+    yield _count("placebo_kind_items", told.unplaced(), of)
+    yield _count("null_items", min((len(one.null) for one in told.open_calibrations()), default=0), of)
+    yield _count("placebos", min((len(one.supplied) for one in told.open_calibrations()), default=0), of)
     yield from _check(told, ties)
     held = sum(bool(sketch.contexts.get(probe)) for one in told.groups for probe in one.probes)
     yield _count("context_found", held, of)
@@ -89,7 +96,7 @@ def reached(told: Flagged, outcomes: Sequence[PlantOutcome], facts: Mapping[str,
     Args:
         told: what is flagged of the benchmark.
         outcomes: of all plants.
-        facts: items by name; those of authored families are prose.
+        facts: items by name; those of authored families have none, and must reach what every kind must.
     """
     kept = []
     for one in outcomes:
@@ -97,7 +104,9 @@ def reached(told: Flagged, outcomes: Sequence[PlantOutcome], facts: Mapping[str,
         if benchmark not in (told.benchmark, AUTHORED):
             continue
         fact = facts.get(one.item)
-        lowest = told.lowest.get(fact.kind if fact else "prose")
+        if fact is not None and fact.kind in told.closed:
+            continue  # nothing is claimed of its kind, so that no recall speaks for it
+        lowest = told.lowest.get(fact.kind) if fact else told.lowest_of_any()
         whole = one.tier == "exact" and fact is not None and fact.tokens >= IDENTITY_TOKENS
         kept.append(one if whole or found(one, lowest, TIERS) else replace(one, tier=None))
     return tuple(kept)
@@ -138,7 +147,11 @@ def _placebo_rates(told: Flagged, gating: Sequence[str]) -> Iterator[Metric]:
 
 def _check(told: Flagged, ties: np.random.Generator) -> Iterator[Metric]:
     """Yield the placebo check of each kind that has items enough, the smallest p of them told."""
-    checks = [placebo_check(one.scores, told.of_group(at), ties) for at, one in enumerate(told.groups)]
+    checks = [
+        placebo_check(one.scores, told.of_group(at), ties)
+        for at, one in enumerate(told.groups)
+        if one.kind not in told.closed
+    ]
     asked = [(one.p, one.n) for one in checks if one.p is not None and one.n >= ITEMS_MIN]
     of = {"benchmark": told.benchmark}
     if not asked:

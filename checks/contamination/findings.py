@@ -110,6 +110,7 @@ def _tier(readings: _Readings, tier: str, gates: Gates) -> Verdict:
         _Step(INCONCLUSIVE, reasons.NO_RECALL, _unplanted(readings)),
         _Step(INCONCLUSIVE, reasons.CONTROL_MISSED, _missed(readings, tier, gates)),
         _Step(DETECTED, "", _above(flagged, 0)),
+        _Step(INCONCLUSIVE, reasons.NO_PLACEBO, _above(readings.of("placebo_kind_items"), 0)),
         _Step(INCONCLUSIVE, why, None if powered is None else not powered),
         _Step(NOT_DETECTED, "", True),
     )
@@ -165,7 +166,9 @@ def _mismatch(readings: _Readings) -> Truth:
 def _uncalibrated(readings: _Readings, tier: str) -> Truth:
     items, without = readings.of("items"), readings.of("uncalibrated")
     if tier == "exact":
-        return False  # identity needs no null, and what has one is held against it
+        # Identity needs no null, and what has one is held against it; but not where nothing can be claimed at all.
+        closed = readings.of("placebo_kind_items")
+        return None if items is None or closed is None else 0 < float(items.value) <= float(closed.value)
     if items is None or without is None:
         return None
     if float(without.value) > UNCALIBRATED_MAX * float(items.value):
@@ -189,11 +192,8 @@ def _missed(readings: _Readings, tier: str, gates: Gates) -> Truth:
     if gates.embedded:
         held.append(readings.control(KNOWN_ENCODER, whole=True))
     if tier == "semantic":
-        families = readings.of("families", whole=True)
-        if families is None:
-            return None
-        if float(families.value):
-            held += [readings.control(PLANTED_FAMILIES), readings.control(HARD_NEGATIVES, whole=True)]
+        # Owed of every run: an audit that left the families out would pass where one with them says nothing.
+        held += [readings.control(PLANTED_FAMILIES), readings.control(HARD_NEGATIVES, whole=True)]
     return not all(one is True for one in held)
 
 

@@ -48,7 +48,7 @@ def claim(
 
 
 def _whose(metric: Metric) -> str:
-    told = {"rewrites": "your own", "authored": "of authored items, not yours"}
+    told = {"rewrites": "your own", "authored": "measured on authored items, not on yours"}
     return told.get(metric.labels["source"], "made by rule")
 
 

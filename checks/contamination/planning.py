@@ -16,6 +16,7 @@ import numpy as np
 from assay import canonical
 
 from checks.check import Refusal
+from checks.contamination import authored as families
 from checks.contamination.code_mutations import code_siblings
 from checks.contamination.items import Item, Kind, Placebo, Rewrite
 from checks.contamination.normaliser import normalise
@@ -23,6 +24,7 @@ from checks.contamination.plan import PARTS, Plan, Planted, ScanParameters, make
 from checks.contamination.plants import Plant, draw_plants, expected_misses
 from checks.contamination.shards import Shard
 from checks.contamination.siblings import default_siblings, siblings
+from checks.contamination.windows import bin_of
 from checks.memory import generator
 
 CHECK = "contamination"
@@ -88,8 +90,9 @@ class Roles:
     items: tuple[Item, ...]
     placebo: tuple[Placebo, ...] = ()
     rewrites: tuple[Rewrite, ...] = ()
-    authored: tuple[tuple[Item, str], ...] = ()
-    """Items of the authored test families with their rewording; they meet planted copies only."""
+    authored: tuple[tuple[Item, str], ...] | None = None
+    """Items with a rewording by a person that are planted in every audit, beside the auditor's; None: of the authored
+    test families. Without any, nothing is said of the tier `semantic`."""
 
 
 def stream(seed: int, label: str) -> np.random.Generator:
@@ -123,17 +126,21 @@ def prepare(
     if not shards or not sum(map(_size, shards)):
         raise Refusal("empty_corpus", ("corpus:no_bytes",))
     items = roles.items
+    parameters = parameters or ScanParameters()
     made = _siblings(items, asked.siblings or default_siblings(len(items)), stream(seed, "siblings"))
     unseen = [one.item for one in roles.placebo]
+    facts = tuple(map(_fact, items))
+    reworded = _authored(roles, facts, asked, parameters, seed)
     authored = [
         replace(item, benchmark=AUTHORED, item=f"{number}")  # unique whatever two families are called
-        for number, (item, _) in enumerate(roles.authored)
+        for number, (item, _) in enumerate(reworded)
     ]
-    plants = _plants(roles, authored, shards, asked.plant_share / PARTS, stream(seed, "plants"))
+    rewordings = [(item.name, text) for item, (_, text) in zip(authored, reworded, strict=True)]
+    plants = _plants(roles, rewordings, shards, asked.plant_share / PARTS, stream(seed, "plants"))
     numbers = {item.name: number for number, item in enumerate(items)}
     first = len(items) + len(made) + len(unseen)
     numbers |= {item.name: first + number for number, item in enumerate(authored)}
-    facts, sources = tuple(map(_fact, items)), tuple(one.source for one in plants)
+    sources = tuple(one.source for one in plants)
     digest = {**(digests or {}), "conclusion": conclusion_digest(asked, facts, sources)}
     key = hashlib.sha256(f"assay-window-key/v1\n{seed}\n{digest.get('benchmark', '')}".encode()).digest()
     plan = make_plan(
@@ -165,14 +172,25 @@ def _siblings(items: Sequence[Item], k: int, rng: np.random.Generator) -> list[t
     return made
 
 
+def _authored(
+    roles: Roles, facts: Sequence[ItemFact], asked: Asked, parameters: ScanParameters, seed: int
+) -> Sequence[tuple[Item, str]]:
+    """Return what a person reworded: where nothing is embedded or planted, no claim rests on it."""
+    if parameters.embed == "off" or not asked.plant_share:
+        return ()
+    if roles.authored is not None:
+        return roles.authored
+    used = {bin_of(one.tokens, parameters.windows) for one in facts if one.kind != "code" and one.tokens}
+    return families.planted(stream(seed, "families"), parameters.windows, used)
+
+
 def _plants(
-    roles: Roles, authored: Sequence[Item], shards: Sequence[Shard], share: float, rng: np.random.Generator
+    roles: Roles, rewordings: Sequence[tuple[str, str]], shards: Sequence[Shard], share: float, rng: np.random.Generator
 ) -> tuple[Plant, ...]:
     sizes = list(map(_size, shards))
     prose = [item for item in roles.items if item.kind != "code"]
     known = {item.name for item in prose}
     rewrites = [one for one in roles.rewrites if f"{one.benchmark}/{one.item}" in known]
-    rewordings = [(item.name, text) for item, (_, text) in zip(authored, roles.authored, strict=True)]
     plants = draw_plants(prose, rewrites, rewordings, sizes, share, rng)
     if not plants:
         return ()

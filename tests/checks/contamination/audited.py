@@ -17,7 +17,7 @@ import numpy as np
 
 from checks.contamination.conclude import Conclusion, conclude
 from checks.contamination.encoder import KNOWN_COSINES, KNOWN_TEXTS
-from checks.contamination.items import read_benchmark, read_placebo, read_rewrites
+from checks.contamination.items import Item, read_benchmark, read_placebo, read_rewrites
 from checks.contamination.plan import ScanParameters
 from checks.contamination.planning import Asked, Prepared, Roles, prepare
 from checks.contamination.scan import Scanner, scan
@@ -146,9 +146,14 @@ def prepared(
     floor: int = 3_000,
     asked: Asked | None = None,
     seed: int = 11,
+    authored: tuple[tuple[Item, str], ...] | None = (),
 ) -> Prepared:
     items = read_benchmark(rows)
-    roles = Roles(items, read_placebo(placebo) if placebo else (), read_rewrites(rewrites, items))
+    if authored == ():
+        others, texts = benchmark_rows(20, seed=71)
+        authored = tuple(zip(read_benchmark(others), texts, strict=True))
+    # The real families need the real encoder; these are told apart by words alone.
+    roles = Roles(items, read_placebo(placebo) if placebo else (), read_rewrites(rewrites, items), authored)
     # Words alone tell less than an encoder: a lower floor, at the end of its range.
     parameters = ScanParameters(embed=embed, cosine_floor=floor)  # type: ignore[arg-type]
     told = shards([stored(path)], shard_bytes)

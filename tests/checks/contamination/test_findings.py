@@ -53,13 +53,14 @@ def world(
     embedded: int = 9000,
     near: int = 0,
     items: int = 400,
+    closed: int = 0,
 ) -> Measured:
     """Return the numbers of an audit of one benchmark."""
     told = {"exact": 0, "near": 0, "semantic": 0, "template": 0} | (flagged or {})
     told["all"] = sum(told[tier] for tier in ("exact", "near", "semantic"))
     metrics = [
         _count("items", items), _count("uncalibrated", uncalibrated), _count("min_flaggable", 1),
-        _count("placebos", 0), _count("placebo_check_items", 300), _count("rewrites_planted", 40),
+        _count("placebos", 0), _count("placebo_kind_items", closed), _count("placebo_check_items", 300), _count("rewrites_planted", 40),
         metric("p_bulk", bulk, n=300, unit="1", determinism="statistical", labels=DEMO),
         _count("families", families, {}), _count("words", 10_000, {}), _count("words_embedded", embedded, {}),
         _count("shards_missing", missing, {}),
@@ -140,8 +141,10 @@ def test_a_control_that_said_nothing_is_missed() -> None:
         held = tuple(one for at, one in enumerate(controls()) if at != left_out)
         word, why = _said(world(families=80), held)["leak"]
         assert (word, why) == (INCONCLUSIVE, "control_missed")
-    # Without authored families nobody owes their controls.
-    assert _said(world(), controls()[:2] + controls()[4:])["leak"][0] == NOT_DETECTED
+    # Also where none were planted: leaving them out must not pass what they would have held down.
+    bare = _said(world(families=0), controls()[:2] + controls()[4:])
+    assert bare["leak.semantic"] == (INCONCLUSIVE, "control_missed")
+    assert bare["leak.near"] == (NOT_DETECTED, None)
 
 
 def test_nothing_planted_says_nothing() -> None:
