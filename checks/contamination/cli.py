@@ -15,14 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from checks.check import Refusal
+from checks.contamination.cli_parser import UsageError, parameters, parser
 from checks.contamination.items import read_benchmark, read_placebo, read_rewrites
-from checks.contamination.plan import PARTS, ScanParameters
-from checks.contamination.planning import Asked, Prepared, Roles, prepare
+from checks.contamination.planning import Prepared, Roles, prepare
 from checks.contamination.planning_file import read_prepared, to_bytes
-from checks.contamination.shards import SHARD_BYTES, Shard, ShardFailed, shards, stored
+from checks.contamination.planning_parameters import read_parameters
+from checks.contamination.shards import Shard, ShardFailed, shards, stored
 from checks.contamination.sketch import Sketch, empty, merge
 from checks.contamination.sketch_reading import read_sketch
 from sandbox.reader.error import ReaderError
@@ -35,21 +36,11 @@ SEED_BITS = 53
 """Of a seed that is drawn here: the largest integer that every JSON reader reads exactly."""
 
 
-class UsageError(Exception):
-    """The command line is wrong; the message says how."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that leaves the exit code to us: argparse's own, 2, means refused here."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one command; return its exit code."""
     try:
-        parsed = _parser().parse_args(arguments)
+        commands = {"plan": _plan, "scan": _scan, "merge": _merge, "conclude": _conclude}
+        parsed = parser(commands).parse_args(arguments)
         return int(parsed.command(parsed))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -65,80 +56,33 @@ def main(arguments: Sequence[str]) -> int:
     return REFUSED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m checks contamination", description="Looks for a benchmark's items in a corpus.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    plan = commands.add_parser("plan", help="fix what is looked for, before any of the corpus is read")
-    plan.add_argument("--benchmark", type=Path, required=True, help="items, one JSON object a line")
-    plan.add_argument("--corpus", type=Path, required=True, nargs="+", help="files of the corpus")
-    plan.add_argument("--placebo", type=Path, help="items that no corpus can hold")
-    plan.add_argument("--rewrites", type=Path, help="your own rewordings of items, to be planted")
-    plan.add_argument("--out", type=Path, required=True)
-    plan.add_argument("--seed", type=int, help="default: drawn")
-    plan.add_argument("--shard-bytes", type=int, default=SHARD_BYTES, help="stored bytes of a shard")
-    plan.add_argument("--siblings", type=int, default=0, help="per item (default: by the number of items)")
-    plan.add_argument("--embed", choices=("all", "sample", "off"), default="all")
-    plan.add_argument("--sample-fraction", type=float, default=1.0, help="of documents, with --embed sample")
-    plan.add_argument("--coarse", choices=("fp32", "bf16"), default="fp32")
-    plan.add_argument("--q", type=float, default=0.05, help="false discovery rate")
-    plan.add_argument("--plant-share", type=float, default=0.05)
-    plan.add_argument("--text-field", default="text")
-    plan.set_defaults(command=_plan)
-    scan = commands.add_parser("scan", help="scan shards of one file")
-    scan.add_argument("--plan", type=Path, required=True)
-    scan.add_argument("--corpus", type=Path, required=True)
-    part = scan.add_mutually_exclusive_group()
-    part.add_argument("--rows", metavar="A:B", help="row groups or record batches: the shards of the plan within them")
-    part.add_argument("--bytes", metavar="A:B", help="bytes of a JSONL file: the shards of the plan within them")
-    scan.add_argument("--out", type=Path, required=True)
-    scan.set_defaults(command=_scan)
-    merged = commands.add_parser("merge", help="join sketches; a shard that is in several counts once")
-    merged.add_argument("--out", type=Path, required=True)
-    merged.add_argument("sketches", type=Path, nargs="+", metavar="S")
-    merged.set_defaults(command=_merge)
-    concluded = commands.add_parser("conclude", help="p-values, recall and findings of a merged sketch; unsigned")
-    concluded.add_argument("--plan", type=Path, required=True)
-    concluded.add_argument("--sketch", type=Path, required=True)
-    concluded.add_argument("--json", action="store_true", help="print one JSON document")
-    concluded.add_argument("--commitment-key", type=Path, help="32 bytes: commits to matches, with --corpus")
-    concluded.add_argument("--corpus", type=Path, nargs="+", default=[], help="files to read committed spans from")
-    concluded.set_defaults(command=_conclude)
-    return parser
-
-
 def _plan(parsed: argparse.Namespace) -> int:
-    items = read_benchmark(_rows(parsed.benchmark))
-    roles = Roles(
-        items,
-        read_placebo(_rows(parsed.placebo)) if parsed.placebo else (),
-        read_rewrites(_rows(parsed.rewrites), items) if parsed.rewrites else (),
-    )
+    try:
+        told = read_parameters(parameters(parsed))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     for name, value, low, high in (
-        ("q", parsed.q, 0.001, 0.2),
-        ("plant-share", parsed.plant_share, 0, 0.2),
-        ("sample-fraction", parsed.sample_fraction, 1 / PARTS, 1),
-        ("siblings", parsed.siblings, 0, 100),
         ("shard-bytes", parsed.shard_bytes, 1, 2**40),
         ("seed", 0 if parsed.seed is None else parsed.seed, 0, 2**SEED_BITS - 1),
     ):
         if not low <= value <= high:
             raise UsageError(f"--{name} {value} is outside {low}..{high}")
-    parameters = ScanParameters(
-        embed=parsed.embed,
-        sample_fraction=round(parsed.sample_fraction * PARTS),
-        coarse=parsed.coarse,
-        text_field=parsed.text_field,
+    items = read_benchmark(_rows(parsed.benchmark), told.max_items)
+    roles = Roles(
+        items,
+        read_placebo(_rows(parsed.placebo)) if parsed.placebo else (),
+        read_rewrites(_rows(parsed.rewrites), items) if parsed.rewrites else (),
     )
     digests = {"benchmark": hashlib.sha256(parsed.benchmark.read_bytes()).hexdigest()}
-    if parsed.embed != "off":
-        digests["encoder"] = _encoder(parsed.coarse).digest
+    if told.scan.embed != "off":
+        digests["encoder"] = _encoder(told.scan.coarse).digest
     _say(f"hashing {len(parsed.corpus)} files")
     made = prepare(
         roles,
         shards([stored(path) for path in parsed.corpus], parsed.shard_bytes),
         seed=secrets.randbits(SEED_BITS) if parsed.seed is None else parsed.seed,
-        asked=Asked(q=round(parsed.q * PARTS), siblings=parsed.siblings, plant_share=round(parsed.plant_share * PARTS)),
-        parameters=parameters,
+        asked=told.asked,
+        parameters=told.scan,
         digests=digests,
     )
     parsed.out.write_bytes(to_bytes(made))
@@ -229,27 +173,28 @@ def _merge(parsed: argparse.Namespace) -> int:
 
 def _conclude(parsed: argparse.Namespace) -> int:
     from checks.contamination.cli_table import document, table
-    from checks.contamination.commitments import commit, key_digest, read_key, spans
+    from checks.contamination.commitments import held, read_key
     from checks.contamination.conclude import conclude
+    from checks.contamination.evidence_table import evidence_table
 
     prepared = read_prepared(parsed.plan.read_bytes())
     key = read_key(parsed.commitment_key) if parsed.commitment_key else None
     encoder = _encoder(prepared.plan.parameters.coarse) if prepared.plan.parameters.embed != "off" else None
     sketch = read_sketch(parsed.sketch.read_bytes())
     told = conclude(sketch, prepared, encoder=encoder)
-    commitments: Mapping[str, str] = {}
-    if key is not None and parsed.corpus and prepared.asked.evidence != "none":
-        at_hand = [one for path in parsed.corpus for one in chosen_shards(prepared, path, None, of_bytes=False)]
-        entries = {row.item: row.entry for row in told.flagged.rows}
-        found = spans(entries.values(), at_hand, prepared.plan.parameters.text_field)
-        commitments = {
-            item: commit(key, one, found[place])
-            for item, one in entries.items()
-            if (place := (one.shard, one.doc, one.start, one.end)) in found
-        }
-    digest = key_digest(key) if key is not None else None
+    at_hand = [one for path in parsed.corpus for one in chosen_shards(prepared, path, None, of_bytes=False)]
+    if prepared.asked.evidence == "none" or key is None:
+        at_hand = []  # nothing of it would be told
+    read = held(told.places(), at_hand, prepared.plan.parameters.text_field)
+    evidence = evidence_table(
+        told,
+        prepared,
+        {place: one.span for place, one in read.items()},
+        key,
+        {place: one.source for place, one in read.items()} if at_hand else None,
+    )
     made: Callable[..., str] = document if parsed.json else table
-    print(made(told, prepared, sketch, commitments, digest))
+    print(made(told, prepared, sketch, evidence))
     return DONE
 
 
@@ -274,4 +219,4 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-__all__ = ["DONE", "REFUSED", "USAGE", "chosen_shards", "main"]
+__all__ = ["DONE", "REFUSED", "USAGE", "UsageError", "chosen_shards", "main"]

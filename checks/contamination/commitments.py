@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +32,8 @@ Evidence = Literal["none", "commit", "reveal"]
 Place = tuple[str, int, int, int]
 """Shard digest, record, first byte, end byte."""
 
-_MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,255}")
-_DIGITS = re.compile(r"\+?\d[\d ()./-]{5,30}\d|\d{9,}")
+_MAIL = re.compile(r"[^\s@<>()\"',;:]{1,255}@[^\s@<>()\"',;:]{1,255}")
+_DIGITS = re.compile(r"\+?\d[\d ()./-]{5,2000}\d")
 
 
 def read_key(path: Path) -> bytes:
@@ -67,8 +68,17 @@ def commit(key: bytes, entry: Entry, span: bytes) -> str:
     return hmac.digest(key, LABEL + place + span, "sha256").hex()
 
 
-def spans(entries: Iterable[Entry], shards: Sequence[Shard], field: str = "text") -> Mapping[Place, bytes]:
-    """Return the bytes of matches, read from their shards; those of shards that are not at hand are left out.
+@dataclass(frozen=True)
+class Held:
+    """What stands at a place of the corpus; read where the corpus lies, and told only as section 9.3 allows."""
+
+    span: bytes
+    source: str
+    """The record's `source`, as it says it; empty without one."""
+
+
+def held(entries: Iterable[Entry], shards: Sequence[Shard], field: str = "text") -> Mapping[Place, Held]:
+    """Return what stands at matches, read from their shards; those of shards that are not at hand are left out.
 
     Args:
         entries: matches.
@@ -82,16 +92,23 @@ def spans(entries: Iterable[Entry], shards: Sequence[Shard], field: str = "text"
     for one in entries:
         place = (one.shard, one.doc, one.start, one.end)
         wanted.setdefault(one.shard, {}).setdefault(one.doc, set()).add(place)
-    found: dict[Place, bytes] = {}
+    found: dict[Place, Held] = {}
     for shard in shards:
         left = wanted.get(shard.digest, {})
         for batch in batches(shard, field) if left else ():
             for told in batch:
                 data = (told.text or "").encode() if told.number in left else b""
-                found.update((place, data[place[2] : place[3]]) for place in left.get(told.number, ()))
+                found.update(
+                    (place, Held(data[place[2] : place[3]], told.source)) for place in left.get(told.number, ())
+                )
             if batch and batch[-1].number >= max(left):
                 break
     return found
+
+
+def spans(entries: Iterable[Entry], shards: Sequence[Shard], field: str = "text") -> Mapping[Place, bytes]:
+    """Return the bytes of matches, as `held` reads them."""
+    return {place: one.span for place, one in held(entries, shards, field).items()}
 
 
 def revealed(span: bytes, limit: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.result import ControlResult, Finding, Measured, Metric, Skipped
@@ -17,7 +17,8 @@ from checks.contamination.findings import Gates, findings
 from checks.contamination.gathering import check_plan, coverage, groups, plant_outcomes
 from checks.contamination.plan import PARTS
 from checks.contamination.planning import Prepared, stream
-from checks.contamination.sketch import Sketch
+from checks.contamination.plots import plots
+from checks.contamination.sketch import Entry, Sketch
 
 WORDS_MIN = 1000
 """Words of the smallest corpus that is concluded on (section 4)."""
@@ -40,6 +41,16 @@ class Conclusion:
     duplicates: tuple[tuple[str, ...], ...]
     """Items that ask an identical question."""
     benchmarks: tuple[Flagged, ...]
+    hits: tuple[Entry, ...] = ()
+    """Kept matches of flagged items at gating tiers, at most `keep` of each; places of a corpus, told by no output."""
+
+    def places(self) -> tuple[Entry, ...]:
+        """Return the matches whose bytes and sources `commitments.held` reads for the table of evidence."""
+        return tuple(dict.fromkeys((*(row.entry for row in self.flagged.rows), *self.hits)))
+
+    def flagged_names(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the flagged items of each benchmark as "benchmark/item"; for the inflation of scores, no output."""
+        return {one.benchmark: one.names() for one in self.benchmarks}
 
 
 def conclude(sketch: Sketch, plan: Prepared, *, encoder: Known | None = None) -> Conclusion:
@@ -76,7 +87,12 @@ def conclude(sketch: Sketch, plan: Prepared, *, encoder: Known | None = None) ->
             one, own, sketch, plan, stream(_seed(plan), f"bootstrap{label}"), stream(_seed(plan), f"check{label}")
         )
         controls += control_results(one, own, asked.gating_tiers, q, stream(_seed(plan), f"sets{label}"))
-    measured = Measured(coverage={"benchmark": names}, metrics=tuple(metrics), skipped=_uncalibrated(told))
+    measured = Measured(
+        coverage={"benchmark": names},
+        metrics=tuple(metrics),
+        plots=tuple(plots(told, metrics)),
+        skipped=_uncalibrated(told),
+    )
     missed = ("KnownAnswer.encoder",) if _embedded(plan) and encoder is None else ()
     return Conclusion(
         measured=measured,
@@ -87,6 +103,7 @@ def conclude(sketch: Sketch, plan: Prepared, *, encoder: Known | None = None) ->
         not_searched=not_searched(misses, asked.gating_tiers),
         duplicates=plan.plan.duplicates(),
         benchmarks=told,
+        hits=_hits(told, sketch, asked.gating_tiers),
     )
 
 
@@ -100,6 +117,16 @@ def gates(plan: Prepared) -> Gates:
         semantic_power=asked.semantic_power / PARTS,
         embedded=_embedded(plan),
     )
+
+
+def _hits(told: Sequence[Flagged], sketch: Sketch, gating: Sequence[str]) -> tuple[Entry, ...]:
+    probes = [
+        probe
+        for one in told
+        for probe, flag in zip((at for group in one.groups for at in group.probes), one.flags, strict=True)
+        if flag
+    ]
+    return tuple(entry for probe in probes for entry in sketch.best.get(probe, ()) if entry.tier in gating)
 
 
 def _embedded(plan: Prepared) -> bool:

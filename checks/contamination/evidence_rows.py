@@ -10,15 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from checks.contamination.commitments import Place
 from checks.contamination.conclude_flags import Flagged
 from checks.contamination.recall import PlantOutcome
 from checks.contamination.sketch import Entry
+from checks.role_rows import safe
 
 ROWS_MAX = 2000
 """Flagged items that are told one by one; the rest are counted (9.1)."""
 
 NAMED_MIN = 8
 """Tokens of the shortest item that is told by name (9.3): of a shorter one a match would tell what a corpus holds."""
+
+
+SOURCES_MAX = 64
+"""Sources that are told by name, as many as a plot has rows; the rest are one row."""
+
+NO_SOURCE, OTHERS = "no_source", "others"
+"""Rows of `sources_by_hits` that are no source."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class FlaggedRow:
     """Where the best match lies; read by commitments, told by no output."""
     length: int
     """Bytes of the match."""
+    probe: int = -1
+    """Of the item, in the plan."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,17 @@ class FlaggedTable:
     """Flagged items under `NAMED_MIN` tokens: counted only."""
     more: int
     """Flagged items beyond `ROWS_MAX`."""
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A source of the corpus, by how many matches of flagged items stand in it."""
+
+    source: str
+    """In the name alphabet; `NO_SOURCE`, `OTHERS`."""
+    matches: int
+    """Wordings."""
+    copies: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +89,7 @@ def flagged_table(told: Iterable[Flagged]) -> FlaggedTable:
     rows: list[FlaggedRow] = []
     short = 0
     for one in told:
+        probes = [probe for group in one.groups for probe in group.probes]
         for at in np.flatnonzero(one.flags):
             entry, fact = one.best[at], one.facts[at]
             if entry is None:
@@ -86,6 +109,7 @@ def flagged_table(told: Iterable[Flagged]) -> FlaggedTable:
                     identity=bool(one.identity[at]),
                     entry=entry,
                     length=entry.end - entry.start,
+                    probe=probes[at],
                 )
             )
     rows.sort(key=lambda row: (-row.score, row.item))
@@ -115,6 +139,30 @@ def row_json(row: FlaggedRow, commitment: str | None, revealed: str | None = Non
         "commitment": commitment,
     }
     return told if revealed is None else {**told, "revealed": revealed}
+
+
+def sources_by_hits(hits: Iterable[Entry], sources: Mapping[Place, str]) -> tuple[SourceRow, ...]:
+    """Return where matches of flagged items come from, most matches first; at most `SOURCES_MAX` by name.
+
+    Args:
+        hits: kept matches of flagged items (`Conclusion.hits`).
+        sources: `source` of the record at each place, as far as the corpus is at hand; a window that stands in several
+            sources counts where its first copy stands.
+    """
+    matches: dict[str, int] = {}
+    copies: dict[str, int] = {}
+    for one in hits:
+        told = sources.get((one.shard, one.doc, one.start, one.end))
+        if told is None:
+            continue
+        name = safe(told).lstrip("._-") or NO_SOURCE  # a name begins with a letter or digit
+        matches[name] = matches.get(name, 0) + 1
+        copies[name] = copies.get(name, 0) + one.copies
+    order = sorted(matches, key=lambda name: (-matches[name], name))
+    rows = [SourceRow(name, matches[name], copies[name]) for name in order[:SOURCES_MAX]]
+    if rest := order[SOURCES_MAX:]:
+        rows.append(SourceRow(OTHERS, sum(matches[name] for name in rest), sum(copies[name] for name in rest)))
+    return tuple(rows)
 
 
 def _number(value: float) -> float | None:

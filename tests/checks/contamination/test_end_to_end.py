@@ -16,6 +16,7 @@ import pytest
 from checks.check import Refusal
 from checks.contamination.cli_table import document, table
 from checks.contamination.conclude import Conclusion, conclude
+from checks.contamination.evidence_table import evidence_table
 from checks.contamination.planning import Asked, Prepared
 from checks.contamination.planning_file import read_prepared, to_bytes
 from checks.contamination.sketch import Sketch, merge
@@ -166,7 +167,8 @@ def test_no_text_of_the_corpus_leaves(leaking: World, sevenfold: World) -> None:
     assert CANARY in leaking.path.read_text()
     for world in (leaking, sevenfold):
         outputs = [world.whole.to_bytes().decode(), to_bytes(world.plan).decode()]
-        outputs += [make(world.told, world.plan, world.whole, {}, None) for make in (table, document)]
+        evidence = evidence_table(world.told, world.plan, None, b"k" * 32)
+        outputs += [make(world.told, world.plan, world.whole, evidence) for make in (table, document)]
         outputs += [repr(world.told.findings), repr(world.told.measured), repr(world.told.flagged)]
         assert not any(CANARY in one for one in outputs)
         assert "The bisect" not in "".join(outputs)

@@ -60,7 +60,8 @@ def world(
     told["all"] = sum(told[tier] for tier in ("exact", "near", "semantic"))
     metrics = [
         _count("items", items), _count("uncalibrated", uncalibrated), _count("min_flaggable", 1),
-        _count("placebos", 0), _count("placebo_kind_items", closed), _count("placebo_check_items", 300), _count("rewrites_planted", 40),
+        _count("placebos", 0), _count("placebo_kind_items", closed),
+        _count("placebo_check_items", 300), _count("rewrites_planted", 40),
         metric("p_bulk", bulk, n=300, unit="1", determinism="statistical", labels=DEMO),
         _count("families", families, {}), _count("words", 10_000, {}), _count("words_embedded", embedded, {}),
         _count("shards_missing", missing, {}),
