@@ -65,7 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     local.add_argument("model", type=Path, metavar="MODEL_DIR")
     local.add_argument("--check", required=True, action="append", help="check to ask; may be given more than once")
     local.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter, as K=V or CHECK.K=V")
-    local.add_argument("--data", action="append", default=[], metavar="ROLE=PATH", help="file of a data role")
+    local.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="ROLE=PATH",
+        help="file of a data role; a role that is read in shards may be given more than once",
+    )
     local.add_argument(
         "--base", type=Path, metavar="DIR", help="directory of the base model, where a check asks for it"
     )
@@ -89,6 +95,9 @@ def _run(parsed: argparse.Namespace) -> int:
     if order.base is not None:
         names += [file.input for file in order.base.files]
         names += [order.base.tensors.input] if order.base.tensors else []
+    if order.shards is not None:
+        staged = (order.shards.document, order.shards.carried, *order.shards.parts)
+        names += [one.input for one in staged if one is not None]
     result = carry_out(
         order,
         {name: parsed.inputs / name for name in names},
@@ -151,7 +160,9 @@ def _run_local(parsed: argparse.Namespace) -> int:
         own = {key: _value(text) for key, text in params if "." not in key}
         own |= {key.removeprefix(f"{name}."): _value(text) for key, text in params if key.startswith(f"{name}.")}
         checks.append(OrderedCheck(name=name, version=CATALOGUE[name].version, params=own))
-    data = {role: Path(path) for role, path in (_pair(text, "--data") for text in parsed.data)}
+    data: dict[str, list[Path]] = {}
+    for role, path in (_pair(text, "--data") for text in parsed.data):
+        data.setdefault(role, []).append(Path(path))
     result = run_local(
         parsed.model,
         checks,

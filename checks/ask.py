@@ -26,6 +26,9 @@ ARTEFACT_TOO_LARGE = "artefact_too_large"
 NO_BAND = "no_band"
 """Reason of a control that named no number: a control that says nothing has not held."""
 
+SHARD_FAILED, SHARD_DEAD = "shard_failed", "shard_dead"
+"""Reasons of an answer whose shards were not all read: one of them cannot be, or every attempt at it died."""
+
 RUNTIME_REASONS = (
     ARTEFACT_FAILED,
     ARTEFACT_TOO_LARGE,
@@ -40,6 +43,9 @@ RUNTIME_REASONS = (
     "params_invalid",
     "passage_invalid",
     "result_cap",
+    SHARD_DEAD,
+    SHARD_FAILED,
+    "shards_too_many",
 )
 """Reasons that the runtime itself gives, for every check."""
 

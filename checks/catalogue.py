@@ -1,7 +1,4 @@
-"""Every check this build can answer, and the catalogue that tells others of them.
-
-Left out until they are whole: sae_features, contamination.
-"""
+"""Every check this build can answer, and the catalogue that tells others of them."""
 
 from __future__ import annotations
 
@@ -17,14 +14,17 @@ from assay.result import DECIMAL, D
 from checks.ask import RUNTIME_REASONS
 from checks.check import Check, Needs, Refusal
 from checks.clusterability.check import Clusterability
+from checks.contamination.check import Contamination
 from checks.errors import ChecksError
 from checks.memory import model_facts
 from checks.sae_features.check import SaeFeatures
+from checks.sharding import ShardedCheck
 from checks.truth_probe.check import TruthProbe
 from sandbox.reader.digest import tree_sha256
 
 CHECKS: tuple[type[Check], ...] = (
     Clusterability,
+    Contamination,
     SaeFeatures,
     TruthProbe,
 )
@@ -106,7 +106,7 @@ def code_sha256(check: type[Check]) -> str:
     for folder, patterns in (
         # Data sets are pinned by the digests in their index.
         (family(check), ("**/*.py", "**/*.json")),
-        (ROOT / "checks", ("*.py", "architectures.json")),
+        (ROOT / "checks", ("*.py", "architectures.json", *check.beside)),
         (ROOT / "checks" / "runtime", ("*.py",)),
         (ROOT / "sandbox", ("ingest.py",)),
         (ROOT / "sandbox" / "reader", ("*.py",)),
@@ -131,7 +131,13 @@ def _told(check: type[Check], folder: Path) -> dict[str, Any]:
         "access": list(needs.access()),
         "params": _params(check),
         "data_roles": [
-            {"name": one.name, "required": one.required, "media_type": one.media_type, "summary": one.summary}
+            {
+                "name": one.name,
+                "required": one.required,
+                "media_type": one.media_type,
+                "summary": one.summary,
+                **({"many": True} if one.many else {}),
+            }
             for one in check.data_roles
         ],
         "metrics": [
@@ -180,10 +186,12 @@ def _needs(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any]
 
 
 def _beside(check: type[Check], needs: Needs) -> dict[str, Any]:
-    """Return what few checks have, and an entry leaves out of all others: a base model, files to hand out."""
+    """Return what few checks have, and an entry leaves out of all others: a base model, shards, files to hand out."""
     found: dict[str, Any] = {}
     if "base" in needs.passage_models:
         found["base_model"] = True
+    if issubclass(check, ShardedCheck):
+        found["shard_role"] = check.shard_role
     if check.artefacts:
         found["artefacts"] = [
             {"name": one.name, "media_type": one.media_type, "max_bytes": one.max_bytes, "summary": one.summary}

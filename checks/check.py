@@ -399,6 +399,8 @@ class Check(Value, abc.ABC):
     """Parameters that have no default, with a value each: the catalogue asks with them what the check needs."""
     artefacts: ClassVar[tuple[ArtefactSpec, ...]] = ()
     """Files that it may hand out beside the report."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Files outside its own folder that decide its answer too, as patterns below `checks/`."""
     kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer",)
     """Models that it can be asked of; of another it is refused (`model_kind`)."""
     words: ClassVar[tuple[str, ...]]

@@ -16,6 +16,7 @@ from checks.base import NO_BASE, Base, read_base
 from checks.check import ROWS, Check, ModelFacts, Needs, Refusal
 from checks.documents import Order, OrderedCheck
 from checks.runtime.plan import check_needs
+from checks.sharding import Gathered, ShardedCheck, ShardFile
 from sandbox.reader import jsonl
 from sandbox.reader.error import ReaderError
 from sandbox.reader.model import read_capped
@@ -35,8 +36,19 @@ class Asked:
     needs: Needs | None = None
     rows: dict[str, Rows] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    files: tuple[ShardFile, ...] = ()
+    """Of the role that is read in shards."""
+    gathered: Gathered | None = None
+    """Plan and joined parts, once there are any."""
     answer: Answer | None = None
     """Set as soon as it is known: by a refusal, a failure, or at the end."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether these parameters and roles ask for shards."""
+        if not isinstance(self.check, ShardedCheck) or not self.files:
+            return False
+        return self.check.is_sharded({*self.rows, *self.blobs, self.check.shard_role})
 
 
 def asked_of(ordered: OrderedCheck, catalogue: Mapping[str, type[Check]]) -> Asked:
@@ -69,22 +81,19 @@ def not_asked(ordered: OrderedCheck, reason: str, items: Sequence[str]) -> Answe
 
 def gather(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], facts: ModelFacts) -> None:
     """Parse each check's data and hear its needs; a check whose data or needs are wrong is answered here."""
-    given = {data.role: inputs[data.input] for data in order.data}
     for one in asked:
-        if one.check is None:
+        if one.check is not None and facts.kind not in one.check.kinds:
+            one.answer = refused(one.check, Refusal("model_kind", (f"kind:{facts.kind}",)))
+    gather_data(asked, order, inputs)
+    for one in asked:
+        if one.check is None or one.answer is not None:
             continue
         try:
-            if facts.kind not in one.check.kinds:
-                raise Refusal("model_kind", (f"kind:{facts.kind}",))
-            roles = one.check.data_roles
-            here = [role for role in roles if role.name in given]
-            one.rows = {role.name: _rows(given, role.name) for role in here if role.media_type == ROWS}
-            one.blobs = {role.name: _blob(given, role.name) for role in here if role.media_type != ROWS}
-            missing = [role.name for role in roles if role.required and role.name not in given]
-            if missing:
-                raise Refusal("data_missing", tuple(f"role:{name}" for name in missing))
             # Of a role that is bytes the check hears that it is there, and reads it when it measures.
-            needs = one.check.needs(facts, {**one.rows, **dict.fromkeys(one.blobs, ())})
+            there = {**one.rows, **dict.fromkeys(one.blobs, ())}
+            if one.files and isinstance(one.check, ShardedCheck):
+                there[one.check.shard_role] = ()
+            needs = one.check.needs(facts, there)
             check_needs(needs, facts)
             one.needs = needs
         except Refusal as refusal:
@@ -93,6 +102,39 @@ def gather(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], fac
             raise
         except Exception:
             one.answer = failed(one.check, "needs")
+
+
+def gather_data(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path]) -> None:
+    """Parse each check's data, but what it reads in shards; a check whose data are wrong is answered here."""
+    given = {data.role: inputs[data.input] for data in order.data}
+    for one in asked:
+        if one.check is None or one.answer is not None:
+            continue
+        try:
+            roles = one.check.data_roles
+            here = [role for role in roles if role.name in given and not role.many]
+            one.rows = {role.name: _rows(given, role.name) for role in here if role.media_type == ROWS}
+            one.blobs = {role.name: _blob(given, role.name) for role in here if role.media_type != ROWS}
+            if isinstance(one.check, ShardedCheck):
+                one.files = files_of(one.check, order, inputs)
+            missing = [role.name for role in roles if role.required and role.name not in given]
+            if missing:
+                raise Refusal("data_missing", tuple(f"role:{name}" for name in missing))
+        except Refusal as refusal:
+            one.answer = refused(one.check, refusal)
+        except MemoryError:
+            raise
+        except Exception:
+            one.answer = failed(one.check, "needs")
+
+
+def files_of(check: ShardedCheck, order: Order, inputs: Mapping[str, Path]) -> tuple[ShardFile, ...]:
+    """Return the files of the role that a check reads in shards, in the order in which they were sent."""
+    sent = [data for data in order.data if data.role == check.shard_role]
+    return tuple(
+        ShardFile(path=inputs[data.input], name=f"{data.role}.{number}", sha256=data.sha256, size=data.size)
+        for number, data in enumerate(sent)
+    )
 
 
 def _rows(given: Mapping[str, Path], role: str) -> Rows:

@@ -24,7 +24,7 @@ def run_local(
     checks: Sequence[OrderedCheck],
     catalogue: Mapping[str, type[Check]],
     *,
-    data: Mapping[str, Path] | None = None,
+    data: Mapping[str, Path | Sequence[Path]] | None = None,
     seed: int = 0,
     threads: int = 1,
     on_step: Told = unheard,
@@ -37,7 +37,7 @@ def run_local(
         model: the directory; files that no manifest may name are left out, as a submission would.
         checks: what to ask, with parameters.
         catalogue: the checks that may be asked.
-        data: file of each data role.
+        data: file of each data role; several of one that is read in shards.
         seed: seed of every draw.
         threads: CPU threads.
         on_step: told (step, done, owed).
@@ -51,7 +51,17 @@ def run_local(
     ordered = _model(model, "model", inputs)
     ordered_base = None if base is None else _model(base, "base", inputs)
     given = []
-    for number, (role, path) in enumerate(sorted((data or {}).items())):
+    pairs = [(role, path) for role, paths in sorted((data or {}).items()) for path in _several(paths)]
+    many = {
+        role.name
+        for check in checks
+        if check.name in catalogue
+        for role in catalogue[check.name].data_roles
+        if role.many
+    }
+    for number, (role, path) in enumerate(pairs):
+        if role not in many and sum(one == role for one, _ in pairs) > 1:
+            raise OrderInvalid(f"data role {role}: is given more than once")
         if not path.is_file():
             raise OrderInvalid(f"data role {role}: there is no file {path}")
         inputs[f"data.{number}"] = path.resolve()
@@ -69,6 +79,10 @@ def run_local(
     return carry_out(
         order, inputs, catalogue, on_step=on_step, on_artefact=None if artefacts is None else _into(artefacts)
     )
+
+
+def _several(paths: Path | Sequence[Path]) -> Sequence[Path]:
+    return (paths,) if isinstance(paths, Path) else paths
 
 
 def _into(folder: Path) -> Given:

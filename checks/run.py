@@ -19,7 +19,7 @@ from checks.answering import Handed, Ran, ask_all
 from checks.ask import Given, Told, as_name, failed, listed, unheard
 from checks.check import Check, ModelFacts, Needs
 from checks.documents import Decision, Facts, Ingest, Order, Result
-from checks.errors import LoadRefused
+from checks.errors import LoadRefused, OrderInvalid
 from checks.hearing import Asked, asked_of, base_of, gather, not_asked
 from checks.rereading import check_same
 from checks.runtime.architectures import architectures_json
@@ -30,6 +30,7 @@ from checks.runtime.plan import plan
 from checks.runtime.site_models import Source
 from checks.runtime.sweep import Swept
 from checks.runtime.weights import read_weights
+from checks.stages import carry_out_stage, gather_shards
 from sandbox.reader.model import Decision as ReaderDecision
 from sandbox.reader.model import ModelReading, read_model
 
@@ -55,6 +56,8 @@ def carry_out(
         on_artefact: takes the slot and the bytes of each file that a check hands out; where there is none, no check
             is asked for any.
     """
+    if order.stage in ("plan", "scan"):
+        return carry_out_stage(order, inputs, catalogue, on_step, on_artefact or _nowhere)
     on_step("starting", 0, 1)
     asked = [asked_of(one, catalogue) for one in order.checks]
     files = {file.path: inputs[file.input] for file in order.model.files}
@@ -66,6 +69,7 @@ def carry_out(
         facts = _facts(reading, decisions)
         on_step("starting", 1, 1)
         gather(asked, order, inputs, facts)
+        gather_shards(asked, order, inputs, on_step)
         base = base_of(asked, order, inputs, facts, files)
         decisions += base.decisions
         looked, weights = _look(asked, reading, files, facts, order, on_step, base.source)
@@ -82,6 +86,10 @@ def carry_out(
         facts=_record(facts, looked.swept, ran, order.threads),
         artefacts=tuple(handed.told),
     )
+
+
+def _nowhere(slot: str, _content: bytes) -> None:
+    raise OrderInvalid(f"there is no slot {slot}: a plan or a part has nowhere to go")
 
 
 def _facts(reading: ModelReading, decisions: Sequence[Decision]) -> ModelFacts:

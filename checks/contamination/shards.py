@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from assay import canonical
 
 from checks.role_rows import safe
+from checks.sharding import ShardFailed
 
 Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "arrow"]
 
@@ -36,20 +37,6 @@ SHARD_BYTES = 256 * 2**20
 
 BLOCK = 2**20
 """Bytes hashed at a time."""
-
-
-class ShardFailed(Exception):
-    """A shard cannot be read; nothing of it counts.
-
-    Attributes:
-        reason: "truncated", "unreadable", "record_too_large", "ratio", "bad_records" or "format".
-        at: file and record, e.g. "corpus-0.jsonl:record:17", in the name alphabet. Never text of the corpus.
-    """
-
-    def __init__(self, reason: str, at: str) -> None:
-        super().__init__(f"{reason} at {at}")
-        self.reason = reason
-        self.at = at[:128]
 
 
 @dataclass(frozen=True)
@@ -175,3 +162,6 @@ def _sha256(path: Path) -> str:
         while block := stream.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+__all__ = ["READER", "SHARD_BYTES", "Shard", "ShardFailed", "Stored", "record_batches", "shards", "stored"]

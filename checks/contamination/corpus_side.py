@@ -1,0 +1,238 @@
+"""The corpus side as an audit runs it: evidence to plan, shard to part, parts to a conclusion (contamination, 5, 6.8).
+
+Everything here is also what `python -m checks contamination` runs from the command line; a shard that was scanned in a
+cell is `observed`, one whose sketch was brought along is `declared`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from typing import TYPE_CHECKING, Any, cast
+
+from assay import canonical
+from assay.result import Measured
+
+from checks.check import Evidence, Refusal
+from checks.contamination.conclude import Conclusion, conclude
+from checks.contamination.items import read_benchmark, read_placebo, read_rewrites
+from checks.contamination.plan import PARTS, ScanParameters
+from checks.contamination.planning import Asked, Prepared, Roles, prepare
+from checks.contamination.planning_file import read_prepared, to_bytes
+from checks.contamination.shards import Format, Shard, Stored, shards, stored
+from checks.contamination.sketch import Sketch, merge
+from checks.contamination.sketch_reading import read_sketch
+from checks.sharding import SHARDS_MAX, Planned, ShardFile, ShardStep
+
+if TYPE_CHECKING:
+    from checks.contamination.check import Contamination
+
+SEED_BITS = 53
+"""Bits of a plan's seed: what a JSON number holds exactly."""
+
+
+def plan_shards(check: Contamination, evidence: Evidence, files: Sequence[ShardFile]) -> Planned:
+    """Return the plan of an audit, and the vectors of its probes.
+
+    Raises:
+        Refusal: a role cannot be read, or the corpus has no byte or too many shards.
+        ShardFailed: a file has no readable table of contents.
+    """
+    rows = {role: evidence.data(role) for role in ("benchmark", "placebo", "rewrites") if role in evidence.roles()}
+    items = read_benchmark(rows["benchmark"], check.max_items)
+    roles = Roles(
+        items,
+        read_placebo(rows["placebo"], check.max_items) if "placebo" in rows else (),
+        read_rewrites(rows["rewrites"], items) if "rewrites" in rows else (),
+    )
+    cut = shards(_stored(check, files), check.shard_bytes)
+    if len(cut) > SHARDS_MAX:
+        raise Refusal("shards_too_many", (f"shards:{len(cut)}", f"shards:most:{SHARDS_MAX}"))
+    digests = {"benchmark": _digest(rows["benchmark"])}
+    encoder = _encoder(check) if check.embed != "off" else None
+    if encoder is not None:
+        digests["encoder"] = encoder.digest
+    made = prepare(
+        roles,
+        cut,
+        seed=int(evidence.rng("plan").integers(2**SEED_BITS)),
+        asked=asked_of(check),
+        parameters=parameters_of(check),
+        digests=digests,
+    )
+    carried = b""
+    if encoder is not None:
+        from checks.contamination.scan_vectors import probe_vectors
+
+        carried = probe_vectors(made.plan, encoder)
+    return Planned(document=to_bytes(made), carried=carried, shards=len(cut))
+
+
+def scan_shard(
+    check: Contamination, planned: Planned, shard: int, files: Sequence[ShardFile], on_step: ShardStep
+) -> bytes:
+    """Return the sketch of one shard.
+
+    Raises:
+        ShardFailed: it cannot be read.
+    """
+    from checks.contamination.scan import scan
+
+    told = _scanner(check, planned)
+    one = here(told.prepared, files)[shard]
+    size = max(one.file.size, 1)
+    sketch = scan(
+        one, told.prepared.plan, scanner=told.scanner, progress=lambda docs, words: on_step(min(words * 6, size), size)
+    )
+    return sketch.to_bytes()
+
+
+def merge_parts(parts: Sequence[bytes]) -> bytes:
+    """Return all sketches as one.
+
+    Raises:
+        Refusal: two are of other plans.
+    """
+    return reduce(merge, map(read_sketch, parts)).to_bytes()
+
+
+def concluded(check: Contamination, evidence: Evidence) -> Concluded:
+    """Return the conclusion; made once for `measure`, every control and what is handed out."""
+    if "concluded" not in evidence.kept:
+        evidence.kept["concluded"] = _conclude(check, evidence)
+    return cast("Concluded", evidence.kept["concluded"])
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """What an audit found, with what it was found by."""
+
+    prepared: Prepared
+    sketch: Sketch
+    conclusion: Conclusion
+    files: tuple[ShardFile, ...]
+    """Of the corpus; none where sketches were brought along."""
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The numbers, with the digests of plan and joined sketch: another run of the same audit must show the same."""
+        told = self.conclusion.measured
+        digests = {
+            "plan": (self.prepared.plan.plan_sha256,),
+            "sketch": (hashlib.sha256(self.sketch.to_bytes()).hexdigest(),),
+            "plan_seed": (str(self.prepared.plan.seed),),
+        }
+        return told.model_copy(update={"coverage": {**told.coverage, **digests}})
+
+
+def _conclude(check: Contamination, evidence: Evidence) -> Concluded:
+    if "sketches" not in evidence.roles():
+        gathered = evidence.gathered()
+        document, merged, files = gathered.document, gathered.merged, gathered.files
+    else:
+        document, merged, files = evidence.blob("plan"), evidence.blob("sketches"), ()
+    prepared, sketch = read_prepared(document), read_sketch(merged)
+    if not files and prepared.asked != asked_of(check):
+        # A level that was chosen after the sketches were seen would be no level.
+        raise Refusal("other_plan", ("plan:parameters_differ_from_the_audit",))
+    encoder = _encoder(check) if prepared.plan.parameters.embed != "off" else None
+    return Concluded(prepared, sketch, conclude(sketch, prepared, encoder=encoder), files)
+
+
+@dataclass(frozen=True)
+class _Scanning:
+    document: bytes
+    prepared: Prepared
+    scanner: Any
+
+
+_last: list[_Scanning] = []
+"""The plan that this process scanned by last: shards that are scanned one after the other read its probes once."""
+
+
+def _scanner(check: Contamination, planned: Planned) -> _Scanning:
+    from checks.contamination.scan import Scanner
+
+    if not _last or _last[0].document != planned.document:
+        prepared = read_prepared(planned.document)
+        encoder = _encoder(check) if prepared.plan.parameters.embed != "off" else None
+        if encoder is not None and encoder.digest != prepared.plan.digests.get("encoder"):
+            raise Refusal("other_plan", ("encoder:other_digest",))
+        scanner = Scanner(prepared.plan, encoder=encoder, vectors=planned.carried or None)
+        _last[:] = [_Scanning(planned.document, prepared, scanner)]
+    return _last[0]
+
+
+def here(prepared: Prepared, files: Sequence[ShardFile]) -> tuple[Shard, ...]:
+    """Return the shards of a plan with the paths that their files have in this cell.
+
+    Raises:
+        Refusal: `shard_unknown`: a file of the plan is not there, or is another.
+    """
+    by_name = {one.name: one for one in files}
+    told = []
+    for shard in prepared.plan.shards:
+        file = by_name.get(shard.file.name)
+        if file is None or file.sha256 != shard.file.sha256:
+            raise Refusal("shard_unknown", (f"corpus:{shard.file.name}",))
+        told.append(replace(shard, file=replace(shard.file, path=file.path)))
+    return tuple(told)
+
+
+def _stored(check: Contamination, files: Sequence[ShardFile]) -> list[Stored]:
+    form: Format = check.corpus_format
+    return [stored(one.path, one.name, form, one.sha256) for one in files]
+
+
+def asked_of(check: Contamination) -> Asked:
+    """Return the parameters of the conclusion."""
+    return Asked(
+        gating_tiers=check.gating_tiers,
+        q=parts(check.q),
+        siblings=0 if check.siblings == "auto" else check.siblings,
+        plant_share=parts(check.plant_share),
+        near_power=parts(check.near_power),
+        semantic_power=parts(check.semantic_power),
+        evidence=check.evidence,
+        reveal_chars=check.reveal_chars,
+    )
+
+
+def parameters_of(check: Contamination) -> ScanParameters:
+    """Return the parameters of the scan."""
+    return ScanParameters(
+        seed_ngram=check.seed_ngram,
+        near_lcs=parts(check.near_lcs),
+        near_overlap=parts(check.near_overlap),
+        cosine_floor=parts(check.cosine_floor),
+        template_cosine=parts(check.template_cosine),
+        windows=check.windows,
+        embed=check.embed,
+        sample_fraction=parts(check.sample_fraction),
+        always_embed=check.always_embed,
+        coarse=check.coarse,
+        keep=check.keep,
+        text_field=check.text_field,
+        languages=check.languages,
+        max_bad_share=parts(check.max_bad_share),
+    )
+
+
+def parts(share: str) -> int:
+    """Return a share in parts of 10 000."""
+    return round(float(share) * PARTS)
+
+
+def _digest(rows: Sequence[Any]) -> str:
+    return hashlib.sha256(canonical.dumps([dict(row) for row in rows])).hexdigest()
+
+
+def _encoder(check: Contamination) -> Any:
+    from checks.contamination.encoder import Encoder
+
+    return Encoder(coarse=check.coarse)
+
+
+__all__ = ["Concluded", "concluded", "here", "merge_parts", "plan_shards", "scan_shard"]
