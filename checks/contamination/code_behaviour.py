@@ -103,17 +103,48 @@ def behaviour(expected: Reference, source: str, entry: str, steps: int = STEPS_T
     held = program(source)
     if isinstance(held, str):
         return Behaviour("undecided", held)
-    undecided: str | None = None
+    return behaviours(expected.probes, [expected.outputs], held, entry, steps)[0]
+
+
+def behaviours(
+    probes: Sequence[Sequence[Any]],
+    expected: Sequence[Sequence[Any]],
+    held: Program,
+    entry: str,
+    steps: int = STEPS_TOTAL,
+) -> tuple[Behaviour, ...]:
+    """Return `behaviour` against many references that share their probes, as an item and its siblings do.
+
+    The function runs once for all of them. Steps are shared, so none is decided for another's cost: where they end,
+    all that is not settled is `undecided`.
+
+    Args:
+        probes: argument lists.
+        expected: outputs of each reference, one for each probe.
+        held: of any origin.
+        entry: name of its function.
+        steps: at most so many in all.
+    """
+    told: list[Behaviour | None] = [None] * len(expected)
+    undecided: list[str | None] = [None] * len(expected)
     used = 0
-    for order in orders(expected.probes):
-        verdict, name, spent = _in_order(expected, held, entry, order, steps - used)
+    for order in orders(probes):
+        alive = [place for place, one in enumerate(told) if one is None]
+        if not alive:
+            break
+        alive, mark, spent = _in_order(probes, expected, alive, held, entry, order, steps - used)
         used += spent
-        if verdict == "same":
-            return Behaviour("same", order=order, steps=used)
-        undecided = undecided or name
+        for place in alive:
+            undecided[place] = undecided[place] or mark
+            if mark is None:
+                told[place] = Behaviour("same", order=order, steps=used)
         if used >= steps:
-            return Behaviour("undecided", undecided or "limit:steps", steps=used)
-    return Behaviour("undecided" if undecided else "different", undecided, steps=used)
+            undecided = [name or "limit:steps" for name in undecided]
+            break
+    return tuple(
+        one or Behaviour("undecided" if name else "different", name, steps=used)
+        for one, name in zip(told, undecided, strict=True)
+    )
 
 
 def orders(probes: Sequence[Sequence[Any]]) -> list[tuple[int, ...]]:
@@ -125,22 +156,32 @@ def orders(probes: Sequence[Sequence[Any]]) -> list[tuple[int, ...]]:
 
 
 def _in_order(
-    expected: Reference, held: Program, entry: str, order: tuple[int, ...], steps: int
-) -> tuple[str, str | None, int]:
-    """Return the verdict for one order, the name of an undecided run, and the steps used."""
-    undecided: str | None = None
+    probes: Sequence[Sequence[Any]],
+    expected: Sequence[Sequence[Any]],
+    alive: Sequence[int],
+    held: Program,
+    entry: str,
+    order: Sequence[int],
+    steps: int,
+) -> tuple[list[int], str | None, int]:
+    """Return which references nothing speaks against in one order, the name of an undecided run, and the steps used."""
+    kept = list(alive)
+    mark: str | None = None
     used = 0
-    for probe, output in zip(expected.probes, expected.outputs, strict=True):
+    for number, probe in enumerate(probes):
         outcome = interpret(held, entry, [probe[at] for at in order if at < len(probe)], min(STEPS_MAX, steps - used))
         used += outcome.steps
         if outcome.word == "undecided":
-            undecided = undecided or outcome.undecided
-        elif not _agrees(outcome, output):
+            mark = mark or outcome.undecided
+        else:
             # One other output settles it, whatever the undecided ones would have been.
-            return "different", None, used
+            kept = [place for place in kept if _agrees(outcome, expected[place][number])]
+        if not kept:
+            break
         if used >= steps:
-            return "undecided", undecided or "limit:steps", used
-    return ("undecided" if undecided else "same"), undecided, used
+            mark = mark or "limit:steps"
+            break
+    return kept, mark, used
 
 
 def _agrees(outcome: Outcome, output: Any) -> bool:

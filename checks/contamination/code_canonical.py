@@ -110,7 +110,7 @@ class _Writer:
             self._name(node.id)
         elif isinstance(node, ast.Constant):
             self._node(node)
-            self._word(f"{type(node.value).__name__} {node.value!r}", type(node.value).__name__)
+            self._word(f"{type(node.value).__name__} {_literal(node.value)}", type(node.value).__name__)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             self._definition(node)
         elif isinstance(node, ast.Lambda):
@@ -203,6 +203,11 @@ class _Writer:
                 self._word("None")
             else:
                 self._name(str(value))
+
+
+def _literal(value: object) -> str:
+    # Python writes no whole number of more than 4300 digits in decimals, and raises.
+    return hex(value) if type(value) is int else repr(value)
 
 
 def _said(values: Iterable[object]) -> list[ast.AST]:

@@ -17,6 +17,7 @@ from checks.contamination.code_behaviour import Reference, equal, reference
 from checks.contamination.code_parsing import parsed
 from checks.contamination.functions import LINE_END
 from checks.contamination.interpreter import interpret, program
+from checks.contamination.interpreter_limits import BITS_MAX
 from checks.contamination.items import Item
 
 How = Literal["constant", "comparison", "operator", "product", "extreme"]
@@ -148,7 +149,8 @@ class _Places:
 
 
 def _of_node(node: ast.AST, data: bytes, place: _Places) -> Iterator[Edit]:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
+    # The interpreter runs no longer number, and Python writes none of more than 4300 digits.
+    if isinstance(node, ast.Constant) and type(node.value) is int and node.value.bit_length() <= BITS_MAX:
         begin, end = place.begin(node), place.end(node)
         # A number inside an f-string has no place of its own in Python 3.11.
         if data[begin:end].decode("utf-8", "replace") == str(node.value):

@@ -11,6 +11,7 @@ import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from checks.contamination.code_canonical import Canonical, canonical
 from checks.contamination.code_parsing import BYTES_MAX, Fault, parsed
@@ -28,6 +29,9 @@ PYTHON_TAGS = (b"", b"python", b"py", b"python3", b"python2", b"{python}", b"{.p
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 """Words of a name, in either habit: max_item, maxItem."""
 
+ABOVE_MAX = 1_000
+"""Bytes above a fenced block that are looked at for what it answers: the encoder reads some 250 words."""
+
 EXAMPLES = ("example", "for example", "e.g", ">>>", "...", "assert ", "input:", "output:")
 """Beginnings of lines that show examples: left out of descriptions (section 6.7). Own list."""
 
@@ -43,7 +47,8 @@ class Function:
     description: str
     """Its name in words, the comments above it and its docstring, without examples."""
     tokens: tuple[str, ...]
-    """Tokens without comments, docstrings and blank space; equal for exact copies."""
+    """Tokens of it and of what it needs but imports, without comments, docstrings and blank space; equal for exact
+    copies."""
     canonical: Canonical
     begin: int
     """First byte in the document's UTF-8."""
@@ -71,7 +76,7 @@ def functions(document: str) -> Extraction:
         return Extraction((), ())
     whole = parsed(document) if len(data) <= BYTES_MAX else "too_long"
     if isinstance(whole, ast.Module):
-        return Extraction(tuple(_taken(whole, data, 0)), ())
+        return Extraction(tuple(_taken(whole, data, 0, "")), ())
     found: list[Function] = []
     faults: list[Fault] = []
     blocks = 0
@@ -80,7 +85,7 @@ def functions(document: str) -> Extraction:
         text = data[begin:end].decode("utf-8", "replace")
         tree = parsed(text)
         if isinstance(tree, ast.Module):
-            found += _taken(tree, data[begin:end], begin)
+            found += _taken(tree, data[begin:end], begin, paragraph_above(data, begin))
         else:
             faults.append(tree)
     return Extraction(tuple(found), tuple(faults) if blocks else (whole,))
@@ -125,6 +130,43 @@ def described(text: str, name: str) -> str:
     return " ".join((*(word.lower() for word in WORDS.findall(name)), *kept))
 
 
+def item_description(question: str, entry: str) -> str:
+    """Return what an item asks for in words, as `Function.description` tells it of a function.
+
+    Args:
+        question: prose, or the beginning of a function with its docstring, as some benchmarks publish it.
+        entry: name of the function that is asked for.
+    """
+    if "def " in question:
+        for text in (question, f"{question.rstrip()}\n    pass\n"):
+            told = next((one for one in functions(text).functions if one.name == entry), None)
+            if told is not None:
+                return told.description
+    return described(question, entry)
+
+
+def entry_function(source: str, entry: str) -> Function | None:
+    """Return the function of a name, the last of that name, as Python takes it; None where the source has none."""
+    return next((one for one in reversed(functions(source).functions) if one.name == entry), None)
+
+
+def paragraph_above(data: bytes, begin: int) -> str:
+    """Return the paragraph that ends right above a fenced block; it asks for what the block answers.
+
+    Args:
+        data: of the document.
+        begin: first byte behind the block's opening line.
+    """
+    above = data[max(0, begin - ABOVE_MAX) : begin].decode("utf-8", "replace").rstrip("\r\n")
+    lines = above.splitlines()[:-1]  # the opening line itself
+    while lines and not lines[-1].strip():
+        lines.pop()
+    kept: list[str] = []
+    while lines and lines[-1].strip() and not lines[-1].lstrip().startswith(("```", "~~~")):
+        kept.append(lines.pop())
+    return "\n".join(reversed(kept))
+
+
 def tokens(text: str) -> tuple[str, ...]:
     """Return the tokens of source without comments, docstrings and blank space; empty where there are none.
 
@@ -151,7 +193,7 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple(made)
 
 
-def _taken(tree: ast.Module, data: bytes, offset: int) -> Iterator[Function]:
+def _taken(tree: ast.Module, data: bytes, offset: int, above: str) -> Iterator[Function]:
     starts = [0, *(found.end() for found in LINE_END.finditer(data))]
     spans = [_span(node, starts) for node in tree.body]
     definers: dict[str, list[int]] = {}
@@ -164,17 +206,30 @@ def _taken(tree: ast.Module, data: bytes, offset: int) -> Iterator[Function]:
             continue
         begin, end = spans[number]
         needed = _needed(number, definers, loaded)
-        text = data[begin:end].decode("utf-8", "replace")
-        above = _comments_above(data, begin)
+        text = {each: data[slice(*spans[each])].decode("utf-8", "replace") for each in needed}
+        own = f"{_comments_above(data, begin)}\n\n{ast.get_docstring(node) or _comments_in(data, node, starts)}"
         yield Function(
             name=node.name,
-            source="\n".join(data[slice(*spans[each])].decode("utf-8", "replace") for each in needed) + "\n",
-            description=described(f"{above}\n\n{ast.get_docstring(node) or ''}", node.name),
-            tokens=tokens(text),
+            source="\n".join(text.values()) + "\n",
+            description=described(own if own.strip() else above, node.name),
+            tokens=tuple(chain.from_iterable(tokens(text[each]) for each in needed if not _imports(tree.body[each]))),
             canonical=canonical(node),
             begin=offset + begin,
             end=offset + end,
         )
+
+
+def _imports(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def _comments_in(data: bytes, node: ast.FunctionDef, starts: list[int]) -> str:
+    """Return the comments between a function's head and its first statement."""
+    first = node.body[0].lineno
+    if first <= node.lineno:
+        return ""
+    lines = data[starts[node.lineno - 1] : starts[first - 1]].decode("utf-8", "replace").splitlines()
+    return "\n".join(line for line in map(str.strip, lines) if line.startswith("#"))
 
 
 def _span(node: ast.stmt, starts: list[int]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """From a sketch to what is concluded on: scores of items and their nulls, planted copies, and what was read.
 
-Specification: contamination, section 6.9. Code is left uncalibrated here as long as no scan looks for it (section 6.7):
-an item that was not searched for is neither found nor missed.
+Specification: contamination, section 6.9. Code in other languages than Python is left uncalibrated (section 6.7): an
+item that was not searched for is neither found nor missed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import numpy as np
 
 from checks.check import Refusal
 from checks.contamination.conformal import Scores
+from checks.contamination.normaliser import normalise
+from checks.contamination.plan import PlanProbe
 from checks.contamination.planning import AUTHORED, EXACT_MIN, ItemFact, Prepared
 from checks.contamination.recall import PlantOutcome
+from checks.contamination.scan_code_probes import LANGUAGE, searchable
 from checks.contamination.sketch import Entry, Sketch
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
 
-SEARCHED = frozenset({"prose", "choice"})
-"""Kinds of items that a scan looks for."""
+SEARCHED = frozenset({"prose", "choice", "code"})
+"""Kinds of items that a scan looks for; of code, what `scan_code_probes.searchable` tells."""
 
 UNSEARCHED = frozenset({"base64", "reversed", "french"})
 """Sources of plants that are expected misses (6.11)."""
@@ -45,7 +48,9 @@ class Group:
     searched: Bool[np.ndarray, " item"]
     """Whether a scan could find the item at all."""
     placebo: Int[np.ndarray, " placebo"]
-    """Scores of supplied placebos of this benchmark and kind."""
+    """Scores of supplied placebos of this benchmark and kind that a scan could find; their number is its length."""
+    other_language: int = 0
+    """Items of code in other languages than Python: not asked (6.7)."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,8 @@ def _group(
         return next(iter(sketch.best.get(probe, ())), None)
 
     probes = [owned["item", benchmark, fact.item][0] for fact in facts]
-    searched = np.array([kind in SEARCHED and fact.tokens >= EXACT_MIN for fact in facts], dtype=bool)
+    told = prepared.plan.probes
+    searched = np.array([_findable(told[probe]) for probe in probes], dtype=bool)
     siblings = [
         (place, probe)
         for place, fact in enumerate(facts)
@@ -172,7 +178,8 @@ def _group(
     ]
     sibling_best = [found(probe) for _, probe in siblings]
     best = [found(probe) for probe in probes]
-    placebo = [found(probe) for probe in owned.get(("placebo", benchmark, kind), ())]
+    # A placebo that cannot be found would count as one that was not: a null of zeros flags everything.
+    placebo = [found(probe) for probe in owned.get(("placebo", benchmark, kind), ()) if _findable(told[probe])]
     return Group(
         benchmark=benchmark,
         kind=kind,
@@ -182,8 +189,16 @@ def _group(
         scores=Scores(_scores(best), _scores(sibling_best), np.array([at for at, _ in siblings], dtype=np.int64)),
         sibling_best=tuple(sibling_best),
         searched=searched,
-        placebo=_scores(placebo) if kind in SEARCHED else np.zeros(0, dtype=np.int64),
+        placebo=_scores(placebo),
+        other_language=sum(kind == "code" and told[probe].language.lower() != LANGUAGE for probe in probes),
     )
+
+
+def _findable(probe: PlanProbe) -> bool:
+    """Return whether a scan can find a probe: five tokens of a question (section 2), or a function in Python."""
+    if probe.kind == "code":
+        return searchable(probe.language, probe.entry, probe.reference)
+    return probe.kind in SEARCHED and len(normalise(probe.text).words) >= EXACT_MIN
 
 
 def _scores(best: Sequence[Entry | None]) -> Int[np.ndarray, " n"]:

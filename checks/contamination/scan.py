@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -25,8 +27,11 @@ from checks.contamination.tokens import token_hash, tokens
 from checks.contamination.tokens_chains import Memory
 
 if TYPE_CHECKING:
+    from jaxtyping import Float32
+
     from checks.contamination.regions import Region
-    from checks.contamination.scan_meaning import Encoding, Meaning
+    from checks.contamination.scan_code import CodeRead, CodeScan
+    from checks.contamination.scan_meaning import Encoding, Meaning, Read
 
 
 class Compared(Protocol):
@@ -73,7 +78,9 @@ class Scanner:
         vectors: bytes | None = None,
     ) -> None:
         self.plan = plan
-        self.meaning = _meaning(plan, encoder, vectors)
+        rows = _rows(plan, encoder, vectors)
+        self.meaning = _meaning(plan, encoder, rows)
+        self.code = _code(plan, encoder, rows)
         self._compare = compare or _verified(plan)
         prose = [probe for probe in plan.probes if probe.kind != "code"]
         contexts = [probe for probe in prose if probe.context]
@@ -102,19 +109,23 @@ class Scanner:
     def everything(self, texts: Sequence[tuple[str, str | None]]) -> Iterator[Found]:
         """Yield what words and meaning find in each (text, source); a planted copy, without source, is always read."""
         told = list(self.texts([text for text, _ in texts]))
-        if self.meaning is None:
-            yield from (Found(tuple(hits), contexts, words, english) for _, hits, contexts, words, english in told)
-            return
-        asked = [
-            source is None or (english and self.meaning.sampled(text, source))
-            for (text, source), (*_, english) in zip(texts, told, strict=True)
-        ]
-        reads = self.meaning.texts([text for text, _ in texts], asked)
-        for (_, hits, contexts, words, english), read in zip(told, reads, strict=True):
-            both = _distinct([*hits, *read.hits]) if read.hits else hits
-            # What is in another language is counted as such, not as windows that were left out.
-            windows = read.windows if english else 0
-            yield Found(tuple(both), contexts, words, english, windows, read.embedded, read.cosines)
+        sampled = [source is None or self._sampled(text, source) for text, source in texts]
+        reads: Iterable[Read | None] = (None for _ in texts)
+        if self.meaning is not None:
+            # What is in another language is not embedded, but for functions: they are no text of any language.
+            asked = [
+                held and (source is None or english)
+                for held, (_, source), (*_, english) in zip(sampled, texts, told, strict=True)
+            ]
+            reads = self.meaning.texts([text for text, _ in texts], asked)
+        codes: Iterable[CodeRead | None] = (None for _ in texts)
+        if self.code is not None:
+            codes = self.code.texts([text for text, _ in texts], sampled)
+        for (_, hits, contexts, words, english), read, code in zip(told, reads, codes, strict=True):
+            yield _joined(Found(tuple(hits), contexts, words, english), read, code)
+
+    def _sampled(self, text: str, source: str) -> bool:
+        return self.meaning is not None and self.meaning.sampled(text, source)
 
     def _compared(self, text: str, stretches: Sequence[Stretch]) -> tuple[list[Hit], list[int]]:
         if not stretches:
@@ -195,17 +206,46 @@ def _documents(held: Sequence[Document], scanner: Scanner, made: Sketching, copi
             copies.offer(one.number, one.text, found.words)
 
 
-def _meaning(plan: Plan, encoder: Encoding | None, vectors: bytes | None) -> Meaning | None:
+def _rows(plan: Plan, encoder: Encoding | None, vectors: bytes | None) -> Float32[np.ndarray, "n d"] | None:
+    """Return the vectors of all probes; None where nothing is embedded."""
     if plan.parameters.embed == "off":
         return None
     if encoder is None:
         raise ValueError(f"embed is {plan.parameters.embed!r}: an encoder is needed")
-    from checks.contamination.scan_meaning import Meaning
     from checks.contamination.scan_vectors import embedded, probe_text, read_vectors
 
     if vectors is None:
-        return Meaning(plan, encoder, embedded([probe_text(probe) for probe in plan.probes], encoder))
-    return Meaning(plan, encoder, read_vectors(vectors, plan, encoder))
+        return embedded([probe_text(probe) for probe in plan.probes], encoder)
+    return read_vectors(vectors, plan, encoder)
+
+
+def _meaning(plan: Plan, encoder: Encoding | None, rows: Float32[np.ndarray, "n d"] | None) -> Meaning | None:
+    if encoder is None or rows is None:
+        return None
+    from checks.contamination.scan_meaning import Meaning
+
+    return Meaning(plan, encoder, rows)
+
+
+def _code(plan: Plan, encoder: Encoding | None, rows: Float32[np.ndarray, "n d"] | None) -> CodeScan | None:
+    if all(probe.kind != "code" for probe in plan.probes):
+        return None
+    from checks.contamination.scan_code import CodeScan
+
+    return CodeScan(plan, None if rows is None else encoder, rows)
+
+
+def _joined(found: Found, read: Read | None, code: CodeRead | None) -> Found:
+    """Return what words, meaning and functions found in one text."""
+    if read is not None:
+        hits = tuple(_distinct([*found.hits, *read.hits])) if read.hits else found.hits
+        # What is in another language is counted as such, not as windows that were left out.
+        windows = read.windows if found.english else 0
+        found = replace(found, hits=hits, windows=windows, embedded=read.embedded, cosines=read.cosines)
+    if code is not None and (code.hits or code.cosines):
+        cosines = Counter(found.cosines) + code.cosines
+        found = replace(found, hits=(*found.hits, *code.hits), cosines=cosines)
+    return found
 
 
 def _verified(plan: Plan) -> Compare:

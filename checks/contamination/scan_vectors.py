@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from checks.check import Refusal
-from checks.contamination.functions import described
+from checks.contamination.functions import item_description
 from checks.contamination.normaliser import normalise
 from checks.contamination.plan import Plan, PlanProbe
 
@@ -55,19 +55,19 @@ def probe_text(probe: PlanProbe) -> str:
         return read.window_text if read.tokens else ""
     if probe.language.lower() != "python" or probe.entry is None:
         return ""
-    return described(probe.text, probe.entry)
+    return item_description(probe.text, probe.entry)
 
 
 def embedded(texts: Sequence[str], encoder: Alone) -> Float32[np.ndarray, "n d"]:
-    """Return the vector of each text run alone, equal texts once; zeros for an empty one. [0, 0] without any text."""
+    """Return the vector of each text run alone, equal texts once; zeros for an empty one. [n, 0] without any text."""
     rows: dict[str, Float32[np.ndarray, " d"]] = {}
-    out: Float32[np.ndarray, "n d"] = np.zeros((0, 0), dtype=np.float32)
+    out: Float32[np.ndarray, "n d"] = np.zeros((len(texts), 0), dtype=np.float32)
     for place, text in enumerate(texts):
         if not text:
             continue
         if text not in rows:
             rows[text] = np.asarray(encoder.embed_alone(text), dtype=np.float32)
-        if not out.size:
+        if not out.shape[1]:
             out = np.zeros((len(texts), len(rows[text])), dtype=np.float32)
         out[place] = rows[text]
     return out

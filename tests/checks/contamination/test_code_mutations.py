@@ -87,3 +87,7 @@ def test_equal_draws_give_equal_siblings() -> None:
     first, second, third = (code_siblings(ITEM, 4, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert first == second
     assert [each.text for each in first] != [each.text for each in third]
+
+
+def test_numbers_that_python_cannot_write_are_left_alone() -> None:
+    assert edits("def f(a):\n    return 0x" + "f" * 5000 + "\n") == ()
