@@ -109,13 +109,33 @@ _FOLDS = {
 _TABLE = _Folds()
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 
+_MIXED = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
+"""A stretch that folding may change beyond the case of ASCII letters. A mark joins the letter before it, so that letter
+belongs to it; what is ASCII joins nothing before it."""
+
+REMEMBERED = 8
+"""Letters of a stretch whose fold is remembered: quotes, dashes and single letters, which come again and again."""
+
 
 def fold(text: str) -> str:
     """Return text after NFKC and case folding, without format characters, dashes and quotes as ASCII."""
     if text.isascii():
         return text.lower()
+    # Only ASCII letters are lowered here: bytes know no others.
+    return _MIXED.sub(_fold_found, text).encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+
+
+def _fold_found(found: re.Match[str]) -> str:
+    text = found.group()
+    return _fold_short(text) if len(text) <= REMEMBERED else _fold_all(text)
+
+
+def _fold_all(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold()
     return _FOREIGN.sub(lambda found: found.group().translate(_TABLE), folded)
+
+
+_fold_short = lru_cache(maxsize=2**14)(_fold_all)
 
 
 def fold_pieces(text: str) -> list[str]:

@@ -105,6 +105,8 @@ class Step:
     needs: tuple[str, ...]
     pattern: re.Pattern[str]
     made: Made
+    put: str | Made
+    """What `made` gives, as a template where it is one: then the search calls no Python for a match."""
 
 
 Groups = tuple[tuple[str, tuple[Step, ...]], ...]
@@ -129,66 +131,57 @@ def _line_escape(found: re.Match[str]) -> str:
     return ("\t" if found.group(1) == "t" else "\n") + found.group(2)
 
 
-def _emphasis(found: re.Match[str]) -> str:
-    """Return nothing for a mark at a word's edge, and the mark where it stands in a word or alone."""
-    text, marks = found.string, found.group()
-    before = text[found.start() - 1] if found.start() else " "
-    after = text[found.end()] if found.end() < len(text) else " "
-    opens, closes = not before.isalnum() and not after.isspace(), not after.isalnum() and not before.isspace()
-    return "" if len(marks) <= 3 and (opens or closes) else marks
+def _steps(*rows: tuple[str, str, str | Made]) -> tuple[Step, ...]:
+    return tuple(Step(tuple(needs.split("|")), re.compile(pattern), _made(put), put) for needs, pattern, put in rows)
 
 
-def _keep(group: int) -> Made:
-    def made(found: re.Match[str]) -> str:
-        return str(found.group(group))
-
-    return made
-
-
-def _put(text: str) -> Made:
-    def made(_found: re.Match[str]) -> str:
-        return text
-
-    return made
-
-
-def _steps(*rows: tuple[str, str, Made]) -> tuple[Step, ...]:
-    return tuple(Step(tuple(needs.split("|")), re.compile(pattern), made) for needs, pattern, made in rows)
+def _made(put: str | Made) -> Made:
+    """Return a template, of letters and groups, as a function of the match."""
+    if isinstance(put, str):
+        return lambda found: found.expand(put)
+    return put
 
 
 CASED = _steps(
     ("&", r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});", _entity),
     ("\\u", r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}", _unicode_escape),
-    ('\\"|\\/', r'\\(["/])', _keep(1)),
+    ('\\"|\\/', r'\\(["/])', r"\1"),
     ("\\n|\\r|\\t", r"\\([nrt])([a-z]*)", _line_escape),
     # NFKC opens 1\u00bd to 11/2, which is another number: the whole and its fraction are kept apart.
     (
         "\u00bc|\u00bd|\u00be|\u2153|\u2154|\u215b|\u215c|\u215d|\u215e",
         r"(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215e])",
-        _put(" "),
+        " ",
     ),
 )
 """Before folding: entities and JSON escapes once; casing tells `\\nHow` from a LaTeX command."""
 
 FOLDED = _steps(
-    ("\r", r"\r\n?", _put("\n")),
-    ("<!--", rf"<!--[^>]{{0,{LONGEST}}}-->", _put(" ")),
-    ("<", rf"</?(?:{BLOCK_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("\n\n")),
-    ("<br", rf"<br(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("\n")),
-    ("<", rf"</?(?:{INLINE_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", _put("")),
-    ("```|~~~", r"(?m)^[ \t]{0,8}(?:```|~~~)[^\n`]*$", _put("")),
+    ("\r", r"\r\n?", "\n"),
+    ("<!--", rf"<!--[^>]{{0,{LONGEST}}}-->", " "),
+    ("<", rf"</?(?:{BLOCK_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", "\n\n"),
+    ("<br", rf"<br(?:[\s/][^<>]{{0,{LONGEST}}})?>", "\n"),
+    ("<", rf"</?(?:{INLINE_TAGS})(?:[\s/][^<>]{{0,{LONGEST}}})?>", ""),
+    ("```", r"(?m)^[ \t]{0,8}```[^\n`]*$", ""),
+    ("~~~", r"(?m)^[ \t]{0,8}~~~[^\n`]*$", ""),
     # Pandoc's rule for mathematics: no space inside the marks, no digit behind the closing one.
-    ("$", r"\$(?<!\\\$)\$?(?=\S)([^$\n]{1,300})(?<=[^\s\\])\$\$?(?![0-9])", _keep(1)),
-    ("\\", r"\\[dt]?frac\{([^{}]{1,60})\}\{([^{}]{1,60})\}", lambda found: f"{found.group(1)}/{found.group(2)}"),
-    ("\\", rf"\\(?:text|textbf|textit|textrm|mathrm|mathbf|boxed)\{{([^{{}}]{{0,{LONGEST}}})\}}", _keep(1)),
-    ("\\", r"\\(?:times|cdot)(?![a-z])", _put("*")),
-    ("\\", r"\\([$%])", _keep(1)),
-    ("](", rf"\]\([^\s()]{{0,{LONGEST}}}\)", _put("]")),
-    ("\n>|\n >|\n  >", r"\n[ \t]{0,3}>[> ]{0,9}", _put("\n")),
-    ("\n#|\n #|\n  #", r"\n[ \t]{0,3}#{1,6}[ \t]+", _put("\n\n")),
-    # A lone _ inside a name is passed over by the pattern: source code is full of them.
-    ("*|_|`", r"[*_`](?<![^\W_]_(?=[^\W_]))[*_`]*", _emphasis),
-    (" .|$.|(.|\n.", r"\.(?=[0-9])(?<=[ \n$(]\.)", _put("0.")),
+    ("$", r"\$(?<!\\\$)\$?(?=\S)([^$\n]{1,300})(?<=[^\s\\])\$\$?(?![0-9])", r"\1"),
+    ("\\", r"\\[dt]?frac\{([^{}]{1,60})\}\{([^{}]{1,60})\}", r"\1/\2"),
+    ("\\", rf"\\(?:text|textbf|textit|textrm|mathrm|mathbf|boxed)\{{([^{{}}]{{0,{LONGEST}}})\}}", r"\1"),
+    ("\\", r"\\(?:times|cdot)(?![a-z])", "*"),
+    ("\\", r"\\([$%])", r"\1"),
+    ("](", rf"\]\([^\s()]{{0,{LONGEST}}}\)", "]"),
+    ("\n>|\n >|\n  >", r"\n[ \t]{0,3}>[> ]{0,9}", "\n"),
+    ("\n#|\n #|\n  #", r"\n[ \t]{0,3}#{1,6}[ \t]+", "\n\n"),
+    # Up to three marks at a word's edge go: where a word or a sign begins behind them and none ends before them, or
+    # the other way round. Marks in a word or alone stay. The mark comes first in the pattern, what stands before it is
+    # asked behind it: a search for a mark is fast, one for a place is not.
+    (
+        "*|_|`",
+        r"[*_`](?:(?<![\w*`][*_`])[*_`]{0,2}(?=[^\s*_`])|(?<=[^\s*_`][*_`])[*_`]{0,2}(?![\w*`]))",
+        "",
+    ),
+    (".", r"\.(?=[0-9])(?<=[ \n$(]\.)", "0."),
 )
 """After folding. Patterns begin with a letter that must occur, which is what makes a search fast. A leading
 point gets its zero here, because reading numbers looks at no letter before a number."""
@@ -233,7 +226,7 @@ def _applied(groups: Groups, text: str) -> str:
         if guard in text:
             for step in steps:
                 if _needed(step, text):
-                    text = step.pattern.sub(step.made, text)
+                    text = step.pattern.sub(step.put, text)
     return text
 
 

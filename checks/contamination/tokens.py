@@ -27,6 +27,9 @@ inverse modulo 2^64 and a word's hash does not depend on where it stands."""
 MIX = 0xD6E8FEB86659FD93
 """Odd factor of the finaliser: xor with the high half, multiply, xor again; each step can be undone."""
 
+WORD = 2**64 - 1
+"""Hashes are integers of 64 bits."""
+
 SEPARATOR = "\n\x00\n"
 """Between two texts: no token, no number and no run of words crosses it."""
 
@@ -50,10 +53,13 @@ class Tokens:
 
 def token_hash(text: str) -> int:
     """Return the hash of one token: sum of code point j times BASE^j, finalised."""
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-    power, _ = _powers(len(points))
-    total = np.add.reduce(points * power, dtype=np.uint64) if len(points) else np.uint64(0)
-    return int(_finalise(np.array([total], dtype=np.uint64))[0])
+    total, power = 0, 1
+    for letter in text:  # in Python: a token is a few letters, and an array costs more to make
+        total += ord(letter) * power
+        power = power * BASE & WORD
+    total &= WORD
+    total = (total ^ total >> 32) * MIX & WORD
+    return total ^ total >> 32
 
 
 def tokens(texts: Sequence[str], memory: Memory | None = None) -> Tokens:
@@ -69,7 +75,9 @@ def tokens(texts: Sequence[str], memory: Memory | None = None) -> Tokens:
     for joined, starts, owner in _pieces(map(clean, texts)):
         found, begins = _tokens(_points(joined), memory)
         hashes.append(found)
-        owners.append(owner[np.searchsorted(starts, begins, side="right") - 1])
+        # Parts are few and tokens many: each part's first token is looked up, not each token's part.
+        first = np.searchsorted(begins, starts)
+        owners.append(np.repeat(owner, np.diff(first, append=len(begins))))
     return Tokens(np.concatenate(hashes), np.concatenate(owners))
 
 
@@ -115,7 +123,10 @@ def _points(text: str) -> Shaped[np.ndarray, " point"]:
 def _tokens(points: Shaped[np.ndarray, " point"], memory: Memory) -> tuple[np.ndarray, np.ndarray]:
     """Return hashes and begins of the tokens of one piece."""
     kind = np.zeros(len(points) + 4, dtype=np.uint8)  # two empty places before and behind
-    np.take(kinds()[:128] if points.dtype == np.uint8 else kinds(), points, out=kind[2:-2])
+    if points.dtype == np.uint8:
+        kind[2:-2] = np.frombuffer(points.tobytes().translate(_ascii_kinds()), dtype=np.uint8)
+    else:
+        np.take(kinds(), points, out=kind[2:-2])
     negated = _negations(points, kind)
     begins, ends, first_kind = _bounds(kind)
     prefix = np.zeros(len(points) + 1, dtype=np.uint64)
@@ -135,11 +146,17 @@ def _tokens(points: Shaped[np.ndarray, " point"], memory: Memory) -> tuple[np.nd
     return found.replaced(keys, token_hash)
 
 
+@lru_cache(maxsize=1)
+def _ascii_kinds() -> bytes:
+    return kinds()[:128].tobytes().ljust(256, b"\0")
+
+
 def _negations(points: Shaped[np.ndarray, " point"], kind: UInt8[np.ndarray, " padded"]) -> np.ndarray:
     """Cut "n't" off the word before it, and return where the t stands."""
     at = np.flatnonzero(points == ord("'"))
     at = at[(at > 1) & (at + 1 < len(points))]
-    at = at[(points[at - 1] == ord("n")) & (points[at + 1] == ord("t"))]
+    at = at[points[at + 1] == ord("t")]
+    at = at[points[at - 1] == ord("n")]
     # `kind` is padded by two: the letter before the n, and what stands behind the t.
     at = at[(kind[at] == LETTER) & (kind[at + 4] != LETTER)]
     kind[at + 1] = OTHER
@@ -149,11 +166,11 @@ def _negations(points: Shaped[np.ndarray, " point"], kind: UInt8[np.ndarray, " p
 
 def _bounds(kind: UInt8[np.ndarray, " padded"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return begin, end and kind of every raw token."""
-    here, before = kind[2:-2], kind[1:-3]
-    alone = (here == CJK) | (here == SIGN)
-    begins = np.flatnonzero((here != OTHER) & ((here != before) | alone))
-    after = kind[3:-1]
-    ends = np.flatnonzero((here != OTHER) & ((here != after) | alone)) + 1
+    here = kind[2:-2]
+    some, alone = here != OTHER, (here == CJK) | (here == SIGN)
+    edge = kind[1:-1] != kind[:-2]  # between each letter and the one before
+    begins = np.flatnonzero((edge[1:-1] | alone) & some)
+    ends = np.flatnonzero((edge[2:] | alone) & some) + 1
     return begins, ends, here[begins]
 
 

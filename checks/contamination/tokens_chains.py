@@ -6,7 +6,7 @@ number may be made of. It may hold more: the reader tells apart what does not be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -28,6 +28,19 @@ MEMORY = 2**17
 PLAIN_DIGITS = 15
 """Digits of a number that is its own canonical text when no zero leads; longer ones go through the reader (any number
 below `DIGITS_MAX` would do)."""
+
+_SPACES = np.array([chr(point).isspace() for point in range(128)])
+"""White space as `str.isspace` has it; what is not ASCII has been folded away."""
+
+_JOINS = np.zeros((8, 8), dtype=bool)
+"""Pairs of roles that white space may join."""
+_JOINS[DIGITS : COUNTED + 1, [DIGITS, WORD, COUNTED, AND, PER]] = True
+_JOINS[COUNTED, ARTICLE] = _JOINS[ARTICLE, COUNTED] = True
+_JOINS[AND, [DIGITS, WORD, COUNTED, ARTICLE]] = True
+
+_MEETS = _JOINS.copy()
+"""Pairs of roles that one number may hold side by side, whatever stands between; all others end a chain."""
+_MEETS[SLASH, DIGITS] = _MEETS[DIGITS, SLASH] = True
 
 Hash = Callable[[str], int]
 
@@ -54,18 +67,37 @@ class Found:
 
     def replaced(self, keys: UInt64[np.ndarray, " chain"], token_hash: Hash) -> tuple[np.ndarray, np.ndarray]:
         """Return hashes and begins of all tokens, those of chains as the reader of numbers gives them."""
-        memory, chains = self.chains.memory.read, self.chains
+        memory = self.chains.memory.read
         if len(memory) > MEMORY:
             memory.clear()
-        hashes, keep = chains.hashes.copy(), np.ones(len(chains.hashes), dtype=bool)
-        for key, first, last in zip(keys.tolist(), self.first.tolist(), self.last.tolist(), strict=True):
+        distinct, place, which = np.unique(keys, return_index=True, return_inverse=True)
+        reads = []
+        for key, at in zip(distinct.tolist(), place.tolist(), strict=True):
             read = memory.get(key)
             if read is None:
-                read = memory[key] = self._read(first, last, token_hash)
-            keep[first : last + 1] = False
-            for hashed, place in read:
-                hashes[first + place] = hashed
-                keep[first + place] = True
+                read = memory[key] = self._read(int(self.first[at]), int(self.last[at]), token_hash)
+            reads.append(read)
+        return self._laid_out(reads, which)
+
+    def _laid_out(
+        self, reads: Sequence[tuple[tuple[int, int], ...]], which: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return hashes and begins of all tokens, given the distinct chains' tokens and which chain is which."""
+        chains = self.chains
+        told = np.fromiter((hashed for read in reads for hashed, _ in read), dtype=np.uint64)
+        places = np.fromiter((place for read in reads for _, place in read), dtype=np.int64)
+        sizes = np.fromiter(map(len, reads), dtype=np.int64, count=len(reads))
+        size = sizes[which]
+        chain = np.repeat(np.arange(len(which)), size)  # of each token that a chain gives
+        row = np.arange(len(chain)) + np.repeat((np.cumsum(sizes) - sizes)[which] - (np.cumsum(size) - size), size)
+        # Chains do not overlap: +1 where one begins and -1 behind its end adds up to 1 within.
+        edges = np.zeros(len(chains.hashes) + 1, dtype=np.int8)
+        edges[self.first] += 1
+        edges[self.last + 1] -= 1
+        keep = np.cumsum(edges[:-1], dtype=np.int8) == 0
+        hashes, at = chains.hashes.copy(), self.first[chain] + places[row]
+        hashes[at] = told[row]
+        keep[at] = True
         return hashes[keep], chains.begins[keep]
 
     def _read(self, first: int, last: int, token_hash: Hash) -> tuple[tuple[int, int], ...]:
@@ -121,8 +153,10 @@ class Chains:
         at = np.flatnonzero(role)
         # Only tokens with a role are looked at from here on: they are few.
         joined = np.zeros(len(at) + 1, dtype=bool)  # to the next token with a role; the last to none
-        if len(at) > 1:
-            joined[1:-1] = self._linked(role, at)
+        told = role[at].astype(np.int64)
+        pairs = np.flatnonzero((at[1:] == at[:-1] + 1) & _MEETS.ravel()[told[:-1] * len(_MEETS) + told[1:]])
+        if len(pairs):
+            joined[pairs + 1] = self._linked(told, at, pairs)
         first, last = at[joined[1:] & ~joined[:-1]], at[~joined[1:] & joined[:-1]]
         alone = at[~joined[1:] & ~joined[:-1]]
         odd = alone[(role[alone] == DIGITS) & ~self._plain(alone)]
@@ -149,42 +183,56 @@ class Chains:
         )
         return plain
 
-    def _linked(self, role: UInt8[np.ndarray, " token"], at: Int[np.ndarray, " some"]) -> Bool[np.ndarray, " pair"]:
-        """Return which tokens with a role may belong to one number with the next."""
-        left, right = role[at[:-1]], role[at[1:]]
-        begin, size = self.ends[at[:-1]], self.begins[at[1:]] - self.ends[at[:-1]]
-        near = at[1:] == at[:-1] + 1
-        none, one = near & (size == 0), near & (size == 1)
+    def _linked(
+        self, role: Int[np.ndarray, " some"], at: Int[np.ndarray, " some"], pairs: Int[np.ndarray, " pair"]
+    ) -> Bool[np.ndarray, " pair"]:
+        """Return which of the pairs, of neighbours whose roles meet, belong to one number.
+
+        Args:
+            role: of the tokens with one.
+            at: where these stand among all tokens.
+            pairs: places in `at` of the left ones.
+        """
+        left, right = role[pairs], role[pairs + 1]
+        begin = self.ends[at[pairs]]
+        size = self.begins[at[pairs + 1]] - begin
+        follows = np.flatnonzero(pairs[1:] == pairs[:-1] + 1)  # pairs that share a token with the next
+        none, one = size == 0, size == 1
         letter = self.points[np.minimum(begin, len(self.points) - 1)]
-        # White space as `str.isspace` has it; what is not ASCII has been folded away.
-        blank = one & (((letter >= 9) & (letter <= 13)) | ((letter >= 28) & (letter <= 32)))
-        for pair in np.flatnonzero(near & (size > 1) & (left != SLASH) & (right != SLASH)).tolist():
+        space = _SPACES[np.minimum(letter, 127)]
+        blank = one & space
+        # Wider gaps are read one by one.
+        for pair in np.flatnonzero((size > 1) & _JOINS[left, right] & space).tolist():
             blank[pair] = _one_space(self.text(int(begin[pair]), int(begin[pair] + size[pair])))
         joint = none | blank | (one & (letter == ord("-")))
-        number, word = np.isin(left, (DIGITS, WORD, COUNTED)), np.isin(right, (WORD, COUNTED))
+        number, word = (left >= DIGITS) & (left <= COUNTED), (right == WORD) | (right == COUNTED)
         digits = (left == DIGITS) & (right == DIGITS)
         linked = joint & number & (word | (right == PER))
         linked |= none & (((left == SLASH) & (right == DIGITS)) | ((left == DIGITS) & (right == SLASH)))
         linked |= digits & one & ((letter == ord(".")) | (letter == ord(",")))
         # A whole number and a fraction: only where a slash stands behind the second digits.
-        linked |= digits & blank & _next(none & (right == SLASH))
+        linked |= digits & blank & _next(none & (right == SLASH), follows)
         article = joint & (left == ARTICLE) & (right == COUNTED)
-        linked |= article | (joint & (left == COUNTED) & (right == ARTICLE) & _next(article))
-        part = (right == ARTICLE) & _next(article) | (right == DIGITS) & _next(
-            joint & (left == DIGITS) & (right == COUNTED)
-        )
+        linked |= article | (joint & (left == COUNTED) & (right == ARTICLE) & _next(article, follows))
+        counted = joint & (left == DIGITS) & (right == COUNTED)
+        part = (right == ARTICLE) & _next(article, follows) | (right == DIGITS) & _next(counted, follows)
         before = joint & number & (right == AND)
-        behind = joint & (left == AND) & (word | part) & _previous(before)
-        every: np.ndarray = linked | behind | (before & _next(behind))
+        behind = joint & (left == AND) & (word | part) & _previous(before, follows)
+        every: np.ndarray = linked | behind | (before & _next(behind, follows))
         return every
 
 
-def _next(pairs: Bool[np.ndarray, " pair"]) -> Bool[np.ndarray, " pair"]:
-    return np.concatenate((pairs[1:], [False]))
+def _next(pairs: Bool[np.ndarray, " pair"], follows: Int[np.ndarray, " shared"]) -> Bool[np.ndarray, " pair"]:
+    """Return what holds of the pair that begins where each pair ends."""
+    out = np.zeros(len(pairs), dtype=bool)
+    out[follows] = pairs[follows + 1]
+    return out
 
 
-def _previous(pairs: Bool[np.ndarray, " pair"]) -> Bool[np.ndarray, " pair"]:
-    return np.concatenate(([False], pairs[:-1]))
+def _previous(pairs: Bool[np.ndarray, " pair"], follows: Int[np.ndarray, " shared"]) -> Bool[np.ndarray, " pair"]:
+    out = np.zeros(len(pairs), dtype=bool)
+    out[follows + 1] = pairs[follows]
+    return out
 
 
 def _one_space(gap: str) -> bool:
