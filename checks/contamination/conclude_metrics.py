@@ -171,7 +171,7 @@ def _recalls(told: Flagged, outcomes: Sequence[PlantOutcome], gating: Sequence[s
             "placement": one.placement or ALL,
             "source": one.source,
         }
-        yield _estimate("recall", one.share, labels)
+        yield _estimate("recall", one.share, labels, better="higher")
 
 
 def _corrected(

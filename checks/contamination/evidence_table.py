@@ -24,6 +24,11 @@ COUNTS = "counts"
 """What is told where evidence is `none`, or nobody gave a key: how many, and no item by name."""
 
 
+REVEALED_MAX = 1_000_000
+"""Characters of a corpus in one table: 2000 rows of the default length fit in, and a grant of single matches is none of
+a corpus."""
+
+
 def evidence_table(
     conclusion: Conclusion,
     prepared: Prepared,
@@ -46,6 +51,8 @@ def evidence_table(
     questions = {probe.id: probe.text for probe in prepared.plan.probes}
     limit = asked.reveal_chars if asked.evidence == "reveal" else None
     rows = conclusion.flagged.rows if whole else ()
+    if limit is not None and rows:
+        limit = min(limit, REVEALED_MAX // len(rows))
     told: dict[str, Any] = {
         "schema": SCHEMA,
         "plan_sha256": prepared.plan.plan_sha256,

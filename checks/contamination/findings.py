@@ -88,7 +88,8 @@ def findings(
         gates: parameters that words depend on.
     """
     gates = gates or Gates()
-    named = (*real.coverage.get("benchmark", ()), *(one.labels["benchmark"] for one in real.named("items")))
+    counted = (one.labels.get("benchmark") for one in real.named("items"))
+    named = (*real.coverage.get("benchmark", ()), *(one for one in counted if one is not None))
     told: list[Finding] = []
     for benchmark in dict.fromkeys(named):
         readings = _Readings(real, controls, frozenset(missed), benchmark)
@@ -111,6 +112,7 @@ def _tier(readings: _Readings, tier: str, gates: Gates) -> Verdict:
         _Step(INCONCLUSIVE, reasons.CONTROL_MISSED, _missed(readings, tier, gates)),
         _Step(DETECTED, "", _above(flagged, 0)),
         _Step(INCONCLUSIVE, reasons.NO_PLACEBO, _above(readings.of("placebo_kind_items"), 0)),
+        _Step(INCONCLUSIVE, reasons.UNDERPOWERED, _out_of_reach(readings, tier)),
         _Step(INCONCLUSIVE, why, None if powered is None else not powered),
         _Step(NOT_DETECTED, "", True),
     )
@@ -174,6 +176,16 @@ def _uncalibrated(readings: _Readings, tier: str) -> Truth:
     if float(without.value) > UNCALIBRATED_MAX * float(items.value):
         return True
     return _compared(readings.of("placebos"), lambda n: n == 0) if tier == "template" else False
+
+
+def _out_of_reach(readings: _Readings, tier: str) -> Truth:
+    """Return whether no number of leaks could be flagged: with too few siblings an item, silence says nothing."""
+    if tier == "exact":
+        return False  # identity is flagged without a p-value
+    items, without, fewest = (readings.of(name) for name in ("items", "uncalibrated", "min_flaggable"))
+    if items is None or without is None or fewest is None:
+        return None
+    return float(fewest.value) > float(items.value) - float(without.value)
 
 
 def _unplanted(readings: _Readings) -> Truth:

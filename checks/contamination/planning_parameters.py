@@ -47,9 +47,9 @@ GATING = ("exact", "near", "semantic", "template")
 POWERS = ("near", "semantic")
 """Keys of `min_power` (section 3)."""
 
-BIN_RANGE = (8, 192)
-"""Words of a window: a shorter one holds no item that counts by name (9.3), and of a longer one the encoder would not
-read the end (6.5: 256 word pieces)."""
+BIN_RANGE = (8, 512)
+"""Words of a window: a shorter one holds no item that is told by name (9.3), and of a longer one the encoder would not
+read the second half (6.5: 256 word pieces)."""
 
 BINS_MAX = 8
 """Bins at most: each embeds the whole corpus once more (6.5)."""
@@ -99,7 +99,8 @@ def _share(name: str) -> Read:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
         if not number or not low <= value <= high:
             raise ValueError(f"{name} is outside {low:g}..{high:g}")
-        return int(round(value * PARTS))
+        parts: int = round(value * PARTS)
+        return parts
 
     return read
 
