@@ -60,13 +60,34 @@ def told_numbers(numbers: Iterable[Fraction]) -> tuple[Fraction, ...]:
 
 
 def count_found(accepted: Sequence[frozenset[str]], numbers: frozenset[str]) -> int:
-    """Return how many of an item's numbers occur in a region; f is their share.
+    """Return how many of an item's numbers occur in a region, each as a number of its own; f is their share.
+
+    One number of the region stands for one of the item: else "half of 20" would hold all of "half of 30", as 30 is
+    60 halves. Below `UNDECIDED_SHARE` the count is an upper bound, as it no longer matters there.
 
     Args:
         accepted: for each number of the item what counts as equal to it.
         numbers: canonical texts of the region's numbers.
     """
-    return len(accepted) - sum(map(numbers.isdisjoint, accepted))
+    there = [found for found in map(numbers.intersection, accepted) if found]
+    if len(there) < UNDECIDED_SHARE * len(accepted):
+        return len(there)
+    return _matched(there)
+
+
+def _matched(there: Sequence[frozenset[str]]) -> int:
+    """Return the size of a largest matching, by augmenting paths (Kuhn 1955)."""
+    holder: dict[str, int] = {}
+
+    def placed(at: int, tried: set[str]) -> bool:
+        for number in sorted(there[at] - tried):
+            tried.add(number)
+            if number not in holder or placed(holder[number], tried):
+                holder[number] = at
+                return True
+        return False
+
+    return sum(placed(at, set()) for at in range(len(there)))
 
 
 def negations(words: Sequence[str]) -> int:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 from typing import Literal
+
+from checks.contamination.numbers_reading import TEENS, TENS, UNITS
+from checks.contamination.quantity import UNTOLD
 
 DIGITS = re.compile(r"[0-9]+")
 WORD = re.compile(r"[^\W\d_]+")
@@ -41,12 +46,28 @@ class Value:
     """What a replacement must share: of digits (digits of the integer part, min(trailing zeros, 2), has decimals),
     of number words their class, of names the number of words."""
 
+    @cached_property
+    def amount(self) -> Fraction | None:
+        """Return the number that it names; None for a name."""
+        if self.kind == "entity":
+            return None
+        return Fraction(_AMOUNT[self.text] if self.shape[0] == "word" else self.text)
+
     @property
-    def words(self) -> tuple[Value, ...]:
-        """Return the words that a number word is drawn from; none for digits and names, whose pool is the benchmark."""
-        if self.shape[0] != "word":
-            return ()
-        return tuple(Value("number", word, self.shape) for word in NUMBER_WORDS[int(str(self.shape[1]))])
+    def told(self) -> bool:
+        """Return whether it is swapped at all: 0 and 1 say nothing, and are compared with nothing (section 6.6)."""
+        return self.amount not in UNTOLD
+
+    def written(self, amount: Fraction | None) -> Value | None:
+        """Return another amount as a value of this shape: "7" beside "seven"; None where the shape has none."""
+        if amount is None or amount.denominator != 1:
+            return None
+        if self.shape[0] == "word":
+            words = NUMBER_WORDS[int(str(self.shape[1]))]
+            word = next((word for word in words if _AMOUNT[word] == amount), None)
+            return None if word is None else Value("number", word, self.shape)
+        told = _number(str(amount))
+        return told if told.shape == self.shape else None
 
 
 @dataclass(frozen=True)
@@ -62,6 +83,7 @@ class Place:
 
 
 _CLASS = {word: number for number, words in enumerate(NUMBER_WORDS) for word in words}
+_AMOUNT = {word: amount for table in (UNITS, TEENS, TENS) for word, amount in table.items()}
 
 
 def places(text: str) -> tuple[Place, ...]:

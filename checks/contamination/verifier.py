@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from checks.contamination.choices import OPTIONS_SHARE, answer_near, labelled, options_found
-from checks.contamination.facts import DIFFERENT_COVERAGE, SAME_COVERAGE, coverage, slot
+from checks.contamination.facts import DIFFERENT_COVERAGE, SAME_COVERAGE, coverage, names_differ, slot
 from checks.contamination.items import Item
 from checks.contamination.quantity import (
     UNDECIDED_SHARE,
@@ -96,7 +96,7 @@ def compare(
 
 
 def _verdict(asked: Question, place: Region, near: TextMatch | None, trace: list[str]) -> Verdict:
-    verdict = _quantity(asked, place, near, trace) if asked.accepted else _fact(asked, place, trace)
+    verdict = _fact(asked, place, near, trace) if asked.fact else _quantity(asked, place, near, trace)
     if asked.kind == "choice" and asked.options and verdict == "same":
         found = options_found(asked.options, (*place.words, *place.after))
         trace.append(f"options:{found}")
@@ -127,7 +127,7 @@ def _quantity(asked: Question, place: Region, near: TextMatch | None, trace: lis
     return "same" if found == numbers else "undecided"
 
 
-def _fact(asked: Question, place: Region, trace: list[str]) -> Verdict:
+def _fact(asked: Question, place: Region, near: TextMatch | None, trace: list[str]) -> Verdict:
     share = coverage(asked.signature, place.wording.distinct)
     trace.append(f"fact:{share}")
     words = (*place.words, *place.after)
@@ -135,7 +135,7 @@ def _fact(asked: Question, place: Region, trace: list[str]) -> Verdict:
     if asked.marked and not (place.questions or labelled(words) or _options_there(asked, words)):
         trace.append(STATES_FACT)
         return "different"
-    if share < DIFFERENT_COVERAGE:
+    if share < DIFFERENT_COVERAGE or (near is not None and _other_subject(asked, place, near, trace)):
         return "different"
     slots = [found for found in map(slot, place.questions) if found is not None]
     if asked.slot is not None and slots and asked.slot not in slots:
@@ -143,7 +143,22 @@ def _fact(asked: Question, place: Region, trace: list[str]) -> Verdict:
         return "different"
     # A question without a question word ("Name the ...") has no slot to compare on either side.
     same_slot = asked.slot in slots if asked.slot is not None else not slots
-    return "same" if share >= SAME_COVERAGE and same_slot else "undecided"
+    # Of another year it is another fact, however much else is the same.
+    same_numbers = asked.told <= place.numbers
+    return "same" if share >= SAME_COVERAGE and same_slot and same_numbers else "undecided"
+
+
+def _other_subject(asked: Question, place: Region, near: TextMatch, trace: list[str]) -> bool:
+    """Return whether a near text has another number, or another name, in the place of one of the item's."""
+    words = place.words[near.begin : near.end]
+    if asked.told and numbers_differ(asked.wording.words, words, {text: frozenset((text,)) for text in asked.told},
+                                     place.numbers):  # fmt: skip
+        trace.append("number_in_place")
+        return True
+    if names_differ(asked.wording.words, words, asked.named, place.wording.distinct):
+        trace.append("name_in_place")
+        return True
+    return False
 
 
 def _options_there(asked: Question, words: Sequence[str]) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from checks.contamination.choices import LABELS
-from checks.contamination.facts import Slot, signature, slot
+from checks.contamination.facts import Slot, names, signature, slot
+from checks.contamination.facts_numbers import asks_fact
 from checks.contamination.items import Item, Kind
 from checks.contamination.normaliser import Normalised, normalise
 from checks.contamination.quantity import asked_classes, equal_numbers, negations, told_numbers
@@ -40,6 +41,12 @@ class Question:
     slot: Slot | None
     """What it asks for, of a fact."""
     signature: frozenset[str]
+    fact: bool
+    """Whether it is judged as a fact: it has no number, or none that is computed with."""
+    named: frozenset[str]
+    """Canonical words of its names."""
+    told: frozenset[str]
+    """Canonical texts of its numbers other than 0 and 1."""
     options: tuple[tuple[str, ...], ...]
     answer: tuple[str, ...] | None
     answer_numbers: tuple[str, ...]
@@ -73,11 +80,12 @@ def _made(
     read = normalise(question)
     numbers = [token.number for token in read.tokens if token.number is not None]
     asked, marked = _asking(read)
+    told = told_numbers(numbers)
     solution = normalise(answer).tokens if answer is not None else ()
     return Question(
         kind=kind,
         wording=Wording(read.words),
-        accepted=tuple(equal_numbers(number) for number in told_numbers(numbers)),
+        accepted=tuple(equal_numbers(number) for number in told),
         equal={token.text: equal_numbers(token.number) for token in read.tokens if token.number is not None},
         asked=asked,
         marked=marked,
@@ -85,6 +93,9 @@ def _made(
         classes=asked_classes(asked),
         slot=slot(asked),
         signature=signature(question, rarity),
+        fact=asks_fact(question, len(told), asked, len(read.sentences)),
+        named=names(question),
+        told=frozenset(map(str, told)),
         options=tuple(_option(choice) for choice in choices),
         answer=None if answer is None else tuple(token.text for token in solution),
         answer_numbers=tuple(token.text for token in solution if token.number is not None),

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from checks.contamination.normaliser import normalise
 from checks.contamination.quantity import (
+    UNDECIDED_SHARE,
     asked_classes,
     classes_differ,
     count_found,
@@ -40,6 +44,23 @@ def test_numbers_found_are_counted_with_their_units() -> None:
     accepted = [equal_numbers(Fraction(number)) for number in (5, 13, 17, 400)]
     assert count_found(accepted, frozenset(("300", "13", "17", "9"))) == 3
     assert count_found(accepted, frozenset()) == 0
+
+
+def test_one_number_of_a_text_stands_for_one_of_the_item() -> None:
+    # 30 is 60 halves: without a number of its own, "half of 20" would hold all of "half of 30".
+    accepted = [equal_numbers(number) for number in (Fraction(1, 2), Fraction(30))]
+    assert count_found(accepted, frozenset(("1/2", "20"))) == 1
+    assert count_found(accepted, frozenset(("1/2", "30"))) == 2
+    assert count_found(accepted, frozenset(("30", "1800"))) == 2  # 30 for the half, half an hour for 30
+
+
+@given(st.lists(st.frozensets(st.sampled_from("abcd"), max_size=3), max_size=4), st.frozensets(st.sampled_from("abcd")))
+def test_numbers_are_matched_as_by_trying_every_order(accepted: list[frozenset[str]], numbers: frozenset[str]) -> None:
+    orders = permutations([*numbers, *[""] * len(accepted)], len(accepted))
+    best = max(sum(one in held for one, held in zip(order, accepted, strict=True)) for order in orders)
+    found = count_found(accepted, numbers)
+    # Below three quarters the count is an upper bound.
+    assert found == best or best < found < UNDECIDED_SHARE * len(accepted)
 
 
 @pytest.mark.parametrize(

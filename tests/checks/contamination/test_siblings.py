@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from checks.contamination.items import Item
+from checks.contamination.numbers import numbers
 from checks.contamination.siblings import default_siblings, siblings
 from checks.contamination.siblings_values import NUMBER_WORDS, places
 
@@ -51,6 +52,42 @@ def test_equal_numbers_stay_equal_and_separators_stay() -> None:
         values = [place.surface for place in places(text) if place.value.kind == "number"]
         assert values[1] == values[2]
         assert values[3] == "1,200"  # the only other value of its shape
+
+
+def test_different_numbers_stay_different() -> None:
+    # A sibling that writes 4 for both 3 and 5 holds fewer numbers than its item, and passes as a rewrite more easily.
+    words = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
+    items = [item(str(n), f"Ann has {n + 2} eggs, 5 figs and {word} nuts.") for n, word in enumerate(reversed(words))]
+    made = siblings(items, 20, np.random.default_rng(0))
+    assert len(made) >= 100
+    for one in made:
+        assert len(set(numbers(one.text))) == len(set(numbers(one.item.question))), one.text
+
+
+def test_a_number_in_digits_and_in_words_stays_one() -> None:
+    items = [
+        item("1", "Ann has 3 eggs and eats three of 14."),
+        item("2", "Bob has 7 cats and 25 dogs, five of them red."),
+    ]
+    made = [one for one in siblings(items, 5, np.random.default_rng(0)) if one.item.item == "1"]
+    assert made
+    for one in made:
+        first, second, _ = numbers(one.text)
+        assert first == second
+
+
+def test_zero_and_one_are_never_drawn() -> None:
+    # They are compared with nothing (section 6.6), so a sibling that holds one is found more easily.
+    items = [item("1", "Ann has 3 eggs and 7 figs."), item("2", "Bob has 1 cat, 0 dogs, 4 hens and 9 cows.")]
+    for one in siblings(items, 10, np.random.default_rng(0)):
+        assert numbers(one.text).count(1) == numbers(one.item.question).count(1)
+        assert numbers(one.text).count(0) == numbers(one.item.question).count(0)
+
+
+def test_common_number_words_are_drawn_more_often() -> None:
+    items = [item(str(n), f"Ann has two eggs and eats {word}.") for n, word in enumerate(("three", "four") * 10)]
+    drawn = [number for one in siblings(items, 20, np.random.default_rng(0)) for number in numbers(one.text)]
+    assert drawn.count(2) > 2 * drawn.count(9) > 0
 
 
 def test_values_come_from_other_items_only() -> None:
@@ -112,5 +149,6 @@ def test_every_real_word_problem_has_twenty_siblings() -> None:
         rows = [json.loads(line) for line in lines][:330]
     items = [item(row["id"], row["original"]) for row in rows]
     made = siblings(items, 20, np.random.default_rng(0))
-    assert len(made) >= 0.99 * 20 * len(items)
+    # An item of one number below ten has seven others to become.
+    assert len(made) >= 0.985 * 20 * len(items)
     assert np.mean([one.how == "numbers" for one in made]) >= 0.98
