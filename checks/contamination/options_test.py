@@ -51,6 +51,8 @@ class OptionsTest:
     """Mean of rank / largest rank of the items, as a share of it: 0 is always first, null .5."""
     left_out: tuple[tuple[str, int], ...]
     """Reasons and counts."""
+    shares: Float[np.ndarray, " item"]
+    """Rank / largest rank of each item."""
 
 
 def left_out(choices: Sequence[str]) -> str | None:
@@ -112,6 +114,7 @@ def options_test(logp: Sequence[Float[np.ndarray, " order"]], reasons: Sequence[
         p=rank_sum_p(ranks, tops.tolist()),
         mean_rank=averaged(ranks / tops, 0.5),
         left_out=tuple(sorted(Counter(reasons).items())),
+        shares=ranks / tops,
     )
 
 

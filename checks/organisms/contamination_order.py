@@ -81,7 +81,7 @@ def order_organism(recipe: OrderRecipe, rng: np.random.Generator, shuffled: bool
         raise ValueError(f"{recipe.items} items do not fill stretches of {recipe.span}")
     items = facts(recipe.items, rng)
     with one_thread():
-        model = _untrained(recipe, int(rng.integers(2**31)))
+        model = untrained(recipe, int(rng.integers(2**31)))
         optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate)
         model.train()
         for _ in range(recipe.passes):
@@ -148,7 +148,14 @@ def _log_probabilities(model: GPT2LMHeadModel, texts: Int[np.ndarray, "n token"]
     return np.concatenate(found)
 
 
-def _untrained(recipe: OrderRecipe, seed: int) -> GPT2LMHeadModel:
+def untrained(recipe: OrderRecipe, seed: int, context: int | None = None) -> GPT2LMHeadModel:
+    """Return a decoder as its initialisation draws it.
+
+    Args:
+        recipe: its size.
+        seed: of the draw.
+        context: longest input, in tokens; a stretch's unless named.
+    """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -157,7 +164,7 @@ def _untrained(recipe: OrderRecipe, seed: int) -> GPT2LMHeadModel:
         return GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=VOCABULARY,
-                n_positions=recipe.span * TOKENS,
+                n_positions=context or recipe.span * TOKENS,
                 n_embd=recipe.width,
                 n_layer=recipe.layers,
                 n_head=recipe.heads,
