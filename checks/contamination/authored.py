@@ -67,6 +67,17 @@ def planted(rng: np.random.Generator, bins: Sequence[int], used: Collection[int]
     )
 
 
+def planted_code(rng: np.random.Generator) -> tuple[tuple[Item, str], ...]:
+    """Return up to `FITTING_MIN` items of the test families of code, each with a rewording and its function."""
+    held = [one for family in families.test() if family.kind == "code" for one in families.draws(family, rng)]
+    told = []
+    for at in rng.permutation(len(held))[:FITTING_MIN]:
+        one = held[int(at)]
+        version = one.rewordings[int(rng.integers(len(one.rewordings)))]
+        told.append((one.item, f"{version.text}\n\n```python\n{(version.program or '').rstrip()}\n```"))
+    return tuple(told)
+
+
 @lru_cache(maxsize=KEPT)
 def negatives(seed: int) -> tuple[Passed, Passed]:
     """Return how many hard negatives pass as the same, and how many operator swaps.

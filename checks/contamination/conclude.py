@@ -16,7 +16,7 @@ from checks.contamination.evidence_rows import FlaggedTable, NotSearched, flagge
 from checks.contamination.findings import Gates, findings
 from checks.contamination.gathering import check_plan, coverage, groups, plant_outcomes
 from checks.contamination.plan import PARTS
-from checks.contamination.planning import Prepared, stream
+from checks.contamination.planning import AUTHORED, Prepared, stream
 from checks.contamination.plots import plots
 from checks.contamination.sketch import Entry, Sketch
 
@@ -74,6 +74,11 @@ def conclude(sketch: Sketch, plan: Prepared, *, encoder: Known | None = None) ->
     told = tuple(flag(name, all_groups, q) for name in names)
     outcomes, misses = plant_outcomes(sketch, plan)
     facts = {fact.name: fact for fact in plan.facts}
+    code = {
+        f"{one.benchmark}/{one.item}"
+        for one in plan.plan.owners
+        if one.benchmark == AUTHORED and plan.plan.probes[one.probe].kind == "code"
+    }
     metrics: list[Metric] = [*coverage_metrics(read, sum(one == "authored" for one in plan.sources))]
     hard, swapped = negatives(_seed(plan))
     metrics.append(swap_metric(swapped))
@@ -82,7 +87,7 @@ def conclude(sketch: Sketch, plan: Prepared, *, encoder: Known | None = None) ->
         controls.append(hard_negatives(hard.passed, hard.n))
     for one in told:
         label = f":{one.benchmark}"
-        own = reached(one, outcomes, facts)
+        own = reached(one, outcomes, facts, code)
         metrics += benchmark_metrics(
             one, own, sketch, plan, stream(_seed(plan), f"bootstrap{label}"), stream(_seed(plan), f"check{label}")
         )

@@ -11,7 +11,7 @@ from assay.result import Band, ControlResult
 from checks.contamination.conclude_flags import Flagged
 from checks.contamination.encoder import KNOWN_COSINES, KNOWN_TOLERANCE, Encoder, known_answer
 from checks.contamination.placebo import SETS, SETS_MAX, placebo_sets
-from checks.contamination.recall import PlantOutcome
+from checks.contamination.recall import CODE, PlantOutcome
 from checks.contamination.verifier_known import KNOWN_PAIRS, missed_pairs
 from checks.quantise import decimal
 
@@ -26,6 +26,9 @@ VERBATIM_MIN = 0.95
 
 FAMILY_DEPTH = 5
 """Depth of the rewordings of authored families (6.11)."""
+
+FAMILIES = frozenset({"authored", f"authored{CODE}"})
+"""Sources of the plants of authored families."""
 
 FAMILIES_MIN = 0.60
 """Least recall of the authored families (section 10)."""
@@ -64,7 +67,7 @@ def control_results(
         yield _result(PLACEBO_AS_ITEM, "null", "sets_flagged", labels, max(fired), 0, SETS_MAX)
     for name, chosen, least in (
         (PLANTED_REWRITES, [one for one in outcomes if one.depth in VERBATIM_DEPTHS], VERBATIM_MIN),
-        (PLANTED_FAMILIES, [one for one in outcomes if one.source == "authored"], FAMILIES_MIN),
+        (PLANTED_FAMILIES, [one for one in outcomes if one.source in FAMILIES], FAMILIES_MIN),
     ):
         if chosen:
             share = sum(one.tier in gating for one in chosen) / len(chosen)

@@ -67,14 +67,24 @@ class Flagged:
         """Return how many items are of a closed kind."""
         return sum(fact.kind in self.closed for fact in self.facts)
 
+    def code_items(self) -> int:
+        """Return how many items of code were searched for and can be flagged."""
+        open_groups = (one for one in self.groups if one.kind == "code" and one.kind not in self.closed)
+        return sum(int(one.searched.sum()) for one in open_groups)
+
     def open_calibrations(self) -> tuple[Calibration, ...]:
         """Return the calibrations of kinds that something can be claimed of."""
         told = zip(self.groups, self.calibrations, strict=True)
         return tuple(one for group, one in told if group.kind not in self.closed)
 
-    def lowest_of_any(self) -> int | None:
-        """Return the lowest score that this run flags of every open kind: what an item of no benchmark must reach."""
-        told = [score for kind, score in self.lowest.items() if kind not in self.closed]
+    def lowest_of(self, code: bool) -> int | None:
+        """Return the lowest score that this run flags of every open kind: what an authored item must reach.
+
+        Args:
+            code: whether of code, or of the other kinds.
+        """
+        open_kinds = (one for one in self.lowest if one not in self.closed)
+        told = [self.lowest[kind] for kind in open_kinds if (kind == "code") == code]
         known = [score for score in told if score is not None]
         return max(known) if known and len(known) == len(told) else None
 

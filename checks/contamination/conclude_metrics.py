@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from checks.contamination.discoveries import IDENTITY_TOKENS
 from checks.contamination.gathering import Coverage
 from checks.contamination.placebo import ITEMS_MIN, placebo_check
 from checks.contamination.planning import AUTHORED, ItemFact, Prepared
-from checks.contamination.recall import PlantOutcome, found, recalls
+from checks.contamination.recall import CODE, PlantOutcome, found, recalls
 from checks.contamination.shares import corrected_share, raw_share
 from checks.contamination.shares_estimate import Estimate, cluster_index, counted, scored
 from checks.contamination.sketch import TIERS, Sketch
@@ -84,21 +84,26 @@ def benchmark_metrics(
     yield from _check(told, ties)
     held = sum(bool(sketch.contexts.get(probe)) for one in told.groups for probe in one.probes)
     yield _count("context_found", held, of)
-    planted = sum(one.source == "rewrites" for one in outcomes)
-    yield _count("rewrites_planted", planted, of)
+    yield _count("code_items", told.code_items(), of)
+    for name, source in (("rewrites_planted", "rewrites"), ("code_rewrites_planted", f"rewrites{CODE}")):
+        yield _count(name, sum(one.source == source for one in outcomes), of)
     yield from _recalls(told, outcomes, gating)
     yield from _corrected(told, outcomes, gating, rng)
 
 
-def reached(told: Flagged, outcomes: Sequence[PlantOutcome], facts: Mapping[str, ItemFact]) -> tuple[PlantOutcome, ...]:
+def reached(
+    told: Flagged, outcomes: Sequence[PlantOutcome], facts: Mapping[str, ItemFact], code: Collection[str] = ()
+) -> tuple[PlantOutcome, ...]:
     """Return the plants of a benchmark and of the authored families, those without a tier that this run would not flag.
 
     Args:
         told: what is flagged of the benchmark.
         outcomes: of all plants.
         facts: items by name; those of authored families have none, and must reach what every kind must.
+        code: names of authored items that are code; those of a sort that the benchmark has no item of are left out.
     """
     kept = []
+    kinds = {one.kind == "code" for one in told.groups if one.kind not in told.closed}
     for one in outcomes:
         benchmark = one.item.partition("/")[0]
         if benchmark not in (told.benchmark, AUTHORED):
@@ -106,7 +111,11 @@ def reached(told: Flagged, outcomes: Sequence[PlantOutcome], facts: Mapping[str,
         fact = facts.get(one.item)
         if fact is not None and fact.kind in told.closed:
             continue  # nothing is claimed of its kind, so that no recall speaks for it
-        lowest = told.lowest.get(fact.kind) if fact else told.lowest_of_any()
+        of_code = fact.kind == "code" if fact else one.item in code
+        if fact is None and of_code not in kinds:
+            continue
+        one = replace(one, source=one.source + CODE) if of_code else one
+        lowest = told.lowest.get(fact.kind) if fact else told.lowest_of(of_code)
         whole = one.tier == "exact" and fact is not None and fact.tokens >= IDENTITY_TOKENS
         kept.append(one if whole or found(one, lowest, TIERS) else replace(one, tier=None))
     return tuple(kept)
@@ -184,7 +193,7 @@ def _corrected(
     owner = np.unique(owners, return_inverse=True)[1]
     template = cluster_index([fact.template for fact in told.facts])
     for depth in CORRECTED_DEPTHS:
-        own = [one for one in outcomes if one.depth == depth]
+        own = [replace(one, source=one.source.removesuffix(CODE)) for one in outcomes if one.depth == depth]
         source = next(
             (name for name in ("rewrites", "automatic", "authored") if any(o.source == name for o in own)), ""
         )

@@ -24,6 +24,7 @@ from checks.contamination.conclude_controls import (
 )
 from checks.contamination.findings_claims import claim
 from checks.contamination.placebo import ITEMS_MIN, MISMATCH
+from checks.contamination.recall import CODE
 from checks.contamination.sketch import TIERS
 from checks.contamination.words import DETECTED, INCONCLUSIVE, INVALID, LEAK, NOT_ASKED, NOT_DETECTED
 
@@ -189,9 +190,12 @@ def _out_of_reach(readings: _Readings, tier: str) -> Truth:
 
 
 def _unplanted(readings: _Readings) -> Truth:
-    told = [readings.of("recall", depth=depth, placement="all", source="automatic") for depth in ("0", "1")]
-    other = [readings.of("recall", depth=depth, placement="all", source="rewrites") for depth in ("0", "1")]
-    return not any(one is not None for one in (*told, *other))
+    return not any(
+        readings.of("recall", depth=depth, placement="all", source=source + of) is not None
+        for depth in ("0", "1")
+        for source in ("automatic", "rewrites")
+        for of in ("", CODE)
+    )
 
 
 def _missed(readings: _Readings, tier: str, gates: Gates) -> Truth:
@@ -212,8 +216,23 @@ def _missed(readings: _Readings, tier: str, gates: Gates) -> Truth:
 def _powered(readings: _Readings, tier: str, gates: Gates) -> tuple[Truth, str, tuple[Metric, ...]]:
     """Return whether enough planted rewrites are found for silence to mean something, why not, and what it rests on."""
     share = _embedded(readings) if tier == "semantic" else 1.0
-    own = readings.of("rewrites_planted")
-    if own is None or share is None:
+    items, code = readings.of("items"), readings.of("code_items")
+    if items is None or code is None or share is None:
+        return None, reasons.NOT_MEASURED, ()
+    told = []
+    if float(items.value) > float(code.value):
+        told.append(_powered_of(readings, tier, gates, share, "rewrites_planted", ""))
+    if float(code.value):
+        told.append(_powered_of(readings, tier, gates, share, "code_rewrites_planted", CODE))
+    # What is found of prose says nothing of code, nor the other way round: the worse of both decides.
+    return min(told, key=lambda one: (one[0] is not None, one[0] is True))
+
+
+def _powered_of(
+    readings: _Readings, tier: str, gates: Gates, share: float, counted: str, of: str
+) -> tuple[Truth, str, tuple[Metric, ...]]:
+    own = readings.of(counted)
+    if own is None:
         return None, reasons.NOT_MEASURED, ()
     # The auditor's own rewordings speak for themselves; authored ones only where there are none (6.11).
     sources = ("rewrites",) if tier == "semantic" and float(own.value) else ("rewrites", "automatic", "authored")
@@ -221,7 +240,7 @@ def _powered(readings: _Readings, tier: str, gates: Gates) -> tuple[Truth, str, 
         one
         for depth in DEPTHS[tier]
         for source in sources
-        if (one := readings.of("recall", depth=depth, placement="all", source=source)) is not None
+        if (one := readings.of("recall", depth=depth, placement="all", source=source + of)) is not None
     ]
     if not told:
         return False, reasons.NO_RECALL, ()

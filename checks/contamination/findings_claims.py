@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from assay.result import Metric
 
 from checks.contamination.reasons import WHY
+from checks.contamination.recall import CODE
 from checks.contamination.words import DETECTED, INCONCLUSIVE, INVALID, NOT_ASKED
 
 CLAIM_MAX = 512
@@ -49,7 +50,8 @@ def claim(
 
 def _whose(metric: Metric) -> str:
     told = {"rewrites": "your own", "authored": "measured on authored items, not on yours"}
-    return told.get(metric.labels["source"], "made by rule")
+    source = metric.labels["source"]
+    return told.get(source.removesuffix(CODE), "made by rule") + (", code" if source.endswith(CODE) else "")
 
 
 def number(metric: Metric | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 
 from rapidfuzz.distance import LCSseq
 
@@ -29,17 +29,18 @@ def highlights(question: str, span: bytes, tier: str) -> tuple[tuple[int, int], 
     if tier in IN_ORDER:
         blocks = LCSseq.opcodes([one.text for one in asked], there)
         held = {at for one in blocks if one.tag == "equal" for at in range(one.src_start, one.src_end)}
-        return _joined(token for at, token in enumerate(asked) if at in held)
-    words = frozenset(there) - FUNCTION_WORDS
-    return _joined(token for token in asked if token.text in words)
+    else:
+        words = frozenset(there) - FUNCTION_WORDS
+        held = {at for at, token in enumerate(asked) if token.text in words}
+    return _joined(asked, held)
 
 
-def _joined(tokens: Iterable[Token]) -> tuple[tuple[int, int], ...]:
-    """Return bytes of tokens, those that one sign or space lies between at most as one stretch."""
+def _joined(tokens: Sequence[Token], held: Collection[int]) -> tuple[tuple[int, int], ...]:
+    """Return bytes of tokens, neighbours as one stretch."""
     told: list[tuple[int, int]] = []
-    for token in tokens:
-        if told and token.begin <= told[-1][1] + 1:
-            told[-1] = (told[-1][0], max(told[-1][1], token.end))
-        else:
+    for at, token in enumerate(tokens):
+        if at in held and at - 1 in held:
+            told[-1] = (told[-1][0], token.end)
+        elif at in held:
             told.append((token.begin, token.end))
     return tuple(told)

@@ -10,7 +10,8 @@ OF = ("benchmark",)
 TIER = ("benchmark", "tier")
 """Tier: exact, near, semantic, template or related; all: every gating tier."""
 RECALL = ("benchmark", "depth", "placement", "source")
-"""Placement: one of section 6.11, or all. Source: automatic, rewrites (the auditor's) or authored."""
+"""Placement: one of section 6.11, or all. Source: automatic, rewrites (the auditor's) or authored; of code items
+automatic_code, rewrites_code or authored_code."""
 
 
 def _spec(
@@ -48,7 +49,9 @@ SPECS: tuple[MetricSpec, ...] = (
           "statistical"),
     _count("answer_near", TIER, "Flagged items whose answer stands within 60 words after a match."),
     _count("context_found", OF, "Items whose context was found; it never flags an item."),
-    _count("rewrites_planted", OF, "The auditor's own rewordings that were planted."),
+    _count("code_items", OF, "Items of code that were searched for and can be flagged."),
+    _count("rewrites_planted", OF, "The auditor's own rewordings that were planted, code apart."),
+    _count("code_rewrites_planted", OF, "The auditor's own rewritings of code that were planted."),
     _count("families", (), "Items of the authored test families that were planted."),
     _count("docs", (), "Records that were read."),
     _count("words", (), "Words that were read."),

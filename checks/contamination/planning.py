@@ -180,8 +180,13 @@ def _authored(
         return ()
     if roles.authored is not None:
         return roles.authored
+    made: tuple[tuple[Item, str], ...] = ()
+    if any(one.kind == "code" for one in facts):
+        made = families.planted_code(stream(seed, "families:code"))
+    if all(one.kind == "code" for one in facts):
+        return made
     used = {bin_of(one.tokens, parameters.windows) for one in facts if one.kind != "code" and one.tokens}
-    return families.planted(stream(seed, "families"), parameters.windows, used)
+    return (*families.planted(stream(seed, "families"), parameters.windows, used), *made)
 
 
 def _plants(
@@ -189,9 +194,9 @@ def _plants(
 ) -> tuple[Plant, ...]:
     sizes = list(map(_size, shards))
     prose = [item for item in roles.items if item.kind != "code"]
-    known = {item.name for item in prose}
+    known = {item.name for item in roles.items}
     rewrites = [one for one in roles.rewrites if f"{one.benchmark}/{one.item}" in known]
-    plants = draw_plants(prose, rewrites, rewordings, sizes, share, rng)
+    plants = draw_plants(roles.items, rewrites, rewordings, sizes, share, rng)
     if not plants:
         return ()
     return (*plants, *expected_misses(prose, sizes, rng, len(plants)))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from checks.contamination.shares_estimate import Estimate, scored
 
+CODE = "_code"
+"""Ends the source of plants of code: what a scan finds of prose does not speak for code (6.7)."""
+
 
 @dataclass(frozen=True)
 class PlantOutcome:
@@ -22,7 +25,7 @@ class PlantOutcome:
     score: int
     """Its score; 0 without a match."""
     source: str = "automatic"
-    """Where the rewording comes from: automatic, rewrites (the auditor's) or authored."""
+    """Where the rewording comes from: automatic, rewrites (the auditor's) or authored; of code with `CODE` behind."""
 
 
 @dataclass(frozen=True)

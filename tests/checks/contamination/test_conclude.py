@@ -160,3 +160,47 @@ def test_short_items_are_counted_and_not_named(tmp_path: Path) -> None:
     facts = tuple(dataclasses.replace(one, tokens=7) if one.item == "q0" else one for one in plan.facts)
     told = conclude(_sketch(plan, {probe: (50_000, "exact")}), dataclasses.replace(plan, facts=facts))
     assert (len(told.flagged.rows), told.flagged.short) == (0, 1)
+
+
+def _code_rows(count: int) -> list[dict[str, object]]:
+    return [
+        {
+            "benchmark": "demo", "item": f"c{at}", "kind": "code", "entry": f"f{at}",
+            "question": f"Return the sum of the numbers in the list times {at + 3} and minus {at + 5}.",
+            "reference": f"def f{at}(a):\n    total = 0\n    for x in a:\n        total += x\n"
+            f"    return total * {at + 3} - {at + 5}\n",
+            "probes": [[[1, 2]], [[3]], [[4, 4, 1]], [[0, 7]], [[9, -2]]],
+        }
+        for at in range(count)
+    ]  # fmt: skip
+
+
+def test_code_is_not_claimed_without_its_own_placebos(tmp_path: Path) -> None:
+    """Idioms of code are everywhere: whatever is found, a claim needs 100 placebos of kind code (6.7)."""
+    path = corpus_file(tmp_path, ["words " * 2000])
+    rows = _code_rows(40)
+    placebo = [row | {"item": f"p{at}", "origin": "private", "question": f"{row['question']} Case {at}."}
+               for at, row in enumerate(rows * 3)]  # fmt: skip
+    told = {}
+    for name, supplied in (("with", placebo), ("few", placebo[:99]), ("without", [])):
+        plan = prepared(path, rows, placebo=supplied, embed="off", asked=Asked(siblings=4))
+        leaks = dict.fromkeys(_probes(plan, "item")[:12], (50_000, "exact"))
+        told[name] = conclude(_sketch(plan, leaks), plan)
+    assert word(told["with"], "leak.exact") == ("detected", None)
+    for name in ("few", "without"):
+        assert _metric(told[name], "flagged", tier="all") == 0
+        assert _metric(told[name], "placebo_kind_items") == 40
+        assert {word(told[name], code) for code in ("leak", "leak.exact", "leak.near")} == {
+            ("inconclusive", "no_placebo")
+        }
+
+
+def test_code_without_placebos_keeps_prose_from_passing_and_not_from_being_detected(tmp_path: Path) -> None:
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, [*ROWS, *_code_rows(5)], embed="off", asked=Asked(siblings=20))
+    prose = [one.probe for one in plan.plan.owners if one.role == "item" and one.item.startswith("q")]
+    quiet = conclude(_sketch(plan, {}), plan)
+    assert word(quiet, "leak.exact") == ("inconclusive", "no_placebo")
+    found = conclude(_sketch(plan, {prose[0]: (50_000, "exact")}), plan)
+    assert word(found, "leak.exact") == ("detected", None)
+    assert found.flagged_names() == {"demo": ("demo/q0",)}

@@ -54,13 +54,15 @@ def world(
     near: int = 0,
     items: int = 400,
     closed: int = 0,
+    code: int = 0,
 ) -> Measured:
     """Return the numbers of an audit of one benchmark."""
     told = {"exact": 0, "near": 0, "semantic": 0, "template": 0} | (flagged or {})
     told["all"] = sum(told[tier] for tier in ("exact", "near", "semantic"))
     metrics = [
         _count("items", items), _count("uncalibrated", uncalibrated), _count("min_flaggable", 1),
-        _count("placebos", 0), _count("placebo_kind_items", closed),
+        _count("placebos", 0), _count("placebo_kind_items", closed), _count("code_items", code),
+        _count("code_rewrites_planted", 0),
         _count("placebo_check_items", 300), _count("rewrites_planted", 40),
         metric("p_bulk", bulk, n=300, unit="1", determinism="statistical", labels=DEMO),
         _count("families", families, {}), _count("words", 10_000, {}), _count("words_embedded", embedded, {}),

@@ -101,7 +101,12 @@ EVERY = {"verbatim": 1.0, "automatic": 1.0, "rewrites": 1.0, "authored": 1.0}
 
 
 def _plan(path: Path, **left_out: Any) -> Prepared:
-    told = {"rewrites": REWRITES, "placebo": PLACEBO, "asked": Asked(siblings=10), "shard_bytes": 8192} | left_out
+    told: dict[str, Any] = {
+        "rewrites": REWRITES,
+        "placebo": PLACEBO,
+        "asked": Asked(siblings=10),
+        "shard_bytes": 8192,
+    } | left_out
     return prepared(path, ROWS, told.pop("rewrites"), told.pop("placebo"), **told)
 
 
