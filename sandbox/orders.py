@@ -16,6 +16,8 @@ _NONCE = re.compile(r"[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 SLOT_MAX, SLOTS_MAX = 64 * 2**20, 16
 """Bytes and number of slots (specs: sandbox, section 7): the host holds what they are filled with in memory."""
+KEPT_MAX = 512 * 2**20
+"""Bytes of a slot that never leaves the service: what a plan carries to every scan (`checks.sharding`)."""
 GPUS_MAX = 64
 """More than any host has; an index is part of a path."""
 
@@ -36,7 +38,7 @@ def check_order(order: Order) -> None:
         (len(order.steps) > STEPS_MAX, f"more than {STEPS_MAX} steps"),
         (any(not _SHA256.fullmatch(one.sha256) or one.size < 0 for one in order.inputs), "an input's digest or size"),
         (any(slot.max_bytes < 1 for slot in order.slots), "a slot without room"),
-        (any(slot.max_bytes > SLOT_MAX for slot in order.slots), f"a slot of more than {SLOT_MAX} bytes"),
+        (any(slot.max_bytes > _room(slot) for slot in order.slots), f"a slot of more than {SLOT_MAX} bytes"),
         (len(order.slots) > SLOTS_MAX, f"more than {SLOTS_MAX} slots"),
         (order.kind not in get_args(Kind), f"kind {order.kind!r}"),
         (order.kind != "check_gpu" and bool(order.gpus), f"gpus: a cell of kind {order.kind} has none"),
@@ -55,6 +57,10 @@ def check_order(order: Order) -> None:
     for wrong, item in problems:
         if wrong:
             raise CellRefused("profile_invalid", item)
+
+
+def _room(slot: Slot) -> int:
+    return SLOT_MAX if slot.released else KEPT_MAX
 
 
 _ITEMS: Mapping[str, type | tuple[type, ...]] = {

@@ -75,6 +75,12 @@ class CheckEntry:
         return bool(self.raw.get("base_model", False))
 
     @property
+    def shard_role(self) -> str | None:
+        """Role whose data the check reads in shards; it may be sent in many files. None for all other checks."""
+        role = self.raw.get("shard_role")
+        return None if role is None else str(role)
+
+    @property
     def artefacts(self) -> tuple[Mapping[str, Any], ...]:
         """Files that the check may hand out: `name`, `media_type`, `max_bytes`, `summary`."""
         return tuple(self.raw.get("artefacts", ()))
@@ -173,6 +179,10 @@ def _check_optional(value: Mapping[str, Any], at: str) -> None:
     """Hold the fields that an entry may leave out against their form."""
     if not isinstance(value.get("base_model", False), bool):
         raise Malformed("catalogue_form", f"{at}/base_model", "expected true or false")
+    many = [role["name"] for role in value["data_roles"] if _is_many(role, at)]
+    shard_role = value.get("shard_role")
+    if many != ([] if shard_role is None else [shard_role]):
+        raise Malformed("catalogue_form", f"{at}/shard_role", "expected the name of the one data role that is `many`")
     handed_out = value.get("artefacts", [])
     if not isinstance(handed_out, list):
         raise Malformed("catalogue_form", f"{at}/artefacts", "a list is missing")
@@ -190,6 +200,13 @@ def _check_optional(value: Mapping[str, Any], at: str) -> None:
             raise Malformed("catalogue_form", f"{at}/artefacts/{index}", told)
     if len({item["name"] for item in handed_out}) != len(handed_out):
         raise Malformed("catalogue_form", f"{at}/artefacts", "a name appears twice")
+
+
+def _is_many(role: Mapping[str, Any], at: str) -> bool:
+    told = role.get("many", False)
+    if not isinstance(told, bool):
+        raise Malformed("catalogue_form", f"{at}/data_roles", "`many` is true or false")
+    return told
 
 
 def _check_words(value: Any, at: str) -> None:

@@ -20,6 +20,8 @@ JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
 NPZ = "application/vnd.numpy.npz"
 BYTES = "application/octet-stream"
+CORPUS = "application/vnd.assay.corpus"
+"""A text corpus as JSON Lines, plain or compressed, Parquet or Arrow: bytes to all but the check that reads it."""
 
 JSON_MAX = 10**6
 """Bytes of one JSON document, as the reader in the cell has it (specification of `sae_features`, section 3)."""
@@ -27,7 +29,12 @@ JSON_MAX = 10**6
 BYTES_MAX = 4 * 2**30 - 1
 """Bytes of tensors: what a zip can say without its 64-bit tables, which the reader in the cell refuses."""
 
-CAPS: Mapping[str, int] = MappingProxyType({JSON: JSON_MAX, SAFETENSORS: BYTES_MAX, NPZ: BYTES_MAX, BYTES: BYTES_MAX})
+CORPUS_MAX = 64 * 2**30 - 1
+"""Bytes of one file of a corpus: 256 shards of the 256 MB that one scan reads."""
+
+CAPS: Mapping[str, int] = MappingProxyType(
+    {JSON: JSON_MAX, SAFETENSORS: BYTES_MAX, NPZ: BYTES_MAX, BYTES: BYTES_MAX, CORPUS: CORPUS_MAX}
+)
 """Most bytes by media type; rows are limited line by line."""
 
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")

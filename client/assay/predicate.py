@@ -158,17 +158,6 @@ class Facts(Value):
     torch: Text
 
 
-class Attempt(Value):
-    """One leased try at a job. All of them are here, the failed ones too."""
-
-    job: Name
-    n: Annotated[int, Field(ge=1)]
-    started_at: Moment
-    ended_at: Moment
-    exit_class: Name
-    result_sha256: Sha256 | None
-
-
 class Environment(Value):
     """Where the deciding attempt ran."""
 
@@ -209,6 +198,21 @@ class Cell(Value):
     selfcheck_sha256: Sha256 | None
     network: Name
     output: Output
+
+
+class Attempt(Value):
+    """One leased try at a job. All of them are here, the failed ones too."""
+
+    job: Name
+    """whole; where data was read in shards also shard:k, counted from 0, and combine."""
+    n: Annotated[int, Field(ge=1)]
+    started_at: Moment
+    ended_at: Moment
+    exit_class: Name
+    result_sha256: Sha256 | None
+    """Digest of what this try decided: the host's record; of a plan, its document; of a shard, its part."""
+    cells: tuple[Cell, ...] = ()
+    """Seals of the cells that left a plan or a part; those of the deciding try stand in `sandbox`."""
 
 
 class Sandbox(Value):

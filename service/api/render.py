@@ -91,6 +91,12 @@ def event_message(event: Event) -> audits_pb2.AuditEvent:
         message.attempt_ended.CopyFrom(audits_pb2.AttemptEnded(**detail))
     elif event.kind == "phase_reached":
         message.phase_reached.CopyFrom(audits_pb2.PhaseReached(**detail))
+    elif event.kind == "planned":
+        message.planned.CopyFrom(audits_pb2.Planned(**detail))
+    elif event.kind == "shard_done":
+        message.shard_done.CopyFrom(audits_pb2.ShardDone(**detail))
+    elif event.kind == "shard_dead":
+        message.shard_dead.CopyFrom(audits_pb2.ShardDead(**detail))
     else:
         raise KeyError(event.kind)
     return message

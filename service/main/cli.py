@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--data", type=Path, default=Path(".assay"), help="data folder (default: .assay)")
     start.add_argument("--port", type=int, default=0, help="port of the API (default: a free one)")
     start.add_argument("--slots", type=int, default=1, help="audits at a time (default: 1)")
+    start.add_argument("--workers", type=int, default=1, help="worker processes, each with its slots (default: 1)")
     start.add_argument("--lease-s", type=float, default=30.0, help="lease of a job in seconds (default: 30)")
     start.add_argument("--memory-mib", type=int, help="memory limit of one cell in MiB (default: the sandbox's)")
     start.add_argument(
@@ -102,6 +103,7 @@ def _dev(options: argparse.Namespace) -> int:
             data=options.data,
             port=options.port,
             slots=options.slots,
+            workers=options.workers,
             lease_s=options.lease_s,
             memory_bytes=options.memory_mib * 2**20 if options.memory_mib else None,
             use_redis=not options.no_redis,

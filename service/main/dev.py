@@ -44,6 +44,8 @@ class DevOptions:
     data: Path
     port: int = 0
     slots: int = 1
+    workers: int = 1
+    """Worker processes; the first is called "worker", the others "worker2", "worker3"…"""
     lease_s: float = 30.0
     memory_bytes: int | None = None
     use_redis: bool = True
@@ -70,7 +72,7 @@ def run(options: DevOptions) -> int:
         server = _prepare(layout, options)
         children = Children(note=_note, environment=_environment())
         try:
-            names = _start(children, layout, server)
+            names = _start(children, layout, server, options.workers)
             children.await_ready(names)
             _publish(children, layout)
             print(json.dumps(_ready_line(layout, server)), flush=True)
@@ -159,28 +161,40 @@ def _describe(server: config.Server) -> None:
         raise IsolationMissing(str(error)) from None
 
 
-def _start(children: Children, layout: Layout, server: config.Server) -> tuple[str, ...]:
+def _start(children: Children, layout: Layout, server: config.Server, workers: int) -> tuple[str, ...]:
     """Start Redis if the binary is there, then the roles; they become ready side by side."""
     logs = layout.root / "logs"
     logs.mkdir(exist_ok=True)
     if server.broker_url:
         children.start(_redis(layout, logs))
         children.await_ready(("redis",))
-    roles = ("signer", "scheduler", "worker", "api")
-    for role in roles:
+    several = [f"worker{number}" for number in range(2, workers + 1)]
+    names = ("signer", "scheduler", "worker", *several, "api")
+    for name in names:
+        role = "worker" if name in several else name
         arguments = (
             sys.executable,
             "-m",
             "service.main",
             role,
             "--config",
-            str(layout.config),
+            str(_config_of(layout, server, name) if name in several else layout.config),
             "--ready-fd",
             "{ready_fd}",
         )
         final = frozenset({EXIT_REFUSED}) if role == "worker" else frozenset()
-        children.start(Recipe(role, arguments, logs / f"{role}.log", final=final))
-    return roles
+        children.start(Recipe(name, arguments, logs / f"{name}.log", final=final))
+    return names
+
+
+def _config_of(layout: Layout, server: config.Server, name: str) -> Path:
+    """Write the configuration of a further worker: what lies in a work folder at its start is removed by it."""
+    aside = layout.run / name
+    aside.mkdir(mode=0o700, exist_ok=True)
+    path = aside / "server.toml"
+    own = {"work": layout.work.with_name(f"work-{name}"), "isolation_file": aside / "isolation.json"}
+    config.dump(server.model_copy(update=own), path)
+    return path
 
 
 def _publish(children: Children, layout: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from assay.catalogue import CheckEntry
 from service.rules import names
 from service.rules.errors import Violation
 from service.rules.names import BlobName, shown
+
+FILES_MAX = 256
+"""Most files of a role that may be sent in many: each is an input of a cell, and a line of the signed request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +39,16 @@ def read_data(
     """
     roles = {role["name"]: role for entry in entries for role in entry.raw["data_roles"]}
     sent, wrong = [], list(_disputed(entries))
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
     for position, one in enumerate(asked.data):
         field = f"audit.data[{position}]"
         media_type = roles.get(one.role, {}).get("media_type", "")
-        if one.role in seen:
+        many = bool(roles.get(one.role, {}).get("many", False))
+        if seen[one.role] and not many:
             wrong.append(Violation(f"{field}.role", f"role {shown(one.role, 64)!r} is sent twice", "BAD_DATA_ROLE"))
+        elif many and seen[one.role] == FILES_MAX:
+            text = f"role {one.role!r} is sent in more than {FILES_MAX} files: join some"
+            wrong.append(Violation(f"{field}.role", text, "BAD_DATA_ROLE"))
         elif one.role in roles:
             wrong += _of_role(one, media_type, field)
         elif complete:
@@ -50,13 +58,13 @@ def read_data(
             wrong.append(Violation(f"{field}.blob", "is not 64 lower-case hex digits and a size", "BAD_DIGEST"))
         if one.rows < 0:
             wrong.append(Violation(f"{field}.rows", "is negative", "BAD_DATA_ROLE"))
-        seen.add(one.role)
+        seen[one.role] += 1
         sent.append(
             AskedData(
                 role=one.role, blob=BlobName(one.blob.sha256, one.blob.size), media_type=media_type, rows=one.rows
             )
         )
-    return tuple(sent), wrong + list(_roles_not_sent(entries, seen))
+    return tuple(sent), wrong + list(_roles_not_sent(entries, set(seen)))
 
 
 def _of_role(one: audits_pb2.DataInput, media_type: str, field: str) -> Iterator[Violation]:
@@ -74,13 +82,14 @@ def _of_role(one: audits_pb2.DataInput, media_type: str, field: str) -> Iterator
 
 
 def _disputed(entries: list[CheckEntry]) -> Iterator[Violation]:
-    """One blob is sent for a role: two checks that want it in different forms cannot share it."""
+    """What is sent for a role is sent once for all: two checks that want it in different forms cannot share it."""
     wanted: dict[str, tuple[str, str]] = {}
     for entry in entries:
         for role in entry.raw["data_roles"]:
-            first, form = wanted.setdefault(role["name"], (entry.name, role["media_type"]))
-            if form != role["media_type"]:
-                text = f"{first} reads role {role['name']!r} as {form}, {entry.name} as {role['media_type']}"
+            told = role["media_type"] + (" in many files" if role.get("many", False) else "")
+            first, form = wanted.setdefault(role["name"], (entry.name, told))
+            if form != told:
+                text = f"{first} reads role {role['name']!r} as {form}, {entry.name} as {told}"
                 yield Violation("audit.checks", f"{text}: ask them in two audits", "BAD_CHECKS")
 
 

@@ -43,9 +43,25 @@ class JobState(StrEnum):
     """Backing off after a strike."""
     DONE = "DONE"
     DEAD = "DEAD"
-    """Out of strikes or attempts."""
+    """Out of strikes or attempts; a shard also where its cell ended in a way that is not tried again."""
     DROPPED = "DROPPED"
     """Cancelled."""
+
+
+class JobKind(StrEnum):
+    """What a job is for."""
+
+    WHOLE = "whole"
+    """All of an audit; where its data is read in shards, their plan."""
+    SHARD = "shard"
+    """One shard of the plan."""
+    COMBINE = "combine"
+    """What follows from all shards."""
+
+
+def job_label(kind: str, shard: int) -> str:
+    """Return how events and reports name a job: whole, shard:k or combine."""
+    return f"{kind}:{shard}" if kind == JobKind.SHARD else kind
 
 
 JOB_STEPS: Mapping[JobState, frozenset[JobState]] = {
@@ -118,6 +134,8 @@ class Then(StrEnum):
     FAIL = "fail"
     """The job is dead and its audit has failed."""
     CANCEL = "cancel"
+    BURY = "bury"
+    """The shard is dead; its audit goes on, and the answer names the shard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +208,10 @@ EVENT_DETAILS: Mapping[str, frozenset[str]] = {
     "registered": frozenset({"request_sha256"}),
     "attempt_started": frozenset({"job", "number"}),
     "attempt_ended": frozenset({"job", "number", "exit_class"}),
-    "phase_reached": frozenset({"phase", "done", "owed"}),
+    "phase_reached": frozenset({"phase", "done", "owed", "job"}),
+    "planned": frozenset({"plan_sha256", "shards"}),
+    "shard_done": frozenset({"shard", "done", "of"}),
+    "shard_dead": frozenset({"shard", "dead", "of"}),
 }
 """Kinds of events and exactly the keys of each one's detail. No text from inside a cell is ever an event."""
 

@@ -154,16 +154,26 @@ def _checks(asked: audits_pb2.Audit, catalogue: Catalogue) -> tuple[tuple[AskedC
         params, bad = read_parameters(one.parameters_json, entry.params)
         wrong += [Violation(f"{field}.parameters_json{path}", text, "BAD_PARAMETERS") for path, text in bad]
         checks.append(AskedCheck(name=entry.name, version=entry.version, params=params))
-    wrong += _strangers([catalogue.entry(check.name) for check in checks])
+    entries = [entry for check in checks if (entry := catalogue.entry(check.name)) is not None]
+    wrong += [*_strangers(entries), *_sharded(entries)]
     if not wrong and sum(len(canonical.dumps(dict(one.params))) for one in checks) > PARAMETERS_MAX:
         text = f"the parameters of all checks have more than {PARAMETERS_MAX} bytes"
         wrong.append(Violation("audit.checks", text, "BAD_PARAMETERS"))
     return tuple(checks), wrong
 
 
-def _strangers(entries: list[CheckEntry | None]) -> list[Violation]:
+def _sharded(entries: list[CheckEntry]) -> list[Violation]:
+    """One plan is made for an audit, so one check at most reads its data in shards, and is asked once."""
+    found = [entry.name for entry in entries if entry.shard_role is not None]
+    if len(found) < 2:
+        return []
+    text = f"{' and '.join(found)} read their data in shards: ask each in an audit of its own"
+    return [Violation("audit.checks", text, "BAD_CHECKS")]
+
+
+def _strangers(entries: list[CheckEntry]) -> list[Violation]:
     """A third-party check shares its cell with nobody else's: it could falsify what runs beside it."""
-    authors = {(entry.raw.get("distribution") or {}).get("name", "") for entry in entries if entry is not None}
+    authors = {(entry.raw.get("distribution") or {}).get("name", "") for entry in entries}
     if len(authors) < 2:
         return []
     named = ", ".join(sorted(name for name in authors if name))

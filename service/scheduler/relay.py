@@ -37,7 +37,7 @@ class Relay:
     Args:
         store: the database.
         effects: what to do, by kind.
-        width: how many debts are performed at once; one audit's never are.
+        width: how many debts are performed at once; one job's knocks never are, nor what else one audit owes.
         on_failure: told the debt and why it could not be performed now.
         clock: monotonic, in seconds.
     """
@@ -83,9 +83,9 @@ class Relay:
     def _take(self, debt: Owed) -> bool:
         with self._lock:
             due, _ = self._again.get(debt.id, (0.0, 0.0))
-            if debt.audit in self._busy or self._clock() < due:
+            if _owner(debt) in self._busy or self._clock() < due:
                 return False
-            self._busy.add(debt.audit)
+            self._busy.add(_owner(debt))
             return True
 
     def _perform(self, debt: Owed) -> None:
@@ -95,7 +95,7 @@ class Relay:
             self._death = death
         finally:
             with self._lock:
-                self._busy.discard(debt.audit)
+                self._busy.discard(_owner(debt))
 
     def _try(self, debt: Owed) -> None:
         try:
@@ -117,3 +117,8 @@ class Relay:
     def _forget(self, debts: Sequence[Owed]) -> None:
         with self._lock:
             self._again = {debt.id: self._again[debt.id] for debt in debts if debt.id in self._again}
+
+
+def _owner(debt: Owed) -> str:
+    """Return whose debts are performed one after the other: a job's knocks, else the audit's."""
+    return debt.job if debt.kind == "publish" else debt.audit

@@ -16,6 +16,7 @@ from service.signer.record import HostRecord
 from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered
 from service.signer.rows import AttemptRow, ResultRow
+from service.signer.staged import Scans, numbered
 
 _LEVELS = ("weights", "activations", "gradients", "training_data")
 
@@ -40,6 +41,8 @@ class Inputs:
     entries: Sequence[CheckEntry]
     """Catalogue entries of the answers."""
     attempts: Sequence[AttemptRow]
+    scans: Scans
+    """What cells before the deciding attempt have done, where data was read in shards."""
     result: ResultRow
     data: Sequence[DataTold]
     """Of each data set, in the order of the request."""
@@ -85,7 +88,7 @@ def compose(inputs: Inputs) -> bytes:
         ],
         "answers": [answer.to_json() for answer in record.answers],
         "facts": record.facts.to_json() if record.facts else None,
-        "attempts": [_attempt(row) for row in inputs.attempts],
+        "attempts": _attempts(inputs),
         "environment": record.environment.to_json(),
         "sandbox": {
             **record.sandbox.to_json(),
@@ -104,15 +107,21 @@ def compose(inputs: Inputs) -> bytes:
         raise Refused("RECORD_REJECTED", f"the composed report: {shown(at)}: {shown(first['msg'], 160)}") from error
 
 
-def _attempt(row: AttemptRow) -> dict[str, object]:
-    return {
-        "job": row.job,
-        "n": row.n,
-        "started_at": moments.from_ms(row.started_at),
-        "ended_at": moments.from_ms(row.ended_at or row.started_at),
-        "exit_class": row.exit_class,
-        "result_sha256": row.result_sha256,
-    }
+def _attempts(inputs: Inputs) -> list[dict[str, object]]:
+    """Return all attempts in the order in which they were leased, each with its number within its job."""
+    numbers = numbered(row.job for row in inputs.attempts)
+    return [
+        {
+            "job": row.job,
+            "n": number,
+            "started_at": moments.from_ms(row.started_at),
+            "ended_at": moments.from_ms(row.ended_at or row.started_at),
+            "exit_class": row.exit_class,
+            "result_sha256": row.result_sha256,
+            **({"cells": [one.to_json() for one in cells]} if (cells := inputs.scans.cells.get(row.n)) else {}),
+        }
+        for number, row in zip(numbers, inputs.attempts, strict=True)
+    ]
 
 
 def _base(inputs: Inputs) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
@@ -158,13 +158,26 @@ def check_base(record: HostRecord, asked: bool) -> None:
         raise Refused("RECORD_REJECTED", "something was measured, but nothing says how the base model was read")
 
 
-def check_cells(record: HostRecord, profile: str, *, base: bool = False) -> None:
+def check_dead(record: HostRecord, catalogue: Catalogue, dead: Sequence[int]) -> None:
+    """Refuse numbers of a check that reads its data in shards, if one of them was never read.
+
+    Raises:
+        Refused: RECORD_REJECTED.
+    """
+    for answer in record.answers if dead else ():
+        entry = catalogue.entry(answer.check)
+        if answer.outcome == "measured" and entry is not None and entry.shard_role is not None:
+            raise Refused("RECORD_REJECTED", f"{answer.check} was measured, but shard {dead[0]} was never read")
+
+
+def check_cells(record: HostRecord, profile: str, *, base: bool = False, planned: bool = False) -> None:
     """Refuse what was not isolated, and what was isolated otherwise than this release does it.
 
     Args:
         record: the host's record.
         profile: under which profile it is to be signed.
         base: whether the request names a base model, which is read in a cell of its own.
+        planned: whether a check that was asked reads its data in shards.
 
     Raises:
         Refused: BACKEND_REFUSED under a production key, LAYER_MISSING where a seal does not show every layer armed,
@@ -175,23 +188,42 @@ def check_cells(record: HostRecord, profile: str, *, base: bool = False) -> None
     measured = any(answer.outcome == "measured" for answer in record.answers)
     if measured and not cells:
         raise Refused("RECORD_REJECTED", "something was measured, but no cell is named")
+    known = {**(STAGES_BASE if base else STAGES), **(_planned(base) if planned else {})}
+    check_seals(cells, profile, {stages for stages, can in known.items() if can or not measured})
+
+
+def check_seals(cells: Sequence[Cell], profile: str, stages: Collection[tuple[str, ...]]) -> None:
+    """Refuse an attempt whose cells' seals do not show every layer of this release armed.
+
+    Args:
+        cells: of the attempt, in their order.
+        profile: under which profile a report is to be signed; under a development key a plain process shows nothing.
+        stages: which cells such an attempt may have run.
+
+    Raises:
+        Refused: as `check_cells`.
+    """
     isolated = [cell for cell in cells if profile != "development" or cell.backend != "process"]
     for cell in isolated:
         if cell.backend not in ISOLATING or cell.network != "none":
             raise Refused("BACKEND_REFUSED", f"a production key never signs what ran in a {cell.backend} cell")
         if cell.backend == isolation.BACKEND and cell.stage not in isolation.STAGES:
             raise Refused("BACKEND_REFUSED", f"a {shown(cell.stage)} cell is never a container: models are read apart")
-    if isolated:
-        stages = tuple(cell.stage for cell in cells)
-        known = STAGES_BASE if base else STAGES
-        if stages not in known or (measured and not known[stages]):
-            raise Refused("RECORD_REJECTED", f"an attempt runs no cells {shown(' '.join(stages))}, in that order")
+    ran = tuple(cell.stage for cell in cells)
+    if isolated and ran not in stages:
+        raise Refused("RECORD_REJECTED", f"an attempt runs no cells {shown(' '.join(ran))}, in that order")
     for cell in isolated:
         missing = _missing_layer(cell)
         if missing:
             raise Refused("LAYER_MISSING", f"the {cell.stage} cell's seal does not show {missing}: nothing is signed")
         if cell.policy_sha256 != _policy(cell):
             raise Refused("CODE_DIFFERS", f"the {cell.stage} cell had another profile than the installed release has")
+
+
+def _planned(base: bool) -> dict[tuple[str, ...], bool]:
+    """Where data is read in shards, a cell that makes the plan comes before the one that measures."""
+    read = ("ingest", "ingest") if base else ("ingest",)
+    return {(*read, kind, kind): True for kind in ("check", "check_gpu")}
 
 
 def _missing_layer(cell: Cell) -> str | None:

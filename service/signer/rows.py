@@ -38,12 +38,14 @@ class AttemptRow:
 
     n: int
     job: str
-    """How the report names the job: whole."""
+    """How the report names the job: whole, shard:k or combine."""
     token: int
     started_at: int
     ended_at: int | None
     exit_class: str | None
     result_sha256: str | None
+    cells_json: str = "[]"
+    """Seals and usage of its cells, as the worker stored them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,7 @@ class Rows:
             attempt.c.ended_at,
             attempt.c.exit_class,
             attempt.c.result_sha256,
+            attempt.c.cells_json,
         )
         with self._connection() as connection:
             rows = connection.execute(select(*columns).where(attempt.c.audit == audit_id).order_by(attempt.c.n))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from service.signer import record
+from service.signer import record, staged
 from service.signer.compose import DataTold, Inputs, compose
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
@@ -130,21 +131,25 @@ def _gather(desk: Desk, asked: Asked, registered: Registered, result: ResultRow,
         raise Refused("RECORD_REJECTED", "the host's record is about another audit or lease")
     entries = record.check_answers(told, asked.content["checks"], desk.catalogue)
     record.check_base(told, asked.base is not None)
-    record.check_cells(told, desk.profile, base=asked.base is not None)
+    attempts = desk.rows.attempts(row.id)
+    _check_attempts(attempts, result, asked)
+    planned = any(entry.shard_role is not None for entry in entries)
+    record.check_cells(told, desk.profile, base=asked.base is not None, planned=planned)
+    scans = staged.check_jobs(attempts, desk.profile, base=asked.base is not None, planned=planned)
+    record.check_dead(told, desk.catalogue, scans.dead)
     types = {role["name"]: str(role["media_type"]) for entry in entries for role in entry.raw["data_roles"]}
     data = []
     for item in asked.content["data"]:
         rows = desk.evidence.rows_of(item["sha256"], f"data of role {item['role']}")
         media_type = types.get(item["role"])
         data.append(DataTold(media_type=media_type, rows=rows if _is_lines(media_type or "") else None))
-    attempts = desk.rows.attempts(row.id)
-    _check_attempts(attempts, result, asked)
     return Inputs(
         asked=asked,
         registered=registered,
         record=told,
         entries=entries,
         attempts=attempts,
+        scans=scans,
         result=result,
         data=data,
         handed_out=_handed_out(desk, told),
@@ -177,8 +182,9 @@ def _is_lines(media_type: str) -> bool:
 def _check_attempts(attempts: Sequence[AttemptRow], result: ResultRow, asked: Asked) -> None:
     if [attempt.n for attempt in attempts] != list(range(1, len(attempts) + 1)) or not attempts:
         raise Refused("RECORD_REJECTED", "attempts are not numbered 1 to k")
-    if len(attempts) > asked.content["limits"]["attempts_max"]:
-        raise Refused("RECORD_REJECTED", f"{len(attempts)} attempts were made, the request allows fewer")
+    for job, count in Counter(attempt.job for attempt in attempts).items():
+        if count > asked.content["limits"]["attempts_max"]:
+            raise Refused("RECORD_REJECTED", f"{count} attempts at job {job} were made, the request allows fewer")
     if any(attempt.ended_at is None or attempt.exit_class is None for attempt in attempts):
         raise Refused("RECORD_REJECTED", "an attempt has not ended")
     last = attempts[-1]

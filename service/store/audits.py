@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from service.rules.states import AUDIT_ENDED, AuditState, CancelConfirmation, ExitClass, JobState
+from service.rules.states import AUDIT_ENDED, AuditState
+from service.store.cancelling import confirmed_by, drop_waiting, still_leased
 from service.store.engine import now_ms
 from service.store.events import append_event
 from service.store.jobs import lock_audit, move_audit
 from service.store.outbox import owe
-from service.store.tables import attempt, audit, job, report, result
+from service.store.tables import audit, job, report, result
 
 
 def register(connection: Connection, audit_id: str, registration: Mapping[str, Any]) -> bool:
@@ -70,10 +71,8 @@ def cancel(connection: Connection, audit_id: str) -> AuditState | None:
         return state
     if state not in (AuditState.QUEUED, AuditState.RUNNING):
         return None
-    running = connection.execute(
-        select(job.c.id).where(job.c.audit == audit_id, job.c.state == JobState.LEASED)
-    ).first()
-    if running is not None:
+    drop_waiting(connection, audit_id)
+    if still_leased(connection, audit_id):
         move_audit(connection, audit_id, AuditState.CANCELLING, cancel_requested=True, state_reason="")
         return AuditState.CANCELLING
     _cancel_now(connection, audit_id, row)
@@ -81,28 +80,17 @@ def cancel(connection: Connection, audit_id: str) -> AuditState | None:
 
 
 def _cancel_now(connection: Connection, audit_id: str, row: Any) -> None:
-    connection.execute(update(job).where(job.c.audit == audit_id).values(state=JobState.DROPPED))
     move_audit(
         connection,
         audit_id,
         AuditState.CANCELLED,
         cancel_requested=True,
         state_reason="",
-        cancel_confirmation=_last_cell(connection, audit_id),
+        cancel_confirmation=confirmed_by(connection, audit_id),
         ended_at=max(now_ms(connection), row.started_at or row.submitted_at),
     )
     if row.registered_at is not None:
         owe(connection, "void", audit_id)
-
-
-def _last_cell(connection: Connection, audit_id: str) -> str:
-    """Return how the last cell of a waiting audit is known to be dead; empty if there never was one."""
-    last = connection.execute(
-        select(attempt.c.exit_class).where(attempt.c.audit == audit_id).order_by(attempt.c.n.desc()).limit(1)
-    ).scalar_one_or_none()
-    if last is None:
-        return ""
-    return CancelConfirmation.LEASE_EXPIRED if last == ExitClass.WORKER_LOST else CancelConfirmation.KILLED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,15 +13,19 @@ from service.rules.states import (
     AuditState,
     CancelConfirmation,
     ExitClass,
+    JobKind,
     JobState,
     Then,
     backoff_ms,
     next_step,
 )
+from service.store.attempts import ended_as
 from service.store.budget import charge_ending, models_of
+from service.store.cancelling import confirmed_by, still_leased
 from service.store.engine import StoreFenced, now_ms
-from service.store.jobs import Ending, Lease, close_attempt, ended_as, lock_audit, move_audit
+from service.store.jobs import Ending, Lease, close_attempt, lock_audit, move_audit
 from service.store.outbox import owe
+from service.store.shards import bury
 from service.store.tables import audit, job
 
 
@@ -70,6 +74,10 @@ def take_expired(
 
 def end_waiting(connection: Connection, job_id: str, token: int) -> bool:
     """Queue a job again after its back-off; False if it no longer waits there."""
+    owner = connection.execute(select(job.c.audit).where(job.c.id == job_id)).scalar_one_or_none()
+    if owner is None:
+        return False
+    lock_audit(connection, owner)  # in the order of every other writer, or two could wait for one another
     moved = connection.execute(
         update(job)
         .where(job.c.id == job_id, job.c.token == token, job.c.state == JobState.WAITING)
@@ -97,6 +105,8 @@ def _end(
         attempts_max=parent.attempts_max,
         repeated=ended_as(connection, row.id, ending.exit_class),
     )
+    if row.kind == JobKind.SHARD and then in (Then.FINALISE, Then.FAIL):
+        then = Then.BURY
     if then is Then.FINALISE:
         raise ValueError(f"{ending.exit_class} ends with a result: call finalise")
     if parent.state == AuditState.CANCELLING:
@@ -108,7 +118,7 @@ def _end(
     close_attempt(connection, row.id, row.token, ending)
     models = models_of(parent, ending.weights_sha256, ending.base_weights_sha256)
     charge_ending(connection, parent, row.token, ending.output_bytes, models)
-    _APPLY[then](connection, _Over(row, parent, ending.exit_class, confirmation, base_ms))
+    _APPLY[then](connection, _Over(row, parent, ending.exit_class, base_ms))
     return then
 
 
@@ -117,7 +127,6 @@ class _Over:
     row: Row[Any]
     parent: Row[Any]
     exit_class: ExitClass
-    confirmation: CancelConfirmation | None
     base_ms: int
 
     def set_job(self, connection: Connection, state: JobState, **values: Any) -> None:
@@ -152,15 +161,23 @@ def _fail(connection: Connection, over: _Over) -> None:
 
 
 def _cancel(connection: Connection, over: _Over) -> None:
+    """Drop the job; the audit is cancelled when no other job of it has a cell that may live."""
     over.set_job(connection, JobState.DROPPED)
+    if still_leased(connection, over.row.audit):
+        return
     move_audit(
         connection,
         over.row.audit,
         AuditState.CANCELLED,
-        cancel_confirmation=over.confirmation,
+        cancel_confirmation=confirmed_by(connection, over.row.audit),
         ended_at=over.ended_at(connection),
     )
     owe(connection, "void", over.row.audit)
 
 
-_APPLY = {Then.WAIT: _wait, Then.REQUEUE: _requeue, Then.FAIL: _fail, Then.CANCEL: _cancel}
+def _bury(connection: Connection, over: _Over) -> None:
+    over.set_job(connection, JobState.DEAD)
+    bury(connection, over.row)
+
+
+_APPLY = {Then.WAIT: _wait, Then.REQUEUE: _requeue, Then.FAIL: _fail, Then.CANCEL: _cancel, Then.BURY: _bury}

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, exists, insert, select, update
 
-from service.rules.states import AUDIT_STEPS, AuditState, ExitClass, JobState, Outcome
+from service.rules.states import AUDIT_STEPS, AuditState, ExitClass, JobKind, JobState, Outcome, job_label
 from service.store import budget
+from service.store.attempts import ended_as, insert_attempt, next_number
 from service.store.budget import CAPS, Caps, Withheld
 from service.store.engine import StoreFenced, now_ms
 from service.store.events import append_event
@@ -29,9 +30,12 @@ class Lease:
     job: str
     audit: str
     label: str
-    """How the report names the job: "whole"."""
+    """How the report names the job: whole, shard:k or combine."""
+    kind: JobKind
+    shard: int
+    """Which of the plan's shards; 0 of a job that is none."""
     token: int
-    """Fencing token: grows with every lease of the job."""
+    """Fencing token: grows with every lease of the job, and is the audit's no other lease has."""
     number: int
     """The attempt's number within the audit, gapless from 1."""
     tries: int
@@ -72,6 +76,7 @@ def lease(connection: Connection, job_id: str, worker: str) -> Lease | None:
     if owner is None:
         return None
     parent = lock_audit(connection, owner)
+    number = next_number(connection, owner)
     taken = connection.execute(
         update(job)
         .where(
@@ -83,20 +88,24 @@ def lease(connection: Connection, job_id: str, worker: str) -> Lease | None:
                 audit.c.state.in_((AuditState.QUEUED, AuditState.RUNNING)),
             ),
         )
-        .values(state=JobState.LEASED, attempt=job.c.attempt + 1, token=job.c.token + 1, beat=0, worker=worker)
+        # The attempt's number in its audit: what is charged or stored under a token is told apart from other jobs'.
+        .values(state=JobState.LEASED, attempt=job.c.attempt + 1, token=number, beat=0, worker=worker)
         .returning(job)
     ).one_or_none()
     if taken is None:
         return None
     started = max(now_ms(connection), parent.registered_at)
-    number = _insert_attempt(connection, taken, worker, started)
+    insert_attempt(connection, taken, number, worker, started)
+    label = job_label(taken.kind, taken.shard)
     if parent.state == AuditState.QUEUED:
         move_audit(connection, owner, AuditState.RUNNING, started_at=started)
-    append_event(connection, owner, "attempt_started", {"job": taken.kind, "number": number})
+    append_event(connection, owner, "attempt_started", {"job": label, "number": number})
     return Lease(
         job=job_id,
         audit=owner,
-        label=taken.kind,
+        label=label,
+        kind=JobKind(taken.kind),
+        shard=taken.shard,
         token=taken.token,
         number=number,
         tries=taken.attempt,
@@ -126,7 +135,8 @@ def reach_phase(connection: Connection, held: Lease, phase: str, done: int, owed
     lock_audit(connection, held.audit)
     if not _holds(connection, held):
         return False
-    append_event(connection, held.audit, "phase_reached", {"phase": phase, "done": done, "owed": owed})
+    detail = {"phase": phase, "done": done, "owed": owed, "job": held.label}
+    append_event(connection, held.audit, "phase_reached", detail)
     return True
 
 
@@ -180,13 +190,7 @@ def finalise(
     if ending.output_bytes and withheld is None:
         raise ValueError("a result that is charged needs a record to be stored instead of it")
     parent = lock_audit(connection, held.audit)
-    finished = connection.execute(
-        update(job)
-        .where(job.c.id == held.job, job.c.token == held.token, job.c.state == JobState.LEASED)
-        .values(state=JobState.DONE)
-    ).rowcount
-    if not finished:
-        raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
+    finish_job(connection, held)
     models = budget.models_of(parent, ending.weights_sha256, ending.base_weights_sha256)
     fits = budget.charge_ending(connection, parent, held.token, ending.output_bytes, models, caps)
     if withheld is not None and not fits:
@@ -205,6 +209,21 @@ def finalise(
     )
     owe(connection, "sign", held.audit, job=held.job, token=held.token)
     return fits
+
+
+def finish_job(connection: Connection, held: Lease, **values: Any) -> None:
+    """Move a leased job to DONE, under its token.
+
+    Raises:
+        StoreFenced: the lease is over; the transaction must be undone.
+    """
+    finished = connection.execute(
+        update(job)
+        .where(job.c.id == held.job, job.c.token == held.token, job.c.state == JobState.LEASED)
+        .values(state=JobState.DONE, **values)
+    ).rowcount
+    if not finished:
+        raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
 
 
 def lock_audit(connection: Connection, audit_id: str) -> Row[Any]:
@@ -266,31 +285,6 @@ def close_attempt(
     detail = {"job": row.job_label, "number": row.n, "exit_class": ending.exit_class.value}
     append_event(connection, row.audit, "attempt_ended", detail)
     return int(ended)
-
-
-def ended_as(connection: Connection, job_id: str, exit_class: ExitClass) -> int:
-    """Count a job's attempts that ended in a class."""
-    return connection.execute(
-        select(func.count()).where(attempt.c.job == job_id, attempt.c.exit_class == exit_class)
-    ).scalar_one()
-
-
-def _insert_attempt(connection: Connection, taken: Row[Any], worker: str, started: int) -> int:
-    number = connection.execute(
-        select(func.coalesce(func.max(attempt.c.n), 0) + 1).where(attempt.c.audit == taken.audit)
-    ).scalar_one()
-    connection.execute(
-        insert(attempt).values(
-            audit=taken.audit,
-            n=number,
-            job=taken.id,
-            job_label=taken.kind,
-            token=taken.token,
-            worker=worker,
-            started_at=started,
-        )
-    )
-    return int(number)
 
 
 def _holds(connection: Connection, held: Lease) -> bool:

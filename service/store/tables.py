@@ -107,7 +107,7 @@ job = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("audit", String(32), ForeignKey("audit.id"), nullable=False),
-    Column("kind", String(8), nullable=False),  # whole (shard and combine join when a shardable check exists)
+    Column("kind", String(8), nullable=False),  # whole, shard, combine
     Column("shard", Integer, nullable=False, server_default="0"),
     Column("capability", String(16), nullable=False),
     Column("state", String(8), nullable=False),
@@ -118,6 +118,8 @@ job = Table(
     Column("worker", String(64), nullable=False, server_default=""),
     Column("backoff_ms", BigInteger, nullable=False, server_default="0"),
     Column("published_at", BigInteger),
+    Column("part_sha256", String(64)),  # of a finished shard: what its scan left, a blob
+    Column("part_size", BigInteger),
     UniqueConstraint("audit", "kind", "shard"),
     Index(
         "ix_job_live",
@@ -126,6 +128,18 @@ job = Table(
         sqlite_where=text("state IN ('QUEUED','LEASED','WAITING')"),
         postgresql_where=text("state IN ('QUEUED','LEASED','WAITING')"),
     ),
+)
+
+plan = Table(
+    "plan",
+    metadata,
+    Column("audit", String(32), ForeignKey("audit.id"), primary_key=True),
+    Column("shards", Integer, nullable=False),
+    Column("document_sha256", String(64), nullable=False),  # blobs of no tenant, as the host's record is one
+    Column("document_size", BigInteger, nullable=False),
+    Column("carried_sha256", String(64)),
+    Column("carried_size", BigInteger),
+    Column("planned_at", BigInteger, nullable=False),
 )
 
 attempt = Table(

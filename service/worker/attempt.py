@@ -6,89 +6,37 @@ result is stored, the job's end is written, or nothing is written because the le
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from sandbox.cell import Outcome
 from sandbox.errors import CellFailed, ResultRejected
 from service.blobs import BlobError
 from service.rules.logs import escaped
 from service.rules.manifest import weights_sha256
-from service.rules.states import CancelConfirmation, ExitClass, Then, next_step
-from service.store import endings, jobs
-from service.store.budget import Withheld
-from service.store.engine import StoreBusy, StoreError, StoreFenced, StoreUnavailable
-from service.store.jobs import Beat, Ending, Lease
+from service.rules.states import CancelConfirmation, ExitClass, JobKind, Then, next_step
+from service.store import jobs
+from service.store.engine import StoreBusy, StoreUnavailable
+from service.store.jobs import Ending
+from service.store.shards import plan_of, scanned
 from service.worker.bench import Bench
 from service.worker.cells import Cells
-from service.worker.classes import class_of_error, lost_isolation, note_of
+from service.worker.classes import class_of_error, lost_isolation
+from service.worker.closing import Closing
 from service.worker.code import measure_code
-from service.worker.errors import HostFault, Reason, Stopped, WorkerClosed
-from service.worker.hostile import CellResult
-from service.worker.materialise import materialise, private_folder
+from service.worker.course import Run
+from service.worker.errors import HostFault, Stopped, WorkerClosed
+from service.worker.gathering import Gathered
+from service.worker.materialise import copy_all, materialise, private_folder, wanted_data
 from service.worker.promises import Promise
 from service.worker.pulse import Pulse
-from service.worker.record import Provenance, Told, answered, budget_spent, host_record, unanswered
-from service.worker.request import Request, read_manifest, read_request
+from service.worker.record import Provenance, answered, unanswered
+from service.worker.request import read_manifest, read_request
+from service.worker.shards import sharded_at
 
 log = logging.getLogger("assay.worker")
-
-RETRY_S = 0.2
-"""Pause before a write that a busy database refused is tried again; the self-fence bounds how often."""
-
-Done = TypeVar("Done")
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """What is known of an attempt so far; filled as it goes on."""
-
-    held: Lease
-    request: Request | None = None
-    weights_sha256: str = ""
-    base_weights_sha256: str = ""
-    provenance: Mapping[str, Provenance] = field(default_factory=dict)
-    cells: Cells | None = None
-
-    @property
-    def outcomes(self) -> Sequence[Outcome]:
-        """Of each cell that ran, in their order."""
-        return self.cells.outcomes if self.cells else ()
-
-    @property
-    def result(self) -> CellResult | None:
-        """An answer to every check, once there is one."""
-        return self.cells.result if self.cells else None
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        """Fields of this attempt's log lines."""
-        held = self.held
-        return {"audit": held.audit, "job": held.job, "attempt": held.number, "token": held.token}
-
-    def ending(self, exit_class: ExitClass, note: str = "") -> Ending:
-        """Return the end of the attempt, with the seal and usage of each cell that ran."""
-        cells = tuple({**one.seal.to_json(), "usage": one.usage.to_json()} for one in self.outcomes)
-        notes = [*(note_of(one) for one in self.outcomes), note]
-        return Ending(
-            exit_class=exit_class,
-            cells=cells,
-            note=escaped("\n".join(notes).strip()),
-            output_bytes=self.charge,
-            weights_sha256=self.weights_sha256,
-            base_weights_sha256=self.base_weights_sha256,
-        )
-
-    @property
-    def charge(self) -> int:
-        """What may have left, in bytes: an accepted result, else no more than the progress that was shown."""
-        if self.result:
-            return self.result.output_bytes
-        return self.cells.shown_bytes if self.cells else 0
 
 
 class Attempts:
@@ -100,6 +48,7 @@ class Attempts:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self._closing = Closing(bench)
 
     def attempt(self, job_id: str) -> None:
         """Try a job once, if it can be leased.
@@ -121,17 +70,17 @@ class Attempts:
         if held is None:
             log.info("nothing to lease for a knock", extra={"job": escaped(job_id)})
             return
-        run = _Run(held=held)
+        run = Run(held=held)
         log.info("attempt started", extra=run.labels)
         pulse = Pulse(bench.store, held, lease_s=bench.lease_s, leased_at=leased_at, draining=bench.draining)
         with pulse:
             self._supervise(run, pulse)
 
-    def _supervise(self, run: _Run, pulse: Pulse) -> None:
+    def _supervise(self, run: Run, pulse: Pulse) -> None:
         try:
             exit_class, note = self._measure(run, pulse)
         except Stopped as stopped:
-            self._stop(run, pulse, stopped.reason)
+            self._closing.stop(run, pulse, stopped.reason)
         except ResultRejected as error:
             self._settle(
                 run, pulse, ExitClass.RESULT_REJECTED, f"{run.cells.stage if run.cells else 'no'} cell: {error}"
@@ -141,7 +90,7 @@ class Attempts:
         else:
             self._settle(run, pulse, exit_class, note)
 
-    def _measure(self, run: _Run, pulse: Pulse) -> tuple[ExitClass, str]:
+    def _measure(self, run: Run, pulse: Pulse) -> tuple[ExitClass, str]:
         """Run the cells; return the class of their end, with `run.result` set if a document was accepted."""
         bench, held = self._bench, run.held
         request = read_request(bench.blobs, held.request_sha256, held.audit)
@@ -160,14 +109,39 @@ class Attempts:
             pulse.phase("materialising", done, owed)
             pulse.go_on()
 
-        run.cells = cells = Cells(bench=bench, request=request, pulse=pulse, seed=held.seed)
+        run.cells = Cells(bench=bench, request=request, pulse=pulse, seed=held.seed)
+        run.sharded = sharded_at(request, promises)
         name = f"{held.job}-{held.token}"
         with private_folder(bench.work_dir, name) as folder, private_folder(bench.work_dir, f"{name}-read") as aside:
-            given = materialise(bench.blobs, manifest, request, folder, on_file=on_file, base=base)
-            died = cells.run(given, promises, aside)
+            if held.kind is JobKind.SHARD:
+                died = self._scan(run, folder, on_file)
+            else:
+                gathered = self._gathered(run) if held.kind is JobKind.COMBINE else None
+                more = gathered.wanted if gathered else ()
+                given = materialise(bench.blobs, manifest, request, folder, on_file=on_file, base=base, more=more)
+                died = run.cells.run(given, promises, aside, gathered.shards(given.more) if gathered else None)
         if died is not None:
             return died, ""
         return (ExitClass.REFUSED if run.result and run.result.model_refused else ExitClass.OK), ""
+
+    def _scan(self, run: Run, folder: Path, on_file: Callable[[int, int], None]) -> ExitClass | None:
+        """Run the one cell of a shard; whatever the plan is, the model is not among its inputs."""
+        assert run.cells is not None
+        assert run.request is not None
+        wanted = self._gathered(run)
+        data = wanted_data(run.request)
+        made = copy_all(self._bench.blobs, (*data, *wanted.wanted), folder, on_file=on_file)
+        return run.cells.scan(made[: len(data)], wanted.shards(made[len(data) :]))
+
+    def _gathered(self, run: Run) -> Gathered:
+        with self._bench.store.read() as connection:
+            plan = plan_of(connection, run.held.audit)
+            found = scanned(connection, run.held.audit)
+        if plan is None or run.sharded is None:
+            raise HostFault(f"job {run.held.job} is of an audit without a plan")
+        if run.held.kind is JobKind.SHARD:
+            return Gathered(check=run.sharded, plan=plan, shard=run.held.shard)
+        return Gathered(check=run.sharded, plan=plan, parts=found.parts, dead=found.dead)
 
     def _promise(self, name: str, version: str) -> Promise:
         entry = self._bench.catalogue.entry(name)
@@ -176,7 +150,7 @@ class Attempts:
             raise HostFault(f"the request asks for {name} {version}, this worker's catalogue has {have}: upgrade it")
         return entry
 
-    def _settle(self, run: _Run, pulse: Pulse, exit_class: ExitClass, note: str) -> None:
+    def _settle(self, run: Run, pulse: Pulse, exit_class: ExitClass, note: str) -> None:
         """End an attempt whose cell is dead: store a result if its class leads to one, else write the end."""
         held = run.held
         then = next_step(
@@ -186,117 +160,38 @@ class Attempts:
             attempts_max=held.attempts_max,
             repeated=held.crashes if exit_class is ExitClass.CELL_CRASHED else 0,
         )
-        if then is not Then.FINALISE:
-            self._end(run, pulse, run.ending(exit_class, note))
+        told = self._told(run, exit_class)
+        if then is not Then.FINALISE or told is None:
+            self._closing.end(run, pulse, run.ending(exit_class, note))
             return
+        try:
+            told(pulse, run.ending(exit_class, note))
+        except BlobError as error:
+            self._closing.end(run, pulse, run.ending(ExitClass.HOST_FAULT, str(error)))
+
+    def _told(self, run: Run, exit_class: ExitClass) -> Callable[[Pulse, Ending], None] | None:
+        """Return what writes down what an attempt came to; None of a shard without a part, which nobody answers."""
+        if run.held.kind is JobKind.SHARD:
+            return None if run.staged is None else partial(self._closing.store_part, run)
+        if run.staged is not None and run.result is None and exit_class is ExitClass.OK:
+            return partial(self._closing.store_plan, run)
         assert run.request is not None  # only a cell's end leads to a result
         told = (
             unanswered(run.request.checks, exit_class)
             if run.result is None
             else answered(run.result, run.request.checks, run.request.output_bytes)
         )
-        try:
-            self._finalise(run, pulse, told, run.ending(exit_class, note))
-        except BlobError as error:
-            self._end(run, pulse, run.ending(ExitClass.HOST_FAULT, str(error)))
+        return lambda pulse, ending: self._closing.finalise(run, pulse, told, ending)
 
-    def _finalise(self, run: _Run, pulse: Pulse, told: Told, ending: Ending) -> None:
-        bench, held = self._bench, run.held
-        pulse.phase("storing", 0, 1)
-        digest = self._put_record(run, told)
-        withheld = None
-        if ending.output_bytes:  # whether it fits is known only in the transaction: both records lie ready
-            assert run.request is not None  # a result has a request
-            nothing = budget_spent(run.request.checks)
-            withheld = Withheld(record_sha256=self._put_record(run, nothing), outcome=nothing.outcome)
-
-        def store_result() -> bool:
-            with bench.store.begin() as connection:
-                return jobs.finalise(
-                    connection, held, ending, record_sha256=digest, outcome=told.outcome, withheld=withheld
-                )
-
-        try:
-            released = self._insist(pulse, store_result)
-        except StoreFenced:
-            # Either another worker has the job, or a cancel came first; the beat tells which.
-            with bench.store.begin() as connection:
-                heard = jobs.beat(connection, held)
-            self._stop(run, pulse, Reason.CANCEL if heard is Beat.CANCEL else Reason.FENCED)
-        else:
-            outcome = told.outcome if released else "withheld: over a lifetime output cap"
-            log.info("finalised as %s, %s", ending.exit_class, outcome, extra=run.labels)
-
-    def _put_record(self, run: _Run, told: Told) -> str:
-        """Store the host's record of an attempt, and the files that it names; return its digest."""
-        bench, held = self._bench, run.held
-        for one in told.artefacts:
-            bench.blobs.put(one.filled.content, one.told.sha256)
-        record = host_record(
-            audit=held.audit,
-            token=held.token,
-            told=told,
-            provenance=run.provenance,
-            threads=bench.threads,
-            seals=[one.seal for one in run.outcomes],
-            image=bench.image(),
-        )
-        digest = hashlib.sha256(record).hexdigest()
-        bench.blobs.put(record, digest)
-        return digest
-
-    def _stop(self, run: _Run, pulse: Pulse, reason: Reason) -> None:
-        """End an attempt that nobody wants any more; its cell is dead."""
-        if reason in (Reason.FENCED, Reason.STALE):
-            log.warning("the lease is over (%s): nothing more is written", reason, extra=run.labels)
-            self._bench.on_fenced()
-            return
-        exit_class = ExitClass.CANCELLED if reason is Reason.CANCEL else ExitClass.DRAINED
-        self._end(run, pulse, run.ending(exit_class))
-
-    def _fail(self, run: _Run, pulse: Pulse, error: BaseException) -> None:
+    def _fail(self, run: Run, pulse: Pulse, error: BaseException) -> None:
         """End an attempt that the host could not carry out, and stop this process where it must not go on."""
         exit_class = class_of_error(error)
         log.error("attempt failed: %s", error, extra=run.labels, exc_info=exit_class is None)
         unkillable = isinstance(error, CellFailed) and error.code == "cell_unkillable"
         note = f"{type(error).__name__}: {error}"
         ending = run.ending(exit_class or ExitClass.HOST_FAULT, note)
-        self._end(run, pulse, ending, confirmation=None if unkillable else CancelConfirmation.KILLED)
+        self._closing.end(run, pulse, ending, confirmation=None if unkillable else CancelConfirmation.KILLED)
         if exit_class is None:
             raise error
         if unkillable or lost_isolation(error):
             raise WorkerClosed(str(error)) from error
-
-    def _end(
-        self,
-        run: _Run,
-        pulse: Pulse,
-        ending: Ending,
-        *,
-        confirmation: CancelConfirmation | None = CancelConfirmation.KILLED,
-    ) -> None:
-        bench = self._bench
-
-        def write_end() -> Then:
-            with bench.store.begin() as connection:
-                return endings.end(
-                    connection, run.held, ending, confirmation=confirmation, base_ms=bench.backoff_base_ms
-                )
-
-        try:
-            then = self._insist(pulse, write_end)
-        except StoreError as error:
-            log.warning("the end was not written, the reaper will: %s", error, extra=run.labels)
-            bench.on_fenced()
-        else:
-            log.info("ended as %s, then %s", ending.exit_class, then, extra=run.labels)
-
-    def _insist(self, pulse: Pulse, write: Callable[[], Done]) -> Done:
-        """Repeat a write that the database is too busy for, as long as the lease surely is ours."""
-        while True:
-            try:
-                return write()
-            except (StoreBusy, StoreUnavailable):
-                if pulse.reason() in (Reason.FENCED, Reason.STALE):
-                    raise
-                time.sleep(RETRY_S)

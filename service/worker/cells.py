@@ -1,6 +1,7 @@
 """The cells of an attempt: one for each model alone parses its files, the last measures what those accepted.
 
-Each is gone, with every process of it, before the next is planned. The inputs are verified once for all.
+Where data is read in shards, a cell between them makes the plan; the attempt at one shard has a single cell, which sees
+no model. Each is gone, with every process of it, before the next is planned. The inputs are verified once for all.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sandbox.budget import progress_bits
-from sandbox.cell import Order, Outcome
+from sandbox.cell import Input, Order, Outcome, Slot
 from sandbox.errors import CellRefused, SandboxError
 from sandbox.inputs import Held
 from sandbox.inputs import held as hold
@@ -23,11 +24,12 @@ from service.worker.errors import HostFault, Reason, Stopped
 from service.worker.hostile import CellResult, parse_result
 from service.worker.ingest import Ingested, PassedOn, parse_ingest, pass_on
 from service.worker.materialise import Inputs
-from service.worker.order import architectures_of, make_ingest_order, make_order
+from service.worker.order import Shards, architectures_of, make_ingest_order, make_order, make_stage_order
 from service.worker.promises import Promise
 from service.worker.pulse import Pulse
 from service.worker.record import model_read, model_refused
 from service.worker.request import Request
+from service.worker.shards import PLAN_SLOTS, SCAN_SLOTS, Staged, parse_staged, sharded_at
 
 
 @dataclass(kw_only=True)
@@ -46,14 +48,19 @@ class Cells:
     """Of each cell that ran, in their order."""
     result: CellResult | None = None
     """Set once the attempt has an answer to every check."""
+    staged: Staged | None = None
+    """Set once the attempt has a plan of more than one shard, or the part of one; then nothing is answered."""
 
-    def run(self, inputs: Inputs, promises: Mapping[str, Promise], aside: Path) -> ExitClass | None:
-        """Run all of them; None if `result` is set, else the class of the end of the cell that died.
+    def run(
+        self, inputs: Inputs, promises: Mapping[str, Promise], aside: Path, shards: Shards | None = None
+    ) -> ExitClass | None:
+        """Run all of them; None if `result` or `staged` is set, else the class of the end of the cell that died.
 
         Args:
             inputs: the materialised files.
             promises: what the catalogue says of each check, by name.
             aside: a private folder for what is passed on.
+            shards: what other cells made of the shards, where the data was read so.
 
         Raises:
             Stopped: no result is wanted any more.
@@ -63,7 +70,7 @@ class Cells:
         table = architectures_of(self.bench.guest)
         read: list[Ingested] = []
         passed_on: list[PassedOn] = []
-        with hold((*inputs.files, table), self.bench.work_dir, None) as kept:
+        with hold((*inputs.files, *inputs.more, table), self.bench.work_dir, None) as kept:
             self.pulse.phase("ingesting", 0, len(inputs.models))
             for model in inputs.models:
                 nonce, paths = secrets.token_hex(32), {file.path for file in model.manifest.files}
@@ -77,11 +84,43 @@ class Cells:
                     return None
                 passed_on.append(pass_on(ran.slots, paths, aside, model.name))
                 self.pulse.phase("ingesting", len(read), len(inputs.models))
+            if shards is None and sharded_at(self.request, promises) is not None:
+                died = self._stage(kept, inputs.data, PLAN_SLOTS, None)
+                if died is not None or self.staged is not None:
+                    return died
             nonce = secrets.token_hex(32)
             slots = [one.slot for one in promised_by(self.request.checks, promises)]
-            order = make_order(self.bench, self.request, inputs, passed_on, nonce=nonce, seed=self.seed, slots=slots)
+            order = make_order(
+                self.bench, self.request, inputs, passed_on, nonce=nonce, seed=self.seed, slots=slots, shards=shards
+            )
             paths = {file.path for file in inputs.manifest.files}
             return self._measure(order, kept, read, promises, paths)
+
+    def scan(self, data: Sequence[Input], shards: Shards) -> ExitClass | None:
+        """Run the one cell of a shard; None if `staged` is set, else the class of its end.
+
+        Args:
+            data: the data, in the request's order.
+            shards: which shard of which plan.
+
+        Raises:
+            Stopped, ResultRejected, CellRefused, CellFailed, HostFault: as `run`.
+        """
+        with hold((*data, *shards.inputs), self.bench.work_dir, None) as kept:
+            return self._stage(kept, data, SCAN_SLOTS, shards)
+
+    def _stage(
+        self, kept: Held, data: Sequence[Input], slots: Sequence[Slot], shards: Shards | None
+    ) -> ExitClass | None:
+        nonce = secrets.token_hex(32)
+        order = make_stage_order(
+            self.bench, self.request, data, nonce=nonce, seed=self.seed, slots=slots, shards=shards
+        )
+        ran = self._run(order, kept)
+        died = class_of_outcome(ran)
+        if died is None:
+            self.staged = parse_staged(ran.result or b"", nonce=nonce, slots=slots, filled=ran.slots)
+        return died
 
     def _measure(
         self, order: Order, kept: Held, read: Sequence[Ingested], promises: Mapping[str, Promise], paths: set[str]

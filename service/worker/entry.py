@@ -26,8 +26,8 @@ KEYS = frozenset(
         *("metrics", "name", "params", "power", "reasons", "source", "summary", "time_limit_s", "version", "words"),
     }
 )
-OPTIONAL = frozenset({"base_model", "artefacts"})
-"""Left out where a check reads no second model and hands out nothing."""
+OPTIONAL = frozenset({"base_model", "artefacts", "shard_role"})
+"""Left out where a check reads no second model, hands out nothing, and reads no data in shards."""
 _CODES = frozenset(
     {
         *("list_invalid", "name_clash", "digest_mismatch", "import_failed", "foreign_module", "entry_missing"),

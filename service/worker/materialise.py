@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,8 @@ class Inputs:
     """Of the second model; None where the request names none."""
     files: tuple[Input, ...]
     """The model's files in the manifest's order, then its base's in that manifest's, then the data in the request's."""
+    more: tuple[Input, ...] = ()
+    """What else was wanted, in the order asked: of an audit in shards, its plan and its parts."""
 
     @property
     def models(self) -> tuple[Materialised, ...]:
@@ -114,8 +116,9 @@ def materialise(
     *,
     on_file: Callable[[int, int], None],
     base: Manifest | None = None,
+    more: Sequence[Wanted] = (),
 ) -> Inputs:
-    """Copy the files of the model and its base, and the data.
+    """Copy the files of the model and its base, the data, and what else is wanted.
 
     Args:
         blobs: where the bytes are.
@@ -124,6 +127,7 @@ def materialise(
         folder: private and empty; read-only afterwards.
         on_file: told (done, owed) before each file and after the last; may raise to stop.
         base: the second model's manifest, where the request names one.
+        more: further files.
 
     Raises:
         HostFault: a blob is absent, corrupt or of another size, or the disk failed.
@@ -131,15 +135,34 @@ def materialise(
     wanted = [
         *_wanted("model", manifest),
         *(_wanted("base", base) if base is not None else ()),
-        *(Wanted(input=f"data.{n}", sha256=data.sha256, size=None) for n, data in enumerate(request.data)),
+        *wanted_data(request),
+        *more,
     ]
+    made = copy_all(blobs, wanted, folder, on_file=on_file)
+    own = len(made) - len(more)
+    return Inputs(manifest=manifest, base_manifest=base, files=made[:own], more=made[own:])
+
+
+def wanted_data(request: Request) -> tuple[Wanted, ...]:
+    """Return the data that came with an audit, in the request's order."""
+    return tuple(Wanted(input=f"data.{n}", sha256=data.sha256, size=None) for n, data in enumerate(request.data))
+
+
+def copy_all(
+    blobs: BlobStore, wanted: Sequence[Wanted], folder: Path, *, on_file: Callable[[int, int], None]
+) -> tuple[Input, ...]:
+    """Copy files into a private and empty folder, which is read-only afterwards.
+
+    Raises:
+        HostFault: a blob is absent, corrupt or of another size, or the disk failed.
+    """
     made = []
     for done, want in enumerate(wanted):
         on_file(done, len(wanted))
         made.append(_copy(blobs, want, folder / want.input))
     on_file(len(wanted), len(wanted))
     folder.chmod(0o500)
-    return Inputs(manifest=manifest, base_manifest=base, files=tuple(made))
+    return tuple(made)
 
 
 def _wanted(name: str, manifest: Manifest) -> Iterator[Wanted]:

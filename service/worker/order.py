@@ -1,8 +1,9 @@
-"""The orders of an attempt's two cells: the canonical documents in them, and the limits around them."""
+"""The orders of an attempt's cells: the canonical documents in them, and the limits around them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from assay import canonical
@@ -22,6 +23,40 @@ from service.worker.request import Request
 
 SCHEMA = "assay-cell-order/v1"
 INGEST_MODULE = "sandbox.ingest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """What a cell gets of the one check of its order whose data is read in shards."""
+
+    check: int
+    """Position of the check in the order."""
+    document: Input
+    """The plan."""
+    carried: Input | None = None
+    """What the plan carries to every scan; a cell that joins parts gets none of it."""
+    shard: int | None = None
+    """Which to scan; None where the parts are joined."""
+    parts: tuple[Input, ...] = ()
+    """Of the finished shards, in their order."""
+    dead: tuple[int, ...] = ()
+    """Shards that no attempt could scan."""
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """All files of it."""
+        return (self.document, *([self.carried] if self.carried else []), *self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the order's `shards`."""
+        return {
+            "check": self.check,
+            "document": _input(self.document),
+            "carried": _input(self.carried) if self.carried else None,
+            "shard": self.shard,
+            "parts": [_input(one) for one in self.parts],
+            "dead": list(self.dead),
+        }
 
 
 def architectures_of(guest: Guest) -> Input:
@@ -74,6 +109,7 @@ def make_order(
     nonce: str,
     seed: int,
     slots: Sequence[Slot] = (),
+    shards: Shards | None = None,
 ) -> Order:
     """Return the order for the cell that measures.
 
@@ -85,15 +121,11 @@ def make_order(
         nonce: 32 random bytes in hex, of this one cell.
         seed: the registered seed.
         slots: of the files that the checks may hand out.
+        shards: what came of the shards, where other cells have read them.
     """
-    document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "nonce": nonce,
-        "seed": seed,
-        "data": [{"role": data.role, **_input(given)} for data, given in zip(request.data, inputs.data, strict=True)],
-        "checks": [{"name": one.name, "version": one.version, "params": dict(one.params)} for one in request.checks],
-        "threads": bench.threads,
-    }
+    document = _asked(bench, request, inputs.data, nonce, seed)
+    if shards is not None:
+        document |= {"stage": "combine", "shards": shards.to_json()}
     given: list[Input] = []
     for model, passed in zip(inputs.models, passed_on, strict=True):
         weights = {path: one for path, one in model.by_path.items() if file_kind(path) == "weights"}
@@ -104,6 +136,57 @@ def make_order(
             "tensors": _input(passed.tensors),
         }
         given += [*weights.values(), *passed.inputs]
+    given += [*inputs.data, *(shards.inputs if shards else ())]
+    return _check_order(bench, request, document, given, slots)
+
+
+def make_stage_order(
+    bench: Bench,
+    request: Request,
+    data: Sequence[Input],
+    *,
+    nonce: str,
+    seed: int,
+    slots: Sequence[Slot],
+    shards: Shards | None = None,
+) -> Order:
+    """Return the order for a cell that answers nothing: it plans, or scans one shard.
+
+    Nothing of the model is in it. What such a cell leaves follows from the auditor's own data alone, so it can tell
+    nobody anything about the model, and neither plan nor part is charged to an output budget.
+
+    Args:
+        bench: names the guest, memory and threads.
+        request: the registered request.
+        data: the data, in the request's order.
+        nonce: 32 random bytes in hex, of this one cell.
+        seed: the registered seed.
+        slots: where the plan, or the part, is left.
+        shards: which shard of which plan; None makes the plan.
+    """
+    document = _asked(bench, request, data, nonce, seed)
+    document["model"] = {"manifest_sha256": request.model_sha256, "files": []}
+    if shards is None:
+        document["stage"] = "plan"
+    else:
+        document |= {"stage": "scan", "shards": shards.to_json()}
+    return _check_order(bench, request, document, [*data, *(shards.inputs if shards else ())], slots)
+
+
+def _asked(bench: Bench, request: Request, data: Sequence[Input], nonce: str, seed: int) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "nonce": nonce,
+        "seed": seed,
+        "data": [{"role": one.role, **_input(given)} for one, given in zip(request.data, data, strict=True)],
+        "checks": [{"name": one.name, "version": one.version, "params": dict(one.params)} for one in request.checks],
+        "threads": bench.threads,
+    }
+
+
+def _check_order(
+    bench: Bench, request: Request, document: Mapping[str, Any], inputs: Sequence[Input], slots: Sequence[Slot]
+) -> Order:
     limits = {"wall_s": request.wall_s}
     if bench.memory_bytes is not None:
         limits["memory_bytes"] = bench.memory_bytes
@@ -111,10 +194,10 @@ def make_order(
         kind="check",
         module=bench.guest.module,
         code=bench.guest.code,
-        inputs=(*given, *inputs.data),
+        inputs=tuple(inputs),
         slots=tuple(slots),
-        request=canonical.dumps(document),
-        nonce=nonce,
+        request=canonical.dumps(dict(document)),
+        nonce=str(document["nonce"]),
         limits=limits,
         steps=CELL_STEPS,
     )

@@ -47,8 +47,21 @@ def event_text(event: Event) -> str | None:
     if event.kind == "attempt_ended":
         return f"attempt {detail['number']} of job {detail['job']} ended {detail['exit_class']}"
     if event.kind == "phase_reached":
-        return f"{detail['phase']} {detail['done']}/{detail['owed']}" if event.detail["owed"] else detail["phase"]
+        named = _phase(event)
+        return f"{named} {detail['done']}/{detail['owed']}" if event.detail["owed"] else named
+    if event.kind == "planned":
+        return f"planned: {detail['shards']} shards, plan sha256:{detail['plan_sha256']}"
+    if event.kind == "shard_done":
+        return f"shard {detail['done']} of {detail['of']} done"
+    if event.kind == "shard_dead":
+        return f"shard:{detail['shard']} is dead, {detail['dead']} of {detail['of']}"
     return None
+
+
+def _phase(event: Event) -> str:
+    """Return a phase's name, with its shard: those run side by side."""
+    phase, job = clean(event.detail["phase"], 40), clean(event.detail.get("job", ""), 40)
+    return f"{job} {phase}" if job.startswith("shard:") else phase
 
 
 class PlainTeller:
@@ -91,8 +104,13 @@ class BarTeller:
         if text is None:
             return
         if event.kind == "phase_reached":
-            phase, done, owed = (event.detail[key] for key in ("phase", "done", "owed"))
-            self._move(clean(phase, 40), int(done), int(owed) or None, f"{done}/{owed}" if owed else "")
+            done, owed = (event.detail[key] for key in ("done", "owed"))
+            if event.detail.get("job", "").startswith("shard:"):
+                return  # hundreds of them: one bar tells how many are done
+            self._move(_phase(event), int(done), int(owed) or None, f"{done}/{owed}" if owed else "")
+        elif event.kind == "shard_done":
+            done, of = int(event.detail["done"]), int(event.detail["of"])
+            self._move("shards", done, of, f"{done} of {of}")
         else:
             self._bars.console.print(text, markup=False, highlight=False, emoji=False)
 

@@ -181,7 +181,7 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
             bytes_sent=uploaded.bytes_sent + second.bytes_sent,
         )
     for one in order.data:
-        client.upload_data(one.role, one.path, media_type=types[one.role])
+        client.upload_data(one.role, one.path, media_type=types[one.role], progress=told.upload)
     return uploaded, client.submit(hashed.manifest.digest, asked, **request)
 
 

@@ -128,9 +128,11 @@ class Event:
     """Gapless from 1; watching again after it misses nothing."""
     occurred_at: datetime | None
     kind: str
-    """state_changed, registered, attempt_started, attempt_ended, phase_reached, or a kind that is newer than this."""
+    """state_changed, registered, attempt_started, attempt_ended, phase_reached, planned, shard_done, shard_dead, or a
+    kind that is newer than this."""
     detail: Mapping[str, Any]
-    """state, reason · request_sha256 · job, number · exit_class · phase, done, owed."""
+    """state, reason · request_sha256 · job, number · exit_class · phase, done, owed, job · plan_sha256, shards ·
+    shard, done, of."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay import catalogue, strict_json
@@ -13,10 +14,23 @@ from assay.errors import CouldNotTell, Malformed, Wrong, shown
 from assay.verify.case import Case
 from assay.verify.directory import ARTEFACT_MAX, ARTEFACTS
 
+_SHARD = re.compile(r"shard:(0|[1-9][0-9]*)")
+
 NAME_MAX = 128
 """Characters of a name; a longer item is refused by the schema (V12) and not looked at before."""
 
-_PROMISES = ("access", "params", "data_roles", "metrics", "controls", "words", "reasons", "base_model", "artefacts")
+_PROMISES = (
+    "access",
+    "params",
+    "data_roles",
+    "metrics",
+    "controls",
+    "words",
+    "reasons",
+    "base_model",
+    "artefacts",
+    "shard_role",
+)
 """Fields of a catalogue entry that a report is held to. The code's digest is compared apart: it changes with every
 repaired comment, while these change what an answer means."""
 
@@ -50,16 +64,34 @@ def _check_attempts(predicate: Mapping[str, Any]) -> None:
         by_job[attempt["job"]].append(attempt)
     if not by_job:
         raise Wrong("the report lists no attempt")
+    _check_jobs([attempt["job"] for attempt in predicate["attempts"]])
     for job, attempts in by_job.items():
         numbers = [attempt["n"] for attempt in attempts]
         if numbers != list(range(1, len(numbers) + 1)):
             raise Wrong(f"attempts of job {shown(job)} are numbered {shown(numbers)}, expected 1 to {len(numbers)}")
         # A job ends with its first result, so exactly the last of its attempts has one.
         with_result = [attempt["n"] for attempt in attempts if attempt["result_sha256"] is not None]
+        if not with_result and _SHARD.fullmatch(job):
+            continue  # a shard may end without a part; then the answer names it
         if with_result != numbers[-1:]:
             raise Wrong(
                 f"attempts {shown(with_result)} of job {shown(job)} have a result, expected {numbers[-1]} alone"
             )
+
+
+def _check_jobs(told: Sequence[str]) -> None:
+    """One job is the whole audit; or it made a plan, and then come all shards of it, and what combines them."""
+    jobs = list(dict.fromkeys(told))
+    if len(jobs) == 1:
+        return
+    shards = jobs[1:-1]
+    if (jobs[0], jobs[-1]) != ("whole", "combine") or len(shards) < 2:
+        raise Wrong(f"jobs {shown(jobs)} are not a plan, its shards and what combines them")
+    if set(shards) != {f"shard:{number}" for number in range(len(shards))}:
+        raise Wrong(f"{len(shards)} jobs stand between plan and combination: not shard:0 to shard:{len(shards) - 1}")
+    ranks = [{"whole": 0, "combine": 2}.get(job, 1) for job in told]
+    if ranks != sorted(ranks):
+        raise Wrong("a shard was read before the plan was made, or after its parts were joined")
 
 
 def _check_coverage(answer: Mapping[str, Any], at: str) -> None:

@@ -32,8 +32,10 @@ def recompute(case: Case) -> str:
         if answer.valid != valid:
             raise Wrong(f"/predicate/answers/{index}/valid is {answer.valid}, its controls say {valid}")
         count += len(answer.controls)
-    for index, cell in enumerate(predicate.sandbox.cells):
-        at = f"/predicate/sandbox/cells/{index}"
+    found = [(f"/predicate/sandbox/cells/{index}", cell) for index, cell in enumerate(predicate.sandbox.cells)]
+    for number, attempt in enumerate(predicate.attempts):
+        found += [(f"/predicate/attempts/{number}/cells/{index}", cell) for index, cell in enumerate(attempt.cells)]
+    for at, cell in found:
         _contained(cell, at)
         if predicate.signer.profile == "production":
             _isolated(cell, at)

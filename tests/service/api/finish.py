@@ -26,7 +26,10 @@ def phase(house: House, name: str, done: int) -> None:
     """Write one event of progress."""
     with house.store.begin() as connection:
         append_event(
-            connection, name.removeprefix("audits/"), "phase_reached", {"phase": "sweep", "done": done, "owed": 9}
+            connection,
+            name.removeprefix("audits/"),
+            "phase_reached",
+            {"phase": "sweep", "done": done, "owed": 9, "job": "whole"},
         )
 
 

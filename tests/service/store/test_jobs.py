@@ -361,7 +361,7 @@ def test_events_are_gapless_under_many_writers(store: Store) -> None:
     def write() -> None:
         for _ in range(25):
             with store.begin() as connection:
-                append_event(connection, key, "phase_reached", {"phase": "sweep", "done": 0, "owed": 0})
+                append_event(connection, key, "phase_reached", {"phase": "sweep", "done": 0, "owed": 0, "job": "whole"})
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:

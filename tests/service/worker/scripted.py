@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -228,8 +228,9 @@ class House:
         files: Mapping[str, bytes] = MappingProxyType({"config.json": b"{}", "model.safetensors": b"weights"}),
         base: Mapping[str, bytes] | None = None,
         data: bytes = b'{"a":1}\n',
+        data_rows: Sequence[tuple[str, bytes]] = (),
     ) -> str:
-        """Plant a registered audit with its request, manifests, model files and one data set."""
+        """Plant a registered audit with its request, manifests, model files and one data set, or `data_rows`."""
         from tests.service.store.planting import audit_id
 
         manifest = self.put_model(files)
@@ -240,7 +241,7 @@ class House:
             "model": {"manifest_sha256": manifest.digest},
             **({"base": {"manifest_sha256": self.put_model(base).digest}} if base else {}),
             "checks": [{"name": "scripted", "version": "1.0", "params": {"seeds": 3, "bold": True}}],
-            "data": [{"role": "pairs", "sha256": self.put(data)}],
+            "data": [{"role": role, "sha256": self.put(sent)} for role, sent in data_rows or [("pairs", data)]],
             "limits": {"attempts_max": attempts_max, "output_bytes": output_bytes, "wall_s": 60},
             "seed_mode": "derived",
             "submitted_at": "2026-11-21T00:00:00Z",

@@ -112,7 +112,9 @@ class DataInput(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """The role a check declares, e.g. "pairs"."""
+    """The role a check declares, e.g. "pairs". Each is sent once, but one that the catalogue marks `many`: that may be
+    sent in up to 256 files, whose order counts.
+    """
     media_type: _builtins.str
     """As the catalogue says for the role, e.g. "application/jsonl"; empty means that, any other is refused."""
     rows: _builtins.int
@@ -536,6 +538,9 @@ class AuditEvent(_message.Message):
     ATTEMPT_ENDED_FIELD_NUMBER: _builtins.int
     PHASE_REACHED_FIELD_NUMBER: _builtins.int
     KEEPALIVE_FIELD_NUMBER: _builtins.int
+    PLANNED_FIELD_NUMBER: _builtins.int
+    SHARD_DONE_FIELD_NUMBER: _builtins.int
+    SHARD_DEAD_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Gapless from 1; 0 in a keepalive."""
     @_builtins.property
@@ -552,6 +557,12 @@ class AuditEvent(_message.Message):
     def phase_reached(self) -> Global___PhaseReached: ...
     @_builtins.property
     def keepalive(self) -> Global___Keepalive: ...
+    @_builtins.property
+    def planned(self) -> Global___Planned: ...
+    @_builtins.property
+    def shard_done(self) -> Global___ShardDone: ...
+    @_builtins.property
+    def shard_dead(self) -> Global___ShardDead: ...
     def __init__(
         self,
         *,
@@ -563,12 +574,15 @@ class AuditEvent(_message.Message):
         attempt_ended: Global___AttemptEnded | None = ...,
         phase_reached: Global___PhaseReached | None = ...,
         keepalive: Global___Keepalive | None = ...,
+        planned: Global___Planned | None = ...,
+        shard_done: Global___ShardDone | None = ...,
+        shard_dead: Global___ShardDead | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "registered", b"registered", "state_changed", b"state_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "planned", b"planned", "registered", b"registered", "shard_dead", b"shard_dead", "shard_done", b"shard_done", "state_changed", b"state_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "registered", b"registered", "sequence", b"sequence", "state_changed", b"state_changed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "planned", b"planned", "registered", b"registered", "sequence", b"sequence", "shard_dead", b"shard_dead", "shard_done", b"shard_done", "state_changed", b"state_changed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "registered", "attempt_started", "attempt_ended", "phase_reached", "keepalive"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "registered", "attempt_started", "attempt_ended", "phase_reached", "keepalive", "planned", "shard_done", "shard_dead"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -670,25 +684,112 @@ class PhaseReached(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     OWED_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     """materialising, ingesting, starting, loading, sweep, measuring, controls, judging, storing, sealing."""
     done: _builtins.int
     """Steps done and owed within the phase; owed 0 when unknown."""
     owed: _builtins.int
+    job: _builtins.str
+    """whole, shard:k or combine: shards run side by side. Empty in events of before there were shards."""
     def __init__(
         self,
         *,
         phase: _builtins.str = ...,
         done: _builtins.int = ...,
         owed: _builtins.int = ...,
+        job: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "owed", b"owed", "phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "job", b"job", "owed", b"owed", "phase", b"phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PhaseReached: _TypeAlias = PhaseReached  # noqa: Y015
+
+@_typing.final
+class Planned(_message.Message):
+    """The plan of an audit whose data is read in shards was fixed; no shard was read before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_SHA256_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
+    plan_sha256: _builtins.str
+    """SHA-256 of the plan's document."""
+    shards: _builtins.int
+    def __init__(
+        self,
+        *,
+        plan_sha256: _builtins.str = ...,
+        shards: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_sha256", b"plan_sha256", "shards", b"shards"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Planned: _TypeAlias = Planned  # noqa: Y015
+
+@_typing.final
+class ShardDone(_message.Message):
+    """One shard was read; it will not be read again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    shard: _builtins.int
+    """Counted from 0."""
+    done: _builtins.int
+    """Shards that are done by now, and all."""
+    of: _builtins.int
+    def __init__(
+        self,
+        *,
+        shard: _builtins.int = ...,
+        done: _builtins.int = ...,
+        of: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "of", b"of", "shard", b"shard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShardDone: _TypeAlias = ShardDone  # noqa: Y015
+
+@_typing.final
+class ShardDead(_message.Message):
+    """One shard could not be read, however often it was tried. The audit goes on, and the answer names the shard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_FIELD_NUMBER: _builtins.int
+    DEAD_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    shard: _builtins.int
+    """Counted from 0."""
+    dead: _builtins.int
+    """Shards that are dead by now, and all."""
+    of: _builtins.int
+    def __init__(
+        self,
+        *,
+        shard: _builtins.int = ...,
+        dead: _builtins.int = ...,
+        of: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "of", b"of", "shard", b"shard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShardDead: _TypeAlias = ShardDead  # noqa: Y015
 
 @_typing.final
 class Keepalive(_message.Message):
