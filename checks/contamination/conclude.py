@@ -121,6 +121,7 @@ def gates(plan: Prepared) -> Gates:
         near_power=asked.near_power / PARTS,
         semantic_power=asked.semantic_power / PARTS,
         embedded=_embedded(plan),
+        languages=plan.plan.parameters.languages,
     )
 
 

@@ -64,8 +64,8 @@ class Flagged:
         return tuple(fact.name for fact, flag in zip(self.facts, self.flags, strict=True) if flag)
 
     def unplaced(self) -> int:
-        """Return how many items are of a closed kind."""
-        return sum(fact.kind in self.closed for fact in self.facts)
+        """Return how many items of a closed kind were searched for."""
+        return sum(int(one.searched.sum()) for one in self.groups if one.kind in self.closed)
 
     def code_items(self) -> int:
         """Return how many items of code were searched for and can be flagged."""

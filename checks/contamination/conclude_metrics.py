@@ -79,6 +79,7 @@ def benchmark_metrics(
     if (fewest := told.min_flaggable(q)) is not None:
         yield _count("min_flaggable", fewest, of)
     yield _count("placebo_kind_items", told.unplaced(), of)
+    yield _count("other_language_items", sum(one.other_language for one in told.groups), of)
     yield _count("null_items", min((len(one.null) for one in told.open_calibrations()), default=0), of)
     yield _count("placebos", min((len(one.supplied) for one in told.open_calibrations()), default=0), of)
     yield from _check(told, ties)

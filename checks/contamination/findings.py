@@ -23,13 +23,11 @@ from checks.contamination.conclude_controls import (
     PLANTED_REWRITES,
 )
 from checks.contamination.findings_claims import claim
+from checks.contamination.findings_readings import Readings, Truth
 from checks.contamination.placebo import ITEMS_MIN, MISMATCH
 from checks.contamination.recall import CODE
 from checks.contamination.sketch import TIERS
 from checks.contamination.words import DETECTED, INCONCLUSIVE, INVALID, LEAK, NOT_ASKED, NOT_DETECTED
-
-Truth = bool | None
-"""None where what it rests on was not measured."""
 
 UNCALIBRATED_MAX = 0.20
 """Share of a benchmark without a p-value above which near and semantic say nothing (section 4)."""
@@ -55,6 +53,8 @@ class Gates:
     semantic_power: float = 0.6
     embedded: bool = True
     """Whether windows were embedded at all."""
+    languages: tuple[str, ...] = ("en",)
+    """Whose words were examined."""
 
     def power(self, tier: str) -> float:
         """Return the lower bound of recall that `not detected` needs at a tier."""
@@ -93,19 +93,20 @@ def findings(
     named = (*real.coverage.get("benchmark", ()), *(one for one in counted if one is not None))
     told: list[Finding] = []
     for benchmark in dict.fromkeys(named):
-        readings = _Readings(real, controls, frozenset(missed), benchmark)
+        readings = Readings(real, controls, frozenset(missed), benchmark)
         tiers = {tier: _tier(readings, tier, gates) for tier in TIERS[:4]}
         told.append(_finding(readings, LEAK, _together(tiers, gates), gates))
         told += [_finding(readings, f"leak.{tier}", verdict, gates) for tier, verdict in tiers.items()]
     return tuple(told)
 
 
-def _tier(readings: _Readings, tier: str, gates: Gates) -> Verdict:
+def _tier(readings: Readings, tier: str, gates: Gates) -> Verdict:
     if tier not in gates.gating_tiers or (tier == "semantic" and not gates.embedded):
         return Verdict(NOT_ASKED, reasons.PARAMETER)
     flagged = readings.of("flagged", tier=tier)
     powered, why, rests = _powered(readings, tier, gates)
     steps = (
+        _Step(NOT_ASKED, reasons.LANGUAGE, _other_language(readings)),
         _Step(INVALID, reasons.PLACEBO_MISMATCH, _mismatch(readings)),
         _Step(INCONCLUSIVE, reasons.COVERAGE, _above(readings.of("shards_missing", whole=True), 0)),
         _Step(INCONCLUSIVE, reasons.NO_PLACEBO, _uncalibrated(readings, tier)),
@@ -131,33 +132,13 @@ def _together(tiers: dict[str, Verdict], gates: Gates) -> Verdict:
             return chosen[0]
     if told and all(one.word == NOT_DETECTED for one in told):
         return told[-1]  # of the tier that is hardest to find
+    if told and all(one.word == NOT_ASKED for one in told):
+        return told[0]
     blocked = [one for one in told if one.word == INCONCLUSIVE]
     return blocked[0] if blocked else Verdict(INCONCLUSIVE, reasons.COVERAGE)
 
 
-class _Readings:
-    """The numbers of one benchmark."""
-
-    def __init__(
-        self, real: Measured, controls: Sequence[ControlResult], missed: frozenset[str], benchmark: str
-    ) -> None:
-        self._real, self._controls, self._missed = real, controls, missed
-        self.benchmark = benchmark
-
-    def of(self, name: str, *, whole: bool = False, **labels: str) -> Metric | None:
-        """Return a metric of this benchmark, or of the whole corpus."""
-        return self._real.find(name, **({} if whole else {"benchmark": self.benchmark}), **labels)
-
-    def control(self, name: str, *, whole: bool = False) -> Truth:
-        """Return whether a control held; unknown where it said nothing."""
-        labels = {} if whole else {"benchmark": self.benchmark}
-        held = [one.held for one in self._controls if one.name == name and one.labels == labels]
-        if False in held:
-            return False
-        return None if not held or name in self._missed else True
-
-
-def _mismatch(readings: _Readings) -> Truth:
+def _mismatch(readings: Readings) -> Truth:
     items = readings.of("placebo_check_items")
     if items is None:
         return None
@@ -166,7 +147,7 @@ def _mismatch(readings: _Readings) -> Truth:
     return _compared(readings.of("p_bulk"), lambda p: p < MISMATCH)
 
 
-def _uncalibrated(readings: _Readings, tier: str) -> Truth:
+def _uncalibrated(readings: Readings, tier: str) -> Truth:
     items, without = readings.of("items"), readings.of("uncalibrated")
     if tier == "exact":
         # Identity needs no null, and what has one is held against it; but not where nothing can be claimed at all.
@@ -179,7 +160,13 @@ def _uncalibrated(readings: _Readings, tier: str) -> Truth:
     return _compared(readings.of("placebos"), lambda n: n == 0) if tier == "template" else False
 
 
-def _out_of_reach(readings: _Readings, tier: str) -> Truth:
+def _other_language(readings: Readings) -> Truth:
+    """Return whether every item is code in a language that no scan looks for."""
+    items, other = readings.of("items"), readings.of("other_language_items")
+    return None if items is None or other is None else 0 < float(items.value) <= float(other.value)
+
+
+def _out_of_reach(readings: Readings, tier: str) -> Truth:
     """Return whether no number of leaks could be flagged: with too few siblings an item, silence says nothing."""
     if tier == "exact":
         return False  # identity is flagged without a p-value
@@ -189,7 +176,7 @@ def _out_of_reach(readings: _Readings, tier: str) -> Truth:
     return float(fewest.value) > float(items.value) - float(without.value)
 
 
-def _unplanted(readings: _Readings) -> Truth:
+def _unplanted(readings: Readings) -> Truth:
     return not any(
         readings.of("recall", depth=depth, placement="all", source=source + of) is not None
         for depth in ("0", "1")
@@ -198,7 +185,7 @@ def _unplanted(readings: _Readings) -> Truth:
     )
 
 
-def _missed(readings: _Readings, tier: str, gates: Gates) -> Truth:
+def _missed(readings: Readings, tier: str, gates: Gates) -> Truth:
     """Return whether a control that gates the tier missed: true also where it said nothing."""
     held = [
         readings.control(KNOWN_ANSWER, whole=True),
@@ -213,7 +200,7 @@ def _missed(readings: _Readings, tier: str, gates: Gates) -> Truth:
     return not all(one is True for one in held)
 
 
-def _powered(readings: _Readings, tier: str, gates: Gates) -> tuple[Truth, str, tuple[Metric, ...]]:
+def _powered(readings: Readings, tier: str, gates: Gates) -> tuple[Truth, str, tuple[Metric, ...]]:
     """Return whether enough planted rewrites are found for silence to mean something, why not, and what it rests on."""
     share = _embedded(readings) if tier == "semantic" else 1.0
     items, code = readings.of("items"), readings.of("code_items")
@@ -229,7 +216,7 @@ def _powered(readings: _Readings, tier: str, gates: Gates) -> tuple[Truth, str, 
 
 
 def _powered_of(
-    readings: _Readings, tier: str, gates: Gates, share: float, counted: str, of: str
+    readings: Readings, tier: str, gates: Gates, share: float, counted: str, of: str
 ) -> tuple[Truth, str, tuple[Metric, ...]]:
     own = readings.of(counted)
     if own is None:
@@ -251,7 +238,7 @@ def _powered_of(
     return False, reasons.COVERAGE if _low(best) >= least else reasons.UNDERPOWERED, (best,)
 
 
-def _embedded(readings: _Readings) -> float | None:
+def _embedded(readings: Readings) -> float | None:
     words, embedded = readings.of("words", whole=True), readings.of("words_embedded", whole=True)
     if words is None or embedded is None or not float(words.value):
         return None
@@ -270,7 +257,7 @@ def _compared(metric: Metric | None, holds: Callable[[float], bool]) -> Truth:
     return None if metric is None else holds(float(metric.value))
 
 
-def _finding(readings: _Readings, code: str, verdict: Verdict, gates: Gates) -> Finding:
+def _finding(readings: Readings, code: str, verdict: Verdict, gates: Gates) -> Finding:
     tier = code.partition(".")[2] or "all"
     about = [readings.of(name, tier=tier) for name in ("flagged", "share.raw", "answer_near")]
     about += [readings.of("min_flaggable"), readings.of("words", whole=True)]
@@ -280,13 +267,13 @@ def _finding(readings: _Readings, code: str, verdict: Verdict, gates: Gates) -> 
         code=code,
         word=verdict.word,
         severity=_severity(readings, tier, verdict),
-        claim=claim(readings.of, verdict.word, verdict.why, tier, gates.q, verdict.rests),
+        claim=claim(readings.of, verdict.word, verdict.why, tier, gates.q, verdict.rests, gates.languages),
         labels=labels,
         rests_on=tuple(MetricRef(name=one.name, labels=one.labels) for one in rests),
     )
 
 
-def _severity(readings: _Readings, tier: str, verdict: Verdict) -> Literal["note", "concern", "breach"]:
+def _severity(readings: Readings, tier: str, verdict: Verdict) -> Literal["note", "concern", "breach"]:
     if verdict.word != DETECTED:
         return "note"
     near, share = readings.of("answer_near", tier=tier), readings.of("share.raw", tier=tier)

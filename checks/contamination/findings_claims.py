@@ -14,8 +14,18 @@ CLAIM_MAX = 512
 """Letters of a claim: the report's limit."""
 
 
+LANGUAGES_NAMED = 5
+"""Languages named in a sentence: a tag has 16 letters at most, and the claim 512."""
+
+
 def claim(
-    of: Callable[..., Metric | None], word: str, why: str | None, tier: str, q: float, rests: Sequence[Metric]
+    of: Callable[..., Metric | None],
+    word: str,
+    why: str | None,
+    tier: str,
+    q: float,
+    rests: Sequence[Metric],
+    languages: Sequence[str] = ("en",),
 ) -> str:
     """Return one sentence.
 
@@ -26,6 +36,7 @@ def claim(
         tier: or "all".
         q: false discovery rate.
         rests: the recall that a silence rests on.
+        languages: whose words were examined.
     """
     if word in (NOT_ASKED, INVALID, INCONCLUSIVE):
         begins = {NOT_ASKED: "not asked", INVALID: "not valid", INCONCLUSIVE: "could not tell"}[word]
@@ -44,8 +55,11 @@ def claim(
         f"one planted rewrite of depth {one.labels['depth']} ({_whose(one)}) is flagged with probability {bounds(one)} "
         for one in rests
     )
-    words = number(of("words", whole=True))
-    return _cut(f"not detected; {planted}at q {q:g}, over {words} words; {unseen}.")
+    read, other = of("words", whole=True), of("words_other_language", whole=True)
+    # Six digits are told of a count, so that of a large corpus the difference is rounded too.
+    words = f"{float(read.value) - (float(other.value) if other else 0):.0f}" if read else "unknown"
+    where = f"{words} words in {', '.join(languages[:LANGUAGES_NAMED])}"
+    return _cut(f"not detected; {planted}at q {q:g}, over {where}; {unseen}.")
 
 
 def _whose(metric: Metric) -> str:

@@ -44,6 +44,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _count("null_items", OF, "Siblings behind the p-values; of all benchmarks of the kind where pooled."),
     _count("placebos", OF, "Supplied placebos behind the p-values; 0 where fewer than 100 were supplied."),
     _count("placebo_kind_items", OF, "Items of a kind that nothing is claimed of without placebos, which are missing."),
+    _count("other_language_items", OF, "Items of code in other languages than Python, which no scan looks for."),
     _count("placebo_check_items", OF, "Unflagged items that the placebo check rests on; under 50 it is not asked."),
     _spec("p_bulk", "1", OF, "Kolmogorov-Smirnov p of unflagged items among their own siblings; smallest over kinds.",
           "statistical"),

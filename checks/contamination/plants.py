@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from checks.contamination.code_plants import code_rewrites
 from checks.contamination.rewriter import DEEPEST, rewrite, tables
+from checks.contamination.scan_code_probes import searchable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +44,9 @@ MISSES = 5
 
 PLACES = 10_000
 """Steps in which a plant's place in its host is told: plans hold integers only."""
+
+FENCE = "```"
+"""Stands around code: such a text has a layout of its own."""
 
 _SPACE = re.compile(r"\S+")
 _ENDS = frozenset(".!?:;")
@@ -113,9 +118,11 @@ def draw_plants(
     if not share:
         return ()
     chosen = _chosen(items, share, rng)
-    copies = [_Copy(f"{one.benchmark}/{one.item}", one.depth, "rewrites", one.text) for one in rewrites]
+    code = {item.name for item in items if item.kind == "code"}
+    named = [(f"{one.benchmark}/{one.item}", one) for one in rewrites]
+    copies = [_Copy(name, one.depth, "rewrites", one.text, name in code) for name, one in named]
     copies += _automatic(chosen, deep=not rewrites, rng=rng)
-    copies += [_Copy(name, 5, "authored", text) for name, text in authored]
+    copies += [_Copy(name, 5, "authored", text, FENCE in text) for name, text in authored]
     return _placed(copies, shard_bytes, rng, 0)
 
 
@@ -187,9 +194,8 @@ def _chosen(items: Sequence[Item], share: float, rng: np.random.Generator) -> li
 def _automatic(chosen: Iterable[Item], deep: bool, rng: np.random.Generator) -> list[_Copy]:
     copies = []
     for row, item in enumerate(chosen):
-        if item.kind == "code":  # other white space is another program: copies of code stay verbatim
-            text = f"{item.question}\n\n```python\n{item.reference or ''}\n```"
-            copies.append(_Copy(item.name, 0, "automatic", text, whole=True))
+        if item.kind == "code":  # other white space is another program
+            copies += _code_copies(item, row, deep, rng)
             continue
         depths = [row % 2]
         if deep:
@@ -201,6 +207,16 @@ def _automatic(chosen: Iterable[Item], deep: bool, rng: np.random.Generator) -> 
                 if depth > 1:
                     break
     return copies
+
+
+def _code_copies(item: Item, row: int, deep: bool, rng: np.random.Generator) -> list[_Copy]:
+    """Return copies of a code item; none of one that no scan looks for."""
+    if not searchable(item.language, item.entry, item.reference):
+        return []
+    made = code_rewrites(item, rng)
+    depths = [row % 2 if row % 2 in made else 0]
+    depths += [one for one in _turned(row) if one in made][:1] if deep else []
+    return [_Copy(item.name, depth, "automatic", made[depth], whole=True) for depth in depths]
 
 
 def _turned(row: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PLACEBO_MISMATCH, COVERAGE, NO_PLACEBO = "placebo_mismatch", "coverage", "no_placebo"
 CONTROL_MISSED, NO_RECALL, UNDERPOWERED = "control_missed", "no_recall", "underpowered"
-NOT_MEASURED, PARAMETER = "not_measured", "parameter"
+NOT_MEASURED, PARAMETER, LANGUAGE = "not_measured", "parameter", "language"
 
 WHY = {
     PLACEBO_MISMATCH: "items that did not match score unlike their own siblings, so p-values mean nothing",
@@ -14,6 +14,7 @@ WHY = {
     NO_RECALL: "nothing was planted, so nobody knows what a scan misses",
     UNDERPOWERED: "too few of the planted rewrites are found",
     NOT_MEASURED: "a number that this rests on was not measured",
+    LANGUAGE: "all items are code in languages that no scan looks for",
     PARAMETER: "the parameters do not ask for it",
 }
 """Reason of a word -> how it reads in a sentence."""

@@ -55,6 +55,7 @@ def world(
     items: int = 400,
     closed: int = 0,
     code: int = 0,
+    other: int = 0,
 ) -> Measured:
     """Return the numbers of an audit of one benchmark."""
     told = {"exact": 0, "near": 0, "semantic": 0, "template": 0} | (flagged or {})
@@ -62,6 +63,7 @@ def world(
     metrics = [
         _count("items", items), _count("uncalibrated", uncalibrated), _count("min_flaggable", 1),
         _count("placebos", 0), _count("placebo_kind_items", closed), _count("code_items", code),
+        _count("other_language_items", other),
         _count("code_rewrites_planted", 0),
         _count("placebo_check_items", 300), _count("rewrites_planted", 40),
         metric("p_bulk", bulk, n=300, unit="1", determinism="statistical", labels=DEMO),
@@ -113,6 +115,13 @@ def test_every_row_of_the_table() -> None:
     assert _said(world(missing=1, flagged={"exact": 3}))["leak.exact"] == (INCONCLUSIVE, "coverage")
     assert _said(world(uncalibrated=81))["leak.near"] == (INCONCLUSIVE, "no_placebo")
     assert _said(world(uncalibrated=80))["leak.near"] == (NOT_DETECTED, None)
+    assert _said(world(other=400, uncalibrated=400))["leak"] == (NOT_ASKED, "language")
+    assert _said(world(other=60, uncalibrated=60))["leak"] == (NOT_DETECTED, None)
+    assert _said(world(closed=400, uncalibrated=400))["leak.exact"] == (INCONCLUSIVE, "no_placebo")
+    assert _said(world(closed=1))["leak"] == (INCONCLUSIVE, "no_placebo")
+    assert _said(world({"exact": 1}, closed=1))["leak"] == (DETECTED, None)
+    # What is found of prose does not speak for code.
+    assert _said(world(code=30))["leak"] == (INCONCLUSIVE, "no_recall")
     off = Gates(embedded=False)
     assert _said(world(), gates=off)["leak.semantic"] == (NOT_ASKED, "parameter")
     assert _said(world(), gates=off)["leak"] == (INCONCLUSIVE, "coverage")

@@ -137,7 +137,7 @@ def test_the_auditors_rewrites_come_first_and_replace_deep_automatic_ones() -> N
 
 def test_choice_items_keep_their_options_and_code_its_layout() -> None:
     choice = Item("b", "c", "choice", "Which of 4 big cities is it?", choices=("Rome", "Oslo"))
-    code = Item("b", "d", "code", "Add numbers.", entry="f", reference="def f(a):\n    return a")
+    code = Item("b", "d", "code", "Add numbers.", language="python", entry="f", reference="def f(a):\n    return a")
     plants = draw_plants([choice, code], (), (), SHARDS, 0.5, np.random.default_rng(6))
     told = {(plant.item, plant.depth > 1): plant for plant in plants}
     assert all(plant.text.endswith("\nA) Rome\nB) Oslo") for plant in plants if plant.item == "b/c")
