@@ -23,6 +23,10 @@ from checks.contamination import reasons
 from checks.contamination.controls import CONTROL_SPECS, CORPUS_CONTROLS, control_numbers
 from checks.contamination.items import BENCHMARK
 from checks.contamination.metric_specs import SPECS
+from checks.contamination.model_controls import CONTROLS as MODEL_CONTROLS
+from checks.contamination.model_controls import asked_of as model_asked
+from checks.contamination.model_metric_specs import SPECS as MODEL_SPECS
+from checks.contamination.model_texts import DECLARATION, ROLE, TOO_FEW
 from checks.contamination.words import WORDS
 from checks.parameters import Between
 from checks.sharding import Planned, ShardedCheck, ShardFile, ShardStep
@@ -77,7 +81,7 @@ class Contamination(ShardedCheck):
         "Spiesberger et al. (arXiv 2602.12413); Yang et al. 2023 (2311.04850); Oren et al. 2023 (2310.17623); "
         "Singh et al. 2024 (2411.03923); Dekoninck et al. 2024 (2405.16281); Zhang et al. 2024 (2404.02936)"
     )
-    controls: ClassVar[tuple[Any, ...]] = (*CORPUS_CONTROLS,)
+    controls: ClassVar[tuple[Any, ...]] = (*CORPUS_CONTROLS, *MODEL_CONTROLS)
     data_roles: ClassVar[tuple[DataRole, ...]] = (
         DataRole(
             name="benchmark",
@@ -129,11 +133,28 @@ class Contamination(ShardedCheck):
             summary="32 random bytes, made and kept by the auditor: keys the commitments to matches.",
         ),
     )
-    metrics: ClassVar[tuple[MetricSpec, ...]] = (*SPECS, *CONTROL_SPECS)
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (
+        *SPECS,
+        *CONTROL_SPECS,
+        *(one for one in MODEL_SPECS if one.name not in {spec.name for spec in SPECS}),
+    )
     artefacts: ClassVar[tuple[ArtefactSpec, ...]] = (MATCHES,)
-    beside: ClassVar[tuple[str, ...]] = ("organisms/__init__.py", "organisms/families*.py", "organisms/families/*.json")
+    beside: ClassVar[tuple[str, ...]] = (
+        "organisms/__init__.py",
+        "organisms/families*.py",
+        "organisms/families/*.json",
+        "organisms/contamination_*.py",
+        "contamination/organisms/*.safetensors",
+    )
     words: ClassVar[tuple[str, ...]] = WORDS
-    reasons: ClassVar[tuple[str, ...]] = (*reasons.REFUSALS, *sorted(reasons.WHY), "uncalibrated", "data_missing")
+    reasons: ClassVar[tuple[str, ...]] = (
+        *reasons.REFUSALS,
+        *sorted(reasons.WHY),
+        "uncalibrated",
+        DECLARATION,
+        ROLE,
+        TOO_FEW,
+    )
     shard_role: ClassVar[str] = "corpus"
 
     side: Literal["corpus", "model"] = Field(
@@ -243,7 +264,9 @@ class Contamination(ShardedCheck):
             if self.shard_role not in data and not brought:
                 raise Refusal("data_missing", ("role:corpus", "or:plan_and_sketches"))
             return Needs(data_roles=tuple(role.name for role in self.data_roles))
-        raise Refusal("data_missing", ("side:model",))
+        from checks.contamination import model_texts
+
+        return model_texts.needs(model_asked(self), data, model)
 
     def plan_shards(self, evidence: Evidence, files: Sequence[ShardFile]) -> Planned:
         """Fix probes, plants and shards before any of the corpus is read."""
@@ -269,24 +292,42 @@ class Contamination(ShardedCheck):
         Raises:
             Refusal: plan or sketch cannot be read, or the corpus is empty.
         """
+        from checks.contamination import model_measure
+
+        control = getattr(evidence, "control", None)
+        corpus = control is None or any(one.name == control for one in CORPUS_CONTROLS)
+        if control is not None and corpus != (self.side == "corpus"):
+            # A control of the other side: it finds nothing to measure, and says so.
+            return model_measure.measure(model_asked(self), evidence) if not corpus else Measured()
+        if self.side == "model":
+            return model_measure.measure(model_asked(self), evidence)
         from checks.contamination.corpus_side import concluded
 
         told = concluded(self, evidence)
-        control = getattr(evidence, "control", None)
         return told.measured if control is None else control_numbers(told.conclusion.controls, control)
 
     def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
         """Read the words off the numbers; a missed control makes the words that rest on it inconclusive."""
-        from checks.contamination.findings import Gates, findings
+        from checks.contamination import findings, model_findings
+        from checks.contamination.model_scores import inflation_finding
 
-        gates = Gates(
+        missed = missed_controls(self, controls)
+        if self.side == "model":
+            return model_findings.findings(real, controls, missed, model_asked(self))
+        gates = findings.Gates(
             gating_tiers=self.gating_tiers,
             q=float(self.q),
             near_power=float(self.near_power),
             semantic_power=float(self.semantic_power),
             embedded=self.embed != "off",
         )
-        return findings(real, controls, missed_controls(self, controls), gates)
+        leaks = findings.findings(real, controls, missed, gates)
+        absent = {one.item for one in real.skipped if one.reason == ROLE}
+        scores = (
+            inflation_finding(name, real.metrics, role=f"inflation:{name}" not in absent)
+            for name in real.coverage.get("benchmark", ())
+        )
+        return (*leaks, *scores)
 
     def hand_out(self, evidence: Evidence, real: Measured, findings: Sequence[Finding]) -> Mapping[str, bytes]:
         """Return the table of matches."""

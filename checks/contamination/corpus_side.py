@@ -13,11 +13,13 @@ from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, cast
 
 from assay import canonical
-from assay.result import Measured
+from assay.result import Measured, Metric, Skipped
 
 from checks.check import Evidence, Refusal
 from checks.contamination.conclude import Conclusion, conclude
-from checks.contamination.items import read_benchmark, read_placebo, read_rewrites
+from checks.contamination.items import read_benchmark, read_placebo, read_rewrites, read_scores
+from checks.contamination.model_scores import inflation_metrics
+from checks.contamination.model_texts import ROLE, TOO_FEW
 from checks.contamination.plan import PARTS, ScanParameters
 from checks.contamination.planning import Asked, Prepared, Roles, prepare
 from checks.contamination.planning_file import read_prepared, to_bytes
@@ -115,16 +117,22 @@ class Concluded:
     files: tuple[ShardFile, ...]
     """Of the corpus; none where sketches were brought along."""
 
+    inflated: tuple[Metric, ...]
+    """What matches go with in scores, by benchmark."""
+    uninflated: tuple[Skipped, ...]
+    """Benchmarks of which that cannot be said, and why."""
+
     @cached_property
     def measured(self) -> Measured:
         """The numbers, with the digests of plan and joined sketch: another run of the same audit must show the same."""
         told = self.conclusion.measured
+        more = {"metrics": (*told.metrics, *self.inflated), "skipped": (*told.skipped, *self.uninflated)}
         digests = {
             "plan": (self.prepared.plan.plan_sha256,),
             "sketch": (hashlib.sha256(self.sketch.to_bytes()).hexdigest(),),
             "plan_seed": (str(self.prepared.plan.seed),),
         }
-        return told.model_copy(update={"coverage": {**told.coverage, **digests}})
+        return told.model_copy(update={"coverage": {**told.coverage, **digests}, **more})
 
 
 def _conclude(check: Contamination, evidence: Evidence) -> Concluded:
@@ -138,7 +146,25 @@ def _conclude(check: Contamination, evidence: Evidence) -> Concluded:
         # A level that was chosen after the sketches were seen would be no level.
         raise Refusal("other_plan", ("plan:parameters_differ_from_the_audit",))
     encoder = _encoder(check) if prepared.plan.parameters.embed != "off" else None
-    return Concluded(prepared, sketch, conclude(sketch, prepared, encoder=encoder), files)
+    conclusion = conclude(sketch, prepared, encoder=encoder)
+    return Concluded(prepared, sketch, conclusion, files, *_inflation(check, evidence, conclusion))
+
+
+def _inflation(
+    check: Contamination, evidence: Evidence, told: Conclusion
+) -> tuple[tuple[Metric, ...], tuple[Skipped, ...]]:
+    """Return what flagged items go with in the scores of models (section 8)."""
+    asked = "scores" in evidence.roles()
+    scores = read_scores(evidence.data("scores")) if asked else ()
+    items = read_benchmark(evidence.data("benchmark"), check.max_items)
+    metrics: list[Metric] = []
+    skipped: list[Skipped] = []
+    for name, flagged in told.flagged_names().items():
+        found = inflation_metrics(name, flagged, items, scores, evidence.rng(f"bootstrap:inflation:{name}"))
+        metrics += found
+        if not found:
+            skipped.append(Skipped(item=f"inflation:{name}", reason=TOO_FEW if asked else ROLE))
+    return tuple(metrics), tuple(skipped)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from assay import canonical
 
 from checks.check import Evidence, Refusal
-from checks.contamination.commitments import KEY_BYTES, Place, spans
+from checks.contamination.commitments import KEY_BYTES, Held, Place, held
 from checks.contamination.corpus_side import Concluded, concluded, here
 from checks.contamination.evidence_table import evidence_table
 
@@ -26,11 +26,11 @@ def matches(check: Contamination, evidence: Evidence) -> bytes:
     key = evidence.blob("commitment_key") if "commitment_key" in evidence.roles() else None
     if key is not None and len(key) != KEY_BYTES:
         raise Refusal("key_invalid", (f"commitment_key:bytes:{len(key)}",))
-    wanted = check.evidence == "reveal" or (check.evidence == "commit" and key is not None)
-    found = _spans(check, told) if wanted and told.files else None
-    return canonical.dumps(evidence_table(told.conclusion, told.prepared, found, key))
+    found = _held(check, told) if check.evidence != "none" and key is not None and told.files else {}
+    spans = {place: one.span for place, one in found.items()}
+    sources = {place: one.source for place, one in found.items()}
+    return canonical.dumps(evidence_table(told.conclusion, told.prepared, spans, key, sources))
 
 
-def _spans(check: Contamination, told: Concluded) -> Mapping[Place, bytes]:
-    entries = [row.entry for row in told.conclusion.flagged.rows]
-    return spans(entries, here(told.prepared, told.files), check.text_field)
+def _held(check: Contamination, told: Concluded) -> Mapping[Place, Held]:
+    return held(told.conclusion.places(), here(told.prepared, told.files), check.text_field)

@@ -52,12 +52,12 @@ def asked_of(check: Any) -> ModelAsked:
     declares = {name: told if isinstance(told, Mapping) else told.model_dump() for name, told in check.declares.items()}
     return ModelAsked(
         tests=tuple(check.tests) if check.side == "model" else (),
-        alpha=check.alpha,
+        alpha=float(check.alpha),
         order_span=check.order_span,
         shuffles=check.shuffles,
         option_orders=check.option_orders,
-        k_percent=check.k_percent,
-        blind_max=check.blind_max,
+        k_percent=float(check.k_percent),
+        blind_max=float(check.blind_max),
         declares=declares,
     )
 
