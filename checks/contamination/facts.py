@@ -73,17 +73,17 @@ def signature(question: str, rarity: Mapping[str, int] | None = None) -> frozens
     """
     read = normalise(question)
     kept = {token.text for token in read.tokens if token.number is not None}
-    kept |= names(question)
+    kept = kept.union(*names(question))
     rest = dict.fromkeys(word for word in read.words if word not in kept and word not in _COMMON)
     told = rarity or {}
     kept.update(sorted(rest, key=lambda word: (told.get(word, 0), -len(word), word))[:RAREST])
     return frozenset(kept)
 
 
-def names(question: str) -> frozenset[str]:
-    """Return the canonical words of the names in a question, found by their capitals."""
+def names(question: str) -> tuple[frozenset[str], ...]:
+    """Return the canonical words of each name in a question, found by its capitals."""
     found = (place.surface for place in places(question) if place.value.kind == "entity")
-    return frozenset(word for surface in found for word in normalise(surface).words)
+    return tuple(words for words in (frozenset(normalise(surface).words) for surface in dict.fromkeys(found)) if words)
 
 
 def names_differ(

@@ -46,8 +46,8 @@ QUANTITIES = frozenset((
 def asks_fact(question: str, numbers: int, asked: Sequence[str], sentences: int) -> bool:
     """Return whether a question with numbers is judged as a fact.
 
-    It is where its numbers are dates and it asks for no span of time; where it asks who, where, when, why or which
-    thing, and all its numbers are dates or labels, or one besides dates is not; and where it is one sentence with one
+    It is where its numbers are dates and it asks for no span of time; where it asks who, where, why or which thing,
+    and its numbers are labels, or one besides dates, and when, and it has one; and where it is one sentence with one
     number besides dates, unless it asks for a sum or the like. "How old was he in 2010, born in 1980?" is a quantity.
 
     Args:
@@ -69,7 +69,7 @@ def asks_fact(question: str, numbers: int, asked: Sequence[str], sentences: int)
     if wanted is None or not _names(wanted):
         return others == sentences == 1 and SPANS.isdisjoint(asked) and wanted is not None and wanted[0] != "what"
     # A year is computed from a date and one number; a person or a place is not.
-    return len(labels) == numbers or numbers == 1 or (others == 1 and wanted != WHEN)
+    return numbers == 1 or (wanted != WHEN and (len(labels) == numbers or others == 1))
 
 
 def _names(wanted: Slot) -> bool:

@@ -22,7 +22,8 @@ NEGATORS = frozenset(("not", "no", "never", "except", "false", "cannot"))
 
 OPERATIONS = {
     "total": ("total", "altogether", "in all", "combined", "sum", "overall"),
-    "remaining": ("left", "remain", "remains", "remaining", "leftover", "how many more", "how much more", "additional"),
+    "remaining": ("left", "remain", "remains", "remaining", "leftover", "how many more", "how much more", "additional",
+                  "still"),
     "difference": ("difference", "discrepancy", "how many more", "how much more", "how many fewer", "how much less",
                    "how many less", "additional"),
     "each": ("each", "apiece", "average", "per person"),
@@ -69,10 +70,10 @@ def count_found(accepted: Sequence[frozenset[str]], numbers: frozenset[str]) -> 
         accepted: for each number of the item what counts as equal to it.
         numbers: canonical texts of the region's numbers.
     """
-    there = [found for found in map(numbers.intersection, accepted) if found]
-    if len(there) < UNDECIDED_SHARE * len(accepted):
-        return len(there)
-    return _matched(there)
+    most = len(accepted) - sum(map(numbers.isdisjoint, accepted))
+    if most < UNDECIDED_SHARE * len(accepted):
+        return most
+    return _matched([numbers & one for one in accepted])
 
 
 def _matched(there: Sequence[frozenset[str]]) -> int:

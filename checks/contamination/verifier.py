@@ -143,9 +143,9 @@ def _fact(asked: Question, place: Region, near: TextMatch | None, trace: list[st
         return "different"
     # A question without a question word ("Name the ...") has no slot to compare on either side.
     same_slot = asked.slot in slots if asked.slot is not None else not slots
-    # Of another year it is another fact, however much else is the same.
-    same_numbers = asked.told <= place.numbers
-    return "same" if share >= SAME_COVERAGE and same_slot and same_numbers else "undecided"
+    # Of another year or another person it is another fact, however much else is the same.
+    subject = asked.told <= place.numbers and not any(map(place.wording.distinct.isdisjoint, asked.named))
+    return "same" if share >= SAME_COVERAGE and same_slot and subject else "undecided"
 
 
 def _other_subject(asked: Question, place: Region, near: TextMatch, trace: list[str]) -> bool:
@@ -155,7 +155,7 @@ def _other_subject(asked: Question, place: Region, near: TextMatch, trace: list[
                                      place.numbers):  # fmt: skip
         trace.append("number_in_place")
         return True
-    if names_differ(asked.wording.words, words, asked.named, place.wording.distinct):
+    if names_differ(asked.wording.words, words, frozenset().union(*asked.named), place.wording.distinct):
         trace.append("name_in_place")
         return True
     return False

@@ -43,8 +43,8 @@ class Question:
     signature: frozenset[str]
     fact: bool
     """Whether it is judged as a fact: it has no number, or none that is computed with."""
-    named: frozenset[str]
-    """Canonical words of its names."""
+    named: tuple[frozenset[str], ...]
+    """Canonical words of each of its names."""
     told: frozenset[str]
     """Canonical texts of its numbers other than 0 and 1."""
     options: tuple[tuple[str, ...], ...]
