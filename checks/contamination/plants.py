@@ -145,12 +145,13 @@ def expected_misses(
     return _placed(copies, shard_bytes, rng, first)
 
 
-def planted_document(host: str, plant: Plant) -> PlantedDocument:
-    """Return a copy of a host, at most `COPY_WORDS` words of it, with the plant in it.
+def planted_document(host: str, plant: Plant, around: int = COPY_WORDS) -> PlantedDocument:
+    """Return a copy of a host, at most so many words of it around the insertion, with the plant in it.
 
     Args:
         host: the document; not read where the plant stands alone.
         plant: what is put in.
+        around: words of the host, `COPY_WORDS` at most.
     """
     if plant.placement == "alone":
         heading = "Question: "
@@ -159,8 +160,8 @@ def planted_document(host: str, plant: Plant) -> PlantedDocument:
     place = plant.place * len(words) // PLACES
     if plant.placement == "inline":
         place = _mid_sentence(words, place)
-    first = max(0, min(place - COPY_WORDS // 2, len(words) - COPY_WORDS))
-    start, stop = (words[first].start(), words[min(len(words), first + COPY_WORDS) - 1].end()) if words else (0, 0)
+    first = max(0, min(place - around // 2, len(words) - around))
+    start, stop = (words[first].start(), words[min(len(words), first + around) - 1].end()) if words else (0, 0)
     cut = words[place].start() if words else 0
     before, after = host[start:cut].rstrip(), host[cut:stop]
     told, gap = encoded(plant.text, plant.placement), " " if plant.placement == "inline" else "\n\n"

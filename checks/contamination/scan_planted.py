@@ -1,8 +1,9 @@
 """Planted copies of one shard: their hosts are chosen while it is read, and the copies are scanned at its end (6.11).
 
 Which document is a host depends on the plan and the record's number alone, so a shard that is scanned again gives the
-same bytes. A record's place in its file is not known in every format, so hosts are drawn by record and not by byte: the
-host is the record whose number, mixed, first follows the plant's draw. Every record with enough words may be one.
+same bytes. A record's place in its file is not known in every format (of a table and of a compressed file it is not),
+so hosts are drawn by record and not by byte: the host is the record whose number, mixed, first follows the plant's
+draw. Every record with enough words is as likely as any other, whereas by byte a record behind a long one would be.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from checks.contamination.normaliser import normalise
 from checks.contamination.plan import Plan, Planted
-from checks.contamination.plants import HOST_WORDS, PLACES, Plant, PlantedDocument, planted_document
+from checks.contamination.plants import COPY_WORDS, HOST_WORDS, PLACES, Plant, PlantedDocument, planted_document
+from checks.contamination.windows import bin_of
 
 if TYPE_CHECKING:
     from checks.contamination.scan_found import Hit
 
 CIRCLE = 2**32
 """Places on which records and plants are drawn (`Planted.at`)."""
+
+REACH = 6
+"""Windows of words around a plant that are copied, half on each side: a region is 2.5 windows at most (6.6), and with
+half a window more the copy's beginning does not settle where windows start. Less text costs less: all of a copy is
+embedded, and of 48-word items a thousand words would cost as much as the corpus of a small audit."""
 
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0x9E3779B97F4A7C15)
 """Multipliers and increment of splitmix64 (Steele, Lea & Flood 2014, figure 5)."""
@@ -37,7 +45,9 @@ class Copies:
         self.plants: tuple[Planted, ...] = tuple(one for one in plan.plants if one.shard == ordinal)
         self._at = np.array([one.at for one in self.plants], dtype=np.int64)
         self._distance = np.full(len(self.plants), CIRCLE, dtype=np.int64)
-        self._hosts: list[tuple[int, PlantedDocument]] = [(0, _made("", one)) for one in self.plants]
+        self._around = [_around(plan, one) for one in self.plants]
+        told = zip(self.plants, self._around, strict=True)
+        self._hosts: list[tuple[int, PlantedDocument]] = [(0, _made("", one, around)) for one, around in told]
 
     def offer(self, number: int, text: str, words: int) -> None:
         """Take a document as host of the plants that it stands nearest behind.
@@ -52,7 +62,7 @@ class Copies:
         distance = (_mixed(number) - self._at) % CIRCLE
         for place in np.flatnonzero(distance < self._distance).tolist():
             self._distance[place] = distance[place]
-            self._hosts[place] = (number, _made(text, self.plants[place]))
+            self._hosts[place] = (number, _made(text, self.plants[place], self._around[place]))
 
     def texts(self) -> list[str]:
         """Return the planted copies, in the order of `plants`."""
@@ -73,7 +83,13 @@ def _mixed(number: int) -> int:
     return (value ^ (value >> 31)) >> 32
 
 
-def _made(host: str, one: Planted) -> PlantedDocument:
+def _around(plan: Plan, one: Planted) -> int:
+    """Return how many words of a host are copied: what a window of the item's length can reach, on either side."""
+    read = len(normalise(plan.probes[one.probe].text).words)
+    return min(COPY_WORDS, REACH * bin_of(max(read, 1), plan.parameters.windows))
+
+
+def _made(host: str, one: Planted, around: int) -> PlantedDocument:
     place = _mixed(one.at ^ one.id) % PLACES
     plant = Plant(one.id, "", one.depth, one.placement, "", one.text, one.shard, 0, place)
-    return planted_document(host, plant)
+    return planted_document(host, plant, around)

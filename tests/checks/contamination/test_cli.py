@@ -10,6 +10,7 @@ import pytest
 
 from checks.__main__ import main as checks_main
 from checks.contamination.cli import main
+from checks.contamination.planning_file import read_prepared
 from tests.checks.contamination.audited import CANARY, benchmark_rows, corpus, docstrings, inside, leaked
 
 ROWS, REWORDINGS = benchmark_rows(20)
@@ -140,3 +141,59 @@ def test_a_file_of_no_shard_and_sketches_of_two_plans_are_refused(
 def test_it_hangs_below_checks(capsys: pytest.CaptureFixture[str]) -> None:
     assert checks_main(["contamination", "merge"]) == 3
     assert "python -m checks contamination merge" in capsys.readouterr().err
+
+
+def test_every_parameter_has_a_name_and_a_range(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    told = [
+        "--param",
+        "keep=8",
+        "--param",
+        "windows=[32,64]",
+        "--param",
+        'min_power={"near":0.7}',
+        "--evidence",
+        "none",
+    ]
+    told += ["--param", 'gating_tiers=["exact","near"]', "--param", "cosine_floor=0.6", "--reveal-chars", "10"]
+    assert _plan(files, *told) == 0
+    made = read_prepared(Path(files["plan"]).read_bytes())
+    scan, asked = made.plan.parameters, made.asked
+    assert (scan.keep, scan.windows, scan.cosine_floor) == (8, (32, 64), 6000)
+    assert (asked.near_power, asked.semantic_power, asked.gating_tiers) == (7000, 6000, ("exact", "near"))
+    assert (asked.evidence, asked.reveal_chars) == ("none", 10)
+    capsys.readouterr()
+    for wrong, said in (
+        ("keep", "has no value"), ("keep=", "no JSON"), ("keep=3", "keep is outside 4..64"), ("keep=true", "keep is"),
+        ("sideways=1", "no parameter"), ("q=0.1e9", "q is outside"), ("windows=[4]", "windows are no list"),
+        ('gating_tiers=["related"]', "gating_tiers"), ("siblings=3", "given twice"), ('min_power={"x":1}', "min_power"),
+        ('text_field="a..b"', "text_field"), ("max_items=0", "max_items is outside"),
+        ('coarse="fp8"', "coarse is none"),
+        ("sample_fraction=NaN", "sample_fraction is outside"), ("always_embed=[1]", "always_embed"),
+    ):  # fmt: skip
+        assert _plan(files, "--param", wrong) == 3
+        assert said in capsys.readouterr().err
+    assert _plan(files, "--param", "max_items=19") == 2
+
+
+def test_evidence_is_what_the_plan_was_asked_with(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    key = Path(files["folder"]) / "key"
+    key.write_bytes(b"k" * 32)
+    sketch = str(Path(files["folder"]) / "s")
+    told = {}
+    for evidence in ("none", "commit", "reveal"):
+        assert _plan(files, "--evidence", evidence, "--reveal-chars", "40") == 0
+        assert main(["scan", "--plan", files["plan"], "--corpus", files["corpus"], "--out", sketch]) == 0
+        capsys.readouterr()
+        asked = ["conclude", "--plan", files["plan"], "--sketch", sketch, "--json"]
+        assert main([*asked, "--commitment-key", str(key), "--corpus", files["corpus"]]) == 0
+        told[evidence] = json.loads(capsys.readouterr().out)
+    assert told["none"]["evidence"]["rows"] == told["none"]["flagged"] == []
+    assert told["none"]["evidence"]["flagged"] == [{"benchmark": "demo", "tier": "exact", "items": 4}]
+    rows = told["commit"]["evidence"]["rows"]
+    assert len(rows) == 4
+    assert all(len(row["commitment"]) == 64 and row["highlights"] and "revealed" not in row for row in rows)
+    assert told["commit"]["evidence"]["sources"] == [{"source": "no_source", "matches": 4, "copies": 4}]
+    shown = {row["item"]: row["revealed"] for row in told["reveal"]["evidence"]["rows"]}
+    assert shown["demo/q0"] == ROWS[0]["question"][:40]
+    assert len(told["commit"]["measured"]["plots"]) == 3
+    assert told["commit"]["not_searched"]
