@@ -53,6 +53,10 @@ node:
 demo: setup ## Audit two models on an embedded service; ends in verified signed reports
 	@CACHE=$(CACHE) deploy/demo.sh
 
+# One thread of arithmetic a worker: two workers with two threads each spend half of the time waiting for one another.
+test test-all: export OMP_NUM_THREADS = 1
+test test-all: export OPENBLAS_NUM_THREADS = 1
+
 # Some tests watch limits bite while the other worker keeps the second core busy. What fails is run once more, alone, and
 # both runs are printed: a test that fails twice is broken, one that fails once deserves a look.
 test: setup node ## All tests that need no GPU (under 12 minutes on 2 cores)
