@@ -114,9 +114,9 @@ class _Reading:
         self._real, self._controls, self._missed = real, controls, missed
         self.benchmark, self.asked = benchmark, asked
         self._skipped = {one.item: one.reason for one in real.skipped}
-        tests = [test for test in TESTS if self.not_asked(test) is None]
+        tests = [test for test in TESTS if self.not_asked(test) is None and not (test == ORDER and _structured(self))]
         raw = {test: max(map(_value, of)) for test in tests if (of := self.p_values(test))}
-        self.holm = adjusted(raw, len(tests))
+        self.holm, self._least = adjusted(raw, len(tests)), adjusted(raw, len(raw))
 
     def of(self, name: str) -> Metric | None:
         return self._real.find(name, benchmark=self.benchmark)
@@ -128,6 +128,17 @@ class _Reading:
             return told[:1]
         count = self.of("transfer.references")
         return told if count is not None and told and len(told) == round(_value(count)) else ()
+
+    def below(self, test: str) -> Truth:
+        """Return whether Holm's p is at most alpha; unknown where that hangs on the p of another test that is missing.
+
+        A missing p may be anything from 0, which takes a test out of the others' way, to 1.
+        """
+        if test not in self.holm:
+            return None
+        if self.holm[test] <= self.asked.alpha:
+            return True
+        return False if self._least[test] > self.asked.alpha else None
 
     def not_asked(self, test: str) -> str | None:
         """Return why a test was not asked; None where it was."""
@@ -163,13 +174,11 @@ def _controls_held(reading: _Reading, test: str) -> bool:
 
 
 def _steps(reading: _Reading, test: str) -> tuple[_Step, ...]:
-    p = reading.holm.get(test)
-    below = None if p is None else p <= reading.asked.alpha
     strong = INDICATED if test == TRANSFER else DETECTED
     return (
         *_guards(reading, test),
         _Step(INCONCLUSIVE, reasons.CONTROL_MISSED, not _controls_held(reading, test)),
-        _Step(strong, None, below),
+        _Step(strong, None, reading.below(test)),
         _Step(INCONCLUSIVE, reasons.COVERAGE, _too_much_lost(reading, test)),
         _Step(NOT_DETECTED, None, True),
     )
@@ -177,8 +186,7 @@ def _steps(reading: _Reading, test: str) -> tuple[_Step, ...]:
 
 def _guards(reading: _Reading, test: str) -> tuple[_Step, ...]:
     if test == ORDER:
-        structured = _compared(reading.of("order.guard_p"), lambda p: p <= STRUCTURED)
-        return (_Step(INVALID, ORDER_STRUCTURED, structured),)
+        return (_Step(INVALID, ORDER_STRUCTURED, _structured(reading)),)
     if test == OPTIONS:
         return (_Step(INVALID, reasons.PLACEBO_MISMATCH, _placebos_differ(reading)),)
     if test == SURPRISE:
@@ -187,6 +195,10 @@ def _guards(reading: _Reading, test: str) -> tuple[_Step, ...]:
         told = True if True in (area, p) else None if None in (area, p) else False
         return (_Step(INVALID, BLIND_CONTROL, told),)
     return ()
+
+
+def _structured(reading: _Reading) -> Truth:
+    return _compared(reading.of("order.guard_p"), lambda p: p <= STRUCTURED)
 
 
 def _placebos_differ(reading: _Reading) -> Truth:

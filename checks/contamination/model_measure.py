@@ -34,7 +34,7 @@ from checks.contamination.shares_estimate import Estimate, cluster_index
 from checks.contamination.surprise import PERMUTATIONS, permuted_area, scores_of, surprise_test, units
 from checks.contamination.surprise_blind import blind_control
 from checks.memory import InMemoryEvidence
-from checks.quantise import metric
+from checks.quantise import metric, p_value
 
 if TYPE_CHECKING:
     from assay.result import Plot
@@ -135,16 +135,14 @@ def _benchmark(one: BenchmarkTexts, tests: Sequence[str], asked: ModelAsked, evi
     for test in tests:
         made[test]()
     lost = {entry.item.partition(":")[0] for entry in told.skipped[skipped:]}
-    m = len([test for test in tests if test not in lost])
+    m = len([test for test in tests if test not in lost and not (test == ORDER and one.structured)])
     raw = {test: [x for x in told.metrics[first:] if x.name == f"{test}.p"] for test in tests}
     corrected = adjusted({test: max(float(x.value) for x in of) for test, of in raw.items() if of}, m)
     family = Multiplicity(family=f"model:{one.benchmark}", m=m, corrected="holm")
-    told.metrics[first:] = [
-        x.model_copy(update={"p": metric("p", 0, n=1, unit="1", determinism="exact", p=corrected[test]).p,
-                             "multiplicity": family})
-        if (test := x.name.removesuffix(".p")) in corrected and x.name.endswith(".p") else x
-        for x in told.metrics[first:]
-    ]  # fmt: skip
+    for at, x in enumerate(told.metrics[first:], first):
+        if x.name in {f"{test}.p" for test in corrected}:
+            p = p_value(corrected[x.name.removesuffix(".p")])
+            told.metrics[at] = x.model_copy(update={"p": p, "multiplicity": family})
 
 
 def _order(one: BenchmarkTexts, scores: Mapping[str, TokenScores], told: _Told) -> None:
@@ -177,11 +175,7 @@ def _options(one: BenchmarkTexts, scores: Mapping[str, TokenScores], told: _Told
     told.metrics.append(_count("options.items", len(ranked), name))
     told.metrics.append(_count("options.lost", len(one.choices) - len(ranked), name))
     for reason in sorted(set(one.left_out)):
-        labels = {"benchmark": name, "reason": reason}
-        count = one.left_out.count(reason)
-        told.metrics.append(
-            metric("options.left_out", count, n=count, unit="count", determinism="exact", labels=labels)
-        )
+        told.metrics.append(_count("options.left_out", one.left_out.count(reason), name, "exact", reason=reason))
     if found is None:
         told.skipped.append(Skipped(item=f"{OPTIONS}:{name}", reason=TOO_FEW))
         return
@@ -270,8 +264,8 @@ def _sums(part: Stretch | Choices, scores: Mapping[str, TokenScores]) -> Float[n
     return np.array([float(np.sum(scores[name].logp)) for name in part.ids])
 
 
-def _count(name: str, value: int, benchmark: str, determinism: str = "tolerance") -> Metric:
-    labels = {"benchmark": benchmark}
+def _count(name: str, value: int, benchmark: str, determinism: str = "tolerance", **more: str) -> Metric:
+    labels = {"benchmark": benchmark, **more}
     made = metric(name, value, n=value, unit="count", determinism="exact", labels=labels)
     return made if determinism == "exact" else made.model_copy(update={"determinism": determinism})
 

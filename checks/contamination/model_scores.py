@@ -174,7 +174,7 @@ def inflation_finding(benchmark: str, metrics: Sequence[Metric], *, role: bool) 
         bounds = f"{adjusted.value} [{adjusted.interval.low}, {adjusted.interval.high}] points on the flagged items"
         word, claim = (
             NOT_DETECTED,
-            f"not detected: {bounds} ({whole}); a leak may gain nothing, and gains elsewhere hide it.",
+            f"not detected: {bounds} ({whole}); gains on other items hide those on flagged ones.",
         )
     return Finding(
         code=INFLATION,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from checks.check import Lesion, ModelFacts, Needs, TrialScores
+from checks.check import Lesion, ModelFacts, Needs, TokenScores, TrialScores
 from checks.memory import InMemoryEvidence
 from checks.runtime import forward
 from checks.runtime.batches import in_batches
@@ -226,9 +226,14 @@ def evidence(
         models=() if sites is None else sites.there,
         blobs={role: blobs[role] for role in needs.data_roles if role in blobs} if blobs else None,
         token_scores=swept.scored.told(needs, [one.id for one in needs.scored]),
-        twin_token_scores=twin.scored.told(needs, needs.scored_twin) if needs.scored_twin and twin else None,
+        twin_token_scores=_of_twin(needs, twin) if needs.scored_twin else None,
         gathered=gathered,
     )
+
+
+def _of_twin(needs: Needs, twin: Swept | None) -> dict[str, TokenScores]:
+    """Return what the twin scored; nothing where every text that it was asked is lost."""
+    return {} if twin is None else twin.scored.told(needs, needs.scored_twin)
 
 
 def _states(needs: Needs, reads: Sequence[Read], swept: Swept) -> dict[str, np.ndarray]:

@@ -170,14 +170,14 @@ def test_a_text_of_numbers_that_are_none_is_lost(tmp_path: Path) -> None:
 def test_a_beginning_that_the_tokenizer_adds_is_before_the_first_token(tmp_path: Path) -> None:
     model = save("gpt2", tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    start = tokenizer.token_to_id("round")
+    start, red, blue = (int(tokenizer.token_to_id(word) or 0) for word in ("round", "red", "blue"))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="round $A ?", special_tokens=[("round", start), ("?", tokenizer.token_to_id("?"))]
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     needs = needs_of(["red blue"])
     seen, facts = looked(tmp_path, needs)
-    ids = [start, tokenizer.token_to_id("red"), tokenizer.token_to_id("blue")]
+    ids = [start, red, blue]
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0]
     told = given(seen, facts, needs).token_scores()["s0"]
