@@ -16,6 +16,7 @@ from assay import canonical
 from assay.result import Measured, Metric, Skipped
 
 from checks.check import Evidence, Refusal
+from checks.contamination.commitments import KEY_BYTES
 from checks.contamination.conclude import Conclusion, conclude
 from checks.contamination.items import read_benchmark, read_placebo, read_rewrites, read_scores
 from checks.contamination.model_scores import inflation_metrics
@@ -42,6 +43,7 @@ def plan_shards(check: Contamination, evidence: Evidence, files: Sequence[ShardF
         Refusal: a role cannot be read, or the corpus has no byte or too many shards.
         ShardFailed: a file has no readable table of contents.
     """
+    key_of(evidence)  # a wrong one is told before an hour of scanning, not after
     rows = {role: evidence.data(role) for role in ("benchmark", "placebo", "rewrites") if role in evidence.roles()}
     items = read_benchmark(rows["benchmark"], check.max_items)
     roles = Roles(
@@ -133,6 +135,18 @@ class Concluded:
             "plan_seed": (str(self.prepared.plan.seed),),
         }
         return told.model_copy(update={"coverage": {**told.coverage, **digests}, **more})
+
+
+def key_of(evidence: Evidence) -> bytes | None:
+    """Return the auditor's key of commitments; None where none came.
+
+    Raises:
+        Refusal: `key_invalid`: it has not 32 bytes.
+    """
+    key = evidence.blob("commitment_key") if "commitment_key" in evidence.roles() else None
+    if key is not None and len(key) != KEY_BYTES:
+        raise Refusal("key_invalid", (f"commitment_key:bytes:{len(key)}",))
+    return key
 
 
 def _conclude(check: Contamination, evidence: Evidence) -> Concluded:
@@ -261,4 +275,4 @@ def _encoder(check: Contamination) -> Any:
     return Encoder(coarse=check.coarse)
 
 
-__all__ = ["Concluded", "concluded", "here", "merge_parts", "plan_shards", "scan_shard"]
+__all__ = ["Concluded", "concluded", "here", "key_of", "merge_parts", "plan_shards", "scan_shard"]

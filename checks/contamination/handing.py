@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from assay import canonical
 
-from checks.check import Evidence, Refusal
-from checks.contamination.commitments import KEY_BYTES, Held, Place, held
-from checks.contamination.corpus_side import Concluded, concluded, here
+from checks.check import Evidence
+from checks.contamination.commitments import Held, Place, held
+from checks.contamination.corpus_side import Concluded, concluded, here, key_of
 from checks.contamination.evidence_table import evidence_table
 
 if TYPE_CHECKING:
@@ -17,15 +17,9 @@ if TYPE_CHECKING:
 
 
 def matches(check: Contamination, evidence: Evidence) -> bytes:
-    """Return canonical JSON of the flagged items; commitments where a key and the corpus are at hand.
-
-    Raises:
-        Refusal: `key_invalid`: the key has not 32 bytes.
-    """
+    """Return canonical JSON of the flagged items; commitments where a key and the corpus are at hand."""
     told = concluded(check, evidence)
-    key = evidence.blob("commitment_key") if "commitment_key" in evidence.roles() else None
-    if key is not None and len(key) != KEY_BYTES:
-        raise Refusal("key_invalid", (f"commitment_key:bytes:{len(key)}",))
+    key = key_of(evidence)
     found = _held(check, told) if check.evidence != "none" and key is not None and told.files else {}
     spans = {place: one.span for place, one in found.items()}
     sources = {place: one.source for place, one in found.items()}

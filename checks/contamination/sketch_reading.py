@@ -110,7 +110,7 @@ def _shard(value: Any, at: str) -> ShardCount:
     counts = {name: value[name] for name in SHARD_FIELDS - {"bad", "origin"}}
     if not all(map(_count, counts.values())) or value["origin"] not in ("observed", "declared"):
         raise _wrong(at)
-    bad = _map(value["bad"], f"{at}:bad", re.compile("[a-z_]{1,40}"), str, _positive)
+    bad = _map(value["bad"], f"{at}:bad", re.compile("[a-z][a-z0-9_]{0,39}"), str, _positive)
     return ShardCount(**counts, bad=bad, origin=value["origin"])
 
 
