@@ -27,6 +27,9 @@ ARTEFACT_MAX = 16 * 1024 * 1024
 
 _FLAT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 
+_SEGMENT = re.compile(r"[A-Za-z0-9_*-][A-Za-z0-9_.*-]{0,63}", re.ASCII)
+"""Of a relative pattern of files; none begins with a point."""
+
 _TEXTS = ("name", "version", "summary", "source", "code_sha256", "capability")
 _LISTS = ("access", "data_roles", "metrics", "controls", "words", "reasons")
 
@@ -183,6 +186,9 @@ def _check_optional(value: Mapping[str, Any], at: str) -> None:
     shard_role = value.get("shard_role")
     if many != ([] if shard_role is None else [shard_role]):
         raise Malformed("catalogue_form", f"{at}/shard_role", "expected the name of the one data role that is `many`")
+    beside = value.get("beside", [])
+    if not isinstance(beside, list) or not all(_is_pattern(one) for one in beside):
+        raise Malformed("catalogue_form", f"{at}/beside", "expected patterns of files below checks/")
     handed_out = value.get("artefacts", [])
     if not isinstance(handed_out, list):
         raise Malformed("catalogue_form", f"{at}/artefacts", "a list is missing")
@@ -200,6 +206,10 @@ def _check_optional(value: Mapping[str, Any], at: str) -> None:
             raise Malformed("catalogue_form", f"{at}/artefacts/{index}", told)
     if len({item["name"] for item in handed_out}) != len(handed_out):
         raise Malformed("catalogue_form", f"{at}/artefacts", "a name appears twice")
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and all(_SEGMENT.fullmatch(part) for part in value.split("/"))
 
 
 def _is_many(role: Mapping[str, Any], at: str) -> bool:

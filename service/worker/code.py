@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -63,7 +63,7 @@ def measure_code(guest: Guest, check: str, promise: Promise) -> str:
     try:
         if guest.module != CHECKS_MODULE:
             return _rehearsal_sha256(guest)
-        found = code_sha256(guest, check)
+        found = code_sha256(guest, check, promise.raw.get("beside", ()))
     except OSError as error:
         raise HostFault(f"the code of {check} cannot be read: {error.strerror}") from error
     if found != promise.code_sha256:
@@ -74,14 +74,19 @@ def measure_code(guest: Guest, check: str, promise: Promise) -> str:
     return found
 
 
-def code_sha256(guest: Guest, check: str) -> str:
+def code_sha256(guest: Guest, check: str, beside: Sequence[str] = ()) -> str:
     """Return the digest of what decides a check's answer: its own code, the contract, the runtime and the readers.
+
+    Args:
+        guest: what is mounted.
+        check: its name.
+        beside: what else decides, as patterns below `checks/`: the catalogue names it.
 
     Raises:
         HostFault: a package is not mounted.
         OSError: a file cannot be read.
     """
-    return digest_of(_files(guest, check))
+    return digest_of(_files(guest, check, beside))
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
@@ -93,7 +98,7 @@ def digest_of(files: Mapping[str, Path]) -> str:
     return hashlib.sha256(json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
-def _files(guest: Guest, check: str) -> dict[str, Path]:
+def _files(guest: Guest, check: str, beside: Sequence[str]) -> dict[str, Path]:
     checks, sandbox, client = (guest.folder(name) for name in ("checks", "sandbox", "assay"))
     files = {"client/assay/result.py": client / "result.py"}
     distribution = guest.third_party.get(check)
@@ -103,7 +108,7 @@ def _files(guest: Guest, check: str) -> dict[str, Path]:
     else:  # all of it: what is loaded with it decides, too
         own = (f"plugins/{distribution}", guest.folder("plugins") / distribution, ("**/*",))
     shared = (
-        ("checks", checks, ("*.py", "architectures.json")),
+        ("checks", checks, ("*.py", "architectures.json", *beside)),
         ("checks/runtime", checks / "runtime", ("*.py",)),
         ("sandbox", sandbox, ("ingest.py",)),
         ("sandbox/reader", sandbox / "reader", ("*.py",)),
