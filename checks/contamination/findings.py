@@ -260,7 +260,11 @@ def _compared(metric: Metric | None, holds: Callable[[float], bool]) -> Truth:
 def _finding(readings: Readings, code: str, verdict: Verdict, gates: Gates) -> Finding:
     tier = code.partition(".")[2] or "all"
     about = [readings.of(name, tier=tier) for name in ("flagged", "share.raw", "answer_near")]
-    about += [readings.of("min_flaggable"), readings.of("words", whole=True)]
+    about += [
+        readings.of("min_flaggable"),
+        readings.of("words", whole=True),
+        readings.of("shards_declared", whole=True),
+    ]
     rests = [one for one in (*about, *verdict.rests) if one is not None] if verdict.word != NOT_ASKED else []
     labels = {"benchmark": readings.benchmark} | ({"reason": verdict.why} if verdict.why else {})
     return Finding(

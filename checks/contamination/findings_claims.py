@@ -44,6 +44,9 @@ def claim(
         also = f"; {flagged} items are flagged at q {q:g}, which is no claim" if flagged not in ("0", "unknown") else ""
         return _cut(f"{begins}: {WHY.get(why or '', why or 'unknown')}{also}.")
     unseen = f"fewer than {number(of('min_flaggable'))} leaked items cannot be flagged"
+    declared = number(of("shards_declared", whole=True))
+    if declared not in ("0", "unknown"):
+        unseen += f"; {declared} shards were scanned elsewhere, which is declared and not observed"
     if word == DETECTED:
         of_tier = "a gating tier" if tier == "all" else f"tier {tier}"
         found = f"{number(of('flagged', tier=tier))} of {number(of('items'))} items have a match of {of_tier}"

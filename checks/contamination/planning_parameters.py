@@ -22,6 +22,8 @@ SHARES: Mapping[str, tuple[float, float]] = {
     "sample_fraction": (1 / PARTS, 1),
     "plant_share": (0, 0.2),
     "max_bad_share": (0, 0.05),
+    "near_power": (0, 1),
+    "semantic_power": (0, 1),
 }
 """Shares and their ranges (section 3); a plan holds them in parts of 10 000, the smallest of which is not 0."""
 
@@ -43,9 +45,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 GATING = ("exact", "near", "semantic", "template")
 """Tiers that may give `detected`: any but `related` (section 3)."""
-
-POWERS = ("near", "semantic")
-"""Keys of `min_power` (section 3)."""
 
 BIN_RANGE = (8, 512)
 """Words of a window: a shorter one holds no item that is told by name (9.3), and of a longer one the encoder would not
@@ -71,7 +70,8 @@ def read_parameters(told: Mapping[str, Any]) -> Parameters:
     """Return parameters from their names of section 3; what is not named has its default.
 
     Args:
-        told: JSON values by name: `q`, `siblings` (a count or "auto"), `min_power` ({"near": .8, "semantic": .6}) ...
+        told: JSON values by name: `q`, `siblings` (a count or "auto"), `near_power` and `semantic_power` (`min_power`
+            of either tier) ...
 
     Raises:
         ValueError: a name is unknown, or a value outside its range; the message says which, and no value that is text.
@@ -85,8 +85,6 @@ def read_parameters(told: Mapping[str, Any]) -> Parameters:
         read = _READ[name](value)
         if name == "max_items":
             most = read
-        elif name == "min_power":
-            asked |= read
         else:
             (asked if name in Asked.__dataclass_fields__ else scan)[name] = read
     return Parameters(Asked(**asked), ScanParameters(**scan), most)
@@ -157,15 +155,6 @@ def _field(value: Any) -> str:
     return value
 
 
-def _powers(value: Any) -> dict[str, int]:
-    if not isinstance(value, Mapping) or not {*value} <= {*POWERS}:
-        raise ValueError(f"min_power has other keys than {', '.join(POWERS)}")
-    for one in value.values():
-        if isinstance(one, bool) or not isinstance(one, (int, float)) or not 0 <= one <= 1:
-            raise ValueError("min_power is outside 0..1")
-    return {f"{tier}_power": round(one * PARTS) for tier, one in value.items()}
-
-
 _READ: Mapping[str, Read] = {
     **{name: _share(name) for name in SHARES},
     **{name: _count(name) for name in COUNTS},
@@ -175,7 +164,6 @@ _READ: Mapping[str, Read] = {
     "always_embed": _names("always_embed"),
     "languages": _names("languages"),
     "text_field": _field,
-    "min_power": _powers,
 }
 
 PARAMETERS = tuple(_READ)

@@ -150,7 +150,7 @@ def test_every_parameter_has_a_name_and_a_range(files: dict[str, str], capsys: p
         "--param",
         "windows=[32,64]",
         "--param",
-        'min_power={"near":0.7}',
+        "near_power=0.7",
         "--evidence",
         "none",
     ]
@@ -165,7 +165,7 @@ def test_every_parameter_has_a_name_and_a_range(files: dict[str, str], capsys: p
     for wrong, said in (
         ("keep", "has no value"), ("keep=", "no JSON"), ("keep=3", "keep is outside 4..64"), ("keep=true", "keep is"),
         ("sideways=1", "no parameter"), ("q=0.1e9", "q is outside"), ("windows=[4]", "windows are no list"),
-        ('gating_tiers=["related"]', "gating_tiers"), ("siblings=3", "given twice"), ('min_power={"x":1}', "min_power"),
+        ('gating_tiers=["related"]', "gating_tiers"), ("siblings=3", "given twice"), ("near_power=2", "near_power"),
         ('text_field="a..b"', "text_field"), ("max_items=0", "max_items is outside"),
         ('coarse="fp8"', "coarse is none"),
         ("sample_fraction=NaN", "sample_fraction is outside"), ("always_embed=[1]", "always_embed"),

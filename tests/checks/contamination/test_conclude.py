@@ -204,3 +204,10 @@ def test_code_without_placebos_keeps_prose_from_passing_and_not_from_being_detec
     found = conclude(_sketch(plan, {prose[0]: (50_000, "exact")}), plan)
     assert word(found, "leak.exact") == ("detected", None)
     assert found.flagged_names() == {"demo": ("demo/q0",)}
+
+
+def test_shards_that_nobody_observed_are_told_in_the_sentence(plan: Prepared) -> None:
+    told = conclude(_sketch(plan, {_probes(plan, "item")[0]: (50_000, "exact")}), plan)
+    (one,) = (one for one in told.findings if one.code == "leak.exact")
+    assert "1 shards were scanned elsewhere, which is declared and not observed" in one.claim
+    assert "shards_declared" in {ref.name for ref in one.rests_on}
