@@ -27,6 +27,9 @@ STEPS_TOTAL = 5 * STEPS_MAX
 """Steps of one comparison, over all probes and orders: 24 orders of many probes that each end just below the limit of
 one run would take a minute; five whole runs take about two seconds (measured: .3 to .5 s a run)."""
 
+FAILED: Any = type("Failed", (), {"__slots__": ()})()
+"""Output of a reference that raised: no function agrees with it."""
+
 Fault = Literal[
     "language", "entry", "probes_fewer_than_5", "outputs_fewer_than_3", "reference_undecided", "reference_error"
 ]
@@ -62,12 +65,31 @@ def reference(item: Item) -> Reference | Fault:
     Args:
         item: of kind code.
     """
+    outputs = returned(item)
+    if outputs in ("language", "entry"):
+        return outputs
+    if len(item.probes) < PROBES_MIN:
+        return "probes_fewer_than_5"
+    if isinstance(outputs, str):
+        return outputs
+    if FAILED in outputs:
+        return "reference_error"
+    held = program(str(item.reference))
+    if not tells_enough(outputs) or isinstance(held, str):
+        return "outputs_fewer_than_3"
+    return Reference(item.probes, outputs, held, str(item.entry))
+
+
+def returned(item: Item) -> tuple[Any, ...] | Fault:
+    """Return what an item's reference returns for each probe, `FAILED` where it raises; or why that is not known.
+
+    Args:
+        item: of kind code.
+    """
     if item.language.lower() != "python":
         return "language"
     if item.entry is None or item.reference is None:
         return "entry"
-    if len(item.probes) < PROBES_MIN:
-        return "probes_fewer_than_5"
     held = program(item.reference)
     if isinstance(held, str):
         return "reference_undecided"
@@ -78,14 +100,15 @@ def reference(item: Item) -> Reference | Fault:
         except ValueError:
             # A probe over the limits of the subset.
             return "reference_undecided"
-        if outcome.word == "error":
-            return "reference_error"
         if outcome.word == "undecided":
             return "reference_undecided"
-        outputs.append(outcome.value)
-    if _distinct(outputs) < OUTPUTS_MIN:
-        return "outputs_fewer_than_3"
-    return Reference(item.probes, tuple(outputs), held, item.entry)
+        outputs.append(FAILED if outcome.word == "error" else outcome.value)
+    return tuple(outputs)
+
+
+def tells_enough(outputs: Sequence[Any]) -> bool:
+    """Return whether equal outputs tell of equal behaviour: there are 5 or more, of 3 or more values, and no error."""
+    return FAILED not in outputs and len(outputs) >= PROBES_MIN and _distinct(outputs) >= OUTPUTS_MIN
 
 
 def behaviour(expected: Reference, source: str, entry: str, steps: int = STEPS_TOTAL) -> Behaviour:
@@ -185,7 +208,7 @@ def _in_order(
 
 
 def _agrees(outcome: Outcome, output: Any) -> bool:
-    return outcome.error is None and equal(outcome.value, output)
+    return outcome.error is None and output is not FAILED and equal(outcome.value, output)
 
 
 def equal(one: Any, other: Any) -> bool:

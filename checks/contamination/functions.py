@@ -101,10 +101,11 @@ def fenced(data: bytes) -> Iterator[tuple[int, int]]:
         found = FENCE.match(data, at, line_end)
         if found and not fence:
             fence, begin, fits = found.group(1), after, found.group(2).lower() in PYTHON_TAGS
-        elif found and found.group(1).startswith(fence) and not found.group(2):
+        elif found and found.group(1).startswith(fence) and found.group(2).lower() in PYTHON_TAGS:
             if fits and b"def" in data[begin:at]:
                 yield begin, at
-            fence = b""
+            # Within a block a tagged fence is content by CommonMark; in documents that were cut it opens the next one.
+            fence, begin, fits = (found.group(1), after, True) if found.group(2) else (b"", begin, False)
         at = after
     if fence and fits and b"def" in data[begin:]:
         yield begin, len(data)

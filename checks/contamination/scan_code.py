@@ -224,7 +224,8 @@ class CodeScan:
             return 0
         outputs = [expected.outputs[probe] for probe in known]
         found = behaviours(expected.probes, outputs, held, entry, steps)
-        told |= {probe: one.verdict for probe, one in zip(known, found, strict=True)}
+        for probe, one in zip(known, found, strict=True):
+            told[probe] = "undecided" if one.verdict == "same" and probe not in expected.telling else one.verdict
         return max(one.steps for one in found)
 
     def _key(self, one: Function, meant: bool) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from checks.contamination.code_behaviour import Reference, reference
+from checks.contamination.code_behaviour import returned, tells_enough
 from checks.contamination.code_canonical import CONTAINMENT_MIN, NODES_MIN, Canonical
 from checks.contamination.functions import Function, entry_function
 from checks.contamination.plan import Plan, PlanProbe
@@ -34,7 +34,10 @@ class Expected:
 
     probes: tuple[tuple[Any, ...], ...]
     outputs: dict[int, tuple[Any, ...]]
-    """Probe id -> what its reference returns; without those whose behaviour cannot be compared with."""
+    """Probe id -> what its reference returns; without those of which that is not known."""
+    telling: frozenset[int]
+    """Probes of which equal outputs tell of equal behaviour. Of the rest, other outputs tell of another one: a sibling
+    that always returns one value is compared like its item, and is never the same."""
 
 
 class CodeProbes:
@@ -106,9 +109,10 @@ class CodeProbes:
     def expected(self, group: str) -> Expected:
         """Return what the references of a group return; each is interpreted when it is first asked for."""
         if group not in self._expected:
-            told = {probe: reference(self._probes[probe].item()) for probe in self._groups[group]}
-            outputs = {probe: one.outputs for probe, one in told.items() if isinstance(one, Reference)}
-            self._expected[group] = Expected(self._probes[self._groups[group][0]].probes, outputs)
+            told = {probe: returned(self._probes[probe].item()) for probe in self._groups[group]}
+            outputs = {probe: one for probe, one in told.items() if not isinstance(one, str)}
+            telling = frozenset(probe for probe, one in outputs.items() if tells_enough(one))
+            self._expected[group] = Expected(self._probes[self._groups[group][0]].probes, outputs, telling)
         return self._expected[group]
 
 

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.contamination.code_canonical import Canonical, containment, fingerprints, near
-from checks.contamination.functions import Function, described, fenced, functions, tokens
+from checks.contamination.functions import (
+    Function,
+    described,
+    entry_function,
+    fenced,
+    functions,
+    item_description,
+    tokens,
+)
 from checks.contamination.interpreter import interpret
 
 MAIN = '''
@@ -129,6 +137,28 @@ def test_fences_of_other_languages_are_left_alone() -> None:
 
 def test_a_fence_that_is_never_closed_ends_with_the_text() -> None:
     assert one("text\n```python\ndef f(a):\n    return a").name == "f"
+
+
+def test_a_block_behind_the_rest_of_a_cut_one_is_found() -> None:
+    block = "```python\ndef f(a):\n    return a\n```\n"
+    for text in (f"rest of one\n```\n\ntext\n\n{block}", f"```python\ndef g(\n\ntext\n\n{block}"):
+        assert one(text).name == "f"
+
+
+def test_the_paragraph_above_a_block_tells_what_it_does_where_nothing_else_does() -> None:
+    text = "Chat.\n\nAdd one\nto a.\n\n```python\ndef f(a):\n{}    return a + 1\n```\n"
+    assert one(text.format("")).description == "f Add one to a."
+    assert one(text.format("    # Say it.\n")).description == "f Say it."
+    assert one(text.format("    'Do it.'\n")).description == "f Do it."
+    assert one("```\n```\n```python\ndef f(a): return a\n```").description == "f"
+
+
+def test_an_item_published_as_a_stub_is_described_by_its_docstring() -> None:
+    stub = 'import math\n\n\ndef add_one(a: int) -> int:\n    """ Add one.\n    >>> add_one(1)\n    2\n    """\n'
+    assert item_description(stub, "add_one") == "add one Add one."
+    assert item_description("def add_one(a):\n    # Add one.", "add_one") == "add one Add one."
+    assert item_description("Add one.\nadd_one(1) == 2", "add_one") == "add one Add one."
+    assert entry_function(stub, "other") is None
 
 
 def test_exact_ignores_comments_docstrings_and_blank_space_only() -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
+import gc
 import json
+import os
+import pickle
+import subprocess
+import sys
 import textwrap
+import tracemalloc
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
@@ -327,4 +332,76 @@ def test_forgetting_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(scan_code, "REMEMBERED", 1)
     monkeypatch.setattr(scan_code, "HELD", 1)
     assert _scan(tmp_path, plan, _corpus()).to_bytes() == before
-    assert len(gzip.compress(before)) > 100
+
+
+class Noisy(WordEncoder):
+    """Coarse vectors off by as much as bf16's (6.5), another way on each call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        self.calls += 1
+        exact = super().embed(texts)
+        noise = np.random.default_rng(self.calls).standard_normal(exact.shape).astype(np.float32)
+        return np.asarray(exact + 0.007 * noise / np.linalg.norm(noise, axis=1, keepdims=True))
+
+
+def _bytes(path: Path, plan: Plan, encoder: WordEncoder | None = None) -> bytes:
+    scanner = Scanner(plan, encoder=encoder or WordEncoder())
+    parts = [scan(shard, plan, scanner=scanner) for shard in shards([stored(path)], 2**28)]
+    return reduce(merge, parts, empty(plan.plan_sha256, plan.parameters.keep)).to_bytes()
+
+
+def _stored(folder: Path) -> Path:
+    path = folder / "c.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in _corpus()))
+    return path
+
+
+def test_a_coarse_pass_changes_no_byte(tmp_path: Path) -> None:
+    path, plan = _stored(tmp_path), _plan(siblings=4)
+    assert _bytes(path, plan, Noisy()) == _bytes(path, plan)
+
+
+def test_another_process_gives_the_same_bytes(tmp_path: Path) -> None:
+    path, plan = _stored(tmp_path), _plan(siblings=4)
+    told = tmp_path / "plan"
+    told.write_bytes(pickle.dumps((path, plan)))
+    code = (
+        "import pickle, sys; from pathlib import Path; from tests.checks.contamination.test_scan_code import _bytes; "
+        "sys.stdout.buffer.write(_bytes(*pickle.loads(Path(sys.argv[1]).read_bytes())))"
+    )
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(told)],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        cwd=Path(__file__).resolve().parents[3],
+    )
+    assert ran.stdout == _bytes(path, plan)
+
+
+def test_memory_grows_with_probes_only(tmp_path: Path) -> None:
+    scanner = _scanner(_plan(siblings=6, embed="off"))
+    assert scanner.code is not None
+
+    def read(first: int, count: int) -> int:
+        # Each function another one: nothing of them but a bounded number of outcomes may stay.
+        sources = (REFERENCE.replace("steps_above", f"f{at}") for at in range(first, first + count))
+        for source in sources:
+            list(scanner.everything([(_fenced(source), "")]))
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("checks.contamination.scan_code.REMEMBERED", 16)
+        tracemalloc.start()
+        try:
+            early = read(0, 20)
+            late = read(20, 60)
+        finally:
+            tracemalloc.stop()
+    assert late < early + 200_000
+    assert len(scanner.code._known) == 16
