@@ -98,6 +98,8 @@ def _add_administration(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _dev(options: argparse.Namespace) -> int:
+    if options.workers < 1:
+        raise config.ConfigError(f"--workers {options.workers}: at least one process does the work")
     return dev.run(
         dev.DevOptions(
             data=options.data,

@@ -107,3 +107,26 @@ def test_the_key_of_charges_grows_in_place_on_postgresql() -> None:
     assert "ALTER TABLE audit ADD COLUMN base_sha256 VARCHAR(64)" in said
     assert "ALTER TABLE output_charge DROP CONSTRAINT pk_output_charge" in said
     assert "ADD CONSTRAINT pk_output_charge PRIMARY KEY (audit, token, model_sha256)" in said
+
+
+def test_jobs_of_before_shards_stay_as_they_are(url: str, tmp_path: Path) -> None:
+    with migrated_to(url, "0003"), sqlite3.connect(tmp_path / "assay.db") as raw:
+        raw.execute(
+            "INSERT INTO audit (id, tenant, principal, model_sha256, checks, request_sha256, submission, state,"
+            " attempts_max, last_sequence, submitted_at) VALUES ('a','t','p','m','c','r','','RUNNING',8,0,1)"
+        )
+        raw.execute("INSERT INTO job (id, audit, kind, capability, state) VALUES ('a','a','whole','cpu','LEASED')")
+    raw.close()
+    migrate(url)
+    assert difference(open_store(url)) == []
+    with sqlite3.connect(tmp_path / "assay.db") as raw:
+        assert raw.execute("SELECT id, state, shard, part_sha256 FROM job").fetchall() == [("a", "LEASED", 0, None)]
+        assert raw.execute("SELECT count(*) FROM plan").fetchone() == (0,)
+    raw.close()
+
+
+def test_shards_are_said_to_postgresql_in_its_words() -> None:
+    said = statements_of("0003:0004")
+    assert "ALTER TABLE job ADD COLUMN part_sha256 VARCHAR(64)" in said
+    assert "CREATE TABLE plan" in said
+    assert "PRIMARY KEY (audit)" in said
