@@ -70,34 +70,65 @@ def tokens(texts: Sequence[str], memory: Memory | None = None) -> Tokens:
         memory: what was learnt of numbers in earlier batches; changes the speed and nothing else.
     """
     memory = memory if memory is not None else Memory()
-    hashes: list[np.ndarray] = [np.empty(0, dtype=np.uint64)]
-    owners: list[np.ndarray] = [np.empty(0, dtype=np.int64)]
-    for joined, starts, owner in _pieces(map(clean, texts)):
+    owners: list[int] = []
+    hashes: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for joined, starts, numbers in _pieces(map(clean, texts), owners):
         found, begins = _tokens(_points(joined), memory)
-        hashes.append(found)
+        hashes[joined.isascii()].append(found)
         # Parts are few and tokens many: each part's first token is looked up, not each token's part.
         first = np.searchsorted(begins, starts)
-        owners.append(np.repeat(owner, np.diff(first, append=len(begins))))
-    return Tokens(np.concatenate(hashes), np.concatenate(owners))
+        parts[joined.isascii()].append(np.repeat(numbers, np.diff(first, append=len(begins))))
+    every = np.concatenate([np.empty(0, dtype=np.uint64), *hashes[0], *hashes[1]])
+    part = np.concatenate([np.empty(0, dtype=np.int64), *parts[0], *parts[1]])
+    if parts[0] and parts[1]:
+        order = np.argsort(part, kind="stable")  # two ascending runs
+        every, part = every[order], part[order]
+    return Tokens(every, np.array(owners, dtype=np.int64)[part])
 
 
-def _pieces(texts: Iterable[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield texts joined to about `PIECE` code points, where each part of a text begins, and whose it is."""
-    held: list[str] = []
-    starts: list[int] = []
-    owners: list[int] = []
-    size = 0
-    for owner, part in _parts(texts):
-        # Bytes and code points are not mixed: one letter outside ASCII would cost its neighbours fourfold.
-        if held and (size >= PIECE or part.isascii() != held[0].isascii()):
-            yield SEPARATOR.join(held), np.array(starts), np.array(owners)
-            held, starts, owners, size = [], [], [], 0
-        starts.append(size)
+def _pieces(texts: Iterable[str], owners: list[int]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield parts of texts joined to about `PIECE` code points, where each begins, and its number; ascending.
+
+    Bytes and code points are not mixed, for one letter outside ASCII would cost its neighbours fourfold: of two pieces
+    in a row the second may hold parts before those of the first.
+
+    Args:
+        texts: cleaned.
+        owners: the text of each part is added.
+    """
+    waiting = _Piece(), _Piece()
+    for number, (owner, part) in enumerate(_parts(texts)):
         owners.append(owner)
-        held.append(part)
-        size += len(part) + len(SEPARATOR)
-    if held:
-        yield SEPARATOR.join(held), np.array(starts), np.array(owners)
+        piece = waiting[part.isascii()]
+        if piece.size >= PIECE:
+            yield piece.taken()
+        piece.add(part, number)
+    for piece in waiting:
+        if piece.held:
+            yield piece.taken()
+
+
+class _Piece:
+    """A piece in the making."""
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+        self.size = 0
+        self._starts: list[int] = []
+        self._numbers: list[int] = []
+
+    def add(self, part: str, number: int) -> None:
+        self._starts.append(self.size)
+        self._numbers.append(number)
+        self.held.append(part)
+        self.size += len(part) + len(SEPARATOR)
+
+    def taken(self) -> tuple[str, np.ndarray, np.ndarray]:
+        """Return what was added, and forget it."""
+        done = SEPARATOR.join(self.held), np.array(self._starts), np.array(self._numbers)
+        self.__init__()  # type: ignore[misc]
+        return done
 
 
 def _parts(texts: Iterable[str]) -> Iterator[tuple[int, str]]:
