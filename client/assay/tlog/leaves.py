@@ -44,6 +44,8 @@ class Leaf:
     """Its leaf hash."""
     checkpoint: Checkpoint
     """The signed head that the proof leads to."""
+    note: bytes
+    """That head as the log signed it."""
 
     @property
     def at(self) -> datetime:
@@ -108,7 +110,7 @@ def verify_leaf(
     tree.check_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
     if moments.parse(entry.at) > now + SKEW:
         raise Wrong(f"{name}: the entry was logged at {entry.at}, in the future; check this machine's clock")
-    return Leaf(entry=entry, index=proof.index, hash=leaf, checkpoint=checkpoint)
+    return Leaf(entry=entry, index=proof.index, hash=leaf, checkpoint=checkpoint, note=proof.checkpoint)
 
 
 def open_checkpoint(data: bytes, logs: Sequence[LogKey], at: datetime, name: str) -> Checkpoint:
@@ -116,6 +118,17 @@ def open_checkpoint(data: bytes, logs: Sequence[LogKey], at: datetime, name: str
 
     Raises:
         Wrong: malformed, no trusted key signed it, or the one that did was not good then.
+    """
+    claimed, signed = open_signed(data, logs, name)
+    check_good(signed, at, name)
+    return claimed
+
+
+def open_signed(data: bytes, logs: Sequence[LogKey], name: str) -> tuple[Checkpoint, tuple[LogKey, ...]]:
+    """Read a checkpoint; return it with the trusted keys of its log that signed it, whenever they were good.
+
+    Raises:
+        Wrong: malformed, or no trusted key of its log signed it.
     """
     try:
         claimed, note = notes.read_checkpoint(data)
@@ -125,6 +138,14 @@ def open_checkpoint(data: bytes, logs: Sequence[LogKey], at: datetime, name: str
     if not known:
         raise Wrong(f"{name}: no trusted key of a log named {claimed.origin}")
     signed = notes.verify(note, [log.vkey for log in known])
-    if not any(log.good_at(at) for log in known if log.vkey in signed):
-        raise Wrong(f"{name}: the key of {claimed.origin} was not good at {at:%Y-%m-%dT%H:%M:%SZ}")
-    return claimed
+    return claimed, tuple(log for log in known if log.vkey in signed)
+
+
+def check_good(signed: Sequence[LogKey], at: datetime, name: str) -> None:
+    """Check that one of the keys was good at a logged moment.
+
+    Raises:
+        Wrong: none was.
+    """
+    if not any(log.good_at(at) for log in signed):
+        raise Wrong(f"{name}: the key of {signed[0].vkey.name} was not good at {at:%Y-%m-%dT%H:%M:%SZ}")

@@ -97,14 +97,12 @@ class Log:
             raise Misused(f"a batch has 1 to {BATCH_MAX} entries, this one {len(batch)}")
         if self._broken:
             raise MachineFailed("the log is closed, or its disk failed: open it again")
-        for entry in batch:
-            if entry.at < self._last:
-                raise MachineFailed(
-                    f"the clock went back: the log's last entry is of {self._last}, this one {entry.at}"
-                )
-            self._last = entry.at
+        for before, at in pairwise((self._last, *(entry.at for entry in batch))):
+            if at < before:
+                raise MachineFailed(f"the clock went back: an entry of {at} follows one of {before}")
         first = self.size
         self._commit([entry.data for entry in batch])
+        self._last = batch[-1].at
         return [(index, self.prove(index)) for index in range(first, self.size)]
 
     def entry(self, index: int) -> bytes:

@@ -158,6 +158,7 @@ def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], e
     Raises:
         Wrong: it is not, or the proof has another length than index and size demand.
     """
+    _check_lengths((leaf, expected, *path))
     if not 0 <= index < size:
         raise Wrong(f"inclusion proof: entry {index} is not among the {size} entries of the tree")
     first, last, found = index, size - 1, leaf
@@ -181,6 +182,7 @@ def check_consistency(old: int, old_root: bytes, new: int, new_root: bytes, path
     Raises:
         Wrong: it is not: the log was rewritten, or the proof belongs to other trees.
     """
+    _check_lengths((old_root, new_root, *path))
     if not 0 <= old <= new:
         raise Wrong(f"consistency proof: a tree of {new} entries does not extend one of {old}")
     if old in (0, new):
@@ -192,6 +194,11 @@ def check_consistency(old: int, old_root: bytes, new: int, new_root: bytes, path
         raise Wrong(f"consistency proof: from {old} to {new} needs hashes, and there are none")
     if _walk(old, new, path if old & (old - 1) else (old_root, *path)) != (old_root, new_root):
         raise Wrong(f"consistency proof: the tree of size {old} is not a prefix of the tree of size {new}")
+
+
+def _check_lengths(hashes: Sequence[bytes]) -> None:
+    if any(len(one) != HASH_SIZE for one in hashes):
+        raise Wrong(f"a proof's hashes and roots have {HASH_SIZE} bytes each")
 
 
 def _walk(old: int, new: int, path: Sequence[bytes]) -> tuple[bytes, bytes] | None:

@@ -7,17 +7,16 @@ that contradict each other are kept in the error: they convict the log's key, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
-from assay import canonical
+from assay import canonical, moments
 from assay.errors import CouldNotTell, Malformed, Wrong
 from assay.shape import COUNT, TEXT, check, exactly
 from assay.tlog import entries, notes, tiles, tree
 from assay.tlog.entries import Entry
-from assay.tlog.leaves import Leaf, LogKey, open_checkpoint
+from assay.tlog.leaves import Leaf, LogKey, check_good, open_signed
 from assay.tlog.notes import Checkpoint
 from assay.tlog.tiles import WIDTH, Fetch, TileTree
 
@@ -96,7 +95,7 @@ def load_state(data: bytes) -> Remembered:
     return Remembered(note=note, head=head, at=value["at"], open=tuple(value["open"]), counts=counts)
 
 
-def watch(fetch: Fetch, logs: Sequence[LogKey], remembered: Remembered | None, now: datetime) -> Remembered:
+def watch(fetch: Fetch, logs: Sequence[LogKey], remembered: Remembered | None) -> Remembered:
     """Read a log's newest checkpoint and every entry since the remembered one; return what to remember next.
 
     Raises:
@@ -105,16 +104,16 @@ def watch(fetch: Fetch, logs: Sequence[LogKey], remembered: Remembered | None, n
         CouldNotTell: a file is absent.
     """
     note = tiles.checkpoint(fetch)
-    head = open_checkpoint(note, logs, now, tiles.CHECKPOINT)
+    head, signed = open_signed(note, logs, tiles.CHECKPOINT)
     known = remembered or Remembered(note=b"", head=Checkpoint(head.origin, 0, tree.EMPTY))
     check_head(known, head, note)
-    fresh, before = read_entries(TileTree(fetch, head.size), known.head.size, head)
-    if before != known.head.root:
-        raise Forked(
-            f"the log of {head.size} entries does not extend the remembered one of {known.head.size}",
-            (known.note, note),
-        )
-    counted = count(known, fresh)
+    read, first = TileTree(fetch, head.size), known.head.size
+    if read.root(first) != known.head.root:
+        text = f"the log of {head.size} entries does not extend the remembered one of {first}"
+        raise Forked(text, (known.note, note))
+    counted = count(known, (entry for _, entry in walk(read, first, head)))
+    if counted.at:
+        check_good(signed, moments.parse(counted.at), tiles.CHECKPOINT)
     return replace(counted, note=note, head=head)
 
 
@@ -133,23 +132,23 @@ def check_head(known: Remembered, head: Checkpoint, note: bytes) -> None:
         raise Forked(f"the log has two roots of size {head.size}", (known.note, note))
 
 
-def read_entries(read: TileTree, first: int, head: Checkpoint) -> tuple[list[bytes], bytes]:
-    """Return the entries from `first` on, and the root of the tree before them; both follow from the head's root.
+def walk(read: TileTree, first: int, head: Checkpoint) -> Iterator[tuple[int, bytes]]:
+    """Yield index and bytes of the entries from `first` on. Nothing is proven before the walk has ended.
+
+    The hashes left of `first` come from tiles and the others from the entries; together they must give the head's
+    root, which proves both.
 
     Raises:
-        Wrong: they do not lead to the head's root.
+        Wrong: they do not.
         CouldNotTell: a file is absent.
     """
     edge = tree.frontier(read.node, first)
-    before = edge.root()
-    found: list[bytes] = []
-    for index in range(first // WIDTH, -(-head.size // WIDTH)):
-        for entry in read.bundle(index)[max(0, first - index * WIDTH) :]:
+    for bundle in range(first // WIDTH, -(-head.size // WIDTH)):
+        for entry in read.bundle(bundle)[max(0, first - bundle * WIDTH) :]:
+            yield edge.size, entry
             edge.push(tree.leaf_hash(entry))
-            found.append(entry)
     if edge.root() != head.root:
         raise Wrong(f"the entries of the log from {first} on do not lead to its root of size {head.size}")
-    return found, before
 
 
 def count(known: Remembered, fresh: Iterable[bytes]) -> Remembered:
@@ -192,9 +191,7 @@ def read_entry(data: bytes, index: int) -> Entry | None:
         raise Wrong(f"entry {index} of the log is malformed: {error}") from None
 
 
-def check_report(
-    fetch: Fetch, logs: Sequence[LogKey], report: Leaf, remembered: Remembered | None, now: datetime
-) -> Remembered:
+def check_report(fetch: Fetch, logs: Sequence[LogKey], report: Leaf, remembered: Remembered | None) -> Remembered:
     """V15: hold a report's leaf against the whole log as it is now, and return what to remember.
 
     Raises:
@@ -204,8 +201,8 @@ def check_report(
     """
     if remembered is not None and remembered.head.origin != report.origin:
         raise Wrong(f"the report is in log {report.origin}, remembered is {remembered.head.origin}")
-    newest = watch(fetch, logs, remembered, now)
-    claimed = Remembered(note=report.checkpoint.text.encode(), head=report.checkpoint)
+    newest = watch(fetch, logs, remembered)
+    claimed = Remembered(note=report.note, head=report.checkpoint)
     check_head(claimed, newest.head, newest.note)
     read = TileTree(fetch, newest.head.size)
     path = tree.consistency_path(read.node, report.size, newest.head.size)
@@ -223,13 +220,17 @@ def check_ends(read: TileTree, report: Leaf, head: Checkpoint) -> None:
     Raises:
         Wrong: there is one.
     """
-    first = report.index if report.entry.prev is None else report.entry.prev
-    later, _ = read_entries(read, first, head)
-    for index, data in enumerate(later, first):
+    asked = report.entry.prev
+    if asked is None or asked >= report.index:
+        raise Wrong(f"the report's leaf names no request before it: {asked}")
+    against: list[str] = []
+    for index, data in walk(read, asked, head):
         entry = read_entry(data, index)
         if entry is None or index == report.index:
             continue
         if entry.kind == "withdrawal" and (entry.prev == report.index or entry.commit == report.entry.commit):
-            raise Wrong(f"the report was withdrawn at {entry.at} (entry {index}, reason {entry.reason})")
-        if entry.kind in ("report", "void") and entry.prev == report.entry.prev:
-            raise Wrong(f"the report's request has a second end: the {entry.kind} in entry {index}")
+            against.append(f"the report was withdrawn at {entry.at} (entry {index}, reason {entry.reason})")
+        if entry.kind in ("report", "void") and entry.prev == asked:
+            against.append(f"the report's request has a second end: the {entry.kind} in entry {index}")
+    if against:
+        raise Wrong(against[0])

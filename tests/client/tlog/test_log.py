@@ -1,0 +1,319 @@
+"""The writer: one at a time, killed at every step, power cut after every step, and never two roots of one size."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from assay.errors import MachineFailed, Malformed, Misused, Wrong
+from assay.tlog import notes, proofs, tree
+from assay.tlog.disk import ASIDE, Disk, Locked
+from assay.tlog.entries import Entry
+from assay.tlog.log import Log
+from assay.tlog.memory import MemoryLog
+from assay.tlog.notes import Checkpoint
+from assay.tlog.tree import MemoryTree
+
+from tests.client.tlog.planted import ORIGIN, OTHER, PRIVATE, report, request, requests
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+class Dying(Disk):
+    """Dies before its n-th operation, or in the middle of it where that is a write; syncs nothing, for speed.
+
+    With `cut`, the power fails with the process: names that no sync made durable are as they were.
+    """
+
+    def __init__(self, root: Path, dies_at: int = -1, *, torn: bool = False, cut: bool = False) -> None:
+        super().__init__(root)
+        self.steps = 0
+        self._dies_at, self._torn, self._cut = dies_at, torn, cut
+        self._undo: list[tuple[Path, Callable[[], None]]] = []
+
+    def _step(self, path: Path, data: bytes = b"") -> None:
+        if self.steps == self._dies_at:
+            if self._torn and data:
+                path.write_bytes(data[: len(data) // 2])
+            if self._cut:
+                for _, undo in reversed(self._undo):
+                    undo()
+            raise Killed
+        self.steps += 1
+
+    def write(self, path: Path, data: bytes) -> None:
+        self._step(path, data)
+        path.write_bytes(data)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step(target)
+        before = target.read_bytes() if target.exists() else None
+        source.replace(target)
+        undo = target.unlink if before is None else lambda: target.write_bytes(before) and None
+        self._undo.append((target.parent, undo))
+
+    def make(self, place: Path) -> None:
+        self._step(place)
+        if not place.exists():
+            place.mkdir()
+            self._undo.append((place.parent, lambda: shutil.rmtree(place, ignore_errors=True)))
+
+    def sync(self, place: Path) -> None:
+        self._step(place)
+        self._undo = [(where, undo) for where, undo in self._undo if where != place]
+
+    def unlink(self, path: Path) -> None:
+        self._step(path)
+        super().unlink(path)
+
+    def rmdir(self, place: Path) -> None:
+        self._step(place)
+        super().rmdir(place)
+
+
+def grown(folder: Path, count: int) -> list[bytes]:
+    """Write a log of some size and return its entries."""
+    with Log(folder, ORIGIN, PRIVATE, disk=Dying(folder)) as log:
+        for first in range(0, count, 200):
+            log.append_all([request(f"request {index}") for index in range(first, min(count, first + 200))])
+    return requests_raw(count)
+
+
+def requests_raw(count: int) -> list[bytes]:
+    return [request(f"request {index}").data for index in range(count)]
+
+
+def head(folder: Path) -> Checkpoint | None:
+    file = folder / "checkpoint"
+    return notes.open_checkpoint(file.read_bytes(), [notes.vkey_of(PRIVATE, ORIGIN)]) if file.exists() else None
+
+
+def note_root(seen: dict[int, bytes], folder: Path) -> None:
+    """Remember what any reader could have seen; two roots of one size are a fork."""
+    found = head(folder)
+    if found is not None:
+        assert seen.setdefault(found.size, found.root) == found.root, f"two roots of size {found.size}"
+
+
+class Seeing(Dying):
+    """Also lets a reader look after every operation."""
+
+    def __init__(self, root: Path, seen: dict[int, bytes], dies_at: int, *, torn: bool, cut: bool) -> None:
+        super().__init__(root, dies_at, torn=torn, cut=cut)
+        self._seen = seen
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        note_root(self._seen, self.root)
+
+
+@pytest.mark.parametrize(
+    ("how", "before", "batch"),
+    [
+        *((how, before, 1) for how in ("killed", "torn", "cut") for before in (0, 1)),
+        ("cut", 255, 2),
+        *(pytest.param(how, 255, 2, marks=pytest.mark.slow) for how in ("killed", "torn")),
+        *(pytest.param("cut", before, 1, marks=pytest.mark.slow) for before in (254, 255, 256)),
+    ],
+)
+def test_killed_at_every_step_of_an_append(tmp_path: Path, how: str, before: int, batch: int) -> None:
+    base = tmp_path / "base"
+    old = grown(base, before)
+    asked = [request(f"first {index}") for index in range(batch)]
+    for step in range(1000):
+        folder, seen = tmp_path / "log", dict[int, bytes]()
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(base, folder)
+        note_root(seen, folder)
+        disk = Seeing(folder, seen, step, torn=how == "torn", cut=how == "cut")
+        try:
+            with Log(folder, ORIGIN, PRIVATE, disk=disk) as log:
+                log.append_all(asked)
+            break
+        except Killed:
+            pass
+        with Log(folder, ORIGIN, PRIVATE, disk=Dying(folder)) as log:
+            note_root(seen, folder)
+            kept = log.size - before
+            # What the crash left is a prefix of what was asked, and other entries come after it.
+            assert [log.entry(index) for index in range(before, log.size)] == [one.data for one in asked[:kept]]
+            index, _ = log.append(request("another"))
+            assert log.search(lambda entry: entry == request("another")) == index == before + kept
+            note_root(seen, folder)
+            log.check()
+        expected = MemoryTree([*old, *(one.data for one in asked[:kept]), request("another").data])
+        assert max(seen) == expected.size
+        assert all(root == tree.root(expected.node, size) for size, root in seen.items())
+    assert step >= 8
+
+
+@pytest.mark.parametrize("first", [6, pytest.param(12, marks=pytest.mark.slow)])
+def test_killed_again_while_it_takes_in_what_a_crash_left(tmp_path: Path, first: int) -> None:
+    base, folder = tmp_path / "base", tmp_path / "log"
+    grown(base, 255)
+    with pytest.raises(Killed), Log(base, ORIGIN, PRIVATE, disk=Dying(base, first)) as log:
+        log.append_all([request("first 0"), request("first 1")])
+    for second in range(1000):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(base, folder)
+        try:
+            Log(folder, ORIGIN, PRIVATE, disk=Dying(folder, second)).close()
+            break
+        except Killed:
+            pass
+        with Log(folder, ORIGIN, PRIVATE, disk=Dying(folder)) as log:
+            log.append(request("another"))
+            log.check()
+            assert log.entry(255) == request("first 0").data
+    assert second >= 8
+
+
+def test_a_failed_disk_closes_the_log_until_it_is_opened_again(tmp_path: Path) -> None:
+    class Full(Dying):
+        def _step(self, path: Path, data: bytes = b"") -> None:
+            if self.steps == 12:
+                self.steps += 1
+                raise OSError(28, "No space left on device")
+            super()._step(path, data)
+
+    with Log(tmp_path, ORIGIN, PRIVATE, disk=Full(tmp_path)) as log:
+        with pytest.raises(MachineFailed, match="No space left"):
+            for index in range(3):
+                log.append(request(f"request {index}"))
+        with pytest.raises(MachineFailed, match="open it again"):
+            log.append(request("another"))
+    with Log(tmp_path, ORIGIN, PRIVATE, disk=Dying(tmp_path)) as log:
+        log.append(request("another"))
+        log.check()
+
+
+def test_the_second_writer_is_refused(tmp_path: Path) -> None:
+    with Log(tmp_path, ORIGIN, PRIVATE, disk=Dying(tmp_path)) as log:
+        log.append(request("one"))
+        with pytest.raises(Locked):
+            Log(tmp_path, ORIGIN, PRIVATE)
+        log.append(request("two"))
+    with pytest.raises(MachineFailed):
+        log.append(request("three"))
+    with Log(tmp_path, ORIGIN, PRIVATE) as log:
+        assert log.size == 2
+
+
+def test_the_folder_of_a_log_equals_the_log_in_memory(tmp_path: Path) -> None:
+    grown(tmp_path, 600)
+    expected = MemoryLog(ORIGIN, PRIVATE)
+    for raw in requests_raw(600):
+        expected.append(raw)
+    found = {
+        str(file.relative_to(tmp_path)): file.read_bytes()
+        for file in tmp_path.rglob("*")
+        if file.is_file() and file.name not in (ASIDE, ".lock")
+    }
+    owed = expected.files()
+    assert {name: found[name] for name in owed} == owed
+    # Partial forms of a tile that is full by now are gone; one of an earlier checkpoint is kept as long as it is not.
+    assert found.keys() - owed.keys() == {"tile/1/000.p/1"}
+    with Log(tmp_path, ORIGIN, PRIVATE) as log:
+        for index in (0, 255, 256, 599):
+            assert log.prove(index) == expected.prove(index)
+        for old in (0, 1, 256, 599, 600):
+            assert log.prove_since(old) == expected.prove_since(old)
+        log.check()
+
+
+def test_append_returns_a_proof_that_holds(tmp_path: Path) -> None:
+    with Log(tmp_path, ORIGIN, PRIVATE) as log:
+        index, asked = log.append(request("one"))
+        _, told = log.append(report("two", index))
+        for data in (asked, told):
+            proof = proofs.read_proof(data)
+            found = notes.open_checkpoint(proof.checkpoint, [log.vkey])
+            tree.check_inclusion(tree.leaf_hash(proof.entry), proof.index, found.size, proof.hashes, found.root)
+        assert (index, proof.index, found.size) == (0, 1, 2)
+        assert log.search(lambda entry: entry.kind == "report" and entry.prev == index) == 1
+        assert log.search(lambda entry: entry.kind == "void") is None
+
+
+def test_a_clock_that_goes_back_is_refused(tmp_path: Path) -> None:
+    with Log(tmp_path, ORIGIN, PRIVATE, disk=Dying(tmp_path)) as log:
+        log.append(request("one", 5))
+        with pytest.raises(MachineFailed, match="clock"):
+            log.append(request("two", 4))
+        with pytest.raises(MachineFailed, match="clock"):
+            log.append_all([request("two", 7), request("three", 6)])
+        log.append(request("two", 5))
+    with Log(tmp_path, ORIGIN, PRIVATE) as log:
+        with pytest.raises(MachineFailed, match="clock"):
+            log.append(request("three", 4))
+        assert log.size == 2
+
+
+def test_a_restored_backup_does_not_fork_the_log(tmp_path: Path) -> None:
+    grown(tmp_path / "log", 5)
+    shutil.copytree(tmp_path / "log", tmp_path / "backup")
+    with Log(tmp_path / "log", ORIGIN, PRIVATE) as log:
+        log.append(request("handed out"))
+        handed_out, _ = notes.read_checkpoint(log.checkpoint)
+        log.require(handed_out)
+    with Log(tmp_path / "backup", ORIGIN, PRIVATE) as log:
+        with pytest.raises(Wrong, match="size 6 was handed out, this copy of the log has 5"):
+            log.require(handed_out)
+        log.append(request("another"))
+        with pytest.raises(Wrong, match="forked"):
+            log.require(handed_out)
+        with pytest.raises(Wrong, match="log is|is of log"):
+            log.require(Checkpoint("log.other.example", 1, tree.EMPTY))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("checkpoint", "malformed"),
+        ("tile/0/000.p/5", "do not give the root"),
+        ("tile/entries/000.p/5", "entry 4"),
+    ],
+)
+def test_damaged_files_are_refused_at_the_start(tmp_path: Path, name: str, said: str) -> None:
+    grown(tmp_path, 5)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[-1] ^= 64
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(Wrong, match=said):
+        Log(tmp_path, ORIGIN, PRIVATE)
+
+
+def test_a_damaged_old_entry_is_found_by_the_whole_check(tmp_path: Path) -> None:
+    grown(tmp_path, 300)
+    file = tmp_path / "tile/entries/000"
+    file.write_bytes(file.read_bytes().replace(b'"v":1', b'"v":2', 1))
+    with Log(tmp_path, ORIGIN, PRIVATE) as log, pytest.raises(Wrong, match="tile/entries/000|tile/0/000"):
+        log.check()
+
+
+def test_another_key_or_name_or_a_lost_checkpoint_is_refused(tmp_path: Path) -> None:
+    grown(tmp_path, 2)
+    with pytest.raises(Wrong, match="no trusted log key"):
+        Log(tmp_path, ORIGIN, OTHER)
+    with pytest.raises(Wrong, match="no trusted log key"):
+        Log(tmp_path, "log.other.example", PRIVATE)
+    with pytest.raises(Malformed):
+        Log(tmp_path, "two words", PRIVATE)
+    (tmp_path / "checkpoint").unlink()
+    with pytest.raises(Wrong, match="no checkpoint"):
+        Log(tmp_path, ORIGIN, PRIVATE)
+
+
+def test_batches_and_indices_outside_their_range_are_misuse(tmp_path: Path) -> None:
+    with Log(tmp_path, ORIGIN, PRIVATE) as log:
+        batch: list[Entry] = [request("one")] * 257
+        for wrong in ([], batch):
+            with pytest.raises(Misused):
+                log.append_all(wrong)
+        for call in (log.prove, log.entry, lambda at: log.prove_since(at + 1)):
+            with pytest.raises(Misused):
+                call(0)
+    assert requests(1).size == 1
