@@ -320,6 +320,7 @@ class Contamination(ShardedCheck):
             near_power=float(self.near_power),
             semantic_power=float(self.semantic_power),
             embedded=self.embed != "off",
+            languages=self.languages,
         )
         leaks = findings.findings(real, controls, missed, gates)
         absent = {one.item for one in real.skipped if one.reason == ROLE}
