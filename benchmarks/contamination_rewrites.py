@@ -2,7 +2,7 @@
 
     ASSAY_DATA=/path/to/data python -m benchmarks.contamination_rewrites benchmarks/contamination_rewrites.json
 
-Benchmark: 330 items of gsm8k_rephrase/dev.jsonl, 20 siblings each; two random splits. Corpus: the other 330 items and
+Benchmark: 330 items of gsm8k_rephrase/dev.jsonl, 20 siblings each; random splits. Corpus: the other 330 items and
 their rewrites, which are hard because they are of the same domain, and windows of the standard library's docstrings.
 Leaks: rewrites of a share of the benchmark's items, drawn anew in every run. Texts are compared whole, one text a
 window, by cosines of the bf16 encoder (largest error .0072): this is on the null and the verifier, not on windows.
@@ -27,23 +27,27 @@ from checks.contamination.conformal import Scores, calibrate
 from checks.contamination.discoveries import discover
 from checks.contamination.items import Item
 from checks.contamination.normaliser import normalise
+from checks.contamination.placebo import placebo_check
 from checks.contamination.planning import stream
 from checks.contamination.regions import Region, passage
 from checks.contamination.siblings import siblings
 from checks.contamination.verifier import SEMANTIC_SCORE, compare
 from checks.contamination.verifier_question import read_question
 
-ITEMS, K, DRAWS, SEED = 330, 20, 100, 7
+ITEMS, K, DRAWS, SEED = 330, 20, 50, 7
 """As the specification's table; draws are of each split."""
 
-SPLITS = 2
+SPLITS = 4
 """Halves of the pairs, each with siblings of its own: draws of one split share their null, so that without leaks there
-are as many different runs as splits, and standard errors over draws are too small."""
+are as many different runs as splits, and standard errors over draws are too small. At a leak share of .01 one unleaked
+item in 330 with a chance match decides the false discoveries of its split, so that two splits were too few."""
 
 SHARES = (0.0, 0.01, 0.05, 0.2, 0.5)
 LEVELS = (0.05, 0.01)
 WINDOWS, WINDOW_WORDS = 600, 48
 FLOOR = 5_000
+STRANGERS = 5
+"""Texts of other items, nearest by cosine, that an item is held against."""
 GRAM = 13
 
 
@@ -178,10 +182,19 @@ def measure_split(
             results.setdefault(f"any {GRAM}-gram", []).append(outcome(flags, leaked))
     same = met[np.arange(ITEMS), np.arange(ITEMS)] >= SEMANTIC_SCORE
     other = met[ITEMS + np.arange(len(owner)), owner] >= SEMANTIC_SCORE
+    own_leaks = by_leak[:ITEMS].copy()
+    np.fill_diagonal(own_leaks, -1)
+    nearest = np.argsort(-own_leaks, axis=1)[:, :STRANGERS]
+    strangers = np.take_along_axis(met[:ITEMS], nearest, axis=1) >= SEMANTIC_SCORE
+    check = placebo_check(
+        Scores(best[:ITEMS], best[ITEMS:], owner), np.zeros(ITEMS, dtype=bool), stream(SEED, f"ties:{split}")
+    )
     return {
         "siblings": float(len(made)),
         "rewrites_same": float(same.mean()),
         "siblings_same_as_leaked_rewrite": float(other.mean()),
+        "item_same_as_nearest_strangers": float(strangers.mean()),
+        "placebo_check_p_unleaked": float("nan") if check.p is None else check.p,
         "cosine_of_pairs": float(np.diag(by_leak[:ITEMS]).mean()) / 10_000,
         "items_with_same_text_unleaked": float((best[:ITEMS] >= SEMANTIC_SCORE).mean()),
         "siblings_with_same_text_unleaked": float((best[ITEMS:] >= SEMANTIC_SCORE).mean()),
