@@ -37,7 +37,7 @@ from checks.contamination.verifier_question import read_question
 ITEMS, K, DRAWS, SEED = 330, 20, 50, 7
 """As the specification's table; draws are of each split."""
 
-SPLITS = 4
+SPLITS = 3
 """Halves of the pairs, each with siblings of its own: draws of one split share their null, so that without leaks there
 are as many different runs as splits, and standard errors over draws are too small. At a leak share of .01 one unleaked
 item in 330 with a chance match decides the false discoveries of its split, so that two splits were too few."""
