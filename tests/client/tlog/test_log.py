@@ -33,7 +33,7 @@ class Dying(Disk):
         super().__init__(root)
         self.steps = 0
         self._dies_at, self._torn, self._cut = dies_at, torn, cut
-        self._undo: list[tuple[Path, Callable[[], None]]] = []
+        self._undo: list[tuple[Path, Callable[[], object]]] = []
 
     def _step(self, path: Path, data: bytes = b"") -> None:
         if self.steps == self._dies_at:
@@ -53,7 +53,7 @@ class Dying(Disk):
         self._step(target)
         before = target.read_bytes() if target.exists() else None
         source.replace(target)
-        undo = target.unlink if before is None else lambda: target.write_bytes(before) and None
+        undo = target.unlink if before is None else lambda: target.write_bytes(before)
         self._undo.append((target.parent, undo))
 
     def make(self, place: Path) -> None:
@@ -174,16 +174,20 @@ def test_killed_again_while_it_takes_in_what_a_crash_left(tmp_path: Path, first:
 
 def test_a_failed_disk_closes_the_log_until_it_is_opened_again(tmp_path: Path) -> None:
     class Full(Dying):
-        def _step(self, path: Path, data: bytes = b"") -> None:
-            if self.steps == 12:
-                self.steps += 1
-                raise OSError(28, "No space left on device")
-            super()._step(path, data)
+        full = False
 
-    with Log(tmp_path, ORIGIN, PRIVATE, disk=Full(tmp_path)) as log:
+        def write(self, path: Path, data: bytes) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            super().write(path, data)
+
+    disk = Full(tmp_path)
+    with Log(tmp_path, ORIGIN, PRIVATE, disk=disk) as log:
+        log.append(request("one"))
+        disk.full = True
         with pytest.raises(MachineFailed, match="No space left"):
-            for index in range(3):
-                log.append(request(f"request {index}"))
+            log.append(request("two"))
+        disk.full = False
         with pytest.raises(MachineFailed, match="open it again"):
             log.append(request("another"))
     with Log(tmp_path, ORIGIN, PRIVATE, disk=Dying(tmp_path)) as log:
@@ -265,7 +269,7 @@ def test_a_restored_backup_does_not_fork_the_log(tmp_path: Path) -> None:
         log.append(request("another"))
         with pytest.raises(Wrong, match="forked"):
             log.require(handed_out)
-        with pytest.raises(Wrong, match="log is|is of log"):
+        with pytest.raises(Wrong, match="is of log"):
             log.require(Checkpoint("log.other.example", 1, tree.EMPTY))
 
 
@@ -290,7 +294,7 @@ def test_a_damaged_old_entry_is_found_by_the_whole_check(tmp_path: Path) -> None
     grown(tmp_path, 300)
     file = tmp_path / "tile/entries/000"
     file.write_bytes(file.read_bytes().replace(b'"v":1', b'"v":2', 1))
-    with Log(tmp_path, ORIGIN, PRIVATE) as log, pytest.raises(Wrong, match="tile/entries/000|tile/0/000"):
+    with Log(tmp_path, ORIGIN, PRIVATE) as log, pytest.raises(Wrong, match="tile/0/000"):
         log.check()
 
 
