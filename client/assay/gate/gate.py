@@ -1,0 +1,217 @@
+"""The gate's own decision: what verification established, and what the policy says of it.
+
+Wrong outranks everything, a validly signed failing measurement outranks whatever is missing, and only what is verified,
+registered and passing is a yes. An outcome, step or status that is unknown here reads as "could not tell".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Literal
+
+from assay.catalogue import CheckEntry
+from assay.policy.decide import decide as decide_policy
+from assay.policy.evidence import Differences, Evidence, asked_counts
+from assay.policy.language import Policy
+from assay.policy.verdict import Decision, Instance, Verdict
+from assay.policy.waivers import Waiver
+from assay.verify.outcome import Verification
+
+SCHEMA = "assay-gate/v1"
+
+Outcome = Literal["pass", "fail", "inconclusive", "wrong"]
+
+CODES: Mapping[str, int] = MappingProxyType({"pass": 0, "fail": 1, "wrong": 1, "inconclusive": 2})
+"""Exit codes (specification, section 2): 1 is a no, 2 is "could not tell"."""
+
+COULD_NOT_TELL = CODES["inconclusive"]
+
+SIGNED = ("V01", "V02", "V03", "V04")
+"""Steps after which the statement is what a trusted key signed: only then a failing measurement counts as one."""
+
+NEEDED = (*SIGNED, "V06", "V07", "V08", "V10", "V11", "V12")
+"""Steps that no caller can leave out of a pass. V05, V09, V13, V14 and V15 may be unasked; then they are listed."""
+
+PROFILES = ("production", "development")
+"""Signer profiles that this client knows; another one proves nothing to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report as verification left it."""
+
+    verification: Verification
+    statement: Mapping[str, Any] | None
+    """Parsed from the verified bytes; None unless their signature verified."""
+    request: Mapping[str, Any] | None
+    """The parsed `request.json`; None unless its digest is the registered one (V06)."""
+    entries: Mapping[str, CheckEntry]
+    """Catalogue entries by digest, as V10 found them."""
+    reported_at: datetime | None
+    """`at` of the report leaf (V05); None where the report is in no log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the caller asks of the report."""
+
+    policy: Policy
+    now: datetime
+    """Aware of its time zone."""
+    registered_policy_sha256: str | None
+    """As the request says; None when it registered no policy."""
+    policy_file: str = "policy.yaml"
+    """Path for CI outputs, relative to the working directory."""
+    unregistered_policy: bool = False
+    """The caller accepts a policy that was not fixed before the run; every output says so."""
+    waivers: tuple[Waiver, ...] = ()
+    differences: Differences | None = None
+    """Intervals of candidate minus baseline; None without a baseline."""
+    baseline: str | None = None
+    """Statement digest of the baseline."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the report cannot pass, whatever its numbers say."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """What the gate says, once; every output is a rendering of it."""
+
+    outcome: Outcome
+    asked: Asked
+    verification: Verification
+    verdict: Verdict | None
+    """None when nothing signed could be decided on."""
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+    """What every output says beside the outcome."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail or wrong, 2 could not tell."""
+        return CODES.get(self.outcome, COULD_NOT_TELL)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every entry of the policy, in its order."""
+        return self.verdict.decisions if self.verdict else ()
+
+    @property
+    def waived(self) -> tuple[tuple[Decision, Instance], ...]:
+        """Every instance that a waiver in force accepts."""
+        return tuple((one, seen) for one in self.decisions for seen in one.instances if seen.outcome == "waived")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON form, schema assay-gate/v1."""
+        policy, verdict = self.asked.policy, self.verdict
+        return {
+            "schema": SCHEMA,
+            "outcome": self.outcome,
+            "exit": self.exit_code,
+            "policy": {
+                "name": policy.name,
+                "sha256": policy.sha256,
+                "registered": policy.sha256 == self.asked.registered_policy_sha256,
+                "unregistered_allowed": self.asked.unregistered_policy,
+            },
+            "baseline_sha256": self.asked.baseline,
+            "problems": [{"code": one.code, "detail": one.detail} for one in self.problems],
+            "warnings": list(self.warnings),
+            "counts": verdict.counts if verdict else None,
+            "assertions": [one.to_json() for one in self.decisions],
+            "waivers": [one.to_json() for one in verdict.waivers] if verdict else [],
+            "verify": self.verification.to_json(),
+        }
+
+
+def decide(report: Report, asked: Asked) -> GateResult:
+    """Return the gate's decision on a report."""
+    problems = tuple(_problems(report, asked))
+    codes = {problem.code for problem in problems}
+    verdict = _verdict(report, asked)
+    outcome: Outcome = "inconclusive"
+    if report.verification.outcome == "wrong" or "step_wrong" in codes:
+        outcome = "wrong"
+    elif verdict is None or "policy_not_registered" in codes:
+        outcome = "inconclusive"
+    elif verdict.outcome == "fail":
+        outcome = "fail"
+    elif verdict.outcome == "pass" and not problems:
+        outcome = "pass"
+    return GateResult(
+        outcome=outcome,
+        asked=asked,
+        verification=report.verification,
+        verdict=verdict,
+        problems=problems,
+        warnings=tuple(_warnings(report, asked, verdict)),
+    )
+
+
+def _problems(report: Report, asked: Asked) -> list[Problem]:
+    seen = report.verification
+    found: list[Problem] = []
+    for step in seen.steps:
+        if step.status == "wrong":
+            found.append(Problem("step_wrong", f"{step.id}: {step.detail}"))
+        elif step.status not in ("ok", "not_asked") or (step.status == "not_asked" and step.id in NEEDED):
+            found.append(Problem("step_unknown", f"{step.id}: {step.detail}"))
+    present = {step.id for step in seen.steps}
+    found += [Problem("step_unknown", f"{name}: not run") for name in NEEDED if name not in present]
+    if seen.outcome != "verified" and not found:
+        found.append(Problem("step_unknown", "verification did not end in verified"))
+    if seen.profile not in PROFILES:
+        found.append(Problem("profile_unknown", "the signer's profile is none that this client knows"))
+    if report.statement is None:
+        found.append(Problem("statement_absent", "there is no statement that a trusted key signed"))
+    if report.request is None:
+        found.append(Problem("request_absent", "there is no registered request, so nobody knows what is owed"))
+    if asked.policy.sha256 != asked.registered_policy_sha256 and not asked.unregistered_policy:
+        registered = asked.registered_policy_sha256 or "none"
+        said = f"the policy is {asked.policy.sha256}, registered before the run was {registered}"
+        found.append(Problem("policy_not_registered", said))
+    return found
+
+
+def _verdict(report: Report, asked: Asked) -> Verdict | None:
+    status = {step.id: step.status for step in report.verification.steps}
+    if report.statement is None or any(status.get(name) != "ok" for name in SIGNED):
+        return None
+    predicate = report.statement.get("predicate")
+    now = asked.now.astimezone(UTC)
+    age = None if report.reported_at is None else int((now - report.reported_at).total_seconds())
+    evidence = Evidence(
+        predicate=predicate if isinstance(predicate, Mapping) else {},
+        asked=asked_counts(report.request or {}),
+        entries=report.entries,
+        age_s=age,
+        today=now.date(),
+        waivers=asked.waivers,
+        differences=asked.differences,
+    )
+    return decide_policy(asked.policy, evidence)
+
+
+def _warnings(report: Report, asked: Asked, verdict: Verdict | None) -> list[str]:
+    said = []
+    if asked.policy.sha256 != asked.registered_policy_sha256 and asked.unregistered_policy:
+        said.append("the policy was not registered before the run (--unregistered-policy)")
+    if report.verification.profile == "development":
+        said.append("signed under a development key: good for trying things out, no evidence for anyone else")
+    said += [f"not checked: {item}" for item in report.verification.not_checked]
+    for use in verdict.waivers if verdict else ():
+        if use.state != "used":
+            when = f" on {use.waiver.expires.isoformat()}" if use.state == "expired" else ""
+            said.append(f"waiver {use.waiver.fingerprint} for {use.waiver.outcome}: {use.state}{when}")
+    if any(one.estimate_only for one in (verdict.decisions if verdict else ())):
+        said.append("some assertions look at the estimate only, not at its interval")
+    return said
