@@ -41,7 +41,7 @@ from checks.contamination.windows import windows
 TABLE = Path(__file__).with_suffix(".json")
 ROUNDS = 3
 MEGA = 10**6
-TOKEN_BYTES, TROVE_BYTES = 6 * MEGA, MEGA // 3
+TOKEN_BYTES, TROVE_BYTES = 4 * MEGA, MEGA // 8
 """Of documents that are read, and of those that slow peers read."""
 FLOORS = {"rensa": 2.5, "datasketch": 8.0, "set": 2.5, "datatrove": 20.0}
 """Least ratio of a peer's time to the token stage's (section 13)."""
@@ -120,10 +120,9 @@ def embedding() -> Mapping[str, Any]:
     except Exception as error:
         skipped["sentence-transformers"] = f"{type(error).__name__}: {error}".splitlines()[0]
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for turn in range(ROUNDS):
+    for _ in range(ROUNDS):
         for name, run in runs.items():
             taken[name].append(timed(run))
-        del turn
     cpu = {name: min(one for one, _ in told) for name, told in taken.items()}
     short = texts[:40]
     alone = min(timed(lambda: [fp32.embed_alone(text) for text in short])[0] for _ in range(2))
@@ -274,7 +273,7 @@ def main() -> None:
             "comparing": lambda: scans.comparing(folder, Encoder()),
             "merging": lambda: scans.merging(folder),
             "two_processes": lambda: scans.two_processes(folder),
-            "memory": lambda: scans.memory(folder, (2 * MEGA, 10 * MEGA, 30 * MEGA, 100 * MEGA)),
+            "memory": lambda: scans.memory(folder, (2 * MEGA, 10 * MEGA, 20 * MEGA, 40 * MEGA)),
             "memory_embedding": lambda: scans.embedded_memory(folder),
             "scale": lambda: scans.scale(folder),
         }
@@ -282,9 +281,9 @@ def main() -> None:
             if only in (None, part):
                 told[part] = {**run(), "load": round(os.getloadavg()[0], 1)}
                 print(part, json.dumps(told[part], indent=1), flush=True)
-    told["machine"] = {"processor": platform.machine(), "cores": os.cpu_count()}
-    told["versions"] = {**versions(), "python": platform.python_version()}
-    TABLE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                told["machine"] = {"processor": platform.machine(), "cores": os.cpu_count()}
+                told["versions"] = {**versions(), "python": platform.python_version()}
+                TABLE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def planned(corpus: Path, items: int, siblings: int, shard_bytes: int, parameter
 def merging(folder: Path) -> Mapping[str, Any]:
     """Return what merging 200 sketches takes of scanning their shards, with leaks in every one."""
     items = benchmark(400)
-    texts = mixed(16 * MEGA)
+    texts = mixed(6 * MEGA)
     for at in range(0, len(texts), 8):  # so that sketches hold entries
         texts[at] += "\n\n" + items[at // 8 % len(items)].question
     corpus = folder / "merged.jsonl"
@@ -82,7 +82,7 @@ def _tree(sketches: Sequence[Sketch]) -> Sketch:
 def comparing(folder: Path, encoder: Any) -> Mapping[str, Any]:
     """Return what `compare` takes of a scan with embedding, and of one by words alone, at one leak in 16 documents."""
     items = benchmark(60)
-    texts = mixed(MEGA // 10, seed=2)
+    texts = mixed(MEGA // 40, seed=2)
     for at in range(0, len(texts), 16):
         texts[at] += "\n\n" + items[at // 16 % len(items)].question
     corpus = folder / "compared.jsonl"
@@ -122,11 +122,11 @@ class _Timed:
 def two_processes(folder: Path) -> Mapping[str, Any]:
     """Return the wall time of two shards one after the other over that of both at once, each in its own process."""
     corpus = folder / "halves.jsonl"
-    write(stream(48 * MEGA), corpus)
+    write(stream(12 * MEGA), corpus)
     size = -(-corpus.stat().st_size // 2)
     path = _kept(planned(corpus, 100, 4, size, ScanParameters(embed="off")), folder)
     turns: list[Mapping[str, float]] = []
-    for _ in range(3):
+    for _ in range(2):
         one = [_ended(_started(path, str(at))) for at in (0, 1)]
         begun = time.perf_counter()
         running = [_started(path, str(at)) for at in (0, 1)]
@@ -163,9 +163,9 @@ def memory(folder: Path, sizes: Sequence[int]) -> Mapping[str, Any]:
 
 
 def embedded_memory(folder: Path) -> Mapping[str, Any]:
-    """Return the same of two corpora, some 40 documents of each embedded: encoder and torch are in these."""
+    """Return the same of two corpora, some 16 documents of each embedded: encoder and torch are in these."""
     rows = []
-    for size, fraction in ((2 * MEGA, 500), (10 * MEGA, 100)):
+    for size, fraction in ((10 * MEGA, 40), (30 * MEGA, 13)):
         corpus = folder / "embedded.jsonl"
         write(stream(size), corpus)
         parameters = ScanParameters(embed="sample", sample_fraction=fraction)
