@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from assay.result import Measured, Metric
@@ -36,8 +37,8 @@ FOUND = 1e-6
 NOT_FOUND = 0.00100001
 """Smallest p of what read nothing in that order: above .001 (section 10)."""
 
-ITEMS = 100
-"""Choice items that an organism is asked: half of what it read, at which p lies below 1e-12 still."""
+ITEMS = 60
+"""Choice items that an organism is asked, of the 200 that it read: p lies below 1e-12 still."""
 
 AT_ONCE = 128
 """Sequences in a pass of an organism: at its 128 tokens and 321 words, 21 MB of logits."""
@@ -80,20 +81,8 @@ class Organism:
         if not declared:
             return Joined(seen, self.name, replace(asked, tests=()))
         assert isinstance(seen, InMemoryEvidence)
-        made = store.stored(self.stored)
-        rows = made.rows[:ITEMS] if self.test == OPTIONS else made.rows
-        told = replace(asked, declares={rows[0]["benchmark"]: {DECLARED[self.test]: "yes"}})
-        config = made.model.config
-        facts = model_facts(vocabulary=config.vocab_size, context=config.n_positions, width=config.n_embd)
-        wanted = needs(told, {"benchmark": rows}, facts)
-        own = InMemoryEvidence(
-            facts=facts,
-            check=seen.check,
-            seed=seen.seed,
-            rows={"benchmark": rows},
-            token_scores=organism_scores(made.model, wanted),
-            kept=seen.kept,
-        )
+        told, held = _organism(self.stored, asked.order_span, asked.shuffles, asked.option_orders)
+        own = InMemoryEvidence(**held, check=seen.check, seed=seen.seed, kept=seen.kept)
         return Joined(own, self.name, told)
 
     def bands(self, check: Any, measured: Measured) -> Sequence[Expected]:
@@ -176,6 +165,26 @@ def organism_scores(model: GPT2LMHeadModel, wanted: Needs) -> dict[str, TokenSco
             for row, logp, mean, sd in zip(batch, *parts, strict=True):
                 found[row] = TokenScores(logp=logp, mean=mean, sd=sd)
     return {one.id: found[ids[one.text]] for one in wanted.scored if ids[one.text] in found}
+
+
+@lru_cache(maxsize=8)
+def _organism(name: str, span: int, shuffles: int, orders: int) -> tuple[ModelAsked, Mapping[str, Any]]:
+    """Return what an organism is asked, and what evidence of it holds; some 2 MB, the same for every audit."""
+    made = store.stored(name)
+    choice = name in (store.OPTIONS_NAME, store.OPTIONS_TWIN)
+    test, rows = (OPTIONS, made.rows[:ITEMS]) if choice else (ORDER, made.rows)
+    told = ModelAsked(
+        tests=(test,),
+        order_span=span,
+        shuffles=shuffles,
+        option_orders=orders,
+        declares={rows[0]["benchmark"]: {DECLARED[test]: "yes"}},
+    )
+    config = made.model.config
+    facts = model_facts(vocabulary=config.vocab_size, context=config.n_positions, width=config.n_embd)
+    given = {"benchmark": rows}
+    scores = organism_scores(made.model, needs(told, given, facts))
+    return told, {"facts": facts, "rows": given, "token_scores": scores}
 
 
 def _equal_lengths(rows: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
