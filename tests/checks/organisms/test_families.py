@@ -20,6 +20,10 @@ MAY_READ_TEST = (
     "benchmarks/contamination_families.py",
     "benchmarks/contamination_power.py",
     "benchmarks/contamination_quality.py",
+    "benchmarks/contamination_service.py",
+    "benchmarks/contamination_speed_texts.py",
+    "checks/contamination/authored.py",
+    "checks/contamination/check.py",
 )
 """What measures, and sets nothing; controls and plans read `authored` or their built-in asset."""
 
