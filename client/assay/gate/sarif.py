@@ -61,7 +61,7 @@ def place(path: str) -> str:
 
 
 def _rule_id(decision: Decision) -> str:
-    return f"assay/{wording.full_name(decision)}"
+    return neutral.line(f"assay/{wording.full_name(decision)}")
 
 
 def _rules(result: GateResult) -> list[dict[str, Any]]:

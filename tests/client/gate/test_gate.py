@@ -94,7 +94,8 @@ def test_no_step_may_be_missing_unknown_or_unheard_of(forge: Forge) -> None:
         rest = tuple(one for one in report.verification.steps if one is not step)
         cut = replace(report, verification=replace(report.verification, steps=rest))
         assert ask(cut).outcome == ("pass" if step.id in free else "inconclusive"), step.id
-    strange: Any = replace(report.verification, outcome="of the future")
+    unheard: Any = "of the future"
+    strange = replace(report.verification, outcome=unheard)
     assert ask(replace(report, verification=strange)).outcome == "inconclusive"
 
 
