@@ -12,7 +12,7 @@ import assay.result
 from assay.result import DECIMAL, D
 
 from checks.ask import RUNTIME_REASONS
-from checks.check import Check, Needs, Refusal
+from checks.check import Access, Check, Needs, Refusal
 from checks.clusterability.check import Clusterability
 from checks.contamination.check import Contamination
 from checks.errors import ChecksError
@@ -38,8 +38,18 @@ ROOT = Path(__file__).resolve().parent.parent
 TIME_LIMIT_S = 3600
 """Wall time of one check, as the sandbox's `check` cell has it."""
 
-EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {}
-"""Rows of each role that some check requires, to ask that check what it needs; none requires one today."""
+EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "benchmark": tuple(
+        {
+            "benchmark": "example",
+            "item": str(number),
+            "kind": "prose",
+            "question": f"How many are {number} and {other}?",
+        }
+        for number, other in enumerate((71, 8, 35, 2, 94, 16, 57, 43) * 8)
+    ),
+}
+"""Rows of each role that some check requires, to ask that check what it needs."""
 
 RATE = ("estimate", "low", "high", "n", "at")
 """Fields of a measured rate: estimate and 95 % bounds as decimal strings, trials, and what it was measured at."""
@@ -122,13 +132,14 @@ def _entry(check: type[Check]) -> dict[str, Any]:
 def _told(check: type[Check], folder: Path) -> dict[str, Any]:
     doc = (check.__doc__ or "").strip().splitlines()
     rates = _rates(folder / "measured.json")
-    needs = _needs(check, _examples(folder))
+    needs = _needs(check, _examples(folder), check.example)
+    access = {*needs.access(), *(one for more in check.examples for one in _needs(check, EXAMPLES, more).access())}
     return {
         "name": check.name,
         "version": check.version,
         "summary": doc[0] if doc else check.name,
         "source": check.source,
-        "access": list(needs.access()),
+        "access": [one for one in get_args(Access) if one in access],
         "params": _params(check),
         "data_roles": [
             {
@@ -168,7 +179,7 @@ def _examples(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     return {**EXAMPLES, **(json.loads(path.read_text("utf-8")) if path.exists() else {})}
 
 
-def _needs(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Needs:
+def _needs(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any]]], params: Mapping[str, Any]) -> Needs:
     """Return what the check needs, on a small model with only the data of its examples; its access follows from them.
 
     They are never typed by hand: the check is asked what it needs.
@@ -179,8 +190,9 @@ def _needs(check: type[Check], examples: Mapping[str, Sequence[Mapping[str, Any]
     names = {kind: tuple(f"{kind}.{layer}" for layer in range(4)) for kind in ("mlp_in", "mlp_out")}
     shapes = dict.fromkeys(names["mlp_in"], (256, 64)) | dict.fromkeys(names["mlp_out"], (64, 256))
     rows = {role.name: examples[role.name] for role in check.data_roles if role.name in examples}
+    rows |= {role.name: () for role in check.data_roles if role.many}  # what is read in shards is heard to be there
     try:
-        return check(**check.example).needs(model_facts(**names, tensors=shapes, context=512), rows)
+        return check(**params).needs(model_facts(**names, tensors=shapes, context=512), rows)
     except Refusal as refusal:
         raise CatalogueInvalid(f"{check.name} refuses the example of its data roles: {refusal}") from refusal
 

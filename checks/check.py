@@ -224,6 +224,8 @@ class Needs:
     """Tokens that may run forward for all sites and models together, controls among them."""
     gradients: bool = False
     """Whether gradients may be asked of sites."""
+    training_data: bool = False
+    """Whether documents that a model is or was trained on are read."""
     scored: tuple[ScoredText, ...] = ()
     """Texts whose every token is scored; only a causal model with an output head can."""
     scored_twin: tuple[str, ...] = ()
@@ -238,6 +240,8 @@ class Needs:
             levels.append("activations")
         if self.gradients:
             levels.append("gradients")
+        if self.training_data:
+            levels.append("training_data")
         return tuple(levels)
 
 
@@ -397,6 +401,8 @@ class Check(Value, abc.ABC):
     metrics: ClassVar[tuple[MetricSpec, ...]]
     example: ClassVar[Mapping[str, Any]] = {}
     """Parameters that have no default, with a value each: the catalogue asks with them what the check needs."""
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    """More parameters, where others than the example's ask for other access."""
     artefacts: ClassVar[tuple[ArtefactSpec, ...]] = ()
     """Files that it may hand out beside the report."""
     beside: ClassVar[tuple[str, ...]] = ()

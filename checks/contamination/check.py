@@ -156,6 +156,9 @@ class Contamination(ShardedCheck):
         TOO_FEW,
     )
     shard_role: ClassVar[str] = "corpus"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"side": "model", "declares": {"example": {"order_exchangeable": "yes"}}},
+    )
 
     side: Literal["corpus", "model"] = Field(
         default="corpus", description="What is asked: the corpus, or the model; ask the other in a second audit."
@@ -263,7 +266,7 @@ class Contamination(ShardedCheck):
                 raise Refusal("role_invalid", ("corpus:and_sketches", "give:one_of_them"))
             if self.shard_role not in data and not brought:
                 raise Refusal("data_missing", ("role:corpus", "or:plan_and_sketches"))
-            return Needs(data_roles=tuple(role.name for role in self.data_roles))
+            return Needs(data_roles=tuple(role.name for role in self.data_roles), training_data=True)
         from checks.contamination import model_texts
 
         return model_texts.needs(model_asked(self), data, model)
