@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import contamination_model
 from checks.check import ScoredText, TokenScores
 from checks.contamination.model_controls import (
     CONTROLS,
@@ -262,6 +264,16 @@ def test_an_organism_is_a_folder_that_the_runtime_loads_and_scores_alike(tmp_pat
     for name, one in plain.items():
         np.testing.assert_allclose(seen.token_scores()[name].logp, one.logp, atol=2e-4)
         np.testing.assert_allclose(seen.token_scores()[name].sd, one.sd, atol=2e-4)
+
+
+def test_told_rates_are_those_of_the_committed_p_values() -> None:
+    """At least forty clean twins, each trained anew; their rate's interval holds the level, and organisms are found."""
+    told = json.loads(contamination_model.OUT.read_text())
+    assert told == contamination_model.summary(told["organism_p"], told["twin_p"])
+    assert told["false_positive_rate"]["n"] >= 40
+    assert told["false_positive_rate"]["low"] <= 0.01
+    assert told["false_positive_rate_at_.05"]["low"] <= 0.05
+    assert told["power"]["share"] >= 0.95
 
 
 @pytest.mark.slow
