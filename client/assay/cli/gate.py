@@ -1,0 +1,108 @@
+"""`assay gate`: verify a report, hold it against a policy, and end with one code."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from assay.cli.options import Config, Json, ReportPath
+from assay.cli.screen import SCREEN, clean
+from assay.errors import Malformed, Misused, shown
+
+if TYPE_CHECKING:
+    from assay.gate.gate import GateResult
+    from assay.policy.loader import Document
+
+
+def gate(
+    report: ReportPath,
+    policy: Annotated[Path, typer.Option("--policy", help="Release policy, YAML or JSON.")],
+    waivers: Annotated[Path | None, typer.Option("--waivers", help="Accepted outcomes, YAML or JSON.")] = None,
+    out: Annotated[
+        list[str] | None, typer.Option("--out", help="FORMAT=FILE; junit, sarif, md or json; repeatable.")
+    ] = None,
+    unregistered_policy: Annotated[
+        bool, typer.Option("--unregistered-policy", help="Accept a policy that was not registered before the run.")
+    ] = False,
+    model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", help="A public key that you trust, PEM; repeatable.")
+    ] = None,
+    now: Annotated[str | None, typer.Option("--now", help="Judge at this moment, 2026-01-02T03:04:05Z.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Verify a report and hold it against a policy. Exit 0 pass, 1 fail or wrong, 2 could not tell, 3 usage."""
+    from assay.cli import reports
+    from assay.gate import established, outputs
+    from assay.gate import gate as gates
+    from assay.policy import language
+    from assay.policy import waivers as waiving
+
+    # Usage is refused before anything is looked at.
+    files = outputs.parse(out or [])
+    moment = _moment(now)
+    asked = language.parse(_document(policy))
+    accepted = waiving.parse(_document(waivers)) if waivers is not None else ()
+    keys, source = (list(key), "--key") if key else reports._configured_key(config)
+    seen = established.look(report, keys=keys, now=moment, model_dir=model)
+    result = gates.decide(
+        seen,
+        gates.Asked(
+            policy=asked,
+            now=moment,
+            registered_policy_sha256=established.registered_policy(seen),
+            policy_file=_shown_path(policy),
+            unregistered_policy=unregistered_policy,
+            waivers=accepted,
+        ),
+    )
+    failed = outputs.write(result, files)
+    _tell(result, source, as_json=as_json)
+    for message in failed:
+        SCREEN.note(f"assay: {message}")
+    return outputs.final_code(result, failed)
+
+
+def _tell(result: GateResult, source: str, *, as_json: bool) -> None:
+    from assay.gate import annotations as console
+
+    if as_json:
+        SCREEN.json({**result.to_json(), "key_source": source})
+        return
+    for line in console.lines(result):
+        SCREEN.out(line)
+    SCREEN.out(f"  | trusted key: {clean(source, 400)}")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in console.commands(result):
+            SCREEN.out(line)
+
+
+def _moment(text: str | None) -> datetime:
+    from assay import moments
+
+    try:
+        return datetime.now(UTC) if text is None else moments.parse(text)
+    except Malformed as error:
+        raise Misused(f"--now {shown(text)}: {error.message}") from None
+
+
+def _document(file: Path) -> Document:
+    from assay.policy import loader
+
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(loader.BYTES_MAX + 1)
+    except OSError as error:
+        raise Misused(f"cannot read {shown(str(file), 200)}: {error.strerror}") from None
+    return loader.read(data, str(file))
+
+
+def _shown_path(file: Path) -> str:
+    """Return a path relative to the working directory where it lies inside."""
+    inside = Path(os.path.normpath(Path.cwd() / file))
+    return str(inside.relative_to(Path.cwd())) if inside.is_relative_to(Path.cwd()) else str(file)

@@ -1,0 +1,59 @@
+"""What verification established about a report, as the gate needs it: steps, statement, request, catalogue entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from assay import catalogue as catalogues
+from assay.catalogue import Catalogue
+from assay.errors import MachineFailed
+from assay.gate.gate import Report
+from assay.keys import load_public
+from assay.manifest import is_sha256
+from assay.verify.case import Case
+from assay.verify.directory import ReportFiles
+from assay.verify.steps import run
+
+
+def look(
+    report: Path,
+    *,
+    keys: Sequence[Path],
+    now: datetime,
+    model_dir: Path | None = None,
+    catalogue: Catalogue | None = None,
+) -> Report:
+    """Verify a report and keep what the gate decides from. The arguments are those of `assay.verify.verify`.
+
+    Raises:
+        Misused: a key file is no P-256 public key.
+    """
+    if catalogue is None:
+        try:
+            catalogue = catalogues.load()
+        except MachineFailed:
+            catalogue = None  # as in `verify`: the entries in the report are then all there is
+    trusted = tuple(load_public(Path(path)) for path in keys)
+    case = Case(files=ReportFiles(Path(report)), keys=trusted, model_dir=model_dir, now=now, shipped=catalogue)
+    return of_case(case)
+
+
+def of_case(case: Case) -> Report:
+    """Run the steps over a case, and return what they left in it."""
+    seen = run(case)
+    return Report(
+        verification=seen,
+        statement=case.statement or None,
+        request=case.request or None,
+        entries=dict(case.entries),
+        reported_at=None,  # reports of this schema have no leaf, so an age cannot be told (V05)
+    )
+
+
+def registered_policy(report: Report) -> str | None:
+    """Return the policy digest of the registered request; None where it registered none."""
+    told: Any = (report.request or {}).get("policy_sha256")
+    return told if is_sha256(told) else None
