@@ -14,7 +14,7 @@ from assay import canonical
 from sqlalchemy import select
 
 from sandbox.cell import Cancelled, Filled, OnStep, Order, Outcome
-from sandbox.errors import CellFailed, ResultRejected
+from sandbox.errors import CellFailed, CellRefused, ResultRejected
 from sandbox.orders import check_order
 from service.store import endings
 from service.store.audits import cancel
@@ -377,3 +377,13 @@ def test_a_rejected_plan_is_answered_and_a_rejected_part_buries_its_shard(sharde
     sharded.attempt(other)
     assert jobs_of(sharded, other) == {"": "DONE"}
     assert [(label, ended) for label, ended, _ in classes(sharded, other)] == [("whole", "RESULT_REJECTED")]
+
+
+def test_only_what_stays_in_the_service_may_be_large(sharded: House) -> None:
+    key = corpus(sharded)
+    sharded.attempt(key)
+    (order,) = sharded.cell.orders
+    check_order(order)
+    released = tuple(replace(slot, released=True) for slot in order.slots)
+    with pytest.raises(CellRefused, match="a slot of more than"):
+        check_order(replace(order, slots=released))
