@@ -35,8 +35,8 @@ def decide(policy: Policy, report: Evidence) -> Verdict:
     decisions += [_conclude(_assertion(entry, report), entry.on_inconclusive) for entry in policy.compare]
     decided = len(decisions)
     decisions += [*conditions.requirements(policy, report), *conditions.of_report(policy, report)]
-    asked = any(one.level == "gate" for one in decisions[:decided])
-    outcome = worst(one.outcome for one in decisions if one.level == "gate")
+    asked = any(one.level != "advisory" for one in decisions[:decided])
+    outcome = worst(one.outcome for one in decisions if one.level != "advisory")
     accepted = asked and outcome in ("pass", "waived")
     return Verdict(
         outcome="fail" if outcome == "fail" else "pass" if accepted else "inconclusive",

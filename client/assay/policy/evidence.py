@@ -74,6 +74,11 @@ def text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def name(value: object) -> str | None:
+    """Return a text of the name alphabet, or None."""
+    return value if isinstance(value, str) and NAME.fullmatch(value) else None
+
+
 def whole(value: object) -> int | None:
     """Return a whole number from 0, or None."""
     return value if type(value) is int and value >= 0 else None

@@ -53,7 +53,7 @@ def _doubt(reason: str) -> Instance:
 
 
 def _judge(rule: FindingRule, finding: Mapping[str, Any], words: frozenset[Any]) -> Instance:
-    code, labels = evidence.text(finding.get("code")), evidence.labels(finding.get("labels"))
+    code, labels = evidence.name(finding.get("code")), evidence.labels(finding.get("labels"))
     readable = code is not None and labels is not None
     mark = (
         fingerprint.of_finding(rule.check, rule.id, code, labels) if code is not None and labels is not None else None

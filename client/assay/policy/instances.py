@@ -55,10 +55,11 @@ def select(assertion: Assertion, answer: Mapping[str, Any]) -> Selection:
     absent = [labels for labels in owed if labels not in seen]
     named = _skipped(answer, measured)
     skipped = tuple(labels for labels in absent if _names(labels) & named)
+    excused = frozenset(skipped)
     return Selection(
         present=tuple(sorted(present, key=lambda one: (one[0], repr(sorted(one[1].items(), key=str))))),
         skipped=skipped,
-        missing=tuple(labels for labels in absent if labels not in skipped),
+        missing=tuple(labels for labels in absent if labels not in excused),
         flaws=tuple(flaws),
     )
 

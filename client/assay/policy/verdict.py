@@ -154,7 +154,7 @@ class Verdict:
     @property
     def counts(self) -> dict[str, int]:
         """Number of gate-level entries by outcome."""
-        found = Counter(one.outcome for one in self.decisions if one.level == "gate")
+        found = Counter(one.outcome for one in self.decisions if one.level != "advisory")
         return {outcome: found[outcome] for outcome in WORST_FIRST}
 
     def to_json(self) -> dict[str, Any]:

@@ -101,18 +101,23 @@ def test_no_step_may_be_missing_unknown_or_unheard_of(forge: Forge) -> None:
 
 def test_taking_a_part_away_never_makes_a_pass(forge: Forge) -> None:
     report = look(forge, forge.report())
-    changes: tuple[dict[str, Any], ...] = (
-        {"statement": None},
-        {"statement": {}},
-        {"request": None},
-        {"request": {}},
-        {"entries": {}},
-        {"verification": replace(report.verification, profile=None)},
-        {"verification": replace(report.verification, profile="of the future")},
+    seen = report.verification
+    changes: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("statement_absent", {"statement": None}),
+        ("", {"statement": {}}),
+        ("request_absent", {"request": None}),
+        ("", {"request": {}}),
+        ("", {"entries": {}}),
+        ("profile_unknown", {"verification": replace(seen, profile=None)}),
+        ("profile_unknown", {"verification": replace(seen, profile="of the future")}),
     )
-    for change in changes:
-        assert ask(replace(report, **change)).outcome == "inconclusive", change
+    for code, change in changes:
+        told = ask(replace(report, **change))
+        assert told.outcome == "inconclusive", change
+        assert [one.code for one in told.problems] == [code] * bool(code)
         assert ask(replace(report, **change), policy("0.8")).outcome in ("inconclusive", "fail")
+    told = ask(with_step(with_step(report, "V07", "wrong"), "V08", "unknown"))
+    assert [one.code for one in told.problems] == ["step_wrong", "step_unknown"]
 
 
 def test_a_finding_cannot_be_dropped_from_a_signed_report(forge: Forge) -> None:

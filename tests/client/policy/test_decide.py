@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -274,6 +277,7 @@ FOUND: dict[str, tuple[str, str, dict[str, Any]]] = {
     "no severity": ("fail", "severity_unknown", _answer(findings=[finding(severity=None)])),  # type: ignore[arg-type]
     "a word of the future": ("inconclusive", "word_unknown", _answer(findings=[finding(word="clean")])),
     "no code": ("inconclusive", "finding_unreadable", _answer(findings=[finding(code=None)])),
+    "a code no name": ("inconclusive", "finding_unreadable", _answer(findings=[finding(code="a\x00\ud800")])),
     "labels unreadable": ("inconclusive", "finding_unreadable", _answer(findings=[finding(labels={"a b": "c"})])),
     "silence": ("inconclusive", "no_finding", _answer(findings=[])),
     "not valid": ("inconclusive", "answer_not_valid", _answer(valid=False, findings=[finding("breach")])),
@@ -459,3 +463,30 @@ def test_entries_of_other_checks_prove_nothing() -> None:
     other = entry(name="other_probe")
     told = predicate(answer(catalogue_sha256=other.sha256))
     assert first(verdict(told, entries={other.sha256: other}))[2] == "catalogue_unknown"
+
+
+def test_words_that_the_language_does_not_have_never_pass() -> None:
+    (known,) = policy().assertions
+    strange: Any = "of the future"
+    for change in ({"op": strange}, {"bound": strange}, {"quantifier": strange, "value": (Decimal("0.1"),)}):
+        asked = replace(policy(), assertions=(replace(known, **change),))
+        assert verdict(predicate(), asked).outcome != "pass"
+    asked = replace(policy(), assertions=(replace(known, level=strange, value=(Decimal("0.1"),)),))
+    assert verdict(predicate(), asked).outcome == "fail"
+    assert verdict(predicate(), replace(policy(), assertions=())).outcome == "inconclusive"
+    (told,) = verdict(predicate(), replace(policy(), assertions=(replace(known, op=strange),))).decisions
+    assert told.reason == "operator_unknown"
+
+
+def test_every_reason_has_a_test() -> None:
+    """Reasons are words of the report's format: one that no test knows could change or vanish in silence."""
+    root = Path(__file__).parents[3]
+    package = [*root.glob("client/assay/policy/*.py"), root / "client/assay/gate/gate.py"]
+    prefixes = "answer|outcome|catalogue|instance|label|labels|metric|interval|value|operator|difference|baseline|too"
+    prefixes += "|power|multiplicity|finding|severity|word|no|age|access|sandbox|seed|attempts|version|waiver|step"
+    pattern = re.compile(f'"((?:{prefixes}|statement|request|profile|policy_not|report_from)_[a-z_]+)"')
+    used = {word for file in package for word in pattern.findall(file.read_text())}
+    tests = "".join(file.read_text() for file in root.glob("tests/client/[pg]*/test_*.py"))
+    no_reasons = {"power_low"}  # a field of the JSON form
+    assert {word for word in used if word not in tests} - no_reasons == set()
+    assert len(used) > 35
