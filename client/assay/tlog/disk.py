@@ -1,10 +1,10 @@
-"""Files that a crash cannot tear: written aside, synced, renamed, and the folder synced before anybody hears of it."""
+"""Files that a crash cannot tear: written aside, synced, renamed, and the folder synced where the name must stay."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,23 +32,35 @@ class Disk:
         self.root = root
         self._synced: set[Path] = set()
 
-    def put(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Write files whole and sync their folders; when this returns, they outlive a power cut.
+    def put(self, files: Sequence[tuple[str, bytes]], head: tuple[str, bytes], *, sure: int) -> None:
+        """Write files whole, then the one that makes them count.
+
+        Every content is synced before it gets its name. The names of the first `sure` files outlive a power cut when
+        the head gets its own; the other names, and the head's, may be lost, and the caller can make those files again
+        from the sure ones. Syncing a folder costs as much as syncing a file, and this is most of what an append costs.
+
+        Args:
+            files: names and bytes.
+            head: name and bytes of a file directly in the root.
+            sure: how many of the files nothing else could replace.
 
         Raises:
             MachineFailed: the disk refused; some of the files may be there.
         """
         with storage(self.root):
             folders: dict[Path, None] = {}
-            for name, data in files:
+            for number, (name, data) in enumerate(files):
                 path = self.root / name
-                for made in self._prepare(path.parent):
-                    folders[made.parent] = None
+                made = self._prepare(path.parent)
                 self.write(self.root / ASIDE, data)
                 self.rename(self.root / ASIDE, path)
-                folders[path.parent] = None
+                folders |= dict.fromkeys(one.parent for one in made)
+                if number < sure:
+                    folders[path.parent] = None
+            self.write(self.root / ASIDE, head[1])
             for place in folders:
                 self.sync(place)
+            self.rename(self.root / ASIDE, self.root / head[0])
 
     def drop(self, name: str) -> None:
         """Remove a folder of plain files, if it is there."""

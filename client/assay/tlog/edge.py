@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assay.tlog import tree
-from assay.tlog.tiles import HEIGHT, WIDTH, TileTree, bundle_name, pack, partial_folder, tile_name
+from assay.tlog.tiles import HEIGHT, WIDTH, Absent, TileTree, bundle_name, pack, partial_folder, tile_name
 from assay.tlog.tree import fold, leaf_hash
 
 
@@ -27,6 +27,8 @@ class Edge:
         self.rows = [list(row) for row in rows]
         self.full: list[tuple[str, bytes]] = []
         """Files completed since the start of the append, in the order in which they may be written."""
+        self._changed = 0
+        """Highest level that a push reached: a level changes only when the one below completed a tile."""
 
     def copy(self) -> Edge:
         """Return the same edge, to append to; it has completed no file yet."""
@@ -49,6 +51,7 @@ class Edge:
                 return
             self.full.append((tile_name(level, (self.size >> (HEIGHT * (level + 1))) - 1), b"".join(row)))
             found, level = fold(row), level + 1
+            self._changed = max(self._changed, level)
             row.clear()
 
     def files(self) -> list[tuple[str, bytes]]:
@@ -56,12 +59,17 @@ class Edge:
         files = list(self.full)
         if self.bundle:
             files.append((bundle_name(self.size // WIDTH, len(self.bundle)), pack(self.bundle)))
-        # A level changes only when the one below completed a tile.
-        changed = 1 + max((int(name.split("/")[1]) + 1 for name, _ in self.full if "entries" not in name), default=0)
-        for level, row in enumerate(self.rows[:changed]):
+        for level, row in enumerate(self.rows[: self._changed + 1]):
             if row:
                 files.append((tile_name(level, self.size >> (HEIGHT * (level + 1)), len(row)), b"".join(row)))
         return sorted(files, key=lambda file: not file[0].startswith("tile/entries/"))
+
+    def sure(self) -> int:
+        """Return how many of `files` nothing could replace: the entries, and everything when a tile was completed.
+
+        The lowest partial tile follows from the partial bundle; what lies higher would need many bundles.
+        """
+        return len(self.files()) if self.full else 1
 
     def outgrown(self) -> list[str]:
         """Return the folders of partial files that the completed ones replace."""
@@ -78,15 +86,23 @@ class Edge:
         return fold(row)
 
 
-def load(tiles: TileTree) -> Edge:
-    """Read the right edge of a tree from its tiles.
+def load(tiles: TileTree) -> tuple[Edge, bool]:
+    """Read the right edge of a tree from its tiles; tell whether the lowest tile was lost and made from the entries.
 
     Raises:
-        Absent, Wrong: a tile is missing or has another length.
+        Absent, Wrong: a file is missing or has another length.
     """
     size = tiles.size
+    bundle = tiles.bundle(size // WIDTH) if size % WIDTH else []
     rows: list[Sequence[bytes]] = []
+    lost = False
     for level in range((size.bit_length() + HEIGHT - 1) // HEIGHT):
         index, width = divmod(size >> (HEIGHT * level), WIDTH)
-        rows.append(tiles.tile(level, index) if width else ())
-    return Edge(size, tiles.bundle(size // WIDTH) if size % WIDTH else (), rows)
+        try:
+            rows.append(tiles.tile(level, index) if width else ())
+        except Absent:
+            if level:
+                raise
+            rows.append([leaf_hash(entry) for entry in bundle])
+            lost = True
+    return Edge(size, bundle, rows), lost

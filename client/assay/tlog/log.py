@@ -1,9 +1,9 @@
 """The log's one writer: appends entries to a folder of tiles and signs a checkpoint after each append.
 
-Order of an append: entries, tiles, then the checkpoint, each file durable before the next matters. Entries that lie on
-the disk beyond the checkpoint are taken into the log when it is opened again, never written over: a reader may have
-seen a checkpoint that a power cut took back, and the same entries give the same one. So after a crash, or any refusal
-of the disk, a caller opens the log again and asks `search` for its entry before it appends.
+Order of an append: entries, tiles, then the checkpoint; the entries are durable before the checkpoint gets its name.
+Entries that lie on the disk beyond the checkpoint are taken into the log when it is opened again, never written over:
+a power cut may take back a checkpoint that a reader has seen, and the same entries give the same one. So after a crash,
+or any refusal of the disk, a caller opens the log again and asks `search` for its entry before it appends.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Log:
             with storage(place):
                 if (place / "tile").exists():
                     raise Wrong(f"{place} has tiles but no checkpoint: restore it from a backup") from None
-            self._disk.put([(tiles.CHECKPOINT, self._signed(Edge()))])
+            self._disk.put((), (tiles.CHECKPOINT, self._signed(Edge())), sure=0)
             return Edge()
         try:
             found = notes.open_checkpoint(note, [self.vkey])
@@ -180,9 +180,11 @@ class Log:
             raise Wrong(f"the checkpoint in {place} is malformed: {error}") from None
         if found.origin != self.vkey.name:
             raise Wrong(f"{place} is the log {found.origin}, not {self.vkey.name}")
-        edge = edges.load(TileTree(self._fetch, found.size))
+        edge, lost = edges.load(TileTree(self._fetch, found.size))
         if edge.root() != found.root:
             raise Wrong(f"the tiles in {place} do not give the root of its checkpoint: restore it from a backup")
+        if lost:
+            self._disk.put(edge.files(), (tiles.CHECKPOINT, note), sure=len(edge.files()))
         return edge
 
     def _adopt(self) -> None:
@@ -221,9 +223,8 @@ class Log:
             grown.push(entry)
         # Until everything is durable, nobody knows what the disk holds: only opening again finds out.
         self._broken = True
-        self._disk.put(grown.files())
         note = self._signed(grown)
-        self._disk.put([(tiles.CHECKPOINT, note)])
+        self._disk.put(grown.files(), (tiles.CHECKPOINT, note), sure=grown.sure())
         for name in grown.outgrown():
             self._disk.drop(name)
         grown.full.clear()

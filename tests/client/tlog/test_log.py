@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from assay.errors import MachineFailed, Malformed, Misused, Wrong
+from assay.errors import CouldNotTell, MachineFailed, Malformed, Misused, Wrong
 from assay.tlog import notes, proofs, tree
 from assay.tlog.disk import ASIDE, Disk, Locked
 from assay.tlog.entries import Entry
@@ -170,6 +170,42 @@ def test_killed_again_while_it_takes_in_what_a_crash_left(tmp_path: Path, first:
             log.check()
             assert log.entry(255) == request("first 0").data
     assert second >= 8
+
+
+def test_a_power_cut_loses_no_entry_whose_proof_was_handed_out(tmp_path: Path) -> None:
+    folder, seen = tmp_path / "log", dict[int, bytes]()
+    for step in range(20, 60, 3):
+        shutil.rmtree(folder, ignore_errors=True)
+        seen.clear()
+        handed_out: list[bytes] = []
+        try:
+            with Log(folder, ORIGIN, PRIVATE, disk=Seeing(folder, seen, step, torn=False, cut=True)) as log:
+                for index in range(20):
+                    handed_out.append(log.append(request(f"request {index}"))[1])
+        except Killed:
+            pass
+        assert 0 < len(handed_out) < 20
+        with Log(folder, ORIGIN, PRIVATE, disk=Dying(folder)) as log:
+            for index in range(len(handed_out)):
+                assert log.entry(index) == request(f"request {index}").data
+            log.append(request("another"))
+            log.check()
+            note_root(seen, folder)
+            for size, root in seen.items():
+                log.require(Checkpoint(ORIGIN, size, root))
+
+
+def test_a_lost_partial_tile_is_made_again_from_the_entries(tmp_path: Path) -> None:
+    grown(tmp_path, 5)
+    tile = tmp_path / "tile/0/000.p/5"
+    before = tile.read_bytes()
+    tile.unlink()
+    with Log(tmp_path, ORIGIN, PRIVATE) as log:
+        assert tile.read_bytes() == before
+        log.check()
+    (tmp_path / "tile/entries/000.p/5").unlink()
+    with pytest.raises(CouldNotTell, match="tile/entries"):
+        Log(tmp_path, ORIGIN, PRIVATE)
 
 
 def test_a_failed_disk_closes_the_log_until_it_is_opened_again(tmp_path: Path) -> None:
