@@ -27,12 +27,16 @@ class Edge:
         self.rows = [list(row) for row in rows]
         self.full: list[tuple[str, bytes]] = []
         """Files completed since the start of the append, in the order in which they may be written."""
+        self.frontier = tree.frontier(self._node, size)
         self._changed = 0
         """Highest level that a push reached: a level changes only when the one below completed a tile."""
 
     def copy(self) -> Edge:
         """Return the same edge, to append to; it has completed no file yet."""
-        return Edge(self.size, self.bundle, self.rows)
+        grown = Edge()
+        grown.size, grown.frontier = self.size, self.frontier.copy()
+        grown.bundle, grown.rows = list(self.bundle), [list(row) for row in self.rows]
+        return grown
 
     def push(self, entry: bytes) -> None:
         """Append one entry."""
@@ -42,6 +46,7 @@ class Edge:
             self.full.append((bundle_name(self.size // WIDTH - 1), pack(self.bundle)))
             self.bundle.clear()
         found, level = leaf_hash(entry), 0
+        self.frontier.push(found)
         while True:
             if level == len(self.rows):
                 self.rows.append([])
@@ -77,9 +82,9 @@ class Edge:
 
     def root(self) -> bytes:
         """Return the root over all entries."""
-        return tree.root(self.node, self.size)
+        return self.frontier.root()
 
-    def node(self, level: int, index: int) -> bytes:
+    def _node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree that lies in a partial tile; see `tree.Node`."""
         first = index << (level % HEIGHT)
         row = self.rows[level // HEIGHT][first % WIDTH : first % WIDTH + (1 << (level % HEIGHT))]

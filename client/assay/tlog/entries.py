@@ -26,6 +26,7 @@ ENTRY_MAX = 512
 """Bytes of an entry (specification, section 9): a log with no room for text carries no text."""
 
 VERSION = 1
+"""Of the form of entries (specification, section 9: `v:1`)."""
 
 VOID_REASONS = frozenset({"cancelled", "failed", "poisoned", "revoked"})
 """Why a request ended without a report (specification, section 4)."""

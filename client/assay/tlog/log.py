@@ -89,10 +89,16 @@ class Log:
         Raises:
             MachineFailed: the disk refused, or the clock went back; after the first, open the log again.
         """
-        return self.append_all((entry,))[0]
+        path = self._edge.frontier.path_of_next()
+        index = self._extend((entry,))
+        return index, proofs.write_proof(Proof(entry=entry.data, index=index, hashes=path, checkpoint=self._note))
 
     def append_all(self, batch: Sequence[Entry]) -> list[tuple[int, bytes]]:
         """Append up to 256 entries under one checkpoint; see `append`."""
+        first = self._extend(batch)
+        return [(index, self.prove(index)) for index in range(first, self.size)]
+
+    def _extend(self, batch: Sequence[Entry]) -> int:
         if not 1 <= len(batch) <= BATCH_MAX:
             raise Misused(f"a batch has 1 to {BATCH_MAX} entries, this one {len(batch)}")
         if self._broken:
@@ -103,7 +109,7 @@ class Log:
         first = self.size
         self._commit([entry.data for entry in batch])
         self._last = batch[-1].at
-        return [(index, self.prove(index)) for index in range(first, self.size)]
+        return first
 
     def entry(self, index: int) -> bytes:
         """Return the bytes of one entry."""

@@ -34,6 +34,8 @@ ED25519 = b"\x01"
 _KEY_ID = 4
 """Bytes of a key id (C2SP signed-note)."""
 _ED25519_KEY, _ED25519_SIGNATURE = 32, 64
+"""Bytes of a public key and of a signature (RFC 8032)."""
+
 _DASH = "\N{EM DASH} "
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}", re.ASCII)
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f]")

@@ -55,6 +55,14 @@ class Frontier:
         self._hashes = list(hashes)
         assert len(self._hashes) == size.bit_count()
 
+    def copy(self) -> Frontier:
+        """Return the same edge, to push to."""
+        return Frontier(self._hashes, self.size)
+
+    def path_of_next(self) -> tuple[bytes, ...]:
+        """Return the inclusion proof of the next leaf, whatever it will be, in the tree that it completes."""
+        return tuple(reversed(self._hashes))
+
     def push(self, leaf: bytes) -> None:
         """Append one leaf hash."""
         self._hashes.append(leaf)
