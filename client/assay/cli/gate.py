@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from assay.cli.screen import SCREEN, clean
 from assay.errors import Malformed, Misused, shown
 
 if TYPE_CHECKING:
-    from assay.gate.gate import GateResult
+    from assay.gate.gate import Asked, GateResult
     from assay.policy.loader import Document
 
 
@@ -40,32 +41,32 @@ def gate(
     from assay.cli import reports
     from assay.gate import established, outputs
     from assay.gate import gate as gates
-    from assay.policy import language
-    from assay.policy import waivers as waiving
 
-    # Usage is refused before anything is looked at.
-    files = outputs.parse(out or [])
-    moment = _moment(now)
-    asked = language.parse(_document(policy))
-    accepted = waiving.parse(_document(waivers)) if waivers is not None else ()
+    files = outputs.parse(out or [])  # usage is refused before anything is looked at
+    asked = _asked(policy, waivers, now, unregistered=unregistered_policy)
     keys, source = (list(key), "--key") if key else reports._configured_key(config)
-    seen = established.look(report, keys=keys, now=moment, model_dir=model)
-    result = gates.decide(
-        seen,
-        gates.Asked(
-            policy=asked,
-            now=moment,
-            registered_policy_sha256=established.registered_policy(seen),
-            policy_file=_shown_path(policy),
-            unregistered_policy=unregistered_policy,
-            waivers=accepted,
-        ),
-    )
+    seen = established.look(report, keys=keys, now=asked.now, model_dir=model)
+    result = gates.decide(seen, replace(asked, registered_policy_sha256=established.registered_policy(seen)))
     failed = outputs.write(result, files)
     _tell(result, source, as_json=as_json)
     for message in failed:
         SCREEN.note(f"assay: {message}")
     return outputs.final_code(result, failed)
+
+
+def _asked(policy: Path, waivers: Path | None, now: str | None, *, unregistered: bool) -> Asked:
+    from assay.gate.gate import Asked
+    from assay.policy import language
+    from assay.policy import waivers as waiving
+
+    return Asked(
+        policy=language.parse(_document(policy)),
+        now=_moment(now),
+        registered_policy_sha256=None,  # nothing is known of the report yet
+        policy_file=_shown_path(policy),
+        unregistered_policy=unregistered,
+        waivers=() if waivers is None else waiving.parse(_document(waivers)),
+    )
 
 
 def _tell(result: GateResult, source: str, *, as_json: bool) -> None:

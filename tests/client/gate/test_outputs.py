@@ -373,6 +373,11 @@ def test_no_text_of_a_report_can_command_the_runner(forge: Forge, name: str) -> 
         assert "\n" not in message
 
 
+def test_percents_of_a_report_are_no_escapes() -> None:
+    assert neutral.annotation("100%0A%") == "100%250A%25"
+    assert neutral.annotation_property("a:b,c%3A") == "a%3Ab%2Cc%253A"
+
+
 def test_at_most_ten_annotations(results: dict[str, GateResult]) -> None:
     told = results["fail"]
     assert console.commands(results["pass"]) == []
