@@ -1,0 +1,226 @@
+"""Compare two verified reports, metric by metric. Source: report specification, section 15."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from assay.compare import words
+from assay.compare.agreement import Answer, by_name, check_evidence, pair_answers, unusable
+from assay.compare.differences import Difference
+from assay.compare.metrics import Metric, Reader, Seen
+from assay.compare.numbers import high_text, low_text, value_text
+from assay.compare.sides import Side
+from assay.compare.words import Better, Word
+from assay.errors import Misused, shown
+
+SCHEMA = "assay-compare/v1"
+
+Labels = tuple[tuple[str, str], ...]
+Margins = Mapping[tuple[str, str], float]
+"""Largest difference that does not matter, by check and metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One metric of both reports."""
+
+    check: str
+    metric: str
+    labels: Labels
+    unit: str
+    better: Better
+    value_a: str
+    value_b: str
+    seen: Seen
+    margin: float | None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    """Holm's."""
+    word: Word = "cannot_tell"
+
+    @property
+    def difference(self) -> Difference:
+        """B less A."""
+        return self.seen.difference
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON form; numbers are decimal strings."""
+        told, ends = self.difference, self.interval
+        return {
+            "check": self.check,
+            "metric": self.metric,
+            "labels": dict(self.labels),
+            "unit": self.unit,
+            "better": self.better,
+            "a": self.value_a,
+            "b": self.value_b,
+            "d": value_text(told.d),
+            "se": None if told.se is None else value_text(told.se),
+            "low": None if ends is None else low_text(ends[0]),
+            "high": None if ends is None else high_text(ends[1]),
+            "p": None if told.p is None else high_text(max(told.p, words.P_FLOOR)),
+            "p_holm": None if self.p is None else high_text(self.p),
+            "method": told.method,
+            "unpaired_because": self.seen.unpaired_because,
+            "margin": None if self.margin is None else value_text(self.margin),
+            "word": self.word,
+            "reason": told.reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What one report has, and cannot be compared."""
+
+    check: str
+    metric: str | None
+    labels: Labels
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        return {"check": self.check, "metric": self.metric, "labels": dict(self.labels), "reason": self.reason}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two reports, side by side."""
+
+    a: Side
+    b: Side
+    rows: tuple[Row, ...]
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def compared(self) -> int:
+        """m, the metrics that were tested together."""
+        return sum(row.difference.tested for row in self.rows)
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each word was said."""
+        return dict(sorted(Counter(row.word for row in self.rows).items()))
+
+    def differences(self) -> dict[tuple[str, str, Labels], tuple[float, float]]:
+        """Return intervals of B less A by check, metric and labels, as a policy's `compare` entries read them.
+
+        Where a check was asked twice and both answers have an instance, neither is given: a policy cannot tell which.
+        """
+        places = Counter((row.check, row.metric, row.labels) for row in self.rows)
+        return {
+            key: row.interval
+            for row in self.rows
+            if row.interval is not None and places[key := (row.check, row.metric, row.labels)] == 1
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON form, schema assay-compare/v1."""
+        return {
+            "schema": SCHEMA,
+            "a": self.a.to_json(),
+            "b": self.b.to_json(),
+            "compared": self.compared,
+            "level": value_text(1.0 - words.tail(self.compared)),
+            "counts": self.counts(),
+            "metrics": [row.to_json() for row in self.rows],
+            "not_compared": [one.to_json() for one in self.missing],
+            "notes": list(self.notes),
+        }
+
+
+def compare(a: Side, b: Side, margins: Margins | None = None) -> Comparison:
+    """Compare two verified reports: B less A.
+
+    Args:
+        a: the baseline.
+        b: the candidate.
+        margins: by check and metric; for all others the margin counts that both reports declare.
+
+    Raises:
+        Incomparable: they do not answer the same question on the same evidence; names the field.
+        Misused: a margin names no metric of both reports.
+    """
+    pairing = pair_answers(a, b)
+    check_evidence(a, b)
+    given, reader = dict(margins or {}), Reader(a, b)
+    rows: list[Row] = []
+    missing = [_left(one, "only_in_first") for one in pairing.only_a]
+    missing += [_left(one, "only_in_second") for one in pairing.only_b]
+    for answers in pairing.pairs:
+        reason = unusable(answers[0]) or unusable(answers[1])
+        if reason is not None:
+            missing.append(_left(answers[0], reason))
+            continue
+        found, lost = _rows(reader, answers, given)
+        rows += found
+        missing += lost
+    known = {(row.check, row.metric) for row in rows}
+    for check, metric in given:
+        if (check, metric) not in known:
+            raise Misused(f"--margin {shown(check)}/{shown(metric)}: no metric of both reports has this name")
+    return Comparison(a=a, b=b, rows=_worded(rows), missing=tuple(missing), notes=tuple(_notes(a, b, pairing.pairs)))
+
+
+def _left(answer: Answer, reason: str) -> Missing:
+    return Missing(check=answer["check"], metric=None, labels=(), reason=reason)
+
+
+def _rows(reader: Reader, answers: tuple[Answer, Answer], given: Margins) -> tuple[list[Row], list[Missing]]:
+    check = answers[0]["check"]
+    left, right = (by_name(answer["measured"]["metrics"]) for answer in answers)
+    rows = [
+        Row(
+            check=check,
+            metric=name,
+            labels=labels,
+            unit=one["unit"],
+            better=one.get("better", "none"),
+            value_a=one["value"],
+            value_b=right[name, labels]["value"],
+            seen=reader.difference(answers, (one, right[name, labels])),
+            margin=given.get((check, name), declared_margin(one, right[name, labels])),
+        )
+        for (name, labels), one in left.items()
+        if (name, labels) in right
+    ]
+    lost = [
+        Missing(check=check, metric=name, labels=labels, reason=reason)
+        for mine, other, reason in ((left, right, "only_in_first"), (right, left, "only_in_second"))
+        for name, labels in mine
+        if (name, labels) not in other
+    ]
+    return rows, lost
+
+
+def declared_margin(a: Metric, b: Metric) -> float | None:
+    """Return the margin that both reports declare for a metric; None where they do not, or not the same."""
+    told = a.get("margin")
+    return float(told) if told is not None and told == b.get("margin") else None
+
+
+def _worded(rows: list[Row]) -> tuple[Row, ...]:
+    tested = [at for at, row in enumerate(rows) if row.difference.tested]
+    corrected = dict(zip(tested, words.holm([rows[at].difference.p or 0.0 for at in tested]), strict=True))
+    tail = words.tail(len(tested))
+    told = []
+    for at, row in enumerate(rows):
+        interval, p = row.difference.interval(tail), corrected.get(at)
+        certain = row.difference.method == "exact"
+        said = words.word(interval, p, row.better, row.margin, certain=certain)
+        told.append(replace(row, interval=interval, p=p, word=said))
+    return tuple(told)
+
+
+def _notes(a: Side, b: Side, pairs: tuple[tuple[Answer, Answer], ...]) -> list[str]:
+    notes = []
+    if a.statement_sha256 == b.statement_sha256:
+        notes.append("both sides are the same report")
+    notes += [
+        f"{shown(one['check'])} was answered by other code on each side, under one version"
+        for one, other in pairs
+        if one["code_sha256"] != other["code_sha256"]
+    ]
+    return notes

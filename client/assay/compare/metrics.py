@@ -1,0 +1,108 @@
+"""One metric of two answers: its items where both handed them out, else its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from assay.compare.agreement import Answer, Incomparable, must_agree
+from assay.compare.differences import Difference, Told, paired, unpaired
+from assay.compare.influence import influence
+from assay.compare.items import Items, read_all
+from assay.compare.sides import Side
+from assay.errors import Malformed
+
+Metric = Mapping[str, Any]
+
+NO_ITEMS, ITEMS_ABSENT = "no_items", "items_absent"
+
+
+def file_name(metric: str) -> str:
+    """Return the name under which a check hands out the items of a metric, all instances in one file."""
+    return f"items.{metric}.json"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A metric's difference, and why nothing paired it."""
+
+    difference: Difference
+    unpaired_because: str | None
+    """None where items paired it."""
+
+
+@dataclass
+class Reader:
+    """Reads items of both sides; each file once."""
+
+    a: Side
+    b: Side
+    _read: dict[tuple[int, str], tuple[Items, ...] | None] = field(default_factory=dict)
+
+    def difference(self, answers: tuple[Answer, Answer], metrics: tuple[Metric, Metric]) -> Seen:
+        """Return B less A of one metric.
+
+        Raises:
+            Incomparable: units, items or their ids differ, or items do not give the metric.
+        """
+        at = f"answers/{answers[0]['check']}/{metrics[0]['name']}"
+        must_agree(f"{at}/unit", metrics[0]["unit"], metrics[1]["unit"])
+        must_agree(f"{at}/better", metrics[0].get("better"), metrics[1].get("better"))
+        a, b = (self._items(side, answers[side], metrics[side], at) for side in (0, 1))
+        if isinstance(a, Items) and isinstance(b, Items):
+            for name in ("reducer", "ids_sha256", "targets", "clusters"):
+                must_agree(f"{at}/items/{name}", getattr(a, name), getattr(b, name))
+            return Seen(paired(a, b, *(float(metric["value"]) for metric in metrics)), None)
+        told = unpaired(_told(metrics[0]), _told(metrics[1]))
+        return Seen(told, ITEMS_ABSENT if ITEMS_ABSENT in (a, b) else NO_ITEMS)
+
+    def _items(self, side: int, answer: Answer, metric: Metric, at: str) -> Items | str:
+        named = {one["name"]: one["sha256"] for one in answer.get("artefacts") or ()}
+        digest = metric.get("items_sha256") or named.get(file_name(metric["name"]))
+        if digest is None:
+            return NO_ITEMS
+        if (side, digest) not in self._read:
+            self._read[side, digest] = self._parsed((self.a, self.b)[side], digest, at)
+        documents = self._read[side, digest]
+        if documents is None:
+            return ITEMS_ABSENT
+        key = (answer["check"], metric["name"], tuple(sorted(metric["labels"].items())))
+        items = next((one for one in documents if (one.check, one.metric, one.labels) == key), None)
+        if items is None:
+            return NO_ITEMS
+        _check_value(items, metric, at)
+        return items
+
+    def _parsed(self, side: Side, digest: str, at: str) -> tuple[Items, ...] | None:
+        data = side.artefact(digest)
+        try:
+            return None if data is None else read_all(data)
+        except Malformed as error:
+            raise Incomparable(f"{at}/items{_place(error.at)}", f"no assay-items/v1 ({error})", "needed so") from None
+
+
+def _place(at: str) -> str:
+    return f"/{at.lstrip('/')}" if at else ""
+
+
+def _told(metric: Metric) -> Told:
+    interval = metric.get("interval")
+    certain = metric["determinism"] == "exact"
+    if interval is None:
+        return Told(float(metric["value"]), certain=certain)
+    low, high, level = (float(interval[name]) for name in ("low", "high", "level"))
+    # A level outside (0, 1) tells no standard error.
+    usable = level if 0.0 < level < 1.0 else None
+    return Told(float(metric["value"]), low, high, usable, certain and low == high)
+
+
+def _check_value(items: Items, metric: Metric, at: str) -> None:
+    """Refuse items whose own metric lies outside what the report claims of it: they are of something else."""
+    theta = influence(items).theta
+    if theta is None:
+        return
+    value, step, interval = float(metric["value"]), float(metric["step"]), metric.get("interval")
+    low, high = (value, value) if interval is None else (float(interval["low"]), float(interval["high"]))
+    if not low - step <= theta <= high + step:
+        raise Incomparable(f"{at}/items/scores", f"{theta:.6g} by its items", f"{metric['value']} by the report")

@@ -1,0 +1,308 @@
+"""Comparing forged reports: no change where nothing changed, what was planted is found, other questions are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from assay import canonical
+from assay.bundle import FILE_NAME
+from assay.catalogue import CheckEntry
+from assay.cli.codes import of_error
+from assay.compare import text
+from assay.compare.agreement import Incomparable
+from assay.compare.compare import Comparison, compare
+from assay.compare.sides import load
+from assay.errors import CouldNotTell, Misused
+from assay.testing import Forge, forged_entry
+from assay.verify import verify
+
+from tests.client.compare.planted import P1, Pair, answer, items, metric, share
+
+LAYERS = (("layer", "0"),), (("layer", "1"),)
+WORSE = [int(one and i % 5 > 0) for i, one in enumerate(P1[0])]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return Pair(tmp_path)
+
+
+def with_shares(first: list[int], second: list[int]) -> Callable[[dict[str, Any]], None]:
+    def alter(told: dict[str, Any]) -> None:
+        answer(told)["measured"]["metrics"] = [share(first, "0"), share(second, "1")]
+
+    return alter
+
+
+def held(first: list[int], second: list[int]) -> list[Any]:
+    return [items(one, step="1", labels=at) for one, at in zip((first, second), LAYERS, strict=True)]
+
+
+def against(pair: Pair, a: Path, b: Path, **margins: float) -> Comparison:
+    return compare(pair.side(a), pair.side(b), {("forged_probe", name): told for name, told in margins.items()})
+
+
+def words(made: Comparison) -> list[str]:
+    return [row.word for row in made.rows]
+
+
+def test_a_report_against_itself_has_not_changed(pair: Pair) -> None:
+    bare = pair.report(0)
+    made = against(pair, bare, bare)
+    assert [row.difference.d for row in made.rows] == [0.0, 0.0]
+    assert words(made) == ["cannot_tell"] * 2
+    assert all(row.seen.unpaired_because == "no_items" for row in made.rows)
+    assert "same report" in made.notes[0]
+    paired = pair.report(0, with_shares(*P1), held=held(*P1))
+    assert set(words(against(pair, paired, paired))) == {"cannot_tell"}
+    assert set(words(against(pair, paired, paired, accuracy=0.05))) == {"equivalent"}
+
+
+def test_a_planted_difference_is_found_by_its_items_alone(pair: Pair) -> None:
+    a = pair.report(0, with_shares(P1[0], P1[1]), held=held(P1[0], P1[1]))
+    b = pair.report(1, with_shares(WORSE, P1[1]), held=held(WORSE, P1[1]))
+    made = against(pair, a, b)
+    assert words(made) == ["regressed", "cannot_tell"]
+    assert [row.difference.method for row in made.rows] == ["bonett_price"] * 2
+    assert made.compared == 2
+    low, high = made.differences()["forged_probe", "accuracy", (("layer", "0"),)]
+    assert low < -0.14 < high < 0
+    assert words(against(pair, b, a))[0] == "improved"
+    shown = "\n".join(text.comparison(made))
+    assert "regressed   forged_probe/accuracy {layer=0}" in shown
+
+
+def test_without_items_on_one_side_it_is_unpaired_and_says_so(pair: Pair) -> None:
+    a = pair.report(0, with_shares(*P1), held=held(*P1))
+    b = pair.report(1, with_shares(WORSE, P1[1]))
+    made = against(pair, a, b)
+    assert {row.difference.method for row in made.rows} == {"unpaired"}
+    assert {row.seen.unpaired_because for row in made.rows} == {"no_items"}
+    assert made.to_json()["metrics"][0]["unpaired_because"] == "no_items"
+    assert "unpaired (no_items)" in "\n".join(text.comparison(made))
+
+
+def test_items_that_are_promised_and_absent_are_told(pair: Pair) -> None:
+    a = pair.report(0, with_shares(*P1), held=held(*P1))
+    b = pair.report(1, with_shares(*P1), held=held(*P1))
+    digest = answer(pair.forges[1].statement(b))["artefacts"][0]["sha256"]
+    (b / "artefacts" / digest).unlink()
+    assert {row.seen.unpaired_because for row in against(pair, a, b).rows} == {"items_absent"}
+
+
+def test_an_unpaired_difference_is_found_where_it_is_large(pair: Pair) -> None:
+    def fall(told: dict[str, Any]) -> None:
+        metric(told)["better"] = metric(told, 1)["better"] = "none"
+        metric(told, 1).update(value="0.512", interval=metric(told)["interval"])
+
+    assert words(against(pair, pair.report(0), pair.report(1, fall))) == ["cannot_tell", "changed"]
+
+
+def test_data_are_compared(pair: Pair) -> None:
+    other = [{"role": "pairs", "sha256": "0" * 64}]
+    refused(pair, pair.report(0), pair.report(1, data=other), "data/pairs/sha256")
+
+
+def test_another_version_is_refused(pair: Pair) -> None:
+    a = pair.report(0)
+    pair.forges[1].entry = entry(version="1.1")
+    refused(pair, a, pair.report(1), "answers/forged_probe/version")
+
+
+def test_another_check_is_refused(pair: Pair) -> None:
+    a = pair.report(0)
+    pair.forges[1].entry = entry(name="other_probe")
+    refused(pair, a, pair.report(1), "answers")
+
+
+def entry(**changed: str) -> CheckEntry:
+    return forged_entry(**changed)
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"layers": 3, "part": 0}, "layers"),
+        ({"layers": 2, "part": 0, "x": 1}, "x"),
+        ({"layers": 2, "part": False}, "part"),
+    ],
+)
+def test_other_parameters_are_refused(pair: Pair, params: dict[str, Any], field: str) -> None:
+    question = [{"name": "forged_probe", "version": "1.0", "params": params}]
+    refused(pair, pair.report(0), pair.report(1, checks=question), f"answers/forged_probe/params/{field}")
+
+
+def test_another_tokenizer_is_refused(pair: Pair) -> None:
+    from assay import manifest
+
+    a = pair.report(0)
+    (pair.forges[1].model_dir / "tokenizer.json").write_bytes(b'{"a":1}\n')
+    pair.forges[1].manifest = manifest.build(pair.forges[1].model_dir)
+    refused(pair, a, pair.report(1), "tokenizer/tokenizer.json/sha256")
+
+
+def test_another_base_is_refused(pair: Pair) -> None:
+    bases = [{"manifest_sha256": digit * 64} for digit in "12"]
+    refused(pair, pair.report(0, base=bases[0]), pair.report(1, base=bases[1]), "base/manifest_sha256")
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"ids": "1" * 64}, "ids_sha256"),
+        ({"clusters": [i // 8 for i in range(400)]}, "clusters"),
+        ({"reducer": "influence"}, "reducer"),
+    ],
+)
+def test_other_items_are_refused(pair: Pair, changed: dict[str, Any], field: str) -> None:
+    a = pair.report(0, with_shares(*P1), held=held(*P1))
+    other = [items(P1[0], step="1", labels=LAYERS[0], **changed)]
+    b = pair.report(1, with_shares(*P1), held=other)
+    refused(pair, a, b, f"answers/forged_probe/accuracy/items/{field}")
+
+
+def test_items_of_another_metric_are_refused(pair: Pair) -> None:
+    a = pair.report(0, with_shares(*P1), held=held(*P1))
+    b = pair.report(1, with_shares(P1[0], P1[1]), held=held([0] * 400, P1[1]))
+    refused(pair, a, b, "answers/forged_probe/accuracy/items/scores")
+
+
+def test_items_in_another_form_are_refused(pair: Pair) -> None:
+    a = pair.report(0, with_shares(*P1), held=held(*P1))
+    told = pair.forges[0].statement(a)
+    listed = answer(told)["artefacts"][0]
+    data = (a / "artefacts" / listed["sha256"]).read_bytes().replace(b'"step":"1"', b'"step":"2"', 1)
+    listed["sha256"] = hashlib.sha256(data).hexdigest()
+    (a / "artefacts" / listed["sha256"]).write_bytes(data)
+    refused(pair, pair.forges[0].reseal(a, told), a, "answers/forged_probe/accuracy/items/line:1/step")
+
+
+def test_another_unit_is_refused(pair: Pair) -> None:
+    b = pair.report(1, lambda told: metric(told).update(unit="bits"))
+    refused(pair, pair.report(0), b, "answers/forged_probe/accuracy/unit")
+
+
+def refused(pair: Pair, a: Path, b: Path, field: str) -> None:
+    with pytest.raises(Incomparable) as caught:
+        against(pair, a, b)
+    assert caught.value.field == field
+    assert field in str(caught.value)
+    assert of_error(caught.value) == 3
+
+
+def test_a_margin_for_nothing_is_refused(pair: Pair) -> None:
+    a = pair.report(0)
+    with pytest.raises(Misused, match="forged_probe/precision"):
+        against(pair, a, a, precision=0.1)
+
+
+def test_answers_that_do_not_count_are_listed(pair: Pair) -> None:
+    def missed(told: dict[str, Any]) -> None:
+        answer(told)["controls"][0].update(value="0.9", held=False)
+        answer(told)["valid"] = False
+
+    made = against(pair, pair.report(0), pair.report(1, missed))
+    assert made.rows == ()
+    assert [one.reason for one in made.missing] == ["answer_not_valid"]
+
+    def left_out(told: dict[str, Any]) -> None:
+        answer(told)["measured"]["metrics"].pop()
+        answer(told)["measured"]["coverage"]["layer"] = ["0"]
+        answer(told)["findings"] = []
+
+    made = against(pair, pair.report(0), pair.report(1, left_out))
+    assert [(one.metric, one.labels, one.reason) for one in made.missing] == [
+        ("accuracy", (("layer", "1"),), "only_in_first")
+    ]
+
+
+def test_questions_are_paired_whatever_their_order(pair: Pair) -> None:
+    questions = [{"name": "forged_probe", "version": "1.0", "params": {"layers": 2, "part": n}} for n in range(2)]
+    made = against(pair, pair.report(0, checks=questions), pair.report(1, checks=questions[::-1]))
+    assert len(made.rows) == 4
+    # A policy entry could not tell the two answers of one check apart.
+    assert made.differences() == {}
+    made = against(pair, pair.report(0, checks=questions), pair.report(1, checks=questions[:1]))
+    assert [one.reason for one in made.missing] == ["only_in_first"]
+
+
+def test_an_unverified_report_is_not_loaded(pair: Pair, tmp_path: Path) -> None:
+    made = pair.report(0)
+    with pytest.raises(CouldNotTell):
+        load(made, verify(made))
+    seen = verify(made, keys=[pair.key])
+    pair.forges[0].reseal(made, pair.forges[0].statement(pair.report(1)))
+    with pytest.raises(CouldNotTell, match="changed"):
+        load(made, seen)
+
+
+def test_the_document_is_canonical(pair: Pair) -> None:
+    told = against(pair, pair.report(0), pair.report(1)).to_json()
+    assert told["schema"] == "assay-compare/v1"
+    assert json.loads(canonical.dumps(told)) == json.loads(json.dumps(told))
+    assert told["level"] == "0.975"
+    assert told["a"]["model_sha256"] != told["b"]["model_sha256"]
+
+
+class Run:
+    """The command, as the table of commands will call it."""
+
+    def __init__(self, pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+        self._pair, self._capsys = pair, capsys
+
+    def __call__(self, *arguments: object, key: bool = True) -> tuple[int, str]:
+        import typer
+        from assay.cli import codes
+        from assay.cli.compare import compare as command
+        from assay.errors import AssayError
+
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command("compare")(command)
+        keys = ["--key", str(self._pair.key)] if key else []
+        try:
+            code = app(args=[*map(str, arguments), *keys], standalone_mode=False)
+        except AssayError as error:
+            code = codes.of_error(error)
+        return int(code), self._capsys.readouterr().out
+
+
+@pytest.fixture
+def run(pair: Pair, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASSAY_CONFIG", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Run(pair, capsys)
+
+
+def test_the_command_ends_with_zero_whatever_the_words(run: Run, pair: Pair) -> None:
+    a = pair.report(0, with_shares(*P1), held=held(*P1))
+    b = pair.report(1, with_shares(WORSE, P1[1]), held=held(WORSE, P1[1]))
+    code, out = run(a, b)
+    assert (code, "1 cannot_tell, 1 regressed" in out) == (0, True)
+    code, out = run(a, b, "--json", "--margin", "forged_probe/accuracy=0.5")
+    assert code == 0
+    assert json.loads(out)["counts"] == {"equivalent": 2}
+
+
+def test_verifications_code_wins(run: Run, pair: Pair) -> None:
+    a, b = pair.report(0), pair.report(1)
+    assert run(a, a.parent / "absent", "--json")[0] == 2
+    forged = pair.report(1)
+    (forged / FILE_NAME).write_bytes((forged / FILE_NAME).read_bytes().replace(b'"sig":"M', b'"sig":"N'))
+    for sides in ((a, forged), (forged, a), (forged, a.parent / "absent")):
+        code, out = run(*sides, "--json")
+        assert (code, json.loads(out)["outcome"]) == (1, "not_verified")
+    stranger = Forge(a.parent / "stranger", seed=2).report()
+    assert run(stranger, b)[0] == 1
+
+
+@pytest.mark.parametrize("margin", ["accuracy=0.1", "forged_probe/accuracy", "forged_probe/accuracy=0", "a/b=1e-3",
+                                    "a/b=-1", "forged_probe/=1"])  # fmt: skip
+def test_a_margin_in_another_form_is_refused(run: Run, pair: Pair, margin: str) -> None:
+    a = pair.report(0)
+    assert run(a, a, "--margin", margin)[0] == 3
