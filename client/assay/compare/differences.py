@@ -73,7 +73,7 @@ def paired(a: Items, b: Items, value_a: float, value_b: float) -> Difference:
         value_a: the metric as A's report has it; used where the items do not give it (reducer `influence`).
         value_b: the same of B's.
     """
-    groups = a.dense_clusters
+    groups = a.groups
     bits_a, bits_b = (_as_bits(a), _as_bits(b)) if groups is None else (None, None)
     if bits_a is not None and bits_b is not None:
         return shares(bits_a, bits_b)
@@ -83,7 +83,7 @@ def paired(a: Items, b: Items, value_a: float, value_b: float) -> Difference:
     return clustered(theta_b - theta_a, psi_a, psi_b, groups)
 
 
-def clustered(d: float, a: Influence, b: Influence, groups: tuple[list[int], int] | None) -> Difference:
+def clustered(d: float, a: Influence, b: Influence, groups: tuple[Sequence[int], int] | None) -> Difference:
     """Return the t interval of a difference from both sides' influence values.
 
     SE = sqrt(G / (G - 1) * sum of U_g^2) / n, where U_g is a cluster's sum of psi_B - psi_A.
@@ -92,7 +92,7 @@ def clustered(d: float, a: Influence, b: Influence, groups: tuple[list[int], int
         d: theta_B - theta_A.
         a: influence values of A.
         b: the same of B, item by item.
-        groups: each item's cluster from 0, and their number; None where every item is its own.
+        groups: each item's cluster, from 0 to below n, and their number; None where every item is its own.
     """
     n = len(a.values)
     count = n if groups is None else groups[1]
@@ -110,7 +110,7 @@ def _p_of_t(d: float, se: float, freedom: int) -> float:
     return known.t_two_sided(d / se, freedom) if se > 0.0 else 1.0
 
 
-def _length(a: Influence, b: Influence, groups: tuple[list[int], int] | None) -> float:
+def _length(a: Influence, b: Influence, groups: tuple[Sequence[int], int] | None) -> float:
     """Return the root of the sum of U_g^2. The passes over all items run in C: a report may have millions."""
     centre = b.centre - a.centre
     if a.scale == b.scale:
@@ -118,36 +118,33 @@ def _length(a: Influence, b: Influence, groups: tuple[list[int], int] | None) ->
         apart, scale = map(sub, b.values, a.values), a.scale
     else:
         apart, scale = map(sub, map(mul, b.values, repeat(b.scale)), map(mul, a.values, repeat(a.scale))), 1.0
+    shift = centre / scale
     if groups is None:
-        shift = centre / scale
-        return scale * dist(list(apart), [shift] * len(a.values))
-    totals, sizes = [0.0] * groups[1], [0] * groups[1]
-    for group, value in zip(groups[0], apart, strict=True):
+        return scale * dist(tuple(apart), (shift,) * len(a.values))
+    totals = [0.0] * len(a.values)
+    for group, value in zip(groups[0], map(sub, apart, repeat(shift)), strict=True):
         totals[group] += value
-        sizes[group] += 1
-    return hypot(*(scale * total - centre * size for total, size in zip(totals, sizes, strict=True)))
+    return scale * hypot(*totals)
 
 
-def _as_bits(items: Items) -> list[bool] | None:
-    """Return whether each item scored 1, where all scored 0 or 1 and their mean is the metric."""
-    if items.reducer != "mean":
+def _as_bits(items: Items) -> Sequence[int] | None:
+    """Return 1 for each item that scored 1 and 0 for each that scored 0, where all did and their mean is the metric."""
+    one, scores = round(1.0 / items.scale), items.scores
+    # A step above 1 makes no score a 1.
+    if items.reducer != "mean" or one < 1 or scores.count(0) + scores.count(one) != len(scores):
         return None
-    # The step is a power of ten; one that exceeds 1 makes no score a 1.
-    one = round(1.0 / items.scale)
-    if one < 1 or not all(map({0, one}.__contains__, items.scores)):
-        return None
-    return [score == one for score in items.scores]
+    return scores if one == 1 else [int(score == one) for score in scores]
 
 
-def shares(a: Sequence[bool], b: Sequence[bool]) -> Difference:
+def shares(a: Sequence[int], b: Sequence[int]) -> Difference:
     """Return the difference of two shares over the same items, each an independent one.
 
     Bonett & Price: p12 = (b + 1) / (n + 2), p21 = (c + 1) / (n + 2), SE = sqrt((p12 + p21 - (p21 - p12)^2) / (n + 2)),
     interval p21 - p12 +- z SE in [-1, 1]. p is McNemar's exact one.
 
     Args:
-        a: which items A has right.
-        b: which B has right.
+        a: 1 for each item that A has right, else 0.
+        b: the same of B.
     """
     n = len(a)
     both = sum(map(mul, a, b))

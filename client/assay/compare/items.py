@@ -67,12 +67,15 @@ class Items:
     """Which items belong together, for the standard error."""
 
     @cached_property
-    def dense_clusters(self) -> tuple[list[int], int] | None:
-        """Clusters numbered from 0 without a gap, and their number; None where every item stands alone."""
+    def groups(self) -> tuple[Sequence[int], int] | None:
+        """Clusters as numbers below the number of items, and how many there are; None where every item stands alone."""
         if self.clusters is None:
             return None
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(self.clusters))}
-        return [numbers[name] for name in self.clusters], len(numbers)
+        names = set(self.clusters)
+        if max(names) < len(self.clusters):
+            return self.clusters, len(names)
+        numbers = {name: number for number, name in enumerate(sorted(names))}
+        return [numbers[name] for name in self.clusters], len(names)
 
     @property
     def scale(self) -> float:

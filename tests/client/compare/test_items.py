@@ -73,7 +73,7 @@ def test_reads_what_it_writes() -> None:
         assert write(read(write(one))) == write(one)
     assert read_all(write_all([GOOD, AREA])) == (GOOD, AREA)
     assert read_all(write(GOOD)) == (GOOD,)
-    assert GOOD.dense_clusters == ([0, 0, 1], 2)
+    assert GOOD.groups == ([0, 0, 1], 2)
 
 
 def test_a_file_names_the_line_that_is_wrong() -> None:
