@@ -204,6 +204,8 @@ def _beside(check: type[Check], needs: Needs) -> dict[str, Any]:
         found["base_model"] = True
     if issubclass(check, ShardedCheck):
         found["shard_role"] = check.shard_role
+    if check.beside:
+        found["beside"] = list(check.beside)
     if check.artefacts:
         found["artefacts"] = [
             {"name": one.name, "media_type": one.media_type, "max_bytes": one.max_bytes, "summary": one.summary}

@@ -128,7 +128,7 @@ def _look(
 
 
 def _needs_pass(needs: Needs) -> bool:
-    return bool(needs.sites or needs.continuations or needs.trials or needs.passage_sites)
+    return bool(needs.sites or needs.continuations or needs.trials or needs.passage_sites or needs.scored)
 
 
 def _all_refused(order: Order, asked: Sequence[Asked], decisions: Sequence[Decision], code: str) -> Result:

@@ -154,6 +154,8 @@ class Contamination(ShardedCheck):
         DECLARATION,
         ROLE,
         TOO_FEW,
+        "no_output_head",
+        "scored_tokens",
     )
     shard_role: ClassVar[str] = "corpus"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = (

@@ -27,6 +27,7 @@ from checks.contamination.planning_file import read_prepared, to_bytes
 from checks.contamination.shards import Format, Shard, Stored, shards, stored
 from checks.contamination.sketch import Sketch, merge
 from checks.contamination.sketch_reading import read_sketch
+from checks.quantise import metric
 from checks.sharding import SHARDS_MAX, Planned, ShardFile, ShardStep
 
 if TYPE_CHECKING:
@@ -128,13 +129,20 @@ class Concluded:
     def measured(self) -> Measured:
         """The numbers, with the digests of plan and joined sketch: another run of the same audit must show the same."""
         told = self.conclusion.measured
-        more = {"metrics": (*told.metrics, *self.inflated), "skipped": (*told.skipped, *self.uninflated)}
         digests = {
-            "plan": (self.prepared.plan.plan_sha256,),
-            "sketch": (hashlib.sha256(self.sketch.to_bytes()).hexdigest(),),
-            "plan_seed": (str(self.prepared.plan.seed),),
+            "plan": self.prepared.plan.plan_sha256,
+            "sketch": hashlib.sha256(self.sketch.to_bytes()).hexdigest(),
+            "plan_seed": str(self.prepared.plan.seed),
         }
-        return told.model_copy(update={"coverage": {**told.coverage, **digests}, **more})
+        read = len(self.sketch.shards)
+        joined = metric("shards_joined", read, n=read, unit="count", determinism="exact", labels=digests)
+        return told.model_copy(
+            update={
+                "coverage": {**told.coverage, **{name: (value,) for name, value in digests.items()}},
+                "metrics": (*told.metrics, joined, *self.inflated),
+                "skipped": (*told.skipped, *self.uninflated),
+            }
+        )
 
 
 def key_of(evidence: Evidence) -> bytes | None:

@@ -59,6 +59,8 @@ SPECS: tuple[MetricSpec, ...] = (
     _count("words_embedded", (), "Words that lie in embedded windows."),
     _count("words_other_language", (), "Words of documents in languages that were not asked for."),
     _count("bad_records", (), "Records without text or with bad bytes."),
+    _count("shards_joined", ("plan", "sketch", "plan_seed"),
+           "Shards that were joined, by the SHA-256 of the plan and of the joined sketch, and the plan's seed."),
     _count("shards_missing", (), "Shards of the plan that no sketch holds."),
     _count("shards_declared", (), "Shards whose sketch was made elsewhere and is declared, not observed."),
     _spec("operator_swap_pass", "fraction", (), "Families with one operation changed that pass as the same; Wilson.",
