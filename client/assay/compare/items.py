@@ -20,7 +20,7 @@ from assay.shape import COUNT, LABELS, SHA256, TEXT, Kind, Maybe, check, exactly
 
 FORMAT = "assay-items/v1"
 
-MEDIA_TYPE = "application/x-ndjson"
+MEDIA_TYPE = "application/jsonl"
 """Of a file with a document on each line."""
 
 Reducer = Literal["mean", "auc", "influence"]

@@ -18,9 +18,13 @@ Metric = Mapping[str, Any]
 NO_ITEMS, ITEMS_ABSENT = "no_items", "items_absent"
 
 
-def file_name(metric: str) -> str:
-    """Return the name under which a check hands out the items of a metric, all instances in one file."""
-    return f"items.{metric}.json"
+LEVEL_LEAST = 0.5
+"""Intervals of a lower level tell no standard error: their half-width is near zero by definition."""
+
+
+def file_names(metric: str) -> tuple[str, str]:
+    """Return the names under which a check hands out the items of a metric: one document, or a line an instance."""
+    return f"items.{metric}.json", f"items.{metric}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Reader:
 
     def _items(self, side: int, answer: Answer, metric: Metric, at: str) -> Items | str:
         named = {one["name"]: one["sha256"] for one in answer.get("artefacts") or ()}
-        digest = metric.get("items_sha256") or named.get(file_name(metric["name"]))
+        one, many = file_names(metric["name"])
+        digest = metric.get("items_sha256") or named.get(one) or named.get(many)
         if digest is None:
             return NO_ITEMS
         if (side, digest) not in self._read:
@@ -92,8 +97,7 @@ def _told(metric: Metric) -> Told:
     if interval is None:
         return Told(float(metric["value"]), certain=certain)
     low, high, level = (float(interval[name]) for name in ("low", "high", "level"))
-    # A level outside (0, 1) tells no standard error.
-    usable = level if 0.0 < level < 1.0 else None
+    usable = level if LEVEL_LEAST <= level < 1.0 else None
     return Told(float(metric["value"]), low, high, usable, certain and low == high)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
 from math import isfinite
 
+from assay.errors import CouldNotTell
 from assay.result import canonical_decimal
 
 DIGITS = 6
@@ -12,6 +13,9 @@ DIGITS = 6
 
 FINEST = -18
 """Exponent of the last digit that the decimal grammar has."""
+
+LARGEST = 999_999 * 10**9
+"""The decimal grammar has 15 digits before the point, of which six are told."""
 
 
 def value_text(number: float) -> str:
@@ -30,8 +34,8 @@ def high_text(number: float) -> str:
 
 
 def _text(number: float, rounding: str) -> str:
-    if not isfinite(number):
-        raise ValueError("a number of a comparison is not finite")
+    if not (isfinite(number) and abs(number) < LARGEST):
+        raise CouldNotTell(f"a difference or bound of {number:.3g} is too large to be written as a decimal")
     exact = Decimal(number)
     with localcontext(Context(prec=60)):
         place = max(exact.adjusted() - DIGITS + 1, FINEST) if exact else 0

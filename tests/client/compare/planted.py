@@ -21,6 +21,8 @@ N = 400
 X = [(7919 * i % 1009) / 1009 for i in range(N)]
 W = [(104729 * i % 1013) / 1013 for i in range(N)]
 P1 = ([int(37 * i % 100 < 70) for i in range(N)], [int((59 * i + 13) % 100 < 76) for i in range(N)])
+LAYERS = (("layer", "0"),), (("layer", "1"),)
+WORSE = [int(one and i % 5 > 0) for i, one in enumerate(P1[0])]
 P2 = (X, [x + 0.02 + 0.1 * (w - 0.5) for x, w in zip(X, W, strict=True)])
 C3 = [i // 8 for i in range(N)]
 P3 = (X, [b + 0.1 * ((31 * c % 17) / 17) for b, c in zip(P2[1], C3, strict=True)])
@@ -64,7 +66,7 @@ class Pair:
         self.forges = [Forge(directory / name, seed=1) for name in "ab"]
         (self.forges[1].model_dir / "model.safetensors").write_bytes(b"\x01" * 8)
         self.forges[1].manifest = manifest.build(self.forges[1].model_dir)
-        offer = {"name": "items.accuracy.json", "media_type": MEDIA_TYPE, "max_bytes": 1 << 20, "summary": "Items."}
+        offer = {"name": "items.accuracy.jsonl", "media_type": MEDIA_TYPE, "max_bytes": 1 << 20, "summary": "Items."}
         for forge in self.forges:
             forge.entry = forged_entry(artefacts=[offer])
         self.key = self.forges[0].key_file
@@ -87,7 +89,7 @@ class Pair:
             digest = hashlib.sha256(data).hexdigest()
             (made / "artefacts" / digest).write_bytes(data)
             answer["artefacts"] = [
-                {"name": "items.accuracy.json", "media_type": MEDIA_TYPE, "sha256": digest, "size": len(data)}
+                {"name": "items.accuracy.jsonl", "media_type": MEDIA_TYPE, "sha256": digest, "size": len(data)}
             ]
         if alter is not None:
             alter(told)
@@ -119,3 +121,14 @@ def share(scores: Sequence[int], layer: str, better: str = "higher") -> dict[str
         "unit": "fraction", "n": len(scores), "better": better, "determinism": "statistical",
         "interval": {"low": low, "high": high, "level": "0.95", "method": "wilson"},
     }  # fmt: skip
+
+
+def with_shares(first: list[int], second: list[int]) -> Callable[[dict[str, Any]], None]:
+    def alter(told: dict[str, Any]) -> None:
+        answer(told)["measured"]["metrics"] = [share(first, "0"), share(second, "1")]
+
+    return alter
+
+
+def held(first: list[int], second: list[int]) -> list[Items]:
+    return [items(one, step="1", labels=at) for one, at in zip((first, second), LAYERS, strict=True)]

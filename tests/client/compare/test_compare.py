@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from assay import canonical
-from assay.bundle import FILE_NAME
 from assay.catalogue import CheckEntry
 from assay.cli.codes import of_error
 from assay.compare import text
 from assay.compare.agreement import Incomparable
 from assay.compare.compare import Comparison, compare
+from assay.compare.numbers import high_text, low_text, value_text
 from assay.compare.sides import load
 from assay.errors import CouldNotTell, Misused
-from assay.testing import Forge, forged_entry
+from assay.testing import forged_entry
 from assay.verify import verify
 
-from tests.client.compare.planted import P1, Pair, answer, items, metric, share
-
-LAYERS = (("layer", "0"),), (("layer", "1"),)
-WORSE = [int(one and i % 5 > 0) for i, one in enumerate(P1[0])]
+from tests.client.compare.planted import LAYERS, P1, WORSE, Pair, answer, held, items, metric, with_shares
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
     return Pair(tmp_path)
-
-
-def with_shares(first: list[int], second: list[int]) -> Callable[[dict[str, Any]], None]:
-    def alter(told: dict[str, Any]) -> None:
-        answer(told)["measured"]["metrics"] = [share(first, "0"), share(second, "1")]
-
-    return alter
-
-
-def held(first: list[int], second: list[int]) -> list[Any]:
-    return [items(one, step="1", labels=at) for one, at in zip((first, second), LAYERS, strict=True)]
 
 
 def against(pair: Pair, a: Path, b: Path, **margins: float) -> Comparison:
@@ -249,60 +234,19 @@ def test_the_document_is_canonical(pair: Pair) -> None:
     assert told["a"]["model_sha256"] != told["b"]["model_sha256"]
 
 
-class Run:
-    """The command, as the table of commands will call it."""
-
-    def __init__(self, pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
-        self._pair, self._capsys = pair, capsys
-
-    def __call__(self, *arguments: object, key: bool = True) -> tuple[int, str]:
-        import typer
-        from assay.cli import codes
-        from assay.cli.compare import compare as command
-        from assay.errors import AssayError
-
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command("compare")(command)
-        keys = ["--key", str(self._pair.key)] if key else []
-        try:
-            code = app(args=[*map(str, arguments), *keys], standalone_mode=False)
-        except AssayError as error:
-            code = codes.of_error(error)
-        return int(code), self._capsys.readouterr().out
+def test_numbers_are_rounded_outwards() -> None:
+    assert [low_text(x) for x in (0.12345678, -0.12345678)] == ["0.123456", "-0.123457"]
+    assert [high_text(x) for x in (0.12345678, -0.12345678, 1e-12)] == ["0.123457", "-0.123456", "0.000000000001"]
+    assert [value_text(x) for x in (0.0, -0.0, 1234567.0, 1e-30, 12.5)] == ["0", "0", "1234570", "0", "12.5"]
+    for wrong in (1e15, float("inf"), float("nan")):
+        with pytest.raises(CouldNotTell):
+            value_text(wrong)
 
 
-@pytest.fixture
-def run(pair: Pair, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ASSAY_CONFIG", "")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return Run(pair, capsys)
+@pytest.mark.parametrize(("level", "method"), [("0.95", "unpaired"), ("0.4", "none"), ("0", "none"), ("1", "none")])
+def test_an_interval_without_a_level_tells_no_error(pair: Pair, level: str, method: str) -> None:
+    def at_level(told: dict[str, Any]) -> None:
+        metric(told)["interval"]["level"] = level
 
-
-def test_the_command_ends_with_zero_whatever_the_words(run: Run, pair: Pair) -> None:
-    a = pair.report(0, with_shares(*P1), held=held(*P1))
-    b = pair.report(1, with_shares(WORSE, P1[1]), held=held(WORSE, P1[1]))
-    code, out = run(a, b)
-    assert (code, "1 cannot_tell, 1 regressed" in out) == (0, True)
-    code, out = run(a, b, "--json", "--margin", "forged_probe/accuracy=0.5")
-    assert code == 0
-    assert json.loads(out)["counts"] == {"equivalent": 2}
-
-
-def test_verifications_code_wins(run: Run, pair: Pair) -> None:
-    a, b = pair.report(0), pair.report(1)
-    assert run(a, a.parent / "absent", "--json")[0] == 2
-    forged = pair.report(1)
-    (forged / FILE_NAME).write_bytes((forged / FILE_NAME).read_bytes().replace(b'"sig":"M', b'"sig":"N'))
-    for sides in ((a, forged), (forged, a), (forged, a.parent / "absent")):
-        code, out = run(*sides, "--json")
-        assert (code, json.loads(out)["outcome"]) == (1, "not_verified")
-    stranger = Forge(a.parent / "stranger", seed=2).report()
-    assert run(stranger, b)[0] == 1
-
-
-@pytest.mark.parametrize("margin", ["accuracy=0.1", "forged_probe/accuracy", "forged_probe/accuracy=0", "a/b=1e-3",
-                                    "a/b=-1", "forged_probe/=1"])  # fmt: skip
-def test_a_margin_in_another_form_is_refused(run: Run, pair: Pair, margin: str) -> None:
-    a = pair.report(0)
-    assert run(a, a, "--margin", margin)[0] == 3
+    made = against(pair, pair.report(0), pair.report(1, at_level))
+    assert made.rows[0].difference.method == method

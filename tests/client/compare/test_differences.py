@@ -194,6 +194,12 @@ def a_a_share(draws: int, seed: int) -> float:
     return said / draws
 
 
+def test_null_comparisons_find_no_change_small() -> None:
+    # 300 draws at a true share of 0.05: 0.09 is three standard errors above.
+    assert a_a_share(300, 11) <= 0.09
+
+
+@pytest.mark.slow
 def test_null_comparisons_find_no_change() -> None:
     assert a_a_share(2000, 12) <= 0.065
 
@@ -210,6 +216,11 @@ def test_coverage_without_clusters_is_known_to_be_wrong() -> None:
     assert coverage(300, 20, 22, ignore=True) < 0.85
 
 
+def test_coverage_of_clusters_small() -> None:
+    assert 0.90 <= coverage(200, 20, 21) <= 1.0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [20, 50])
 def test_coverage_of_clusters(groups: int) -> None:
     assert 0.93 <= coverage(1500, groups, 23 + groups) <= 1.0
@@ -229,6 +240,11 @@ def share_coverage(draws: int, n: int, lost: float, won: float, seed: int) -> fl
     return inside / draws
 
 
+def test_coverage_of_shares_small() -> None:
+    assert 0.91 <= share_coverage(200, 100, 0.1, 0.15, 31) <= 1.0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "lost", "won"), SETTINGS)
 def test_coverage_of_shares(n: int, lost: float, won: float) -> None:
     assert 0.93 <= share_coverage(1500, n, lost, won, 37) <= 1.0
