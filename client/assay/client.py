@@ -179,6 +179,15 @@ class AuditClient:
         Uploader(self._calls, self._memory, progress).send([Blob(sha256=data.sha256, size=data.size, source=path)])
         return data
 
+    def upload_document(self, content: bytes) -> None:
+        """Send a small document if the service lacks it: a policy, or waivers.
+
+        Raises:
+            ServerRefused, Unreachable, TimedOut.
+        """
+        blob = Blob(sha256=hashlib.sha256(content).hexdigest(), size=len(content), source=content)
+        Uploader(self._calls, self._memory, None).send([blob])
+
     def create_model(self, manifest_sha256: str) -> values.Model:
         """Make an uploaded manifest a model; the same digest returns the same model.
 
@@ -199,6 +208,8 @@ class AuditClient:
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
         nonce: bytes | None = None,
+        policy: bytes | None = None,
+        waivers: bytes | None = None,
         validate_only: bool = False,
     ) -> values.Audit:
         """Submit an audit.
@@ -213,6 +224,9 @@ class AuditClient:
             request_id: UUID4 text; the same id with the same content returns the same audit. By default a new one.
             nonce: 32 bytes that hide the request from readers of its digest; by default derived from request_id
                 with the caller's private key, so that a repetition has the same content and nobody can guess it.
+            policy: canonical bytes of the release policy to register with the request (`Policy.data` of
+                `assay.policy.language`), sent before with `upload_document`; by default none.
+            waivers: canonical bytes of the waivers to register with it (`waivers_data` of `assay.policy.registered`).
             validate_only: only judge the request; nothing is created and the returned audit has no name.
 
         Raises:
@@ -228,6 +242,8 @@ class AuditClient:
             labels or {},
             nonce or self._nonce(wanted),
             base=wire.model_name(base) if base else "",
+            policy=policy,
+            waivers=waivers,
         )
         request = audits_pb2.SubmitAuditRequest(request_id=wanted, validate_only=validate_only, audit=message)
         return wire.audit(self._calls.unary(self._calls.audits.SubmitAudit, request, patient=True))

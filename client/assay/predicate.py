@@ -224,6 +224,40 @@ class Sandbox(Value):
     ledger was not kept yet."""
 
 
+class PolicyRef(Value):
+    """The release policy that was registered with the request; it travels as `policy.json`."""
+
+    sha256: Sha256
+    name: Name
+
+
+class Deciding(Value):
+    """The instance that decided an entry of the policy."""
+
+    labels: dict[Name, Name]
+    detail: Text
+
+
+class Assertion(Value):
+    """What one entry of the policy came to."""
+
+    id: Name
+    outcome: Literal["pass", "fail", "inconclusive", "waived"]
+    reason: Name
+    selected: Count
+    """Instances that were measured and looked at."""
+    deciding: Deciding | None
+
+
+class Verdict(Value):
+    """What the registered policy says of this report at age 0, with the registered waivers alone."""
+
+    outcome: Literal["pass", "fail", "inconclusive"]
+    assertions: tuple[Assertion, ...]
+    counts: dict[Name, Count]
+    """Gate-level entries by outcome."""
+
+
 class Signer(Value):
     """Under which profile the report was signed."""
 
@@ -245,6 +279,9 @@ class Predicate(Value):
     attempts: Annotated[tuple[Attempt, ...], Field(min_length=1)]
     environment: Environment
     sandbox: Sandbox
+    policy: PolicyRef | None = None
+    """Null where none was registered; then there is no verdict."""
+    verdict: Verdict | None = None
     signer: Signer
 
 

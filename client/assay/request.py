@@ -23,6 +23,8 @@ SHAPE = {
     "base": Maybe({"manifest_sha256": SHA256}),
     "checks": [{"name": TEXT, "version": TEXT, "params": OBJECT}],
     "data": [{"role": TEXT, "sha256": SHA256}],
+    "policy_sha256": Maybe(SHA256),
+    "waivers_sha256": Maybe(SHA256),
     "limits": {"attempts_max": COUNT, "output_bytes": COUNT, "wall_s": COUNT},
     "seed_mode": exactly("derived"),
     "submitted_at": MOMENT,

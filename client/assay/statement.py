@@ -79,6 +79,8 @@ _PREDICATE = {
     ],
     "environment": OBJECT,
     "sandbox": {"cells": [OBJECT]},
+    "policy": Maybe({"sha256": SHA256, "name": TEXT}),
+    "verdict": Maybe({"outcome": TEXT, "assertions": [OBJECT], "counts": OBJECT}),
     "signer": {"profile": TEXT},
 }
 SHAPE = {"subject": [{"name": TEXT, "digest": {"sha256": SHA256}}], "predicate": _PREDICATE}

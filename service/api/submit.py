@@ -15,8 +15,9 @@ from service.api.backing import Backing
 from service.api.models import sent_manifest
 from service.rules import names
 from service.rules.access import Caller
-from service.rules.errors import Refusal
+from service.rules.errors import Refusal, refuse_fields
 from service.rules.names import BlobName
+from service.rules.policies import check_policy, check_waivers
 from service.rules.submission import Submission, read_submission
 from service.store import models, submissions, uploads, views
 from service.store.engine import StoreConflict, now_ms
@@ -79,15 +80,34 @@ class Submitter:
         Both are looked for in the caller's tenant alone, by the same rules.
 
         Raises:
-            Refusal: UNKNOWN_MODEL, BAD_MANIFEST, MISSING_BLOBS.
+            Refusal: UNKNOWN_MODEL, BAD_MANIFEST, MISSING_BLOBS, BAD_POLICY.
         """
         found = [self._unknown(caller, digest, asked) for digest in asked.models]
         manifests = tuple(manifest for manifest in found if manifest is not None)
         with self.backing.store.read() as connection:
             for manifest in manifests:
                 models.require_files(connection, caller.tenant, manifest)
-            uploads.require_granted(connection, caller.tenant, [one.blob for one in asked.data])
+            uploads.require_granted(connection, caller.tenant, asked.blobs)
+        self._check_policy(asked)
         return manifests
+
+    def _check_policy(self, asked: Submission) -> None:
+        """Hold the content of policy and waivers, which were sent before, against form and catalogue.
+
+        Raises:
+            Refusal: BAD_POLICY.
+        """
+        wrong = []
+        if asked.policy is not None:
+            wrong += check_policy(self._small(asked.policy), self.backing.catalogue)
+        if asked.waivers is not None:
+            wrong += check_waivers(self._small(asked.waivers))
+        if wrong:
+            raise refuse_fields(wrong)
+
+    def _small(self, named: BlobName) -> bytes:
+        with self.backing.blobs.open(named.sha256) as file:
+            return file.read(named.size)
 
     def _unknown(self, caller: Caller, digest: str, asked: Submission) -> Manifest | None:
         """Return the manifest that was sent of a model that is not known yet; None if the model is known."""

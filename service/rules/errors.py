@@ -92,6 +92,10 @@ REASONS: Mapping[str, Reason] = {
     "BAD_BASE": Reason(
         codes=_INVALID, next_move="Name another base model, or a check that reads one; without a base leave it empty."
     ),
+    "BAD_POLICY": Reason(
+        codes=_INVALID,
+        next_move="Correct the named policy or waivers; `assay submit --policy` sends the form asked for.",
+    ),
     "BAD_LIMITS": Reason(codes=_INVALID, next_move="Correct the named limits; 0 means the default."),
     "BAD_NONCE": Reason(codes=_INVALID, next_move="Send 32 random bytes."),
     "BAD_LABEL": Reason(codes=_INVALID, next_move="Correct the named labels."),

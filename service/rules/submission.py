@@ -16,8 +16,9 @@ from assay.catalogue import Catalogue, CheckEntry
 
 from service.rules import names
 from service.rules.errors import Violation, refuse_fields
-from service.rules.names import shown
+from service.rules.names import BlobName, shown
 from service.rules.parameters import read_parameters
+from service.rules.policies import read_named
 from service.rules.roles import AskedData, read_data
 
 CHECKS_MAX = 64
@@ -60,8 +61,18 @@ class Submission:
     wall_s: int
     nonce: bytes
     labels: Mapping[str, str]
+    policy: BlobName | None = None
+    """The release policy that is registered with the request; None where there is none."""
+    waivers: BlobName | None = None
+    """Waivers that are registered with the policy; None where there are none."""
     capability: str
     """What a worker must have: "cpu", or the first other word that a check's catalogue entry demands."""
+
+    @property
+    def blobs(self) -> tuple[BlobName, ...]:
+        """Everything beside the models that the caller must have sent: data, policy, waivers."""
+        registered = [one for one in (self.policy, self.waivers) if one is not None]
+        return (*(one.blob for one in self.data), *registered)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -81,6 +92,8 @@ class Submission:
                     {"name": one.name, "version": one.version, "params": dict(one.params)} for one in self.checks
                 ],
                 "data": [{"role": one.role, "sha256": one.blob.sha256} for one in self.data],
+                "policy_sha256": self.policy.sha256 if self.policy else None,
+                "waivers_sha256": self.waivers.sha256 if self.waivers else None,
                 "limits": {
                     "attempts_max": self.attempts_max,
                     "output_bytes": self.output_bytes,
@@ -102,6 +115,9 @@ class Submission:
         for data in self.data:
             added = message.data.add(role=data.role, media_type=data.media_type, rows=data.rows)
             added.blob.sha256, added.blob.size = data.blob.sha256, data.blob.size
+        for field, named in (("policy", self.policy), ("waivers", self.waivers)):
+            if named is not None:
+                getattr(message, field).sha256, getattr(message, field).size = named.sha256, named.size
         message.limits.attempts_max = self.attempts_max
         message.limits.output_bytes = self.output_bytes
         message.limits.wall_s = self.wall_s
@@ -119,7 +135,9 @@ def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission
     entries = [entry for check in checks if (entry := catalogue.entry(check.name)) is not None]
     data, wrong_data = read_data(asked, entries, complete=len(checks) == len(asked.checks))
     base, wrong_base = _base(asked, model_sha256, entries, complete=len(checks) == len(asked.checks))
-    wrong += [*wrong_base, *wrong_data, *_limits(asked.limits), *_nonce(asked.nonce), *_labels(asked.labels)]
+    policy, waivers, wrong_policy = read_named(asked)
+    wrong += [*wrong_base, *wrong_data, *wrong_policy]
+    wrong += [*_limits(asked.limits), *_nonce(asked.nonce), *_labels(asked.labels)]
     if wrong:
         raise refuse_fields(wrong)
     return Submission(
@@ -132,6 +150,8 @@ def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission
         wall_s=asked.limits.wall_s or WALL_S_DEFAULT,
         nonce=asked.nonce,
         labels=dict(asked.labels),
+        policy=policy,
+        waivers=waivers,
         capability=_capability(entries),
     )
 

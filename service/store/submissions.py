@@ -83,7 +83,7 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
     before = accepted_before(connection, ticket)
     if before is not None:
         return before
-    blobs = [one.blob for one in new.submission.data]
+    blobs = new.submission.blobs
     for manifest in new.manifests:
         put_model(connection, new.tenant, manifest)
     require_granted(connection, new.tenant, blobs)

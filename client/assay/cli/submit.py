@@ -18,6 +18,7 @@ from assay.client_errors import LocalInputRefused, Problem, ServerRefused, refus
 if TYPE_CHECKING:
     from assay.cli.asking import Asked
     from assay.cli.follow import Ending
+    from assay.cli.policies import Rules
     from assay.cli.progress import Teller
     from assay.client import AuditClient
     from assay.preflight import CheckedData, CheckedModel
@@ -46,6 +47,10 @@ def submit(
     label: Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE; repeatable.")] = None,
     wall_s: Annotated[int, typer.Option("--wall-s", min=0, help="Seconds of one attempt; 0: the default.")] = 0,
     attempts: Annotated[int, typer.Option("--attempts", min=0, help="Most attempts; 0: the default.")] = 0,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Release policy to register before the run, YAML or JSON.")
+    ] = None,
+    waivers: Annotated[Path | None, typer.Option("--waivers", help="Waivers to register with the policy.")] = None,
     request_id: Annotated[
         str | None, typer.Option("--request-id", help="UUID4; the same id and content is the same audit.")
     ] = None,
@@ -56,12 +61,15 @@ def submit(
     as_json: Json = False,
 ) -> int:
     """Submit an audit of a model directory."""
+    from assay.cli import policies
     from assay.cli.follow import fetch, follow
     from assay.cli.progress import teller
     from assay.preflight import CheckedModel
     from assay.remote.values import Limits
 
+    rules = policies.read(policy, waivers)
     order = _prepare(directory, check or [], check_json or [], param or [], data or [], label or [], base)
+    order = replace(order, rules=rules)
     limits = Limits(attempts_max=attempts, wall_s=wall_s)
     if report is not None and not wait:
         raise refuse("--report", "needs --wait; or fetch it later with `assay report`")
@@ -89,6 +97,8 @@ class Order:
     asked: tuple[Asked, ...]
     data: tuple[CheckedData, ...]
     labels: dict[str, str]
+    rules: Rules | None = None
+    """Release policy and waivers to register; None without a policy."""
 
 
 def _prepare(
@@ -154,7 +164,9 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
     from assay.cli.asking import check_names
     from assay.preflight import hash_chosen
 
-    types = check_names(order.asked, client.entries(), [one.role for one in order.data])
+    known = client.entries()
+    types = check_names(order.asked, known, [one.role for one in order.data])
+    documents = {} if order.rules is None else order.rules.documents(known)
     hashed = hash_chosen(order.model)
     base = None if order.base is None or isinstance(order.base, str) else hash_chosen(order.base)
     inputs = [client.hash_data(one.role, one.path, media_type=types[one.role]) for one in order.data]
@@ -165,6 +177,7 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
         "limits": limits,
         "labels": order.labels,
         "request_id": request_id,
+        **documents,
     }
     try:
         client.submit(hashed.manifest.digest, asked, validate_only=True, **request)
@@ -182,6 +195,8 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
         )
     for one in order.data:
         client.upload_data(one.role, one.path, media_type=types[one.role], progress=told.upload)
+    for content in documents.values():
+        client.upload_document(content)
     return uploaded, client.submit(hashed.manifest.digest, asked, **request)
 
 
@@ -200,6 +215,7 @@ def _submitted_json(audit: Audit, uploaded: Uploaded) -> dict[str, Any]:
         **({"base_model": audit.base_model} if audit.base_model else {}),
         "state": audit.state,
         "outcome": audit.outcome,
+        **({"policy_sha256": audit.policy_sha256} if audit.policy_sha256 else {}),
         "left_out": list(uploaded.left_out),
         "bytes_total": uploaded.bytes_total,
         "bytes_sent": uploaded.bytes_sent,
@@ -213,6 +229,8 @@ def _tell_submitted(audit: Audit, uploaded: Uploaded, as_json: bool) -> int:
     base = f", held against {clean(audit.base_model)}" if audit.base_model else ""
     SCREEN.out(f"{audit.state} {clean(audit.name)}, model {clean(audit.model)}{base}")
     SCREEN.out(f"Sent {bytes_text(uploaded.bytes_sent)} of {bytes_text(uploaded.bytes_total)}.")
+    if audit.policy_sha256:
+        SCREEN.out(f"Policy to be registered: {clean(audit.policy_sha256)}")
     SCREEN.out(f"Watch it: assay watch {clean(audit.name)}")
     return 0
 

@@ -108,6 +108,9 @@ class Audit:
     started_at: datetime | None
     ended_at: datetime | None
     etag: str
+    policy_sha256: str = ""
+    """Digest of the release policy that was registered with the request; empty where none was."""
+    waivers_sha256: str = ""
 
     @property
     def ended(self) -> bool:

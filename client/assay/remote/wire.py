@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -132,6 +133,8 @@ def audit(message: audits_pb2.Audit) -> values.Audit:
             wall_s=message.limits.wall_s,
         ),
         labels=dict(message.labels),
+        policy_sha256=message.policy.sha256,
+        waivers_sha256=message.waivers.sha256,
         state=_state(message.state),
         state_reason=message.state_reason,
         retryable=message.retryable,
@@ -257,8 +260,10 @@ def to_audit(
     nonce: bytes,
     *,
     base: str = "",
+    policy: bytes | None = None,
+    waivers: bytes | None = None,
 ) -> audits_pb2.Audit:
-    """Return the input fields of an audit as a message."""
+    """Return the input fields of an audit as a message; policy and waivers are named by digest alone."""
     message = audits_pb2.Audit(model=model_name, base_model=base, nonce=nonce, labels=dict(labels))
     for name, parameters in checks:
         text = json.dumps(dict(parameters), allow_nan=False)
@@ -268,6 +273,9 @@ def to_audit(
         added.blob.sha256, added.blob.size = one.sha256, one.size
     for field in ("attempts_max", "output_bytes", "wall_s"):
         setattr(message.limits, field, getattr(limits, field))
+    for named, content in ((message.policy, policy), (message.waivers, waivers)):
+        if content is not None:
+            named.sha256, named.size = hashlib.sha256(content).hexdigest(), len(content)
     return message
 
 

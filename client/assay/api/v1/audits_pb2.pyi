@@ -307,6 +307,8 @@ class Audit(_message.Message):
     ENDED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     BASE_MODEL_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    WAIVERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """audits/{32 hex}. Output only."""
     model: _builtins.str
@@ -355,6 +357,16 @@ class Audit(_message.Message):
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def policy(self) -> _blobs_pb2.Digest:
+        """The release policy that is registered with the request, normalised canonical JSON, uploaded before; an input field.
+        Empty means none. Refused (BAD_POLICY) if it has another form or names what the catalogue does not know.
+        """
+
+    @_builtins.property
+    def waivers(self) -> _blobs_pb2.Digest:
+        """Waivers that are registered with the policy, canonical JSON, uploaded before; an input field. Empty means none."""
+
     def __init__(
         self,
         *,
@@ -380,10 +392,12 @@ class Audit(_message.Message):
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         base_model: _builtins.str = ...,
+        policy: _blobs_pb2.Digest | None = ...,
+        waivers: _blobs_pb2.Digest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "limits", b"limits", "registered_at", b"registered_at", "started_at", b"started_at", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "limits", b"limits", "policy", b"policy", "registered_at", b"registered_at", "started_at", b"started_at", "submitted_at", b"submitted_at", "waivers", b"waivers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "base_model", b"base_model", "cancel_confirmation", b"cancel_confirmation", "checks", b"checks", "data", b"data", "ended_at", b"ended_at", "etag", b"etag", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "model", b"model", "name", b"name", "nonce", b"nonce", "outcome", b"outcome", "registered_at", b"registered_at", "reports", b"reports", "request_sha256", b"request_sha256", "retryable", b"retryable", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "base_model", b"base_model", "cancel_confirmation", b"cancel_confirmation", "checks", b"checks", "data", b"data", "ended_at", b"ended_at", "etag", b"etag", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "model", b"model", "name", b"name", "nonce", b"nonce", "outcome", b"outcome", "policy", b"policy", "registered_at", b"registered_at", "reports", b"reports", "request_sha256", b"request_sha256", "retryable", b"retryable", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "submitted_at", b"submitted_at", "waivers", b"waivers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,7 +74,7 @@ class AuditsServicer:
         A refused request leaves nothing behind: correct it and send it under the same request_id.
         Errors:
         INVALID_ARGUMENT BAD_CHECKS, UNKNOWN_CHECK, BAD_PARAMETERS, BAD_DATA_ROLE, BAD_DIGEST, BAD_LIMITS, BAD_NONCE,
-        BAD_LABEL, BAD_BASE -> one field violation each in BadRequest, all at once
+        BAD_LABEL, BAD_BASE, BAD_POLICY -> one field violation each in BadRequest, all at once
         INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
         INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
         FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
