@@ -15,7 +15,7 @@ from service.api.backing import Backing
 from service.api.models import sent_manifest
 from service.rules import names
 from service.rules.access import Caller
-from service.rules.errors import Refusal, refuse_fields
+from service.rules.errors import Refusal, Violation, refuse_fields
 from service.rules.names import BlobName
 from service.rules.policies import check_policy, check_waivers
 from service.rules.submission import Submission, read_submission
@@ -97,7 +97,7 @@ class Submitter:
         Raises:
             Refusal: BAD_POLICY.
         """
-        wrong = []
+        wrong: list[Violation] = []
         if asked.policy is not None:
             wrong += check_policy(self._small(asked.policy), self.backing.catalogue)
         if asked.waivers is not None:

@@ -26,7 +26,7 @@ def read_named(asked: audits_pb2.Audit) -> tuple[BlobName | None, BlobName | Non
     found: dict[str, BlobName] = {}
     wrong = []
     for field in ("policy", "waivers"):
-        if not asked.HasField(field):  # type: ignore[arg-type]  # one of two literals
+        if not asked.HasField(field):
             continue
         named = getattr(asked, field)
         if not names.is_digest(named.sha256, named.size):

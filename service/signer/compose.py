@@ -12,6 +12,7 @@ from assay.errors import Malformed, shown
 from assay.predicate import Predicate
 from pydantic import ValidationError
 
+from service.signer import judged
 from service.signer.record import HostRecord
 from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered
@@ -96,6 +97,7 @@ def compose(inputs: Inputs) -> bytes:
         },
         "signer": {"profile": inputs.profile},
     }
+    predicate |= judged.judgement(inputs.asked.rules, predicate, asked, inputs.entries)
     try:
         Predicate.model_validate_json(canonical.dumps(predicate))
         return canonical.dumps(statement.build(inputs.asked.manifest, predicate))

@@ -11,7 +11,9 @@ from typing import Any
 from assay import canonical, manifest, moments, request
 from assay.errors import Malformed
 from assay.manifest import FileEntry, Manifest
+from assay.policy.registered import Registered as Rules
 
+from service.signer import judged
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
 from service.signer.refusal import Refused
@@ -33,6 +35,8 @@ class Asked:
     manifest: Manifest
     base: Manifest | None = None
     """Of the second model that the first is held against; None where the request names none."""
+    rules: Rules | None = None
+    """Policy and waivers that were registered with the request; None where it names no policy."""
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -81,10 +85,11 @@ def read_asked(row: AuditRow, evidence: Evidence) -> Asked:
         if content["audit"] != row.id or (model, base) != (row.model_sha256, row.base_sha256):
             raise Refused("REQUEST_REJECTED", f"the request is about another audit or model than audit {row.id}")
         listed = manifest.parse(evidence.read(model, manifest.BYTES_MAX, "the manifest"))
+        rules = judged.read_registered(content, evidence)
         held = base and manifest.parse(evidence.read(base, manifest.BYTES_MAX, "the manifest of the base model"))
     except Malformed as error:
-        raise Refused("REQUEST_REJECTED", f"request or manifest of audit {row.id}: {error}") from error
-    return Asked(data=data, sha256=row.request_sha256, content=content, manifest=listed, base=held or None)
+        raise Refused("REQUEST_REJECTED", f"request, manifest or policy of audit {row.id}: {error}") from error
+    return Asked(data=data, sha256=row.request_sha256, content=content, manifest=listed, base=held or None, rules=rules)
 
 
 def recall(audit: str, home: Folder) -> Registered | None:

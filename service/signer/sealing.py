@@ -18,7 +18,7 @@ from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from service.signer import record, staged
+from service.signer import judged, record, staged
 from service.signer.compose import DataTold, Inputs, compose
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
@@ -214,6 +214,14 @@ def _write_report(desk: Desk, audit: str, payload: bytes, asked: Asked, artefact
         request.FILE_NAME: asked.data,
         manifest.FILE_NAME: asked.manifest.data,
     }
+    content |= judged.beside(
+        asked.rules,
+        statement.parse(payload)["predicate"],
+        asked.content,
+        content[bundle.FILE_NAME],
+        desk.private,
+        lambda digest: desk.home.read(desk.home.report(audit) / ARTEFACTS / digest) or b"",
+    )
     for path, data in content.items():
         desk.home.write(desk.home.report(audit) / path, data)
     for name in artefacts:

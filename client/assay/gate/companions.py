@@ -9,18 +9,59 @@ from __future__ import annotations
 
 from typing import Any
 
+from assay.bundle import FILE_NAME as BUNDLE_FILE
 from assay.gate import wording
 from assay.manifest import FILE_NAME
 from assay.moments import parse as parse_moment
 from assay.policy.language import Policy
+from assay.policy.registered import POLICY_FILE
 from assay.policy.verdict import Verdict
 from assay.statement import STATEMENT_TYPE
 
 VSA_TYPE = "https://slsa.dev/verification_summary/v1"
 TEST_RESULT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+VSA_FILE = "vsa.sigstore.json"
+TEST_RESULT_FILE = "test-result.sigstore.json"
+FILES = (VSA_FILE, TEST_RESULT_FILE)
 LEVEL_PASS = "ASSAY_POLICY_PASS"  # noqa: S105 - a level's name, no secret
 LEVEL_FAILED = "FAILED"
 SLSA_VERSION = "1.0"
+
+
+def statements(
+    *,
+    model_sha256: str,
+    bundle_sha256: str,
+    key_id: str,
+    policy: Policy,
+    verdict: Verdict,
+    composed_at: str,
+) -> dict[str, dict[str, Any]]:
+    """Return the statements that a signer puts beside a report, by file name; a function of the report alone.
+
+    Args:
+        model_sha256: manifest digest.
+        bundle_sha256: of `report.sigstore.json`.
+        key_id: of the report key, which names the verifier.
+        policy: that was registered.
+        verdict: what it says.
+        composed_at: moment of the report, RFC 3339 with Z.
+
+    Raises:
+        Malformed: `composed_at` is no moment.
+    """
+    summary = vsa(
+        model_sha256=model_sha256,
+        bundle_uri=BUNDLE_FILE,
+        bundle_sha256=bundle_sha256,
+        policy=policy,
+        policy_uri=POLICY_FILE,
+        outcome=verdict.outcome,
+        verifier_id=f"assay:key/sha256:{key_id}",
+        time_verified=composed_at,
+    )
+    tested = results_of_tests(model_sha256=model_sha256, policy=policy, policy_uri=POLICY_FILE, verdict=verdict)
+    return {VSA_FILE: summary, TEST_RESULT_FILE: tested}
 
 
 def vsa(

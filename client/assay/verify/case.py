@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assay.bundle import Bundle
 from assay.catalogue import Catalogue, CheckEntry
@@ -14,6 +14,10 @@ from assay.errors import VerifyError
 from assay.keys import TrustedKey
 from assay.manifest import Manifest
 from assay.verify.directory import ReportFiles
+
+if TYPE_CHECKING:
+    from assay.policy.language import Policy
+    from assay.policy.verdict import Verdict
 
 
 class NotAsked(VerifyError):
@@ -39,6 +43,8 @@ class Case:
     manifest: Manifest | None = None
     entries: dict[str, CheckEntry] = field(default_factory=dict)
     """Catalogue entries by digest, where the report carries them or this client ships them."""
+    decided: tuple[Policy, Verdict] | None = None
+    """The registered policy and its verdict, once V13 has recomputed it."""
     open_questions: list[str] = field(default_factory=list)
     """What stays unchecked although its step is ok."""
 

@@ -60,6 +60,7 @@ def check_request(case: Case) -> str:
         ("nonce", asked["nonce"], told["audit"]["nonce"]),
         ("submitted_at", asked["submitted_at"], told["audit"]["submitted_at"]),
         ("model", asked["model"]["manifest_sha256"], told["model"]["manifest_sha256"]),
+        ("policy", asked.get("policy_sha256"), (told.get("policy") or {}).get("sha256")),
         ("base model", request.base_sha256(asked), request.base_sha256(told)),
         ("data", [[d["role"], d["sha256"]] for d in asked["data"]], [[d["role"], d["sha256"]] for d in told["data"]]),
     ]

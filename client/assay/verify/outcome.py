@@ -47,6 +47,9 @@ class Verification:
     profile: str | None = None
     """The signer's profile: a "development" signature is no evidence for anyone else."""
 
+    verdict: str | None = None
+    """What the registered policy says of the report at its signing, once recomputed; None without a policy."""
+
     def step(self, step_id: str) -> Step:
         """Return a step by its id."""
         return next(step for step in self.steps if step.id == step_id)
@@ -64,7 +67,7 @@ class Verification:
             "signed_by": self.signed_by,
             "trusted_by": self.trusted_by,
             "signer_profile": self.profile,
-            "verdict": None,
+            "verdict": self.verdict,
         }
 
     def render_text(self) -> str:
@@ -75,6 +78,8 @@ class Verification:
         lines.extend(f"Not checked: {item}" for item in self.not_checked)
         if self.outcome == "verified":
             lines.append(f"Verified: {self.audit} about model {self.model_sha256}")
+            if self.verdict is not None:
+                lines.append(f"Verdict of the registered policy at signing: {self.verdict}")
         else:
             first = next(step for step in self.steps if step.status == self.outcome)
             said = "Wrong" if self.outcome == "wrong" else "Could not tell"

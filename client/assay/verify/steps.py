@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from assay.errors import AssayError, CouldNotTell, MachineFailed, Malformed, Wrong
-from assay.verify import answers, commitment, envelope, model_files, recompute
+from assay.verify import answers, commitment, envelope, model_files, recompute, verdict
 from assay.verify.case import Case, NotAsked
 from assay.verify.outcome import Status, Step, Verification
 
@@ -20,14 +20,6 @@ class Rule:
     id: str
     needs: tuple[str, ...]
     run: Callable[[Case], str]
-
-
-def _no_policy(case: Case) -> NoReturn:
-    raise NotAsked("no policy was asked, so there is no verdict to recompute")
-
-
-def _no_companions(case: Case) -> NoReturn:
-    raise NotAsked("reports of this schema have no companion attestations")
 
 
 def _no_log(case: Case) -> NoReturn:
@@ -47,8 +39,8 @@ STEPS = (
     Rule("V10", ("V06",), answers.check_completeness),
     Rule("V11", ("V04",), answers.check_artefacts),
     Rule("V12", ("V10",), recompute.recompute),  # validity needs the catalogue entries that V10 found
-    Rule("V13", (), _no_policy),
-    Rule("V14", (), _no_companions),
+    Rule("V13", ("V07", "V10"), verdict.recompute_verdict),
+    Rule("V14", ("V08",), verdict.check_companions),
     Rule("V15", (), _no_log),
 )
 
@@ -73,6 +65,7 @@ def run(case: Case) -> Verification:
         signed_by=case.signed_by,
         trusted_by="pinned key, no rotation" if case.signed_by else None,
         profile=told["signer"]["profile"] if told else None,
+        verdict=case.decided[1].outcome if case.decided else None,
     )
 
 
