@@ -22,6 +22,10 @@ from assay.shape import SHA256, TEXT, check
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 FILE_NAME = "report.sigstore.json"
+VSA_FILE_NAME = "vsa.sigstore.json"
+TEST_RESULT_FILE_NAME = "test-result.sigstore.json"
+COMPANIONS = (VSA_FILE_NAME, TEST_RESULT_FILE_NAME)
+"""What may lie beside a report with a verdict, each in a bundle of the same form."""
 
 BYTES_MAX = 16 * 1024 * 1024
 """A statement at its cap of 8 MiB, in base64."""

@@ -19,6 +19,7 @@ from typing import Any
 from assay import bundle, canonical, dsse, keys, manifest, request, statement
 from assay.bundle import Bundle
 from assay.catalogue import CheckEntry, parse_entry
+from assay.forged_rules import ForgedRules, put_beside
 
 _MODEL = {
     "config.json": b'{"model_type":"gpt2"}\n',
@@ -60,23 +61,35 @@ class Forge:
         self.manifest = manifest.build(self.model_dir)
         self.entry = forged_entry()
 
-    def report(self, *, checks: int = 1, ask: dict[str, Any] | None = None, **overrides: Any) -> Path:
+    def report(
+        self,
+        *,
+        checks: int = 1,
+        ask: dict[str, Any] | None = None,
+        rules: str | None = None,
+        waivers: str | None = None,
+        **overrides: Any,
+    ) -> Path:
         """Write a report directory and return its path.
 
         Args:
             checks: how many checks were asked, with different parameters.
             ask: fields of request.json to replace; what follows from them follows.
+            rules: a release policy in YAML; it is registered, decided and told in companions.
+            waivers: waivers in YAML that are registered with it.
             overrides: fields of the predicate to replace, honest or not.
         """
-        asked = canonical.dumps({**self._request(checks), **(ask or {})})
+        fixed = ForgedRules(rules, waivers, self.entry)
+        asked = canonical.dumps({**self._request(checks), **fixed.asked(), **(ask or {})})
         self._count += 1
         place = self._directory / f"report-{self._count}"
         (place / "artefacts").mkdir(parents=True)
         (place / request.FILE_NAME).write_bytes(asked)
+        fixed.write(place)
         (place / manifest.FILE_NAME).write_bytes(self.manifest.data)
         (place / "artefacts" / self.entry.sha256).write_bytes(self.entry.data)
         predicate = {**self._predicate(asked), **overrides}
-        return self.reseal(place, statement.build(self.manifest, predicate))
+        return self.reseal(place, statement.build(self.manifest, fixed.judged(predicate, asked)))
 
     def statement(self, report: Path) -> dict[str, Any]:
         """Return a report's statement, to be altered."""
@@ -89,6 +102,7 @@ class Forge:
         signature = dsse.sign(self._private, dsse.PAYLOAD_TYPE, payload)
         sealed = Bundle(payload=payload, signature=signature, key_id=self.key_id)
         (report / bundle.FILE_NAME).write_bytes(bundle.write(sealed))
+        put_beside(report, payload, self._private, self.entry)
         return report
 
     def _hex(self, label: str) -> str:

@@ -192,7 +192,7 @@ def test_a_newer_major_version_cannot_be_told(forge: Forge) -> None:
 
 
 def test_a_newer_minor_version_may_add_fields_and_words(forge: Forge) -> None:
-    report = forge.report(schema_version="1.7", policy={"sha256": "0" * 64})
+    report = forge.report(schema_version="1.7", approvals=[{"by": "0" * 64}])
     statement = forge.statement(report)
     statement["predicate"]["answers"][0]["measured"]["metrics"][0]["trend"] = {"slope": "1"}
     assert look(forge, forge.reseal(report, statement)).outcome == "verified"

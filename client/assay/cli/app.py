@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import audits, catalogue, reports, submit
+from assay.cli import audits, catalogue, compare, gate, reports, submit
 
 app = typer.Typer(
     name="assay",
-    help="Submit audits of model weights to an Assay service; read and verify its signed reports.",
-    epilog="Exit codes: 0 yes · 1 no (wrong) · 2 could not tell · 3 usage or bad input · 4 unreachable or timed out.",
+    help="Submit audits of model weights to an Assay service; read, verify, gate on and compare its signed reports.",
+    epilog="Exit codes: 0 yes · 1 no (wrong, failed) · 2 could not tell · 3 usage or bad input · 4 unreachable or timed out.",
     no_args_is_help=True,
     add_completion=False,
     # Plain help and plain errors: rich would interpret text of others as markup.
@@ -35,5 +35,7 @@ app.command("cancel")(audits.cancel)
 app.command("report")(reports.report)
 app.command("findings")(reports.findings)
 app.command("verify")(reports.verify)
+app.command("gate")(gate.gate)
+app.command("compare")(compare.compare)
 app.command("checks")(catalogue.checks)
 app.command("version")(catalogue.version)

@@ -39,7 +39,7 @@ def compare(
     from assay.verify import verify
 
     margins = dict(map(_margin, margin or ()))
-    keys, _ = (list(key), "--key") if key else reports._configured_key(config)
+    keys, _ = (list(key), "--key") if key else reports.configured_key(config)
     seen = (verify(a, keys=keys), verify(b, keys=keys))
     failed = _worse(*seen)
     if failed is not None:

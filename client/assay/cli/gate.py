@@ -16,7 +16,6 @@ from assay.errors import Malformed, Misused, shown
 
 if TYPE_CHECKING:
     from assay.gate.gate import Asked, GateResult
-    from assay.policy.loader import Document
 
 
 def gate(
@@ -44,7 +43,7 @@ def gate(
 
     files = outputs.parse(out or [])  # usage is refused before anything is looked at
     asked = _asked(policy, waivers, now, unregistered=unregistered_policy)
-    keys, source = (list(key), "--key") if key else reports._configured_key(config)
+    keys, source = (list(key), "--key") if key else reports.configured_key(config)
     seen = established.look(report, keys=keys, now=asked.now, model_dir=model)
     result = gates.decide(seen, replace(asked, registered_policy_sha256=established.registered_policy(seen)))
     failed = outputs.write(result, files)
@@ -55,17 +54,16 @@ def gate(
 
 
 def _asked(policy: Path, waivers: Path | None, now: str | None, *, unregistered: bool) -> Asked:
+    from assay.cli import policies
     from assay.gate.gate import Asked
-    from assay.policy import language
-    from assay.policy import waivers as waiving
 
     return Asked(
-        policy=language.parse(_document(policy)),
+        policy=policies.read_policy(policy),
         now=_moment(now),
         registered_policy_sha256=None,  # nothing is known of the report yet
-        policy_file=_shown_path(policy),
+        policy_file=policies.shown_path(policy),
         unregistered_policy=unregistered,
-        waivers=() if waivers is None else waiving.parse(_document(waivers)),
+        waivers=() if waivers is None else policies.read_waivers(waivers),
     )
 
 
@@ -90,20 +88,3 @@ def _moment(text: str | None) -> datetime:
         return datetime.now(UTC) if text is None else moments.parse(text)
     except Malformed as error:
         raise Misused(f"--now {shown(text)}: {error.message}") from None
-
-
-def _document(file: Path) -> Document:
-    from assay.policy import loader
-
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(loader.BYTES_MAX + 1)
-    except OSError as error:
-        raise Misused(f"cannot read {shown(str(file), 200)}: {error.strerror}") from None
-    return loader.read(data, str(file))
-
-
-def _shown_path(file: Path) -> str:
-    """Return a path relative to the working directory where it lies inside."""
-    inside = Path(os.path.normpath(Path.cwd() / file))
-    return str(inside.relative_to(Path.cwd())) if inside.is_relative_to(Path.cwd()) else str(file)

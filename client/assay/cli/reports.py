@@ -70,7 +70,7 @@ def verify(
     from assay.verify import exit_code
     from assay.verify import verify as look
 
-    keys, source = (list(key), "--key") if key else _configured_key(config)
+    keys, source = (list(key), "--key") if key else configured_key(config)
     seen = look(report, keys=keys, model_dir=model)
     if as_json:
         SCREEN.json({**seen.to_json(), "key_source": source})
@@ -81,7 +81,7 @@ def verify(
     return exit_code(seen)
 
 
-def _configured_key(config: Path | None) -> tuple[list[Path], str]:
+def configured_key(config: Path | None) -> tuple[list[Path], str]:
     """Return the report key of the configured service. Whoever wrote that file is trusted, so the output names it."""
     from assay.config import discover, read
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay.bundle import FILE_NAME as BUNDLE_FILE
+from assay import bundle
 from assay.gate import wording
 from assay.manifest import FILE_NAME
 from assay.moments import parse as parse_moment
@@ -20,9 +20,6 @@ from assay.statement import STATEMENT_TYPE
 
 VSA_TYPE = "https://slsa.dev/verification_summary/v1"
 TEST_RESULT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
-VSA_FILE = "vsa.sigstore.json"
-TEST_RESULT_FILE = "test-result.sigstore.json"
-FILES = (VSA_FILE, TEST_RESULT_FILE)
 LEVEL_PASS = "ASSAY_POLICY_PASS"  # noqa: S105 - a level's name, no secret
 LEVEL_FAILED = "FAILED"
 SLSA_VERSION = "1.0"
@@ -52,7 +49,7 @@ def statements(
     """
     summary = vsa(
         model_sha256=model_sha256,
-        bundle_uri=BUNDLE_FILE,
+        bundle_uri=bundle.FILE_NAME,
         bundle_sha256=bundle_sha256,
         policy=policy,
         policy_uri=POLICY_FILE,
@@ -61,7 +58,7 @@ def statements(
         time_verified=composed_at,
     )
     tested = results_of_tests(model_sha256=model_sha256, policy=policy, policy_uri=POLICY_FILE, verdict=verdict)
-    return {VSA_FILE: summary, TEST_RESULT_FILE: tested}
+    return {bundle.VSA_FILE_NAME: summary, bundle.TEST_RESULT_FILE_NAME: tested}
 
 
 def vsa(

@@ -24,14 +24,14 @@ _BESIDE = frozenset({"uri", "verifier", "timeVerified", "slsaVersion"})
 
 def recompute_verdict(case: Case) -> str:
     """V13: decide on the report by the registered policy, at age 0 and with the registered waivers."""
-    from assay.policy import registered as rules
-
-    owed, accepted = rules.digests(case.request)
+    owed, accepted = case.request.get("policy_sha256"), case.request.get("waivers_sha256")
     told, named = case.predicate.get("verdict"), case.predicate.get("policy")
     if owed is None:
         if told is not None or named is not None or accepted is not None:
             raise Wrong("the report names a policy, a verdict or waivers, and no policy was registered")
         raise NotAsked("no policy was registered, so there is no verdict to recompute")
+    from assay.policy import registered as rules
+
     found = _registered(case, owed, accepted)
     if named is None or named["name"] != found.policy.name:
         raise Wrong(f"/predicate/policy/name is not {shown(found.policy.name)}, the name of the registered policy")
@@ -72,15 +72,15 @@ def _file(case: Case, name: str, digest: str) -> bytes:
 
 def check_companions(case: Case) -> str:
     """V14: companions that lie beside the report are signed by its key, are about it, and agree with its verdict."""
-    from assay.gate import companions
-
-    present = [name for name in companions.FILES if os.path.lexists(case.files.place / name)]
+    present = [name for name in bundle.COMPANIONS if os.path.lexists(case.files.place / name)]
     if not present:
         raise NotAsked("no companion attestations lie beside the report")
     if case.decided is None:
         if case.predicate.get("verdict") is None:
             raise Wrong(f"{present[0]} is there, and the report has no verdict")
         raise CouldNotTell("depends on V13")
+    from assay.gate import companions
+
     policy, verdict = case.decided
     expected = companions.statements(
         model_sha256=case.predicate["model"]["manifest_sha256"],
