@@ -11,7 +11,7 @@ from assay.cli import audits, catalogue, compare, gate, reports, submit
 app = typer.Typer(
     name="assay",
     help="Submit audits of model weights to an Assay service; read, verify, gate on and compare its signed reports.",
-    epilog="Exit codes: 0 yes · 1 no (wrong, failed) · 2 could not tell · 3 usage or bad input · 4 unreachable or timed out.",
+    epilog="Exit codes: 0 yes · 1 no (wrong, failed) · 2 could not tell · 3 usage or bad input · 4 unreachable, retry.",
     no_args_is_help=True,
     add_completion=False,
     # Plain help and plain errors: rich would interpret text of others as markup.
