@@ -22,6 +22,9 @@ def gate(
     report: ReportPath,
     policy: Annotated[Path, typer.Option("--policy", help="Release policy, YAML or JSON.")],
     waivers: Annotated[Path | None, typer.Option("--waivers", help="Accepted outcomes, YAML or JSON.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="An older report that entries of `compare` are held against.")
+    ] = None,
     out: Annotated[
         list[str] | None, typer.Option("--out", help="FORMAT=FILE; junit, sarif, md or json; repeatable.")
     ] = None,
@@ -45,6 +48,9 @@ def gate(
     asked = _asked(policy, waivers, now, unregistered=unregistered_policy)
     keys, source = (list(key), "--key") if key else reports.configured_key(config)
     seen = established.look(report, keys=keys, now=asked.now, model_dir=model)
+    if baseline is not None:
+        older = established.look(baseline, keys=keys, now=asked.now)
+        asked = replace(asked, **established.against(report, seen, baseline, older))
     result = gates.decide(seen, replace(asked, registered_policy_sha256=established.registered_policy(seen)))
     failed = outputs.write(result, files)
     _tell(result, source, as_json=as_json)

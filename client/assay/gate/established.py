@@ -57,3 +57,30 @@ def registered_policy(report: Report) -> str | None:
     """Return the policy digest of the registered request; None where it registered none."""
     told: Any = (report.request or {}).get("policy_sha256")
     return told if is_sha256(told) else None
+
+
+def against(report: Path, seen: Report, baseline: Path, older: Report) -> dict[str, Any]:
+    """Return what is asked of a report with a baseline: fields of `assay.gate.gate.Asked`.
+
+    Nothing is compared unless both are verified: then entries of `compare` stay inconclusive, and nothing passes.
+
+    Args:
+        report: the candidate's directory.
+        seen: what verification established of it.
+        baseline: the older report's directory.
+        older: what verification established of that.
+
+    Raises:
+        Misused: the two do not answer the same question on the same evidence; names the field.
+    """
+    from assay.compare.compare import compare
+    from assay.compare.sides import load
+
+    told = {"baseline": older.verification.statement_sha256}
+    if older.verification.outcome != "verified":
+        first = next(step for step in older.verification.steps if step.status == older.verification.outcome)
+        return told | {"baseline_problem": f"the baseline is not verified: {first.id}: {first.detail}"}
+    if seen.verification.outcome != "verified":
+        return told  # the report's own problems are told, and nothing of it passes
+    made = compare(load(baseline, older.verification), load(report, seen.verification))
+    return told | {"differences": made.differences()}

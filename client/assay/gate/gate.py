@@ -72,6 +72,8 @@ class Asked:
     """Intervals of candidate minus baseline; None without a baseline."""
     baseline: str | None = None
     """Statement digest of the baseline."""
+    baseline_problem: str | None = None
+    """Why a baseline that was given could not be used; None where none was, or it could."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ def _problems(report: Report, asked: Asked) -> list[Problem]:
         found.append(Problem("statement_absent", "there is no statement that a trusted key signed"))
     if report.request is None:
         found.append(Problem("request_absent", "there is no registered request, so nobody knows what is owed"))
+    if asked.baseline_problem is not None:
+        found.append(Problem("baseline_not_verified", asked.baseline_problem))
     if asked.policy.sha256 != asked.registered_policy_sha256 and not asked.unregistered_policy:
         registered = asked.registered_policy_sha256 or "none"
         said = f"the policy is {asked.policy.sha256}, registered before the run was {registered}"
