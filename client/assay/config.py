@@ -1,6 +1,7 @@
 """Which service the client talks to: one small JSON file, found in a fixed order.
 
-    {"address":"127.0.0.1:7443","ca":"ca.pem","certificate":"client.pem","key":"client.key","report_key":"report.pub.pem"}
+    {"address":"127.0.0.1:7443","ca":"ca.pem","certificate":"client.pem","key":"client.key","report_key":"report.pub.pem",
+     "trust_root":"root.1.dsse.json"}
 
 Order: the `--config` option, the environment variable ASSAY_CONFIG, `.assay/client.json` in this folder or one above,
 `~/.config/assay/client.json`. The first that exists counts; they are never merged.
@@ -22,7 +23,7 @@ VARIABLE = "ASSAY_CONFIG"
 BYTES_MAX = 64 * 1024
 
 _REQUIRED = ("address", "ca", "certificate", "key")
-_OPTIONAL = ("report_key",)
+_OPTIONAL = ("report_key", "trust_root")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,9 @@ class ClientConfig:
     key: Path
     """The caller's private key, PEM."""
     report_key: Path | None = None
-    """Public key of this service's reports, PEM; `assay verify` uses it when no key is given."""
+    """Public key of this service's reports, PEM; `assay verify` uses it when no trust is given and none stands here."""
+    trust_root: Path | None = None
+    """Trust root of this service's operator, which `assay verify` uses before the key: it has the log's key, too."""
     source: Path | None = None
     """The file that said so."""
 

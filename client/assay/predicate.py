@@ -14,6 +14,7 @@ from assay import moments
 from assay.errors import Malformed
 from assay.manifest import check_path, is_sha256
 from assay.result import Answer, Count, Name, Text, Value
+from assay.tlog.notes import is_origin
 
 
 def _sha256(text: str) -> str:
@@ -27,6 +28,12 @@ def _moment(text: str) -> str:
         moments.parse(text)
     except Malformed as error:
         raise ValueError(error.message) from None
+    return text
+
+
+def _origin(text: str) -> str:
+    if not is_origin(text):
+        raise ValueError("a log's name is 1 to 128 of A-Z a-z 0-9 . _ : / @ -")
     return text
 
 
@@ -59,13 +66,21 @@ class Audit(Value):
 
 
 class Registration(Value):
-    """What was fixed before the run, and the seed that was drawn after."""
+    """Where the request stands in the log, and the seed that follows from it."""
 
+    log_origin: Annotated[str, AfterValidator(_origin)]
+    request_index: Count
     request_sha256: Sha256
-    seed_mode: Literal["derived"]
+    leaf_sha256: Sha256
+    """Hash of the request's leaf."""
+    tree_size: Count
+    """Of the receipt's checkpoint, the first that the signer handed out with the request under it."""
+    root_sha256: Sha256
+    """Root of that checkpoint."""
+    seed_mode: Literal["derived", "fixed"]
     seed: Count
-    entropy: Sha256
-    """32 random bytes of the signer."""
+    tag_salt: Sha256
+    """32 random bytes of the signer for this model: who has them finds all leaves of the model."""
 
 
 class Decision(Value):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from assay import strict_json
-from assay.shape import AUDIT, COUNT, MOMENT, OBJECT, SHA256, TEXT, Maybe, check, exactly
+from assay.shape import AUDIT, COUNT, MOMENT, OBJECT, SEED_MODE, SHA256, TEXT, Maybe, check, exactly
 
 SCHEMA = "assay-request/v1"
 FILE_NAME = "request.json"
@@ -26,7 +25,8 @@ SHAPE = {
     "policy_sha256": Maybe(SHA256),
     "waivers_sha256": Maybe(SHA256),
     "limits": {"attempts_max": COUNT, "output_bytes": COUNT, "wall_s": COUNT},
-    "seed_mode": exactly("derived"),
+    "seed_mode": SEED_MODE,
+    "seed": Maybe(COUNT),
     "submitted_at": MOMENT,
 }
 
@@ -47,16 +47,3 @@ def base_sha256(asked: Mapping[str, Any]) -> str | None:
     """Return the digest of a request's second model, the one that the first is held against; None without one."""
     base = asked.get("base")
     return None if base is None else str(base["manifest_sha256"])
-
-
-def derive_seed(request_sha256: str, entropy: str) -> int:
-    """Return the audit's seed: 53 bits that the auditor could not choose.
-
-    The signer draws `entropy` after the request is fixed, and the request's digest cannot be changed afterwards.
-
-    Args:
-        request_sha256: hex digest of the bytes of `request.json`.
-        entropy: 32 bytes, hex.
-    """
-    digest = hashlib.sha256(b"assay-seed/v1\n" + bytes.fromhex(request_sha256) + bytes.fromhex(entropy)).digest()
-    return int.from_bytes(digest[:8], "big") >> 11

@@ -42,6 +42,7 @@ ANY = Kind("present", lambda value: True)
 SHA256 = Kind("64 lower-case hexadecimal digits", is_sha256)
 AUDIT = Kind("32 lower-case hexadecimal digits", lambda value: isinstance(value, str) and bool(_HEX32.fullmatch(value)))
 MOMENT = Kind("a moment like 2026-01-02T03:04:05Z", _is_moment)
+SEED_MODE = Kind("derived or fixed", lambda value: value in ("derived", "fixed"))
 LABELS = Kind(
     "an object of strings", lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
 )

@@ -14,12 +14,12 @@ from assay.shape import (
     LABELS,
     MOMENT,
     OBJECT,
+    SEED_MODE,
     SHA256,
     TEXT,
     Kind,
     Maybe,
     check,
-    exactly,
 )
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -68,7 +68,17 @@ _PREDICATE = {
         "ended_at": MOMENT,
         "composed_at": MOMENT,
     },
-    "registration": {"request_sha256": SHA256, "seed_mode": exactly("derived"), "seed": COUNT, "entropy": SHA256},
+    "registration": {
+        "log_origin": TEXT,
+        "request_index": COUNT,
+        "request_sha256": SHA256,
+        "leaf_sha256": SHA256,
+        "tree_size": COUNT,
+        "root_sha256": SHA256,
+        "seed_mode": SEED_MODE,
+        "seed": COUNT,
+        "tag_salt": SHA256,
+    },
     "model": {"manifest_sha256": SHA256},
     "base": Maybe({"manifest_sha256": SHA256}),
     "access": {"derived": [TEXT]},

@@ -16,10 +16,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from assay import bundle, canonical, dsse, keys, manifest, request, statement
+from assay import bundle, canonical, dsse, forged_parts, keys, manifest, moments, request, statement
 from assay.bundle import Bundle
 from assay.catalogue import CheckEntry, parse_entry
+from assay.forged_log import ForgedLog, LoggedRequest
 from assay.forged_rules import ForgedRules, put_beside
+from assay.tlog import entries, proofs
 
 _MODEL = {
     "config.json": b'{"model_type":"gpt2"}\n',
@@ -27,13 +29,11 @@ _MODEL = {
     "tokenizer.json": b"{}\n",
 }
 
-_TIMES = {
-    "submitted_at": "2026-01-02T03:04:00Z",
-    "registered_at": "2026-01-02T03:04:01Z",
-    "started_at": "2026-01-02T03:04:02Z",
-    "ended_at": "2026-01-02T03:04:30Z",
-    "composed_at": "2026-01-02T03:04:31Z",
-}
+_TIMES = {"submitted_at": 0, "registered_at": 1, "started_at": 2, "ended_at": 30, "composed_at": 31}
+"""Seconds after a report's own minute; the log's time never goes back, so each report has a minute of its own."""
+
+_START_MS = 1_767_323_040_000
+"""2026-01-02T03:04:00Z."""
 
 
 class Forge:
@@ -60,6 +60,13 @@ class Forge:
         self.key_file.write_bytes(keys.public_pem(self._private.public_key()))
         self.manifest = manifest.build(self.model_dir)
         self.entry = forged_entry()
+        self.logged = ForgedLog(self._hex, f"forge-{seed}.assay.example", self._private)
+        self.trust_root = self.logged.write_root(directory / f"trust-{seed}")
+
+    @property
+    def log_dir(self) -> Path:
+        """The forge's log as files, written anew."""
+        return self.logged.log.write(self._directory / f"log-{self._seed}")
 
     def report(
         self,
@@ -81,15 +88,20 @@ class Forge:
         """
         fixed = ForgedRules(rules, waivers, self.entry)
         asked = canonical.dumps({**self._request(checks), **fixed.asked(), **(ask or {})})
-        self._count += 1
-        place = self._directory / f"report-{self._count}"
+        place = self._directory / f"report-{self._count + 1}"
         (place / "artefacts").mkdir(parents=True)
         (place / request.FILE_NAME).write_bytes(asked)
         fixed.write(place)
         (place / manifest.FILE_NAME).write_bytes(self.manifest.data)
         (place / "artefacts" / self.entry.sha256).write_bytes(self.entry.data)
-        predicate = {**self._predicate(asked), **overrides}
-        return self.reseal(place, statement.build(self.manifest, fixed.judged(predicate, asked)))
+        times = self._times()
+        wanted = json.loads(asked)
+        logged = self.logged.register(asked, wanted["model"]["manifest_sha256"], times["registered_at"])
+        (place / proofs.REQUEST_PROOF).write_bytes(logged.proof)
+        registration = self.logged.registration(asked, logged, wanted.get("seed"))
+        predicate = {**self._predicate(asked), "registration": registration, **overrides}
+        self._count += 1
+        return self._seal(place, statement.build(self.manifest, fixed.judged(predicate, asked)), times["composed_at"])
 
     def statement(self, report: Path) -> dict[str, Any]:
         """Return a report's statement, to be altered."""
@@ -97,13 +109,27 @@ class Forge:
         return value
 
     def reseal(self, report: Path, altered: dict[str, Any] | bytes) -> Path:
-        """Sign altered bytes with the forge's key, as a dishonest operator could."""
+        """Sign and log altered bytes under the forge's keys, as a dishonest operator could."""
+        last = entries.parse(proofs.read_proof((report / proofs.REPORT_PROOF).read_bytes()).entry)
+        return self._seal(report, altered, last.at)
+
+    def _seal(self, report: Path, altered: dict[str, Any] | bytes, at: str) -> Path:
         payload = altered if isinstance(altered, bytes) else canonical.dumps(altered)
         signature = dsse.sign(self._private, dsse.PAYLOAD_TYPE, payload)
         sealed = Bundle(payload=payload, signature=signature, key_id=self.key_id)
         (report / bundle.FILE_NAME).write_bytes(bundle.write(sealed))
         put_beside(report, payload, self._private, self.entry)
+        logged = LoggedRequest.read((report / proofs.REQUEST_PROOF).read_bytes())
+        proven = self.logged.seal(payload, self.key_id, logged, at)
+        for name, data in zip((proofs.REPORT_PROOF, proofs.CONSISTENCY), proven or (), strict=False):
+            (report / name).write_bytes(data)
         return report
+
+    def _times(self) -> dict[str, str]:
+        """Return the moments of the next report."""
+        return {
+            name: moments.from_ms(_START_MS + 60_000 * self._count + 1000 * after) for name, after in _TIMES.items()
+        }
 
     def _hex(self, label: str) -> str:
         return hashlib.sha256(f"assay-forge/{self._seed}/{label}".encode()).hexdigest()
@@ -121,25 +147,18 @@ class Forge:
             "data": [{"role": "pairs", "sha256": self._hex("pairs")}],
             "limits": {"attempts_max": 3, "output_bytes": 1 << 20, "wall_s": 600},
             "seed_mode": "derived",
-            "submitted_at": _TIMES["submitted_at"],
+            "submitted_at": self._times()["submitted_at"],
         }
 
     def _predicate(self, asked: bytes) -> dict[str, Any]:
         wanted = json.loads(asked)
-        digest = hashlib.sha256(asked).hexdigest()
         return {
             "schema_version": statement.SCHEMA_VERSION,
             "audit": {
                 "name": f"audits/{wanted['audit']}",
                 "nonce": wanted["nonce"],
-                **_TIMES,
+                **self._times(),
                 "submitted_at": wanted["submitted_at"],
-            },
-            "registration": {
-                "request_sha256": digest,
-                "seed_mode": "derived",
-                "seed": request.derive_seed(digest, self._hex("entropy")),
-                "entropy": self._hex("entropy"),
             },
             "model": {
                 "manifest_sha256": wanted["model"]["manifest_sha256"],
@@ -156,18 +175,19 @@ class Forge:
             "answers": [self.answer(question["params"]) for question in wanted["checks"]],
             "facts": None,
             "attempts": [self.attempt(1, "CELL_CRASHED", result=False), self.attempt(2, "OK")],
-            "environment": _environment(),
-            "sandbox": {"cells": [_cell()]},
+            "environment": forged_parts.environment(),
+            "sandbox": {"cells": [forged_parts.cell()]},
             "signer": {"profile": "development"},
         }
 
     def attempt(self, n: int, exit_class: str, *, result: bool = True) -> dict[str, Any]:
-        """Return one attempt at the job "whole"."""
+        """Return one attempt at the job "whole", in the minute of the next report."""
+        times = self._times()
         return {
             "job": "whole",
             "n": n,
-            "started_at": _TIMES["started_at"],
-            "ended_at": _TIMES["ended_at"],
+            "started_at": times["started_at"],
+            "ended_at": times["ended_at"],
             "exit_class": exit_class,
             "result_sha256": self._hex("result") if result else None,
         }
@@ -186,13 +206,16 @@ class Forge:
             "step": None,
             "measured": {
                 "coverage": {"layer": ["0", "1"]},
-                "metrics": [_metric("0", "0.512", "0.477", "0.547"), _metric("1", "0.861", "0.835", "0.883")],
+                "metrics": [
+                    forged_parts.metric("0", "0.512", "0.477", "0.547"),
+                    forged_parts.metric("1", "0.861", "0.835", "0.883"),
+                ],
                 "plots": [],
                 "skipped": [],
             },
             "controls": [
-                _control("ShuffledLabels", "null", "0.503", "0.45", "0.55"),
-                _control("PlantedTruth", "positive", "0.97", "0.9", "1"),
+                forged_parts.control("ShuffledLabels", "null", "0.503", "0.45", "0.55"),
+                forged_parts.control("PlantedTruth", "positive", "0.97", "0.9", "1"),
             ],
             "findings": [
                 {
@@ -243,64 +266,3 @@ def forged_entry(**overrides: Any) -> CheckEntry:
             **overrides,
         }
     )
-
-
-def _metric(layer: str, value: str, low: str, high: str) -> dict[str, Any]:
-    return {
-        "name": "accuracy",
-        "labels": {"layer": layer},
-        "value": value,
-        "step": "0.001",
-        "unit": "fraction",
-        "n": 800,
-        "interval": {"low": low, "high": high, "level": "0.95", "method": "wilson"},
-        "null": None,
-        "p": None,
-        "multiplicity": {"family": "layers", "m": 2, "corrected": "none"},
-        "better": "none",
-        "determinism": "statistical",
-        "tolerance": None,
-        "margin": "0.03",
-        "items_sha256": None,
-    }
-
-
-def _control(name: str, kind: str, value: str, low: str, high: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "kind": kind,
-        "metric": "accuracy",
-        "labels": {"layer": "1"},
-        "value": value,
-        "band": {"low": low, "high": high},
-        "held": True,
-    }
-
-
-def _environment() -> dict[str, Any]:
-    packages = {"numpy": "2.4.6", "torch": "2.13.0"}
-    return {
-        "python": "3.11.9",
-        "packages": packages,
-        "lock_sha256": canonical.sha256(packages),
-        "cpu": "forged",
-        "kernel": "forged",
-        "dtype": "float32",
-        "batch_size": 8,
-        "deterministic_flags": {"use_deterministic_algorithms": True},
-    }
-
-
-def _cell() -> dict[str, Any]:
-    return {
-        "stage": "check",
-        "backend": "process",
-        "version": "1",
-        "policy_sha256": hashlib.sha256(b"no policy").hexdigest(),
-        "layers": {"namespaces": [], "seccomp": "absent"},
-        "limits": [{"name": "wall_s", "value": 600, "by": "watchdog", "aggregate": True}],
-        "statements": ["nothing_isolated"],
-        "selfcheck_sha256": None,
-        "network": "host",
-        "output": {"bytes": 4096, "cap": 262144},
-    }

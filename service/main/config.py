@@ -75,6 +75,10 @@ class Server(_Section):
     signer_socket: Path
     signer_home: Path
     signing_key: Path
+    log_key: Path
+    """The transparency log's private key, Ed25519; the log lies in the signer's home."""
+    log_origin: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")
+    """The log's name. Readers remember logs by name: it is never changed, and never given to another log."""
     signer_uid: int
     """The user that may ask the signer: the scheduler's."""
     slots: int = Field(default=1, ge=1, le=64)

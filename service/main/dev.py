@@ -12,9 +12,12 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from service.main import config, pki
+from assay.tlog import notes
+
+from service.main import config, pki, trust
 from service.main.children import ChildFailed, Children, Recipe
 from service.main.layout import Layout
 from service.main.roles import ROLES
@@ -91,12 +94,19 @@ def run(options: DevOptions) -> int:
 
 def _prepare(layout: Layout, options: DevOptions) -> config.Server:
     """Make keys and certificates where absent, bring the database to its revision, write the configuration."""
-    from service.signer.keys import ensure_key
+    from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
     from service.store.migrations import migrate
     from service.store.principals import put_principal
 
     pki.ensure(layout.pki, (PRINCIPAL,))
     ensure_key(layout.signing_key)
+    ensure_key(layout.root_key)
+    ensure_log_key(layout.log_key)
+    log_key = load_log_key(layout.log_key)
+    vkey = notes.vkey_of(log_key, trust.log_origin(log_key.public_key().public_bytes_raw()))
+    pinned = trust.ensure_root(
+        layout.trust, load_key(layout.root_key), load_key(layout.signing_key), vkey, datetime.now(UTC)
+    )
     page_key = layout.run / "page.key"
     if not page_key.exists():
         page_key.touch(mode=0o600)
@@ -118,6 +128,8 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
         signer_socket=layout.sockets / "signer.sock",
         signer_home=layout.signer,
         signing_key=layout.signing_key,
+        log_key=layout.log_key,
+        log_origin=vkey.name,
         signer_uid=os.getuid(),
         slots=options.slots,
         lease_s=options.lease_s,
@@ -137,6 +149,7 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
         "certificate": str(layout.pki / f"{PRINCIPAL}.pem"),
         "key": str(layout.pki / f"{PRINCIPAL}.key"),
         "report_key": str(layout.signing_key.with_name("report.pub.pem")),
+        "trust_root": str(pinned),
     }
     layout.client_config.write_text(json.dumps(client, indent=2) + "\n", encoding="utf-8")
     return server

@@ -79,6 +79,21 @@ class Layout:
         return self.root / "client.json"
 
     @property
+    def log_key(self) -> Path:
+        """The private key of the transparency log."""
+        return self.signer / "log.key.pem"
+
+    @property
+    def root_key(self) -> Path:
+        """The key that may change the trust root; a real operator keeps several of them elsewhere."""
+        return self.pki / "root.key.pem"
+
+    @property
+    def trust(self) -> Path:
+        """Folder of the trust root's versions."""
+        return self.root / "trust"
+
+    @property
     def signing_key(self) -> Path:
         """The signer's private key; its public half lies beside it as report.pub.pem."""
         return self.signer / "report.key.pem"

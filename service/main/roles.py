@@ -227,6 +227,8 @@ def _signer(server: Server, ready: Ready) -> None:
             socket=server.signer_socket,
             allowed_uid=server.signer_uid,
             key_file=server.signing_key,
+            log_key_file=server.log_key,
+            log_origin=server.log_origin,
             profile=server.profile,
             catalogue=_catalogue(server),
             ready=ready,

@@ -71,12 +71,7 @@ def compose(inputs: Inputs) -> bytes:
             "ended_at": moments.from_ms(max(row.ended_at or row.started_at for row in inputs.attempts)),
             "composed_at": inputs.composed_at,
         },
-        "registration": {
-            "request_sha256": inputs.asked.sha256,
-            "seed_mode": "derived",
-            "seed": registered.seed,
-            "entropy": registered.entropy,
-        },
+        "registration": registered.claims(),
         "model": {
             "manifest_sha256": inputs.asked.manifest.digest,
             "ingest": record.ingest.to_json() if record.ingest else None,

@@ -26,12 +26,33 @@ class Folder:
         self._root = root
         with _storage():
             shutil.rmtree(root / ASIDE, ignore_errors=True)  # what a killed signer left behind
-            for part in ("registered", "sealed", "voided", ASIDE):
+            for part in ("registered", "salts", "sealed", "voided", ASIDE):
                 (root / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def log(self) -> Path:
+        """Where the transparency log lies; operators publish a copy of it."""
+        return self._root / "log"
 
     def registered(self, audit: str) -> Path:
         """Return where an audit's registration lies."""
         return self._root / "registered" / f"{audit}.json"
+
+    def receipt(self, audit: str) -> Path:
+        """Return where the proof that an audit's request is in the log lies."""
+        return self._root / "registered" / f"{audit}.tlog-proof"
+
+    def salt(self, model: str) -> Path:
+        """Return where the salt of a model's tag lies."""
+        return self._root / "salts" / model
+
+    def logged(self, audit: str) -> Path:
+        """Return where the proofs of an audit's report lie, both in one file: they belong to one checkpoint."""
+        return self._root / "sealed" / audit / "logged.json"
+
+    def ended(self, audit: str) -> Path:
+        """Return where the proof that an audit's end without a report is in the log lies."""
+        return self._root / "voided" / f"{audit}.tlog-proof"
 
     def voided(self, audit: str) -> Path:
         """Return where the note of an audit that ended without a report lies."""

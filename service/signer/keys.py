@@ -1,4 +1,4 @@
-"""The report key: one P-256 key in a file that only its owner may read."""
+"""The report key (P-256) and the log key (Ed25519), each in a file that only its owner may read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from assay.keys import public_pem
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -53,29 +53,51 @@ def ensure_key(path: Path) -> Path:
     return public
 
 
+def ensure_log_key(path: Path) -> None:
+    """Make a log key if there is none; an existing one is kept."""
+    if not path.exists():
+        private = ed25519.Ed25519PrivateKey.generate()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_once(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+
+
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read the report key.
 
     Raises:
         KeyUnusable: it cannot serve.
     """
+    private = _load(path, "report key")
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise KeyUnusable(f"{path} is no P-256 key")
+    return private
+
+
+def load_log_key(path: Path) -> ed25519.Ed25519PrivateKey:
+    """Read the log key.
+
+    Raises:
+        KeyUnusable: it cannot serve.
+    """
+    private = _load(path, "log key")
+    if not isinstance(private, ed25519.Ed25519PrivateKey):
+        raise KeyUnusable(f"{path} is no Ed25519 key")
+    return private
+
+
+def _load(path: Path, what: str) -> object:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             pem = file.read(16 * 1024)
     except OSError as error:
-        raise KeyUnusable(f"cannot read the report key {path}: {error.strerror}; `assay-server` makes one") from error
+        raise KeyUnusable(f"cannot read the {what} {path}: {error.strerror}; `assay-server dev` makes one") from error
     if mode & 0o077:
-        raise KeyUnusable(
-            f"the report key {path} has mode {mode:04o}: others may read it; chmod 600, or make a new one"
-        )
+        raise KeyUnusable(f"the {what} {path} has mode {mode:04o}: others may read it; chmod 600, or make a new one")
     try:
-        private = load_pem_private_key(pem, None)
+        return load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
         raise KeyUnusable(f"{path} is no unencrypted private key in PEM") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise KeyUnusable(f"{path} is no P-256 key")
-    return private
 
 
 def _write_once(path: Path, content: bytes, mode: int) -> None:

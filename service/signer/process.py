@@ -17,7 +17,9 @@ from assay.catalogue import Catalogue
 
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
-from service.signer.keys import ensure_key, load_key
+from service.signer.handed_out import handed_out
+from service.signer.journal import Journal
+from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
 from service.signer.refusal import Refused
 from service.signer.registration import register
 from service.signer.rows import Rows
@@ -42,6 +44,9 @@ class SignerSettings:
     allowed_uid: int
     """The scheduler's user; nobody else is answered, root neither."""
     key_file: Path
+    log_key_file: Path
+    log_origin: str
+    """The log's name, for ever: readers remember logs by it."""
     profile: Literal["development", "production"]
     rate_per_minute: int = RATE_PER_MINUTE
     catalogue: Catalogue | None = None
@@ -56,7 +61,7 @@ def run(settings: SignerSettings) -> None:
     Raises:
         KeyUnusable: there is no usable report key. Under the development profile one is made.
         MachineFailed: this installation has no catalogue.
-        CannotServe: the socket cannot be opened.
+        CannotServe: the socket cannot be opened, or the log is not the newest copy of itself.
     """
     os.umask(0o077)
     server = open_server(settings)
@@ -74,19 +79,28 @@ def open_server(settings: SignerSettings) -> Server:
     """Open the socket; `run` without signals, for tests."""
     if settings.profile == "development":
         ensure_key(settings.key_file)
+        ensure_log_key(settings.log_key_file)
     private = load_key(settings.key_file)
+    rows, evidence, home = Rows(settings.database_url), Evidence(settings.blob_dir), Folder(settings.home)
+    journal = Journal(home.log, settings.log_origin, load_log_key(settings.log_key_file), _now)
+    journal.require(handed_out(rows, evidence))
     desk = Desk(
-        rows=Rows(settings.database_url),
-        evidence=Evidence(settings.blob_dir),
-        home=Folder(settings.home),
+        rows=rows,
+        evidence=evidence,
+        home=home,
+        journal=journal,
         catalogue=settings.catalogue or catalogue.load(),
         private=private,
         public_file=ensure_key(settings.key_file),
         profile=settings.profile,
-        clock=lambda: datetime.now(UTC),
+        clock=_now,
     )
     allowance = Allowance(settings.rate_per_minute)
     return Server(settings.socket, settings.allowed_uid, allowance, lambda asked: answer(desk, asked))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def answer(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +112,7 @@ def answer(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
     try:
         row = desk.rows.audit(asked["audit"])
         if asked["op"] == "register":
-            return {"registration": register(row, desk.evidence, desk.home, desk.clock).public()}
+            return {"registration": register(row, desk.evidence, desk.home, desk.journal, desk.clock).public()}
         if asked["op"] == "seal":
             return seal(desk, row, asked["token"])
         void(desk, row, asked["reason"])

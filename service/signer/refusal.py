@@ -3,7 +3,7 @@
 SignerError
 ├── Refused          an operation that was not done; carries a code that the scheduler can act on
 ├── KeyUnusable      there is no report key to sign with (`service.signer.keys`)
-└── CannotServe      the socket cannot be opened
+└── CannotServe      the socket cannot be opened, or the log is damaged or older than what was handed out
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SignerError(Exception):
 
 
 class CannotServe(SignerError):
-    """The socket cannot be opened; the message says why."""
+    """The socket or the log cannot be opened; the message says why."""
 
 
 class Refused(SignerError):

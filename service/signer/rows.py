@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.signer.refusal import Refused
-from service.store.tables import attempt, audit, result
+from service.store.tables import attempt, audit, report, result
 
 BUSY_MS = 10_000
 """Readers wait in WAL mode only while a checkpoint restarts."""
@@ -119,6 +119,27 @@ class Rows:
         if row is None:
             raise Refused("WRONG_STATE", f"audit {audit_id} has no result")
         return ResultRow(**row._mapping)
+
+    def receipts(self) -> Iterator[tuple[str, str]]:
+        """Yield every audit that was registered, with its registration as stored.
+
+        Raises:
+            Refused: DATABASE_UNAVAILABLE.
+        """
+        asked = select(audit.c.id, audit.c.registration_json).where(audit.c.registration_json.is_not(None))
+        with self._connection() as connection:
+            for row in connection.execute(asked):
+                yield row.id, row.registration_json
+
+    def report_files(self) -> Iterator[tuple[str, str]]:
+        """Yield every audit that has a report, with the list of its files as stored.
+
+        Raises:
+            Refused: DATABASE_UNAVAILABLE.
+        """
+        with self._connection() as connection:
+            for row in connection.execute(select(report.c.audit, report.c.files_json)):
+                yield row.audit, row.files_json
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

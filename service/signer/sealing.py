@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay import bundle, dsse, keys, manifest, moments, request, statement
+from assay import bundle, canonical, dsse, keys, manifest, moments, request, statement
 from assay.bundle import Bundle
 from assay.catalogue import ARTEFACT_MAX, Catalogue
+from assay.tlog import proofs
 from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -22,6 +23,7 @@ from service.signer import judged, record, staged
 from service.signer.compose import DataTold, Inputs, compose
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
+from service.signer.journal import Journal
 from service.signer.record import HostRecord
 from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered, read_asked, recall
@@ -37,6 +39,7 @@ class Desk:
     home: Folder
     catalogue: Catalogue
     private: EllipticCurvePrivateKey
+    journal: Journal
     public_file: Path
     """The public half in PEM, against which the finished report is verified."""
     profile: str
@@ -67,10 +70,14 @@ def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
             desk.home.write(desk.home.report(row.id) / ARTEFACTS / digest, content)
         payload = desk.home.write_once(desk.home.statement(row.id), composed)
     # (10) Sign, and write the report; a retry writes the same bytes again.
+    # (9) Logged before it is signed; the first proof counts.
+    logged = _log_report(desk, row.id, payload, registered)
     predicate = statement.parse(payload)["predicate"]
     artefacts = {a["catalogue_sha256"] for a in predicate["answers"]}
     artefacts |= {one["sha256"] for a in predicate["answers"] for one in a.get("artefacts") or ()}
-    written = _write_report(desk, row.id, payload, asked, artefacts)
+    written = _write_report(
+        desk, row.id, payload, asked, {**logged, proofs.REQUEST_PROOF: registered.receipt}, artefacts
+    )
     # (11) Hand over only what our own client verifies.
     _check_report(desk, row.id)
     return {
@@ -82,19 +89,59 @@ def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
 
 
 def void(desk: Desk, row: AuditRow, reason: str) -> None:
-    """Note that a registered audit ended without a report.
+    """Log that a registered audit ended without a report.
 
     Raises:
         Refused: NOT_REGISTERED, ALREADY_SEALED, WRONG_STATE.
     """
-    if recall(row.id, desk.home) is None:
+    registered = recall(row.id, desk.home)
+    if registered is None:
         raise Refused("NOT_REGISTERED", f"audit {row.id} was never registered here")
     if desk.home.statement(row.id).exists():
         raise Refused("ALREADY_SEALED", f"audit {row.id} has a report; a report is withdrawn, not voided")
     if row.state not in ("FAILED", "CANCELLED"):
         raise Refused("WRONG_STATE", f"audit {row.id} is {row.state}; only an ended audit is voided")
     note = {"schema": "assay-void/v1", "audit": row.id, "ended": row.state.lower(), "reason": reason}
+    tried = desk.home.voided(row.id).exists()
     desk.home.write_once(desk.home.voided(row.id), json.dumps(note, sort_keys=True, separators=(",", ":")).encode())
+    if desk.home.ended(row.id).exists():
+        return
+    proof = desk.journal.note(
+        "void",
+        registered.index + 1 if tried else None,
+        commit=registered.request_sha256,
+        tag=registered.tag,
+        prev=registered.index,
+        reason=_void_reason(row, reason),
+    )
+    desk.home.write_once(desk.home.ended(row.id), proof)
+
+
+def _void_reason(row: AuditRow, reason: str) -> str:
+    """Return the log's word for why an audit ended without a report."""
+    if row.state == "CANCELLED":
+        return "cancelled"
+    return "poisoned" if reason.upper() == "POISONED" else "failed"
+
+
+def _log_report(desk: Desk, audit: str, payload: bytes, registered: Registered) -> dict[str, bytes]:
+    """Append the report's leaf, unless it is there, and return the files that prove it."""
+    data = desk.home.read(desk.home.logged(audit))
+    if data is None:
+        proof, consistency = desk.journal.note_with_consistency(
+            "report",
+            # A killed try may have left the leaf; looking costs one entry for each one since the request.
+            registered.index + 1,
+            registered.size,
+            commit=hashlib.sha256(dsse.pae(dsse.PAYLOAD_TYPE, payload)).hexdigest(),
+            tag=registered.tag,
+            key=keys.key_id(desk.private.public_key()),
+            prev=registered.index,
+        )
+        both = {proofs.REPORT_PROOF: proof.decode(), proofs.CONSISTENCY: consistency.decode()}
+        data = desk.home.write_once(desk.home.logged(audit), canonical.dumps(both))
+    told = canonical.loads_canonical(data, 2 * proofs.PROOF_MAX)
+    return {name: told[name].encode() for name in (proofs.REPORT_PROOF, proofs.CONSISTENCY)}
 
 
 def _check_state(desk: Desk, row: AuditRow, token: int) -> ResultRow:
@@ -206,13 +253,16 @@ def _now(clock: Callable[[], datetime], attempts: Sequence[AttemptRow], register
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _write_report(desk: Desk, audit: str, payload: bytes, asked: Asked, artefacts: set[str]) -> list[dict[str, Any]]:
+def _write_report(
+    desk: Desk, audit: str, payload: bytes, asked: Asked, proven: Mapping[str, bytes], artefacts: set[str]
+) -> list[dict[str, Any]]:
     signature = dsse.sign(desk.private, dsse.PAYLOAD_TYPE, payload)
     signed = Bundle(payload=payload, signature=signature, key_id=keys.key_id(desk.private.public_key()))
     content = {
         bundle.FILE_NAME: bundle.write(signed),
         request.FILE_NAME: asked.data,
         manifest.FILE_NAME: asked.manifest.data,
+        **proven,
     }
     content |= judged.beside(
         asked.rules,
@@ -233,7 +283,13 @@ def _write_report(desk: Desk, audit: str, payload: bytes, asked: Asked, artefact
 
 
 def _check_report(desk: Desk, audit: str) -> None:
-    seen = verify(desk.home.report(audit), keys=[desk.public_file], catalogue=desk.catalogue, now=desk.clock())
+    seen = verify(
+        desk.home.report(audit),
+        keys=[desk.public_file],
+        log_vkeys=[desk.journal.vkey.text],
+        catalogue=desk.catalogue,
+        now=desk.clock(),
+    )
     if seen.outcome != "verified":
         step = next(step for step in seen.steps if step.status == seen.outcome)
         raise Refused("SELF_CHECK_FAILED", f"the report of audit {audit} does not verify: {step.id}: {step.detail}")

@@ -84,7 +84,7 @@ FORGERIES: dict[str, tuple[str, Change]] = {
     "digest_is_upper_case": ("V04", lambda s: s["subject"][1]["digest"].update(sha256="A" * 64)),
     "version_is_no_version": ("V04", lambda s: s["predicate"].update(schema_version="1")),
     "seed_altered": ("V06", lambda s: s["predicate"]["registration"].update(seed=7)),
-    "entropy_altered": ("V06", lambda s: s["predicate"]["registration"].update(entropy="0" * 64)),
+    "root_altered": ("V06", lambda s: s["predicate"]["registration"].update(root_sha256="0" * 64)),
     "registered_after_start": ("V06", _audit("registered_at", "2026-01-02T03:04:03Z")),
     "composed_before_end": ("V06", _audit("composed_at", "2026-01-02T03:04:29Z")),
     "composed_in_the_future": ("V06", _audit("composed_at", "2999-01-01T00:00:00Z")),

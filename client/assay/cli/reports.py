@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from assay.cli import trust
 from assay.cli.options import TIMEOUT_S, AuditName, Config, Json, ReportPath, TimeoutS, connect
 from assay.cli.screen import SCREEN, clean
 
@@ -60,9 +61,12 @@ def findings(
 def verify(
     report: ReportPath,
     model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
-    key: Annotated[
-        list[Path] | None, typer.Option("--key", help="A public key that you trust, PEM; repeatable.")
-    ] = None,
+    trust_root: trust.TrustRoot = None,
+    key: trust.Keys = None,
+    log_vkey: trust.LogVkeys = None,
+    receipt: trust.Receipt = None,
+    log: trust.Log = None,
+    now: trust.Now = None,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
@@ -70,12 +74,22 @@ def verify(
     from assay.verify import exit_code
     from assay.verify import verify as look
 
-    keys, source = (list(key), "--key") if key else configured_key(config)
-    seen = look(report, keys=keys, model_dir=model)
+    trusted = trust.chosen(trust_root, key, log_vkey, config)
+    seen = look(
+        report,
+        keys=trusted.keys,
+        log_vkeys=trusted.log_vkeys,
+        trust_root=trusted.trust_root,
+        model_dir=model,
+        receipt=receipt,
+        log_dir=log,
+        state_dir=trust.state_dir(),
+        now=trust.moment(now),
+    )
     if as_json:
-        SCREEN.json({**seen.to_json(), "key_source": source})
+        SCREEN.json({**seen.to_json(), "key_source": trusted.source})
     else:
-        SCREEN.out(f"Trusted key: {clean(', '.join(map(str, keys)) or 'none', 400)} ({source})")
+        SCREEN.out(f"Trusted key: {trusted.named} ({trusted.source})")
         for line in seen.render_text().splitlines():
             SCREEN.out(clean(line, 2000))
     return exit_code(seen)

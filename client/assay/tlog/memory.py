@@ -65,6 +65,13 @@ class MemoryLog:
         path = tree.consistency_path(self._tree.node, old, size)
         return proofs.write_consistency(Consistency(old=old, hashes=path, checkpoint=self.checkpoint_at(size)))
 
+    def cut(self, size: int) -> None:
+        """Forget the entries from `size` on, as an operator does who restores a backup or rewrites the past."""
+        self.entries = self.entries[:size]
+        self._tree = MemoryTree()
+        for entry in self.entries:
+            self._tree.push(leaf_hash(entry))
+
     def files(self) -> dict[str, bytes]:
         """Return the log's files by name, as `Log` writes them for the current size."""
         edge = Edge()

@@ -10,13 +10,10 @@ from typing import Any
 
 from assay import moments
 from assay.errors import Malformed, Wrong, shown
-from assay.shape import COUNT, SHA256, Kind, check
+from assay.shape import COUNT, SEED_MODE, SHA256, Kind, check
 from assay.tlog import notes, proofs, tree
 from assay.tlog.leaves import Leaf, LogKey, verify_leaf
 from assay.tlog.notes import Checkpoint
-
-SEED_MODES = ("derived", "fixed")
-"""`fixed` belongs to replications and is shown in every rendering (specification, section 4)."""
 
 _SHAPE = {
     "log_origin": Kind("a log's name", notes.is_origin),
@@ -25,7 +22,7 @@ _SHAPE = {
     "leaf_sha256": SHA256,
     "tree_size": COUNT,
     "root_sha256": SHA256,
-    "seed_mode": Kind("derived or fixed", lambda value: value in SEED_MODES),
+    "seed_mode": SEED_MODE,
     "seed": COUNT,
     "tag_salt": SHA256,
 }

@@ -13,6 +13,10 @@ from assay.catalogue import Catalogue, CheckEntry
 from assay.errors import VerifyError
 from assay.keys import TrustedKey
 from assay.manifest import Manifest
+from assay.tlog.leaves import Leaf
+from assay.tlog.notes import Vkey
+from assay.trust.chain import TrustRoot
+from assay.trust.memory import Memory
 from assay.verify.directory import ReportFiles
 
 if TYPE_CHECKING:
@@ -30,12 +34,29 @@ class Case:
 
     files: ReportFiles
     keys: tuple[TrustedKey, ...]
+    """Report keys that the user pinned one by one."""
     model_dir: Path | None
     now: datetime
     shipped: Catalogue | None
     """The catalogue of this client; None if the installation has none."""
 
+    vkeys: tuple[Vkey, ...] = ()
+    """Log keys that the user pinned beside them."""
+    pinned_root: bytes | None = None
+    """The trust root that the user chose, instead of single keys."""
+    later_roots: tuple[bytes, ...] = ()
+    memory: Memory | None = None
+    """What this client remembers of operators and logs; None remembers nothing."""
+    receipt: tuple[bytes, bytes] | None = None
+    """request.json and request.tlog-proof as the reader got them when the audit was submitted."""
+    log_dir: Path | None = None
+    """The reader's copy of the log."""
+
     bundle: Bundle | None = None
+    trust: TrustRoot | None = None
+    """Whom the reader trusts, once V02 has followed the chain."""
+    leaf: Leaf | None = None
+    """The report's leaf, once V05 has proven it."""
     signed_by: str | None = None
     statement: Mapping[str, Any] = field(default_factory=dict)
     """The parsed statement, from the verified bytes only."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 from assay import canonical, manifest, moments, request
-from assay.errors import Malformed, Wrong, shown
+from assay.errors import CouldNotTell, Malformed, Wrong, shown
+from assay.tlog import proofs
+from assay.tlog.leaves import SKEW, Leaf
+from assay.tlog.registration import Files, Registration, derive_seed, verify_registration
 from assay.verify.case import Case
-
-SKEW = timedelta(minutes=5)
-"""How far the signer's clock may be ahead of the reader's."""
 
 _ORDER = ("registered_at", "started_at", "ended_at", "composed_at")
 
@@ -31,11 +30,59 @@ def check_registration(case: Case) -> str:
         case.request = request.parse(data)
     except Malformed as error:
         raise Wrong(f"{request.FILE_NAME} is malformed: {error}") from None
-    seed = request.derive_seed(digest, registered["entropy"])
-    if seed != registered["seed"]:
-        raise Wrong(f"the seed is {registered['seed']}, but request and entropy give {seed}")
+    if case.request["seed_mode"] != registered["seed_mode"]:
+        raise Wrong(f"seed_mode is {registered['seed_mode']}, the request has {case.request['seed_mode']}")
     _check_moments(case)
-    return f"request {digest[:8]}… and seed {seed} fit (order in a log: not asked, reports of this schema have none)"
+    assert case.trust is not None
+    if not case.trust.logs:
+        return _check_unlogged(case)
+    if case.leaf is None:
+        raise CouldNotTell("depends on V05")
+    asked = _check_logged(case, data, case.leaf)
+    received = ", the receipt is the same registration" if case.receipt else ""
+    return (
+        f"request {digest[:8]}… is entry {asked.index} of the log, before the report's {case.leaf.index}; seed and tag "
+        f"follow from it{received}"
+    )
+
+
+def _check_unlogged(case: Case) -> str:
+    """Without a log key the claimed leaf and root are believed, and the output says so."""
+    if case.receipt is not None:
+        raise CouldNotTell("a receipt cannot be checked without a log key: pass --log-vkey V, or --trust-root F")
+    registered = case.predicate["registration"]
+    owed = case.request.get("seed")
+    if registered["seed_mode"] == "derived":
+        owed = derive_seed(bytes.fromhex(registered["leaf_sha256"]), bytes.fromhex(registered["root_sha256"]))
+    if registered["seed"] != owed:
+        raise Wrong(f"the seed is {registered['seed']}, but the registration gives {owed}")
+    return f"request {registered['request_sha256'][:8]}… and seed {owed} fit (order in the log not checked: no log key)"
+
+
+def _check_logged(case: Case, data: bytes, leaf: Leaf) -> Leaf:
+    assert case.trust is not None
+    said = case.predicate["audit"]
+    claimed = Registration.read(case.predicate["registration"])
+    files = Files(
+        request=data,
+        request_proof=case.files.read(proofs.REQUEST_PROOF, proofs.PROOF_MAX),
+        consistency=case.files.read(proofs.CONSISTENCY, proofs.PROOF_MAX),
+    )
+    asked = verify_registration(
+        files,
+        claimed,
+        leaf,
+        case.trust.logs,
+        manifest_sha256=case.predicate["model"]["manifest_sha256"],
+        started_at=said["started_at"],
+        ended_at=said["ended_at"],
+        now=case.now,
+        asked_seed=case.request.get("seed"),
+        receipt=case.receipt,
+    )
+    if asked.entry.at != said["registered_at"]:
+        raise Wrong(f"registered_at is {said['registered_at']}, the request was logged at {asked.entry.at}")
+    return asked
 
 
 def _check_moments(case: Case) -> None:

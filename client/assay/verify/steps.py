@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 from assay.errors import AssayError, CouldNotTell, MachineFailed, Malformed, Wrong
-from assay.verify import answers, commitment, envelope, model_files, recompute, verdict
+from assay.verify import answers, commitment, envelope, log, model_files, recompute, verdict
 from assay.verify.case import Case, NotAsked
 from assay.verify.outcome import Status, Step, Verification
 
@@ -22,16 +21,12 @@ class Rule:
     run: Callable[[Case], str]
 
 
-def _no_log(case: Case) -> NoReturn:
-    raise NotAsked("no log was asked")
-
-
 STEPS = (
     Rule("V01", (), envelope.read_bundle),
     Rule("V02", (), envelope.find_trust),
     Rule("V03", ("V01", "V02"), envelope.check_signature),
     Rule("V04", ("V03",), envelope.read_statement),  # only verified bytes are parsed
-    Rule("V05", (), envelope.find_log_proof),
+    Rule("V05", ("V04",), log.find_log_proof),
     Rule("V06", ("V04",), commitment.check_registration),
     Rule("V07", ("V06",), commitment.check_request),
     Rule("V08", ("V04",), commitment.check_subjects),
@@ -41,7 +36,7 @@ STEPS = (
     Rule("V12", ("V10",), recompute.recompute),  # validity needs the catalogue entries that V10 found
     Rule("V13", ("V07", "V10"), verdict.recompute_verdict),
     Rule("V14", ("V08",), verdict.check_companions),
-    Rule("V15", (), _no_log),
+    Rule("V15", ("V04",), log.check_log),
 )
 
 
@@ -63,10 +58,18 @@ def run(case: Case) -> Verification:
         model_sha256=told["model"]["manifest_sha256"] if told else None,
         audit=told["audit"]["name"] if told else None,
         signed_by=case.signed_by,
-        trusted_by="pinned key, no rotation" if case.signed_by else None,
+        trusted_by=_trusted_by(case) if case.signed_by else None,
         profile=told["signer"]["profile"] if told else None,
         verdict=case.decided[1].outcome if case.decided else None,
     )
+
+
+def _trusted_by(case: Case) -> str:
+    """Return why the key was trusted. A root says by itself nothing about when the key was good: V05 does."""
+    trust = case.trust
+    if trust is None or trust.version is None:
+        return "pinned key, no rotation"
+    return f"trust root {trust.version} of {trust.operator}"
 
 
 def _attempt(rule: Rule, case: Case) -> Step:

@@ -28,7 +28,9 @@ def pair(tmp_path: Path) -> Pair:
 
 
 def judged(pair: Pair, first: Alter | None = None, second: Alter | None = None, held: Any = ()) -> Replication:
-    a, b = pair.report(0, first, held=held), pair.report(1, second, held=held)
+    a = pair.report(0, first, held=held)
+    seed = pair.forges[0].statement(a)["predicate"]["registration"]["seed"]
+    b = pair.report(1, second, held=held, seed_mode="fixed", seed=seed)
     return replicate(pair.side(a), pair.side(b))
 
 

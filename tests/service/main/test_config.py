@@ -14,6 +14,7 @@ def server(tmp_path: Path, **changes: object) -> config.Server:
         "address": "127.0.0.1:1",
         "tls": {"ca": tmp_path / "ca", "certificate": tmp_path / "c", "key": tmp_path / "k"},
         "signer_uid": 0,
+        "log_origin": "log.assay.example",
     }
     for name in (
         "blobs",
@@ -24,6 +25,7 @@ def server(tmp_path: Path, **changes: object) -> config.Server:
         "signer_socket",
         "signer_home",
         "signing_key",
+        "log_key",
     ):
         fields[name] = tmp_path / name
     return config.Server.model_validate(fields | changes)

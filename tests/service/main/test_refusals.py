@@ -71,6 +71,7 @@ def configured(folder: Path, **changes: object) -> Path:
     for name in ("blobs", "uploads", "work", "isolation_file", "page_key", "signer_socket", "signer_home"):
         fields[name] = folder / name
     fields["signing_key"] = folder / "signing_key"
+    fields |= {"log_key": folder / "log_key", "log_origin": "log.assay.example"}
     server = config.Server.model_validate(fields | changes)
     migrate(server.database_url)
     config.dump(server, folder / "server.toml")

@@ -17,7 +17,8 @@ from sqlalchemy.sql import Executable
 
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
-from service.signer.keys import ensure_key, load_key
+from service.signer.journal import Journal
+from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
 from service.signer.process import answer
 from service.signer.rows import Rows
 from service.signer.sealing import Desk
@@ -46,6 +47,8 @@ class World:
         migrate(self.url)
         self.now = START
         self.key_file = root / "signer" / "report.key.pem"
+        self.log_key_file = root / "signer" / "log.key.pem"
+        self.journal: Journal | None = None
         self.id = hashlib.sha256(str(root).encode()).hexdigest()[:32]
         for path in self.forge.model_dir.iterdir():
             self.put(path.read_bytes())
@@ -64,16 +67,26 @@ class World:
         return made
 
     def open_desk(self, profile: str = "development") -> Desk:
+        home = Folder(self.root / "signer")
+        self.close()
+        ensure_log_key(self.log_key_file)
+        self.journal = Journal(home.log, "log.assay.example", load_log_key(self.log_key_file), lambda: self.now)
         return Desk(
             rows=Rows(self.url),
             evidence=Evidence(self.root / "blobs"),
-            home=Folder(self.root / "signer"),
+            home=home,
+            journal=self.journal,
             catalogue=Catalogue((self.forge.entry,), "0" * 64),
             public_file=ensure_key(self.key_file),
             private=load_key(self.key_file),
             profile=profile,
             clock=lambda: self.now,
         )
+
+    def close(self) -> None:
+        """Let go of the log; a log has one writer."""
+        if self.journal is not None:
+            self.journal.close()
 
     def execute(self, statement: Executable) -> None:
         engine = create_engine(self.url)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from assay.tlog import entries, notes, tiles
+from assay.tlog.watch import walk
 from assay.verify import verify
 
 from tests.service.signer.planting import World
@@ -44,6 +46,20 @@ def die_at(step: int, home: Path, work: Callable[[], object]) -> bool:
     return code == DIED
 
 
+def work(world: World, operation: Callable[[], object]) -> None:
+    """Do an operation as a signer that has just started."""
+    world.desk = world.open_desk()
+    operation()
+
+
+def kinds(world: World) -> list[str]:
+    """Return what the log holds."""
+    log = world.desk.home.log
+    found = tiles.folder(log)
+    head = notes.open_checkpoint(tiles.checkpoint(found), [world.desk.journal.vkey])
+    return [entries.parse(one).kind for _, one in walk(tiles.TileTree(found, head.size), 0, head)]
+
+
 def test_killed_while_sealing_at_every_step(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.register()
@@ -54,7 +70,8 @@ def test_killed_while_sealing_at_every_step(tmp_path: Path) -> None:
     for step in range(1, STEPS_MAX):
         shutil.rmtree(home)
         shutil.copytree(before, home)
-        died = die_at(step, home, world.sealed)
+        world.close()  # a log has one writer: the child opens it, and dies over it
+        died = die_at(step, home, lambda: work(world, world.sealed))
         persisted = world.desk.home.statement(world.id)
         kept = persisted.read_bytes() if persisted.exists() else None
         world.now += timedelta(seconds=1)  # a retry comes later: composed anew, the bytes would differ
@@ -62,9 +79,16 @@ def test_killed_while_sealing_at_every_step(tmp_path: Path) -> None:
         sealed = world.sealed()
         assert kept is None or persisted.read_bytes() == kept
         seen = verify(
-            Path(sealed["directory"]), keys=[world.desk.public_file], catalogue=world.desk.catalogue, now=world.now
+            Path(sealed["directory"]),
+            keys=[world.desk.public_file],
+            log_vkeys=[world.desk.journal.vkey.text],
+            log_dir=world.desk.home.log,
+            catalogue=world.desk.catalogue,
+            now=world.now,
         )
-        assert seen.outcome == "verified"
+        assert seen.outcome == "verified", seen.render_text()
+        assert seen.step("V15").status == "ok"
+        assert kinds(world) == ["request", "report"]
         if not died:
             break
         deaths += 1
@@ -79,12 +103,36 @@ def test_killed_while_registering_at_every_step(tmp_path: Path) -> None:
     for step in range(1, STEPS_MAX):
         shutil.rmtree(home)
         shutil.copytree(before, home)
-        died = die_at(step, home, lambda: world.ask(op="register"))
-        written = world.desk.home.registered(world.id)
+        world.close()
+        died = die_at(step, home, lambda: work(world, lambda: world.ask(op="register")))
+        world.desk = world.open_desk()
+        written = world.desk.home.receipt(world.id)
         kept = written.read_bytes() if written.exists() else None
         first = world.ask(op="register")
         assert kept is None or written.read_bytes() == kept
         assert world.ask(op="register") == first
+        assert kinds(world) == ["request"]
+        if not died:
+            break
+        deaths += 1
+    assert 3 < deaths < STEPS_MAX - 1
+
+
+def test_killed_while_voiding_at_every_step(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.register()
+    world.set(state="CANCELLED")
+    home, before = tmp_path / "signer", tmp_path / "before"
+    shutil.copytree(home, before)
+    deaths = 0
+    for step in range(1, STEPS_MAX):
+        shutil.rmtree(home)
+        shutil.copytree(before, home)
+        world.close()
+        died = die_at(step, home, lambda: work(world, lambda: world.ask(op="void", reason="CANCELLED")))
+        world.desk = world.open_desk()
+        world.ask(op="void", reason="CANCELLED")
+        assert kinds(world) == ["request", "void"]
         if not died:
             break
         deaths += 1

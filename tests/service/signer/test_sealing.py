@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from assay import bundle, canonical, request
+from assay import bundle, canonical
 from assay.catalogue import Catalogue
 from assay.testing import forged_entry
+from assay.tlog.registration import derive_seed
 from assay.verify import verify
 from sqlalchemy import delete, update
 from sqlalchemy.exc import DatabaseError
@@ -54,6 +55,7 @@ def test_an_audit_becomes_a_report_that_verifies(world: World) -> None:
     seen = verify(
         directory,
         keys=[world.desk.public_file],
+        log_vkeys=[world.desk.journal.vkey.text],
         model_dir=world.forge.model_dir,
         catalogue=world.desk.catalogue,
         now=world.now,
@@ -70,6 +72,9 @@ def test_an_audit_becomes_a_report_that_verifies(world: World) -> None:
     assert {file["path"] for file in sealed["files"]} == {
         "report.sigstore.json",
         "request.json",
+        "report.tlog-proof",
+        "request.tlog-proof",
+        "consistency.txt",
         "assay-manifest.json",
         f"artefacts/{world.forge.entry.sha256}",
     }
@@ -93,12 +98,13 @@ def test_registering_again_gives_the_same_seed(world: World) -> None:
     world.now += timedelta(hours=1)
     assert world.ask(op="register") == first
     registration = first["registration"]
-    assert registration["seed"] == request.derive_seed(registration["request_sha256"], registration["entropy"])
+    leaf, root = bytes.fromhex(registration["leaf_sha256"]), bytes.fromhex(registration["root_sha256"])
+    assert registration["seed"] == derive_seed(leaf, root)
     assert 0 <= registration["seed"] < 2**53
 
 
 def test_two_audits_never_share_a_seed(tmp_path: Path) -> None:
-    seeds = {World(tmp_path / str(n)).ask(op="register")["registration"]["entropy"] for n in range(3)}
+    seeds = {World(tmp_path / str(n)).ask(op="register")["registration"]["seed"] for n in range(3)}
     assert len(seeds) == 3
 
 

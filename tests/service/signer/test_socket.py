@@ -193,9 +193,12 @@ def test_the_process_serves_until_it_is_told_to_stop(world: World, monkeypatch: 
         socket=path,
         allowed_uid=os.getuid(),
         key_file=world.key_file,
+        log_key_file=world.log_key_file,
+        log_origin="log.assay.example",
         profile="development",
         ready=lambda: os.close(told),
     )
+    world.close()  # the child is the log's writer now
     child = os.fork()
     if child == 0:
         try:

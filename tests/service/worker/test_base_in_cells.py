@@ -29,7 +29,8 @@ from sandbox import BubblewrapCell, CodeMount
 from service.blobs import LocalBlobs
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
-from service.signer.keys import ensure_key, load_key
+from service.signer.journal import Journal
+from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
 from service.signer.process import answer
 from service.signer.rows import Rows
 from service.signer.sealing import Desk
@@ -82,12 +83,14 @@ class Place:
         self.catalogue = catalogue(_rehearsal_sha256(guest))
         made = house(self.store, folder)
         self.bench = replace(made.bench, blobs=self.blobs, cell=self.cell, guest=guest, catalogue=self.catalogue)
-        key = folder / "signer" / "report.key.pem"
+        key, log_key = folder / "signer" / "report.key.pem", folder / "signer" / "log.key.pem"
+        ensure_log_key(log_key)
         self.desk = Desk(
             rows=Rows(f"sqlite:///{folder}/assay.db"),
             evidence=Evidence(folder / "blobs"),
             home=Folder(folder / "signer"),
             catalogue=self.catalogue,
+            journal=Journal(folder / "log", "log.assay.example", load_log_key(log_key), lambda: datetime.now(UTC)),
             public_file=ensure_key(key),
             private=load_key(key),
             profile="production",

@@ -1,0 +1,100 @@
+"""Whom a command trusts: a trust root, single keys, or what the client configuration names.
+
+Whoever wrote that file is trusted, so the output names it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli.screen import clean
+
+TrustRoot = Annotated[
+    Path | None, typer.Option("--trust-root", help="The operator's trust root, root.1.dsse.json, as you pinned it.")
+]
+Keys = Annotated[list[Path] | None, typer.Option("--key", help="A public key that you trust, PEM; repeatable.")]
+LogVkeys = Annotated[
+    list[str] | None, typer.Option("--log-vkey", help="With --key: a log key that you trust, name+id+key; repeatable.")
+]
+Log = Annotated[Path | None, typer.Option("--log", help="A copy of the log: forks and withdrawals are looked for.")]
+Receipt = Annotated[
+    Path | None, typer.Option("--receipt", help="Folder of the receipt that `assay submit` stored; must be the same.")
+]
+Now = Annotated[str | None, typer.Option("--now", help="Judge as of a moment, e.g. 2026-01-02T03:04:05Z.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """What a command trusts, in the words of `assay.verify.verify`."""
+
+    keys: tuple[Path, ...]
+    log_vkeys: tuple[str, ...]
+    trust_root: Path | None
+    source: str
+    """Where that comes from, printable."""
+
+    @property
+    def named(self) -> str:
+        """Return the files, for a person."""
+        files = [str(one) for one in ((self.trust_root,) if self.trust_root else self.keys)]
+        return clean(", ".join(files) or "none", 400)
+
+
+def chosen(trust_root: Path | None, key: list[Path] | None, log_vkey: list[str] | None, config: Path | None) -> Trust:
+    """Return what the options name, else what the configured service has.
+
+    Raises:
+        Misused: a trust root together with single keys, or a log key without a report key.
+        NoConfig: the configuration that counts cannot be read.
+    """
+    from assay.config import discover, read
+    from assay.errors import Misused
+
+    if trust_root is not None and (key or log_vkey):
+        raise Misused("--trust-root names keys and logs; give it without --key and --log-vkey")
+    if log_vkey and not key:
+        raise Misused("--log-vkey goes with --key; a trust root has its own log keys")
+    if trust_root is not None:
+        return Trust(keys=(), log_vkeys=(), trust_root=trust_root, source="--trust-root")
+    if key:
+        return Trust(keys=tuple(key), log_vkeys=tuple(log_vkey or ()), trust_root=None, source="--key")
+    place = discover(config, os.environ)
+    if place is None:
+        said = "no --trust-root or --key given and no client configuration found; give --trust-root F"
+        return Trust(keys=(), log_vkeys=(), trust_root=None, source=said)
+    found, where = read(place), clean(str(place), 200)
+    if found.trust_root is not None:
+        said = f"trust_root of the client configuration {where}"
+        return Trust(keys=(), log_vkeys=(), trust_root=found.trust_root, source=said)
+    if found.report_key is not None:
+        said = f"report_key of the client configuration {where}"
+        return Trust(keys=(found.report_key,), log_vkeys=(), trust_root=None, source=said)
+    said = f"no --trust-root or --key given and {where} names no trust_root and no report_key; give --trust-root F"
+    return Trust(keys=(), log_vkeys=(), trust_root=None, source=said)
+
+
+def state_dir() -> Path:
+    """Return where this client remembers the newest trust root and checkpoint it has seen."""
+    home = Path(os.environ.get("HOME") or "~").expanduser()
+    return Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "assay"
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read `--now`; None is this machine's clock.
+
+    Raises:
+        Misused: not of the form 2026-01-02T03:04:05Z.
+    """
+    from assay import moments
+    from assay.errors import Malformed, Misused, shown
+
+    try:
+        return None if text is None else moments.parse(text)
+    except Malformed as error:
+        raise Misused(f"--now {shown(text)}: {error.message}") from None
