@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli import codes, reports
+from assay.cli import codes, trust
 from assay.cli.options import Config, Json
 from assay.cli.screen import SCREEN, clean
 
@@ -26,9 +26,9 @@ def compare(
     a: Baseline,
     b: Candidate,
     margin: Margin = None,
-    key: Annotated[
-        list[Path] | None, typer.Option("--key", help="A public key that you trust, PEM; repeatable.")
-    ] = None,
+    trust_root: trust.TrustRoot = None,
+    key: trust.Keys = None,
+    log_vkey: trust.LogVkeys = None,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
@@ -39,8 +39,8 @@ def compare(
     from assay.verify import verify
 
     margins = dict(map(_margin, margin or ()))
-    keys, _ = (list(key), "--key") if key else reports.configured_key(config)
-    seen = (verify(a, keys=keys), verify(b, keys=keys))
+    trusted = trust.chosen(trust_root, key, log_vkey, config).arguments()
+    seen = (verify(a, **trusted), verify(b, **trusted))
     failed = _worse(*seen)
     if failed is not None:
         return _not_verified(seen, failed, as_json)

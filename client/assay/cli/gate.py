@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assay.cli import trust
 from assay.cli.options import Config, Json, ReportPath
 from assay.cli.screen import SCREEN, clean
 from assay.errors import Malformed, Misused, shown
@@ -32,28 +33,29 @@ def gate(
         bool, typer.Option("--unregistered-policy", help="Accept a policy that was not registered before the run.")
     ] = False,
     model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
-    key: Annotated[
-        list[Path] | None, typer.Option("--key", help="A public key that you trust, PEM; repeatable.")
-    ] = None,
+    trust_root: trust.TrustRoot = None,
+    key: trust.Keys = None,
+    log_vkey: trust.LogVkeys = None,
+    receipt: trust.Receipt = None,
+    log: trust.Log = None,
     now: Annotated[str | None, typer.Option("--now", help="Judge at this moment, 2026-01-02T03:04:05Z.")] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
     """Verify a report and hold it against a policy. Exit 0 pass, 1 fail or wrong, 2 could not tell, 3 usage."""
-    from assay.cli import reports
     from assay.gate import established, outputs
     from assay.gate import gate as gates
 
     files = outputs.parse(out or [])  # usage is refused before anything is looked at
     asked = _asked(policy, waivers, now, unregistered=unregistered_policy)
-    keys, source = (list(key), "--key") if key else reports.configured_key(config)
-    seen = established.look(report, keys=keys, now=asked.now, model_dir=model)
+    trusted = trust.chosen(trust_root, key, log_vkey, config)
+    seen = established.look(report, now=asked.now, model_dir=model, receipt=receipt, log_dir=log, **trusted.arguments())
     if baseline is not None:
-        older = established.look(baseline, keys=keys, now=asked.now)
+        older = established.look(baseline, now=asked.now, **trusted.arguments())
         asked = replace(asked, **established.against(report, seen, baseline, older))
     result = gates.decide(seen, replace(asked, registered_policy_sha256=established.registered_policy(seen)))
     failed = outputs.write(result, files)
-    _tell(result, source, as_json=as_json)
+    _tell(result, trusted.source, as_json=as_json)
     for message in failed:
         SCREEN.note(f"assay: {message}")
     return outputs.final_code(result, failed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -77,14 +76,11 @@ def verify(
     trusted = trust.chosen(trust_root, key, log_vkey, config)
     seen = look(
         report,
-        keys=trusted.keys,
-        log_vkeys=trusted.log_vkeys,
-        trust_root=trusted.trust_root,
         model_dir=model,
         receipt=receipt,
         log_dir=log,
-        state_dir=trust.state_dir(),
         now=trust.moment(now),
+        **trusted.arguments(),
     )
     if as_json:
         SCREEN.json({**seen.to_json(), "key_source": trusted.source})
@@ -93,16 +89,3 @@ def verify(
         for line in seen.render_text().splitlines():
             SCREEN.out(clean(line, 2000))
     return exit_code(seen)
-
-
-def configured_key(config: Path | None) -> tuple[list[Path], str]:
-    """Return the report key of the configured service. Whoever wrote that file is trusted, so the output names it."""
-    from assay.config import discover, read
-
-    place = discover(config, os.environ)
-    if place is None:
-        return [], "no --key given and no client configuration found; give --key PEM"
-    found = read(place)
-    if found.report_key is None:
-        return [], f"no --key given and {clean(str(place), 200)} names no report_key; give --key PEM"
-    return [found.report_key], f"report_key of the client configuration {clean(str(place), 200)}"

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,6 +38,13 @@ class Trust:
     trust_root: Path | None
     source: str
     """Where that comes from, printable."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what `assay.verify.open_case` is told, with where this client remembers roots and checkpoints."""
+        from assay.remote.memory import state_folder
+
+        told = {"keys": self.keys, "log_vkeys": self.log_vkeys, "trust_root": self.trust_root}
+        return {**told, "state_dir": state_folder(os.environ)}
 
     @property
     def named(self) -> str:
@@ -77,12 +84,6 @@ def chosen(trust_root: Path | None, key: list[Path] | None, log_vkey: list[str] 
         return Trust(keys=(found.report_key,), log_vkeys=(), trust_root=None, source=said)
     said = f"no --trust-root or --key given and {where} names no trust_root and no report_key; give --trust-root F"
     return Trust(keys=(), log_vkeys=(), trust_root=None, source=said)
-
-
-def state_dir() -> Path:
-    """Return where this client remembers the newest trust root and checkpoint it has seen."""
-    home = Path(os.environ.get("HOME") or "~").expanduser()
-    return Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "assay"
 
 
 def moment(text: str | None) -> datetime | None:

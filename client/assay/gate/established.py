@@ -7,14 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from assay import catalogue as catalogues
-from assay.catalogue import Catalogue
-from assay.errors import MachineFailed
 from assay.gate.gate import Report
-from assay.keys import load_public
 from assay.manifest import is_sha256
+from assay.verify import open_case
 from assay.verify.case import Case
-from assay.verify.directory import ReportFiles
 from assay.verify.steps import run
 
 
@@ -23,22 +19,14 @@ def look(
     *,
     keys: Sequence[Path],
     now: datetime,
-    model_dir: Path | None = None,
-    catalogue: Catalogue | None = None,
+    **given: Any,
 ) -> Report:
-    """Verify a report and keep what the gate decides from. The arguments are those of `assay.verify.verify`.
+    """Verify a report and keep what the gate decides from. The arguments are those of `assay.verify.open_case`.
 
     Raises:
-        Misused: a key file is no P-256 public key.
+        Misused: a key, trust root or receipt cannot be used.
     """
-    if catalogue is None:
-        try:
-            catalogue = catalogues.load()
-        except MachineFailed:
-            catalogue = None  # as in `verify`: the entries in the report are then all there is
-    trusted = tuple(load_public(Path(path)) for path in keys)
-    case = Case(files=ReportFiles(Path(report)), keys=trusted, model_dir=model_dir, now=now, shipped=catalogue)
-    return of_case(case)
+    return of_case(open_case(report, keys=keys, now=now, **given))
 
 
 def of_case(case: Case) -> Report:
@@ -49,7 +37,7 @@ def of_case(case: Case) -> Report:
         statement=case.statement or None,
         request=case.request or None,
         entries=dict(case.entries),
-        reported_at=None,  # reports of this schema have no leaf, so an age cannot be told (V05)
+        reported_at=case.leaf.at if case.leaf else None,  # without a proven leaf an age cannot be told (V05)
     )
 
 
