@@ -106,7 +106,7 @@ def test_verify_codes_and_where_the_key_came_from(assay: Assay, fake: Fake, forg
     assert next(step for step in seen["steps"] if step["step"] == "V03")["status"] == "ok"
     ran = assay("verify", made)
     assert ran.code == 2
-    assert "give --key" in ran.out
+    assert "give --trust-root" in ran.out
     config = json.loads(fake.config.read_text())
     fake.config.write_text(json.dumps({**config, "report_key": str(forge.key_file)}))
     assert "report_key of the client configuration" in assay("verify", made).out
