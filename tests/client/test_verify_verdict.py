@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from assay import bundle, canonical
+from assay import bundle, canonical, moments
 from assay.forged_rules import sign
 from assay.testing import Forge
 from assay.verify import Verification, verify
@@ -189,3 +189,9 @@ def test_a_companion_is_never_read_as_a_report(forge: Forge) -> None:
     report = forge.report(rules=PASSES)
     shutil.copy(report / "vsa.sigstore.json", report / bundle.FILE_NAME)
     assert failing(look(forge, report))[0] == ("V04", "wrong")
+
+
+def test_companions_are_held_against_the_keys_of_a_trust_root(forge: Forge) -> None:
+    report = forge.report(rules=PASSES)
+    seen = verify(report, trust_root=forge.trust_root, now=moments.parse("2026-01-10T00:00:00Z"))
+    assert (seen.outcome, seen.step("V14").status, seen.verdict) == ("verified", "ok", "pass"), seen.render_text()

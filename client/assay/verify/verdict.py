@@ -15,7 +15,6 @@ from assay.errors import CouldNotTell, Malformed, Wrong, shown
 from assay.verify.case import Case, NotAsked
 
 if TYPE_CHECKING:
-    from assay.keys import TrustedKey
     from assay.policy.registered import Registered
 
 _BESIDE = frozenset({"uri", "verifier", "timeVerified", "slsaVersion"})
@@ -101,16 +100,13 @@ def _signed(case: Case, name: str) -> Any:
     """Return the statement of a companion, parsed from verified bytes."""
     try:
         carried = bundle.read(case.files.read(name, bundle.BYTES_MAX))
-        keys = [key for key in _trusted(case) if key.id == case.signed_by]
+        assert case.trust is not None
+        keys = [key for key in case.trust.report_keys if key.id == case.signed_by]
         if not any(dsse.verify(key.public, dsse.PAYLOAD_TYPE, carried.payload, carried.signature) for key in keys):
             raise Wrong(f"{name} is not signed by the key that signed the report")
         return strict_json.loads(carried.payload, bundle.BYTES_MAX)
     except Malformed as error:
         raise Wrong(f"{name} is malformed: {error}") from None
-
-
-def _trusted(case: Case) -> tuple[TrustedKey, ...]:
-    return case.keys
 
 
 def _differs(expected: Any, told: Any, at: str) -> str | None:

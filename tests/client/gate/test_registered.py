@@ -69,6 +69,26 @@ def test_an_unsigned_report_and_a_stranger_key_never_pass(forge: Forge, gate: Ga
     assert gate(report, policy)[0] == 2
 
 
+def test_an_age_runs_from_the_logged_moment_and_is_unknown_without_a_log(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "policy.yaml").write_text(PASSES)
+    report = forge.report(rules=PASSES)
+
+    def ask(*arguments: object) -> tuple[int, str]:
+        code = running.run([str(one) for one in ("gate", report, "--policy", "policy.yaml", *arguments)])
+        return code, capsys.readouterr().out
+
+    root = ("--trust-root", forge.trust_root, "--now")
+    assert ask(*root, "2026-02-01T03:04:00Z")[0] == 0
+    code, out = ask(*root, "2026-02-02T03:04:00Z")
+    assert (code, "too_old" in out) == (2, True)
+    code, out = ask("--key", forge.key_file, "--now", "2026-01-03T00:00:00Z")
+    assert (code, "age_unknown" in out) == (2, True)
+
+
 def test_a_waiver_holds_on_its_days_and_an_expired_one_does_not(forge: Forge, gate: Gate, tmp_path: Path) -> None:
     policy = PLAIN % "0.6"
     report = forge.report(rules=policy)
