@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import audits, catalogue, compare, gate, reports, submit
+from assay.cli import audits, catalogue, compare, gate, log, reports, submit
 
 app = typer.Typer(
     name="assay",
@@ -38,4 +38,5 @@ app.command("verify")(reports.verify)
 app.command("gate")(gate.gate)
 app.command("compare")(compare.compare)
 app.command("checks")(catalogue.checks)
+app.add_typer(log.log, name="log")
 app.command("version")(catalogue.version)
