@@ -38,17 +38,19 @@ setup: system $(VENV)/.installed ## Install what is missing
 
 # `install --no-save` keeps to the lock file too; `ci` also wants the linter packages of every other platform, which some
 # mirrors of the registry do not carry.
-# Node is for the proto linter and for the test that a client in another language works.
+# Node is for the proto linter, for the test that a client in another language works, and for a second verifier of reports.
 node:
 	@if ! command -v npm >/dev/null; then
 	  if [ "$$(id -u)" != 0 ]; then echo "Please install: apt-get install nodejs npm"; exit 1; fi
 	  apt-get update -qq
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
 	fi
-	if [ tests/node/package-lock.json -nt tests/node/node_modules/.package-lock.json ]; then
-	  npm --prefix tests/node install --no-save --silent --no-audit --no-fund
-	  touch tests/node/node_modules/.package-lock.json
-	fi
+	for folder in tests/node tests/verifiers; do
+	  if [ $$folder/package-lock.json -nt $$folder/node_modules/.package-lock.json ]; then
+	    npm --prefix $$folder install --no-save --silent --no-audit --no-fund
+	    touch $$folder/node_modules/.package-lock.json
+	  fi
+	done
 
 demo: setup ## Audit two models on an embedded service; ends in verified signed reports
 	@CACHE=$(CACHE) deploy/demo.sh
