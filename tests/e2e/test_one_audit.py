@@ -39,6 +39,16 @@ def test_the_report_verifies_with_every_file_of_the_model(server: Server, model:
         assert step in ran.out
 
 
+def test_without_flags_the_servers_trust_root_is_used(server: Server, model: Path, report: Path) -> None:
+    ran = server.assay("verify", report, "--json")
+    assert ran.status == 0, ran.text
+    steps = {step["step"]: step["status"] for step in ran.json()["steps"]}
+    assert (steps["V02"], steps["V05"], steps["V06"]) == ("ok", "ok", "ok")
+    ran = server.assay("verify", report, "--model", model, "--log", server.public_key.parent / "log")
+    assert ran.status == 0, ran.text
+    assert "V15 ok" in ran.out
+
+
 def test_openssl_alone_verifies_the_signature(server: Server, report: Path) -> None:
     script = ROOT / "deploy" / "openssl-verify.sh"
     done = subprocess.run(
