@@ -175,28 +175,14 @@ def register(
     if row.state not in ("QUEUED", "CANCELLED"):
         raise Refused("WRONG_STATE", f"audit {row.id} is {row.state} and was never registered here")
     asked = read_asked(row, evidence)
-    fixed = asked.content.get("seed")
-    if (asked.content["seed_mode"] == "fixed") != (fixed is not None):
-        raise Refused(
-            "REQUEST_REJECTED", f"the request of audit {row.id} has a seed that is not fixed, or none that is"
-        )
     model = asked.manifest.digest
     before = home.read(home.registered(row.id))
     if before is None:
         weights = evidence.weigh(asked.files, {})
         if clock() < moments.parse(asked.content["submitted_at"]):
             raise Refused("CLOCK_SKEW", "the request was submitted after this host's now; check the clocks")
-        note = {
-            "schema": SCHEMA,
-            "audit": row.id,
-            "request_sha256": asked.sha256,
-            "model": model,
-            "seed": fixed,
-            "log_size": journal.size,
-            "weights": weights,
-        }
         home.write_once(home.salt(model), secrets.token_hex(32).encode())
-        home.write_once(home.registered(row.id), canonical.dumps(note))
+        home.write_once(home.registered(row.id), _note(row, asked, journal.size, weights))
     salt = home.read(home.salt(model)) or b""
     receipt = journal.note(
         "request", _searched(before, row.id), commit=asked.sha256, tag=tag(salt.decode("ascii"), model)
@@ -205,6 +191,24 @@ def register(
     written = recall(row.id, home)
     assert written is not None
     return written
+
+
+def _note(row: AuditRow, asked: Asked, log_size: int, weights: dict[str, list[int]]) -> bytes:
+    """Return what is written before the leaf is appended; its log size is where a retry begins to look."""
+    fixed = asked.content.get("seed")
+    if (asked.content["seed_mode"] == "fixed") != (fixed is not None):
+        text = f"the request of audit {row.id} has a seed that is not fixed, or none that is"
+        raise Refused("REQUEST_REJECTED", text)
+    note = {
+        "schema": SCHEMA,
+        "audit": row.id,
+        "request_sha256": asked.sha256,
+        "model": asked.manifest.digest,
+        "seed": fixed,
+        "log_size": log_size,
+        "weights": weights,
+    }
+    return canonical.dumps(note)
 
 
 def _searched(note: bytes | None, audit: str) -> int | None:
