@@ -1,0 +1,64 @@
+"""HTML from plain values: whatever is not markup already is escaped, and what the page must not hold cannot be made."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from assay.errors import shown
+
+TEXT_MAX = 512
+"""Longest text of others shown: what a signer accepts (specification, section 3)."""
+
+ATTRIBUTE_MAX = 4 * 1024 * 1024
+"""Longest attribute: paths are made of our own numbers, and a page has a cap of its own."""
+
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*", re.ASCII)
+_VOID = frozenset({"meta", "br", "hr"})
+_FORBIDDEN = frozenset({"script", "style", "details", "iframe", "object", "embed", "link", "base", "form", "img"})
+"""Elements that the page has no use for; the one style sheet is written by the page itself."""
+
+
+class Html(str):
+    """Text that is markup already; only this module and the drawing of plots make it from text."""
+
+    __slots__ = ()
+
+
+def text(value: object, limit: int = TEXT_MAX) -> Html:
+    """Return a text, perhaps of others, printable, shortened and escaped."""
+    if isinstance(value, Html):
+        return value
+    plain = value if isinstance(value, str) else "?" if value is None else str(value)
+    if len(plain) > limit or not plain.isprintable():
+        plain = shown(plain, limit)
+    return Html(html.escape(plain, quote=True))
+
+
+def join(*parts: object, by: str = "") -> Html:
+    """Return the parts, escaped where they are no markup, one after another."""
+    return Html(text(by).join([text(part) for part in parts]))
+
+
+def element(tag: str, *children: object, **attributes: object) -> Html:
+    """Return an element. `class_` and `for_` lose the underscore at the end, other underscores become hyphens.
+
+    Raises:
+        ValueError: an element or attribute that the page's policy blocks: scripts, handlers, styles, addresses.
+    """
+    if tag in _FORBIDDEN or not _NAME.fullmatch(tag):
+        raise ValueError(f"no such element on a report page: {tag[:40]!r}")
+    opened = tag + "".join(_attribute(name, value) for name, value in attributes.items() if value is not None)
+    if tag in _VOID:
+        return Html(f"<{opened}>")
+    return Html(f"<{opened}>{join(*children)}</{tag}>")
+
+
+def _attribute(name: str, value: object) -> str:
+    name = name.rstrip("_").replace("_", "-")
+    if name == "style" or name.startswith("on") or not _NAME.fullmatch(name):
+        raise ValueError(f"no such attribute on a report page: {name[:40]!r}")
+    written = text(value, ATTRIBUTE_MAX)
+    if name in ("href", "src", "action") and not re.fullmatch(r"#[a-z][a-z0-9-]*", written):
+        raise ValueError("a report page links to its own parts only")
+    return f' {name}="{written}"'
