@@ -123,7 +123,7 @@ def prepare(
         Refusal: `empty_corpus`: there is no shard, or no byte in any.
     """
     asked = asked or Asked()
-    if not shards or not sum(map(_size, shards)):
+    if not shards or not sum(one.stored for one in shards):
         raise Refusal("empty_corpus", ("corpus:no_bytes",))
     items = roles.items
     parameters = parameters or ScanParameters()
@@ -192,7 +192,7 @@ def _authored(
 def _plants(
     roles: Roles, rewordings: Sequence[tuple[str, str]], shards: Sequence[Shard], share: float, rng: np.random.Generator
 ) -> tuple[Plant, ...]:
-    sizes = list(map(_size, shards))
+    sizes = [one.stored for one in shards]
     prose = [item for item in roles.items if item.kind != "code"]
     known = {item.name for item in roles.items}
     rewrites = [one for one in roles.rewrites if f"{one.benchmark}/{one.item}" in known]
@@ -203,13 +203,8 @@ def _plants(
 
 
 def _planted(one: Plant, probe: int, shards: Sequence[Shard]) -> Planted:
-    at = min(one.offset * AT_STEPS // max(_size(shards[one.shard]), 1), AT_STEPS - 1)
+    at = min(one.offset * AT_STEPS // max(shards[one.shard].stored, 1), AT_STEPS - 1)
     return Planted(one.plant, probe, one.text, one.depth, one.placement, one.shard, at)
-
-
-def _size(shard: Shard) -> int:
-    """Return the stored bytes of a shard; of a table, cut by rows, the file's."""
-    return shard.end - shard.begin if shard.file.format == "jsonl" else shard.file.size
 
 
 def _fact(item: Item) -> ItemFact:

@@ -97,7 +97,7 @@ def _tuples(value: Any) -> Any:
 
 def _shard(told: Mapping[str, Any], ordinal: int) -> Shard:
     file = Stored(Path(told["name"]), told["name"], told["format"], told["size"], told["sha256"])
-    return Shard(file, ordinal, told["begin"], told["end"])
+    return Shard(file, ordinal, told["begin"], told["end"], told["units"])
 
 
 def _shard_json(shard: Shard) -> dict[str, Any]:
@@ -109,6 +109,7 @@ def _shard_json(shard: Shard) -> dict[str, Any]:
         "sha256": file.sha256,
         "begin": shard.begin,
         "end": shard.end,
+        "units": shard.units,
     }
 
 
