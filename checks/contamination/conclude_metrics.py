@@ -11,10 +11,8 @@ from assay.result import Metric, Multiplicity
 
 from checks import quantise
 from checks.contamination.authored import Passed
-from checks.contamination.conclude_flags import Flagged
-from checks.contamination.conformal import Scores
-from checks.contamination.discoveries import IDENTITY_TOKENS
-from checks.contamination.gathering import Coverage
+from checks.contamination.conclude_flags import Flagged, is_identity
+from checks.contamination.gathering import Coverage, Group
 from checks.contamination.placebo import ITEMS_MIN, placebo_check
 from checks.contamination.planning import AUTHORED, ItemFact, Prepared
 from checks.contamination.recall import CODE, PlantOutcome, found, recalls
@@ -23,7 +21,7 @@ from checks.contamination.shares_estimate import Estimate, cluster_index, counte
 from checks.contamination.sketch import TIERS, Sketch
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
+    from jaxtyping import Bool
 
 ALL = "all"
 """Tier or placement of a number over all of them."""
@@ -117,7 +115,7 @@ def reached(
             continue
         one = replace(one, source=one.source + CODE) if of_code else one
         lowest = told.lowest.get(fact.kind) if fact else told.lowest_of(of_code)
-        whole = one.tier == "exact" and fact is not None and fact.tokens >= IDENTITY_TOKENS
+        whole = fact is not None and is_identity(fact, one.tier)
         kept.append(one if whole or found(one, lowest, TIERS) else replace(one, tier=None))
     return tuple(kept)
 
@@ -188,7 +186,7 @@ def _corrected(
     told: Flagged, outcomes: Sequence[PlantOutcome], gating: Sequence[str], rng: np.random.Generator
 ) -> Iterator[Metric]:
     scores = told.groups
-    false_hits = np.concatenate([_false(one.scores, told.lowest[one.kind]) for one in scores])
+    false_hits = np.concatenate([_false(one, told.lowest[one.kind], gating) for one in scores])
     begins = np.cumsum([0, *(len(one.facts) for one in scores)])
     owners = np.concatenate([one.scores.owner + begin for one, begin in zip(scores, begins[:-1], strict=True)])
     owner = np.unique(owners, return_inverse=True)[1]
@@ -199,15 +197,19 @@ def _corrected(
             (name for name in ("rewrites", "automatic", "authored") if any(o.source == name for o in own)), ""
         )
         hits = np.array([one.tier in gating for one in own if one.source == source], dtype=bool)
-        share = corrected_share(told.flags, template, hits, false_hits, owner, rng)
+        share = corrected_share(told.leaks(), template, hits, false_hits, owner, rng)
         if share is not None:
             labels = {"benchmark": told.benchmark, "depth": str(depth)}
             yield _estimate("share.corrected", share, labels, determinism="statistical")
 
 
-def _false(scores: Scores, lowest: int | None) -> Bool[np.ndarray, " sibling"]:
-    told: Int[np.ndarray, " sibling"] = scores.siblings
-    return np.zeros(len(told), dtype=bool) if lowest is None else np.asarray(told >= lowest)
+def _false(group: Group, lowest: int | None, gating: Collection[str]) -> Bool[np.ndarray, " sibling"]:
+    """Return which siblings reach what is flagged by a match of a gating tier."""
+    told = [
+        lowest is not None and one is not None and one.tier in gating and one.score >= lowest
+        for one in group.sibling_best
+    ]
+    return np.array(told, dtype=bool)
 
 
 def _share(parts: int) -> float:

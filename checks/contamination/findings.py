@@ -169,7 +169,9 @@ def _other_language(readings: Readings) -> Truth:
 def _out_of_reach(readings: Readings, tier: str) -> Truth:
     """Return whether no number of leaks could be flagged: with too few siblings an item, silence says nothing."""
     if tier == "exact":
-        return False  # identity is flagged without a p-value
+        code = readings.of("code_items")
+        if code is None or not float(code.value):
+            return None if code is None else False  # identity is flagged without a p-value; code has none
     items, without, fewest = (readings.of(name) for name in ("items", "uncalibrated", "min_flaggable"))
     if items is None or without is None or fewest is None:
         return None

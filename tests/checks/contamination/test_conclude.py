@@ -10,7 +10,11 @@ import pytest
 
 from checks.check import Refusal
 from checks.contamination.conclude import Conclusion, conclude
+from checks.contamination.conclude_metrics import _false, reached
+from checks.contamination.discoveries import IDENTITY_TOKENS
+from checks.contamination.evidence_table import evidence_table
 from checks.contamination.planning import Asked, Prepared
+from checks.contamination.recall import PlantOutcome
 from checks.contamination.sketch import AnswerNear, Entry, ShardCount, Sketch
 from tests.checks.contamination.audited import benchmark_rows, corpus_file, prepared, word
 
@@ -193,6 +197,51 @@ def test_code_is_not_claimed_without_its_own_placebos(tmp_path: Path) -> None:
         assert {word(told[name], code) for code in ("leak", "leak.exact", "leak.near")} == {
             ("inconclusive", "no_placebo")
         }
+
+
+def test_words_of_the_question_are_no_size_of_code(tmp_path: Path) -> None:
+    """A long question over `def add(a, b): return a + b`: that anybody's function is equal to it is no identity."""
+    path = corpus_file(tmp_path, ["words " * 2000])
+    rows = _code_rows(40)
+    placebo = [row | {"item": f"p{at}", "origin": "private", "question": f"{row['question']} Case {at}."}
+               for at, row in enumerate(rows * 3)]  # fmt: skip
+    plan = prepared(path, rows, placebo=placebo, embed="off", asked=Asked(siblings=4))
+    assert all(fact.tokens >= IDENTITY_TOKENS for fact in plan.facts)
+    natural = dict.fromkeys([*_probes(plan, "item")[:12], *_probes(plan, "placebo")[:60]], (50_000, "exact"))
+    told = conclude(_sketch(plan, natural), plan)
+    assert _metric(told, "flagged", tier="all") == 0
+    assert not told.benchmarks[0].identity.any()
+    # Nor do planted copies count as found that no p-value would flag.
+    (one,) = told.benchmarks
+    fact = plan.facts[0]
+    plant = PlantOutcome(0, fact.name, 0, "alone", "exact", 50_000)
+    unreached = dataclasses.replace(one, lowest={"code": 50_001})
+    assert [x.tier for x in reached(unreached, [plant], {fact.name: fact})] == [None]
+
+
+def test_tiers_that_do_not_gate_are_no_leaks(plan: Prepared) -> None:
+    """Near matches of an audit that gates exact ones: told as flagged near, and counted nowhere as leaks."""
+    asked = dataclasses.replace(plan.asked, gating_tiers=("exact",))
+    changed = dataclasses.replace(plan, asked=asked)
+    scores = dict.fromkeys(_probes(plan, "item")[:30], (39_000, "near"))
+    told = conclude(_sketch(plan, scores), changed)
+    assert _metric(told, "flagged", tier="near") == 30
+    assert _metric(told, "flagged", tier="all") == 0
+    assert told.flagged_names() == {"demo": ()}
+    assert told.flagged.rows == told.hits == ()
+    assert evidence_table(told, changed, None, None)["flagged"] == []
+    every = conclude(_sketch(plan, scores), plan)
+    assert len(every.flagged_names()["demo"]) == len(every.flagged.rows) == 30
+
+
+def test_siblings_of_tiers_that_do_not_gate_are_no_false_hits(plan: Prepared) -> None:
+    (one,) = conclude(_sketch(plan, {}), plan).benchmarks
+    (group,) = one.groups
+    entries = tuple(Entry(39_000, "near", f"{at:032x}", 1, "0" * 64, 0, 0, 9, "no") for at in range(2))
+    there = dataclasses.replace(group, sibling_best=(*entries, None))
+    assert _false(there, 30_000, ("near",)).tolist() == [True, True, False]
+    assert not _false(there, 30_000, ("exact",)).any()
+    assert not _false(there, None, ("near",)).any()
 
 
 def test_code_without_placebos_keeps_prose_from_passing_and_not_from_being_detected(tmp_path: Path) -> None:

@@ -128,6 +128,14 @@ def test_every_row_of_the_table() -> None:
     assert _said(world({"exact": 1}), gates=off)["leak"] == (DETECTED, None)
 
 
+def test_exact_matches_of_code_are_out_of_reach_where_no_p_is_small_enough() -> None:
+    """Identity needs no p-value and so is never out of reach; but code has none."""
+    for code, told in ((0, (NOT_DETECTED, None)), (400, (INCONCLUSIVE, "underpowered"))):
+        real = world(code=code)
+        metrics = tuple(_count("min_flaggable", 401) if one.name == "min_flaggable" else one for one in real.metrics)
+        assert _said(real.model_copy(update={"metrics": metrics}))["leak.exact"] == told
+
+
 @pytest.mark.parametrize(
     ("spoiled", "codes"),
     [
