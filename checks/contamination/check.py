@@ -20,6 +20,7 @@ from checks.check import (
     missed_controls,
 )
 from checks.contamination import reasons
+from checks.contamination.bounded import MATCHES_MAX
 from checks.contamination.controls import CONTROL_SPECS, CORPUS_CONTROLS, control_numbers
 from checks.contamination.items import BENCHMARK
 from checks.contamination.metric_specs import SPECS
@@ -37,9 +38,9 @@ CORPUS_MEDIA = "application/vnd.assay.corpus"
 MATCHES = ArtefactSpec(
     name="matches.json",
     media_type="application/json",
-    max_bytes=8 * 2**20,
-    summary="Flagged items with tier, score, p and q-value, copies and a keyed commitment to each match; never text of "
-    "the corpus unless `evidence` is `reveal`.",
+    max_bytes=MATCHES_MAX,
+    summary="Flagged items with tier, score, p and q-value, copies and a keyed commitment to each match, best first as "
+    "far as they fit, the rest counted; never text of the corpus unless `evidence` is `reveal`.",
 )
 
 Tier = Literal["exact", "near", "semantic", "template"]
@@ -263,9 +264,11 @@ class Contamination(ShardedCheck):
             Refusal: a role cannot be read, or the asked side lacks its role.
         """
         if self.side == "corpus":
-            brought = {"plan", "sketches"} <= data.keys()
+            brought = {"plan", "sketches"} & data.keys()
             if self.shard_role in data and brought:
-                raise Refusal("role_invalid", ("corpus:and_sketches", "give:one_of_them"))
+                raise Refusal("role_invalid", (*(f"corpus:and_{role}" for role in sorted(brought)), "give:one_of_them"))
+            if len(brought) == 1:
+                raise Refusal("role_invalid", (f"{min(brought)}:alone", "give:plan_and_sketches"))
             if self.shard_role not in data and not brought:
                 raise Refusal("data_missing", ("role:corpus", "or:plan_and_sketches"))
             return Needs(data_roles=tuple(role.name for role in self.data_roles), training_data=True)

@@ -58,7 +58,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _count("words", (), "Words that were read."),
     _count("words_embedded", (), "Words that lie in embedded windows."),
     _count("words_other_language", (), "Words of documents in languages that were not asked for."),
-    _count("bad_records", (), "Records without text or with bad bytes."),
+    _count("bad_records", (), "Records without text, with bad bytes, or with content in a form that is not read."),
     _count("shards_joined", ("plan", "sketch", "plan_seed"),
            "Shards that were joined, by the SHA-256 of the plan and of the joined sketch, and the plan's seed."),
     _count("shards_missing", (), "Shards of the plan that no sketch holds."),
