@@ -132,20 +132,40 @@ def _controls(controls: list[Mapping[str, Any]]) -> Html:
     said = f"{len(controls) - len(missed)} of {len(controls)} control numbers lay in their bands."
     if not controls:
         return join(element("h4", "Controls"), element("p", "This answer carries no control."))
-    lines = []
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for one in [*missed, *(one for one in controls if one.get("held") is True)]:
-        band = seek.table(one.get("band"))
-        labels = seek.labels_text(one.get("labels"))
-        about = join(element("code", one.get("metric")), element("span", " ", labels, class_="soft") if labels else "")
-        held = one.get("held") is True
-        cells = (about, one.get("value"), join("[", band.get("low"), ",\u00a0", band.get("high"), "]"))
-        named = join(one.get("name"), element("span", " ", one.get("kind"), class_="soft"))
-        told = (*cells, "held" if held else "MISSED")
-        row = (element("th", named, scope="row"), *(element("td", cell) for cell in told))
-        lines.append(element("tr", *row, class_=None if held else "missed"))
-    names = ("control", "metric", "value", "band", "outcome")
-    head = element("thead", element("tr", *(element("th", one, scope="col") for one in names)))
-    return join(element("h4", "Controls"), element("p", said), element("table", head, element("tbody", *lines)))
+        key = (str(one.get("name")), str(one.get("kind")), str(one.get("metric")))
+        groups.setdefault(key, []).append(one)
+    parts = [_control(key, held) for key, held in groups.items()]
+    return join(element("h4", "Controls"), element("p", said), element("div", *parts, class_="metrics"))
+
+
+def _control(key: tuple[str, str, str], held: list[Mapping[str, Any]]) -> Html:
+    """Return the numbers of one control; bands and outcomes that all of them share are said once."""
+    name, kind, metric = key
+    varying, fixed = metrics.split_labels(held)
+    bands = [seek.band(*(seek.table(one.get("band")).get(end) for end in ("low", "high"))) for one in held]
+    ends = ["held" if one.get("held") is True else "MISSED" for one in held]
+    one_band, one_end = len(set(bands)) == 1, set(ends) == {"held"}
+    shared = [*fixed, *([join("band ", bands[0])] if one_band else []), *(["held"] if one_end else [])]
+    head = [*(varying or ["no."]), "value", *([] if one_band else ["band"]), *([] if one_end else ["outcome"])]
+    lines: list[list[object]] = []
+    for at, one in enumerate(held):
+        first: list[object] = [metrics.label(one, key) for key in varying] or [str(at + 1)]
+        band, end = [] if one_band else [bands[at]], [] if one_end else [element("span", ends[at], class_="own")]
+        lines.append([*first, seek.number(one.get("value")), *band, *end])
+    if len(held) == 1:
+        shared = [
+            join(seek.number(held[0].get("value")), " in ", bands[0]),
+            *fixed,
+            element("span", ends[0], class_="own"),
+        ]
+        told = element("p", kind, ", of ", element("code", metric), ": ", join(*shared, by="; "), ".")
+        return element("section", element("h5", name), told, class_="short" if one_end else "short missed")
+    about = element("p", kind, ", of ", element("code", metric), "; " if shared else "", join(*shared, by="; "), ".")
+    missed = frozenset(at for at, end in enumerate(ends) if end == "MISSED")
+    table = seek.grid(None, head, lines, aria_label=f"control {name}", marked=missed)
+    return element("section", element("h5", name), about, table, class_=metrics.room(held))
 
 
 def _findings(answer: Answer, numbers: list[Mapping[str, Any]]) -> Html:
@@ -154,7 +174,7 @@ def _findings(answer: Answer, numbers: list[Mapping[str, Any]]) -> Html:
     parts = [_finding(answer, one, known) for one in found]
     if not found:
         parts = [element("p", "not detected; ", power(answer))]
-    return join(element("h4", f"Findings ({len(found)})"), *parts)
+    return join(element("h4", f"Findings ({len(found)})"), element("div", *parts, class_="metrics"))
 
 
 def _finding(answer: Answer, one: Mapping[str, Any], known: Mapping[tuple[str, str], Mapping[str, Any]]) -> Html:

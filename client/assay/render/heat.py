@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from assay.render.markup import Html, element, join
 from assay.render.plots import Drawing
-from assay.render.scale import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, place
+from assay.render.scale import HEIGHT, LEFT, RIGHT, WIDTH, Scale, place
 
 RAMP = ("#f4f1ea", "#dfe3dc", "#bfd0d3", "#94b5c6", "#6292b3", "#38709c", "#1c4f80", "#0b2f5c", "#061b38")
 """Nine steps from light to dark: lightness alone tells the order, on paper and to every eye."""
 
-FOOT = 34
+TOP = 6
+"""Room above the cells: what they show is told below, beside the steps of the ramp."""
+
+FOOT = 38
 """Room below the cells for column numbers."""
 
 _NUMBERS_FROM = 30.0
@@ -61,7 +64,7 @@ def names(drawing: Drawing) -> Html:
     wide = (WIDTH - LEFT - RIGHT) / len({one for one, _ in told})
     for column in _some(len(told), wide):
         middle = place(LEFT + (column + 0.5) * wide)
-        found.append(element("text", told[column][1], x=middle, y=str(HEIGHT - FOOT + 16), text_anchor="middle"))
+        found.append(element("text", told[column][1], x=middle, y=str(HEIGHT - FOOT + 15), text_anchor="middle"))
     return join(*found)
 
 

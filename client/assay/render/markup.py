@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import cache
 
 from assay.errors import shown
 
@@ -17,6 +18,10 @@ _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*", re.ASCII)
 _VOID = frozenset({"meta", "br", "hr"})
 _FORBIDDEN = frozenset({"script", "style", "details", "iframe", "object", "embed", "link", "base", "form", "img"})
 """Elements that the page has no use for; the one style sheet is written by the page itself."""
+
+
+_ADDRESSES = frozenset({"href", "src", "action", "xlink:href", "srcset", "data", "poster", "formaction"})
+_FRAGMENT = re.compile(r"#[a-z][a-z0-9-]*", re.ASCII)
 
 
 class Html(str):
@@ -37,7 +42,7 @@ def text(value: object, limit: int = TEXT_MAX) -> Html:
 
 def join(*parts: object, by: str = "") -> Html:
     """Return the parts, escaped where they are no markup, one after another."""
-    return Html(text(by).join([text(part) for part in parts]))
+    return Html(text(by).join([part if type(part) is Html else text(part) for part in parts]))
 
 
 def element(tag: str, *children: object, **attributes: object) -> Html:
@@ -46,19 +51,28 @@ def element(tag: str, *children: object, **attributes: object) -> Html:
     Raises:
         ValueError: an element or attribute that the page's policy blocks: scripts, handlers, styles, addresses.
     """
+    written = [_attribute(name, value) for name, value in attributes.items() if value is not None]
+    opened = "".join([_tag(tag), *written])
+    return Html(f"<{opened}>" if tag in _VOID else f"<{opened}>{join(*children)}</{tag}>")
+
+
+@cache
+def _tag(tag: str) -> str:
     if tag in _FORBIDDEN or not _NAME.fullmatch(tag):
         raise ValueError(f"no such element on a report page: {tag[:40]!r}")
-    opened = tag + "".join(_attribute(name, value) for name, value in attributes.items() if value is not None)
-    if tag in _VOID:
-        return Html(f"<{opened}>")
-    return Html(f"<{opened}>{join(*children)}</{tag}>")
+    return tag
 
 
-def _attribute(name: str, value: object) -> str:
+@cache
+def _attribute_name(name: str) -> str:
     name = name.rstrip("_").replace("_", "-")
     if name == "style" or name.startswith("on") or not _NAME.fullmatch(name):
         raise ValueError(f"no such attribute on a report page: {name[:40]!r}")
-    written = text(value, ATTRIBUTE_MAX)
-    if name in ("href", "src", "action") and not re.fullmatch(r"#[a-z][a-z0-9-]*", written):
+    return name
+
+
+def _attribute(name: str, value: object) -> str:
+    name, written = _attribute_name(name), text(value, ATTRIBUTE_MAX)
+    if name in _ADDRESSES and not _FRAGMENT.fullmatch(written):
         raise ValueError("a report page links to its own parts only")
     return f' {name}="{written}"'

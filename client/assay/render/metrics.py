@@ -15,10 +15,13 @@ from assay.render.markup import Html, element, join
 Metric = Mapping[str, Any]
 
 ACROSS_MAX = 4
-"""Columns of a table that has one label across: on a phone each has room for "0.56 [0.34, 0.78]" in three lines."""
+"""Columns of a table that has one label across: half a printed page has room for four intervals."""
 
-ACROSS_LETTERS = 24
-"""Longest estimate with interval that goes into such a column."""
+SHORT = 24
+"""Numbers that stay together in one column or on one page; about a third of a printed page."""
+
+ACROSS_LETTERS = 12
+"""Longest estimate or interval that goes into such a column: "[0.34, 0.784]" no more fits a fifth of half a page."""
 
 _COLUMNS = {"n": "n", "null": "null", "p": "p"}
 
@@ -48,9 +51,7 @@ def tables(metrics: list[Metric], summaries: Mapping[str, str], name: str) -> Ht
 
 
 def _group(key: str, held: list[Metric], summary: str | None, name: str) -> Html:
-    keys = sorted({label for one in held for label in seek.table(one.get("labels"))}, key=str)
-    varying = [label for label in keys if len({_label(one, label) for one in held}) > 1]
-    fixed = [f"{label} {_label(held[0], label)}" for label in keys if label not in varying]
+    varying, fixed = split_labels(held)
     told = {field: [say(one) for one in held] for field, say in _SHARED.items()}
     differ = [field for field, texts in told.items() if len(set(texts)) > 1]
     shared = [texts[0] for field, texts in told.items() if field not in differ and texts[0]]
@@ -58,7 +59,19 @@ def _group(key: str, held: list[Metric], summary: str | None, name: str) -> Html
     question = element("p", summary, class_="soft") if summary else ""
     across = None if set(differ) - {"interval"} else _across(held, varying)
     table = _wide(held, varying, across, key) if across else _long(held, varying, differ, told, key)
-    return element("section", element("h5", key, id=name), question, above, table)
+    return element("section", element("h5", key, id=name), question, above, table, class_=room(held))
+
+
+def split_labels(held: list[Metric]) -> tuple[list[str], list[str]]:
+    """Return the label keys that tell rows apart, and key and value of those that all rows share."""
+    keys = sorted({str(key) for one in held for key in seek.table(one.get("labels"))})
+    varying = [key for key in keys if len({label(one, key) for one in held}) > 1]
+    return varying, [f"{key} {label(held[0], key)}" for key in keys if key not in varying]
+
+
+def room(held: list[Metric]) -> str | None:
+    """Return the class of a group that is not to be parted between columns or pages."""
+    return "short" if len(held) <= SHORT else None
 
 
 def _long(held: list[Metric], varying: list[str], differ: list[str], told: dict[str, list[str]], key: str) -> Html:
@@ -73,33 +86,33 @@ def _long(held: list[Metric], varying: list[str], differ: list[str], told: dict[
         more = [told[field][at] for field in beside if told[field][at]]
         if more:
             value = join(value, element("span", " ", "; ".join(more), class_="soft"))
-        labels = [_label(one, label) for label in varying] or [str(at + 1)]
+        labels = [label(one, each) for each in varying] or [str(at + 1)]
         body.append([*labels, value, *(_bare(field, told[field][at]) for field in columns)])
     return seek.grid(None, head, body, aria_label=f"numbers of {key}")
 
 
 def _wide(held: list[Metric], varying: list[str], across: str, key: str) -> Html:
     """Return a table with one label across, for a full grid whose rows have nothing else to tell."""
-    rest = [label for label in varying if label != across]
-    heads = list(dict.fromkeys(_label(one, across) for one in held))
+    rest = [each for each in varying if each != across]
+    heads = list(dict.fromkeys(label(one, across) for one in held))
     lines: dict[tuple[str, ...], dict[str, Html]] = {}
     for one in held:
-        cell = lines.setdefault(tuple(_label(one, label) for label in rest), {})
-        cell[_label(one, across)] = seek.range_text(one)
+        cell = lines.setdefault(tuple(label(one, each) for each in rest), {})
+        cell[label(one, across)] = seek.range_text(one)
     body: list[list[object]] = [[*names, *(cells[head] for head in heads)] for names, cells in lines.items()]
     return seek.grid(None, [*rest, *(f"{across} {head}" for head in heads)], body, aria_label=f"numbers of {key}")
 
 
 def _across(held: list[Metric], varying: list[str]) -> str | None:
     """Return the label whose values become columns: the one of most values, of a full grid with short numbers."""
-    if len(varying) < 2 or any(len(seek.range_text(one)) > ACROSS_LETTERS for one in held):
+    if len(varying) < 2 or any(seek.letters(one) > ACROSS_LETTERS for one in held):
         return None
-    values = {label: len({_label(one, label) for one in held}) for label in varying}
-    for label in sorted((one for one in varying if values[one] <= ACROSS_MAX), key=lambda one: (-values[one], one)):
-        lines = {tuple(_label(one, other) for other in varying if other != label) for one in held}
-        places = {tuple(_label(one, other) for other in varying) for one in held}
-        if len(lines) * values[label] == len(places) == len(held):
-            return label
+    values = {key: len({label(one, key) for one in held}) for key in varying}
+    for key in sorted((one for one in varying if values[one] <= ACROSS_MAX), key=lambda one: (-values[one], one)):
+        lines = {tuple(label(one, other) for other in varying if other != key) for one in held}
+        places = {tuple(label(one, other) for other in varying) for one in held}
+        if len(lines) * values[key] == len(places) == len(held):
+            return key
     return None
 
 
@@ -117,8 +130,9 @@ def _singles(held: Iterable[Metric], summaries: Mapping[str, str]) -> Html:
     return seek.grid(None, ["metric", "value", "n"], body, aria_label="single numbers")
 
 
-def _label(one: Metric, label: str) -> str:
-    return str(seek.table(one.get("labels")).get(label, "-"))
+def label(one: Metric, key: str) -> str:
+    """Return one label of a metric or control, or - where it has none of this key."""
+    return str(seek.table(one.get("labels")).get(key, "-"))
 
 
 def _method(one: Metric) -> str:
@@ -128,18 +142,24 @@ def _method(one: Metric) -> str:
 
 def _null(one: Metric) -> str:
     held = seek.table(one.get("null"))
-    if not held:
-        return ""
     top = f", 95 % below {held['p95']}" if held.get("p95") is not None else ""
-    return f"null {held.get('kind')} {held.get('mean')} ± {held.get('sd')}{top}, {seek.count(held.get('n'))} draws"
+    return f"null {held.get('mean')} ± {held.get('sd')}{top}" if held else ""
+
+
+def _null_kind(one: Metric) -> str:
+    held = seek.table(one.get("null"))
+    return f"null: {seek.count(held.get('n'))} draws of {held.get('kind')}, mean ± sd" if held else ""
 
 
 def _p(one: Metric) -> str:
-    if one.get("p") is None:
-        return ""
+    return "" if one.get("p") is None else f"p {one['p']}"
+
+
+def _multiplicity(one: Metric) -> str:
     many = seek.table(one.get("multiplicity"))
-    among = f" (one of {seek.count(many.get('m'))} in {many.get('family')}, corrected: {many.get('corrected')})"
-    return f"p {one['p']}{among if many else ''}"
+    if not many or (one.get("p") is None and many.get("corrected") == "none"):
+        return ""  # nothing was tested, so nothing was owed
+    return f"one of {seek.count(many.get('m'))} in {many.get('family')}, corrected: {many.get('corrected')}"
 
 
 _BETTER = {"higher": "higher is better", "lower": "lower is better"}
@@ -148,8 +168,10 @@ _SHARED: Mapping[str, Callable[[Metric], str]] = {
     "unit": lambda one: "" if one.get("unit") in ("1", None) else f"unit {one['unit']}",
     "n": lambda one: f"n {seek.count(one.get('n'))}",
     "interval": _method,
+    "null kind": _null_kind,
     "null": _null,
     "p": _p,
+    "multiplicity": _multiplicity,
     "better": lambda one: _BETTER.get(str(one.get("better")), ""),
     "determinism": lambda one: str(one.get("determinism") or ""),
 }

@@ -22,6 +22,9 @@ def banner(source: Source) -> Html:
     """Return verdict word, policy, model digest, dates, and what this page is."""
     predicate = source.predicate
     word, class_ = _verdict(predicate)
+    if source.doubts:
+        # What nobody can rely on must not be read as a verdict in passing.
+        word, class_ = f"NOT ESTABLISHED. The report states: {word}", "fail"
     audit, policy = seek.table(predicate.get("audit")), seek.table(predicate.get("policy"))
     base = seek.table(predicate.get("base"))
     rows: list[tuple[object, object]] = [
@@ -76,8 +79,9 @@ def _warnings(source: Source) -> list[Html]:
     found = []
     if source.doubts:
         steps = ", ".join(f"{step} {status}" for step, status in source.doubts)
-        said = f"NOT ESTABLISHED: this report did not pass verification when this page was made ({steps})."
-        more = " Nothing below may be relied on, not even who signed it."
+        said = f"This report did not pass verification when this page was made ({steps})."
+        unsigned = any(step in ("V01", "V02", "V03") for step, _ in source.doubts)
+        more = " Nothing below may be relied on" + (", not even who signed it." if unsigned else ".")
         found.append(element("p", element("strong", said), more, class_="warning"))
     if seek.table(source.predicate.get("signer")).get("profile") != "production":
         said = "Signed under a development key: good for trying things out, no ground for anyone else to rely on."
@@ -94,7 +98,7 @@ def unanswered(held: list[Answer]) -> Html:
         state = answers.state_of(one)
         if state != "measured":
             why = _missed(one) if state == "inconclusive" else one.get("reason")
-            lines.append([link, state, why])
+            lines.append([link, element("span", state, class_="own"), why])
         grouped: dict[str, list[str]] = {}
         for item in answers.skipped(one):
             grouped.setdefault(str(item.get("reason")), []).append(str(item.get("item")))
@@ -166,7 +170,7 @@ def comparison(predicate: Mapping[str, Any]) -> Html:
     lines: list[list[object]] = []
     for one in seek.rows(held.get("metrics")):
         name = join(one.get("check"), "/", element("code", one.get("metric")), " ", seek.labels_text(one.get("labels")))
-        d = join(one.get("d"), " [", one.get("low"), ",\u00a0", one.get("high"), "]")
+        d = join(one.get("d"), " ", seek.band(one.get("low"), one.get("high")))
         lines.append(
             [name, one.get("value_a"), one.get("value_b"), d, one.get("method"), str(one.get("word")).replace("_", " ")]
         )

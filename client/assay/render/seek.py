@@ -7,6 +7,12 @@ from typing import Any
 
 from assay.render.markup import Html, element, join, text
 
+STACKED_FROM = 4
+"""Columns from which on a table has no room on a phone: 360 px hold two labels and an estimate with its interval."""
+
+OWN_MAX = 24
+"""Letters kept on one line: [low, high] at six significant digits has 21, and 360 px hold 40."""
+
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -26,8 +32,8 @@ def listed(value: object) -> list[Any]:
 
 
 def count(value: object) -> str:
-    """Return a whole number with thin groups, or ? where it is none."""
-    return f"{value:,}".replace(",", "\u202f") if type(value) is int else "?"
+    """Return a whole number with its thousands apart, or ? where it is none."""
+    return f"{value:,}" if type(value) is int else "?"
 
 
 def digest(value: object) -> Html:
@@ -35,12 +41,29 @@ def digest(value: object) -> Html:
     return element("code", value)
 
 
+def number(value: object) -> Html:
+    """Return a number that no line break parts, unless it is longer than numbers of reports are."""
+    told = text(value)
+    return element("span", told, class_="own") if len(told) <= OWN_MAX else told
+
+
+def band(low: object, high: object) -> Html:
+    """Return [low, high], which no line break parts."""
+    return number(join("[", low, Html(",\u00a0"), high, "]"))
+
+
 def range_text(value: Mapping[str, Any]) -> Html:
     """Return an estimate with its interval: 0.56 [0.34, 0.78]."""
     held = table(value.get("interval"))
-    if not held:
-        return text(value.get("value"))
-    return join(value.get("value"), " [", held.get("low"), ",\u00a0", held.get("high"), "]")
+    told = number(value.get("value"))
+    return join(told, " ", band(held.get("low"), held.get("high"))) if held else told
+
+
+def letters(value: Mapping[str, Any]) -> int:
+    """Return the length of an estimate or of its interval, whichever is longer."""
+    held = table(value.get("interval"))
+    ends = len(str(held.get("low"))) + len(str(held.get("high"))) + 4 if held else 0
+    return max(len(str(value.get("value"))), ends)
 
 
 def labels_text(value: object) -> str:
@@ -50,15 +73,33 @@ def labels_text(value: object) -> str:
 
 
 def grid(
-    caption: object, head: Sequence[object], body: Sequence[Sequence[object]], *, aria_label: str | None = None
+    caption: object,
+    head: Sequence[object],
+    body: Sequence[Sequence[object]],
+    *,
+    aria_label: str | None = None,
+    marked: frozenset[int] = frozenset(),
 ) -> Html:
-    """Return a table: a caption, one heading for each column, the first cell of a row as its heading."""
+    """Return a table: a caption, one heading for each column, the first cell of a row as its heading.
+
+    Args:
+        caption: said above it; empty for none.
+        head: names of the columns. From `STACKED_FROM` on each cell carries its own, for narrow screens.
+        body: the rows.
+        aria_label: name of a table without caption.
+        marked: rows to be set apart.
+    """
+    stacked = len(head) >= STACKED_FROM
     line = element("tr", *(element("th", cell, scope="col") for cell in head))
-    lines = [
-        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in body
-    ]
+    lines = []
+    for at, row in enumerate(body):
+        told = zip(row[1:], head[1:], strict=True)
+        first = element("th", row[0], scope="row", data_of=head[0] if stacked else None)
+        cells = (element("td", cell, data_of=name) if stacked else element("td", cell) for cell, name in told)
+        lines.append(element("tr", first, *cells, class_="missed" if at in marked else None))
     above = element("caption", caption) if caption else ""
-    return element("table", above, element("thead", line), element("tbody", *lines), aria_label=aria_label)
+    inner = (above, element("thead", line), element("tbody", *lines))
+    return element("table", *inner, aria_label=aria_label, class_="stacked" if stacked else None)
 
 
 def pairs(told: Sequence[tuple[object, object]]) -> Html:

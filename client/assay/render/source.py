@@ -69,7 +69,7 @@ def look(
     return seen, Source(
         statement=told,
         bundle_sha256=hashlib.sha256(data).hexdigest(),
-        entries=case.entries or _entries(files, told, catalogue),
+        entries=_entries(files, told, catalogue) if doubts else case.entries,
         request=case.request,
         doubts=doubts,
     )

@@ -21,7 +21,9 @@ h5{font-size:.95rem;margin:1.1rem 0 .15rem;font-family:ui-monospace,"Liberation 
 p{margin:.4rem 0;max-width:46rem}
 a{color:var(--link)}
 code,.word{font-family:ui-monospace,"Liberation Mono",Menlo,Consolas,monospace;font-size:.9em}
-.soft{color:var(--soft);font-size:.9rem}
+.soft{color:var(--soft);font-size:.9em}
+table .soft{font-size:inherit}
+.own{white-space:nowrap}
 .banner{border:2px solid var(--ink);padding:.75rem 1rem 1rem}
 .verdict{font-size:1.6rem;font-weight:700;margin:0;line-height:1.2}
 .warning{border-left:6px solid #8a1f11;background:#fbeeec;padding:.5rem .75rem;margin:.75rem 0;max-width:none}
@@ -31,20 +33,24 @@ dl div{display:flex;gap:0 1rem;padding:.1rem 0}
 dt{flex:0 0 11rem;color:var(--soft)}
 dd{margin:0;flex:1 1 0;min-width:0}
 ul{margin:.4rem 0;padding-left:1.25rem}
-nav ul{columns:18rem;column-gap:2rem}
+nav{padding-top:1rem}
+nav>ul{columns:18rem;column-gap:2rem}
+nav li{break-inside:avoid}
+nav ul ul{margin:0}
 table{border-collapse:collapse;margin:.4rem 0 1rem;font-size:.9rem;font-variant-numeric:tabular-nums;max-width:100%}
 caption{text-align:left;color:var(--soft);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.15rem .9rem .15rem 0;border-bottom:1px solid var(--rule);
 font-weight:400}
 thead th{font-weight:600;border-bottom:1px solid var(--ink)}
-tbody th{color:var(--ink)}
+th{min-width:4.2em}
 tr:last-child>*{border-bottom-color:var(--rule)}
-.missed th,.missed td{font-weight:700}
+.missed th,.missed td,.missed p{font-weight:700;background:#fbeeec}
 .metrics{columns:30rem;column-gap:2.5rem}
-.metrics>section{break-inside:auto}
+.metrics>section.short{break-inside:avoid}
+.metrics section>h5,.metrics section>p{break-after:avoid;break-inside:avoid}
 .metrics h5:first-child{margin-top:.2rem}
 .metrics table{width:100%}
-.finding{border-left:4px solid var(--rule);padding:.1rem 0 .1rem .75rem;margin:.75rem 0}
+.finding{break-inside:avoid;border-left:4px solid var(--rule);padding:.1rem 0 .1rem .75rem;margin:.75rem 0}
 .concern{border-left-color:#6e5100}.breach{border-left-color:#8a1f11}
 .claim{background:var(--wash);padding:.3rem .6rem;margin:.3rem 0}
 figure{margin:1.25rem 0 1.75rem;max-width:46rem;break-inside:avoid}
@@ -63,19 +69,29 @@ h1{font-size:1.25rem}
 dl div{display:block;padding:.25rem 0}
 table{font-size:.8rem;width:100%}
 th,td{padding-right:.5rem}
+.stacked thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.stacked tbody,.stacked tr,.stacked th,.stacked td{display:block}
+.stacked tr{border-bottom:1px solid var(--rule);padding:.3rem 0}
+.stacked th,.stacked td{border:0;padding:0}
+.stacked tbody th{min-width:0}
+.stacked tbody th{font-weight:600}
+.stacked td{display:inline;padding-right:.75rem}
+.stacked td::before,.stacked tbody th::before{content:attr(data-of) " ";color:var(--soft);font-weight:400}
 svg text{font-size:17px}
 svg text.cell{font-size:12px}
 }
 @media print{
 @page{margin:15mm}
-body{font-size:9.5pt;line-height:1.35}
+html{font-size:9.5pt}
+body{font-size:1rem;line-height:1.35}
 header,nav,main,footer{max-width:none;padding:0}
 a{color:inherit;text-decoration:none}
 h2,h3,h4,h5,caption{break-after:avoid}
 tr,.banner,.finding{break-inside:avoid}
 thead{display:table-header-group}
 .metrics{columns:2;column-gap:8mm}
-table{font-size:8pt}
+table{font-size:7.5pt}
+th,td{padding-right:.5rem}
 figure{max-width:150mm}
 svg,.claim,.warning{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 }

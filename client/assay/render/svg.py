@@ -20,6 +20,9 @@ PAGE_BYTES = 640 * 1024
 COLUMNS_MIN = 8
 """Columns below which a long line would no longer be recognised."""
 
+TICK_MAX = 8
+"""Letters of a number beside the upward axis that fit at the usual width."""
+
 LABEL_MAX = 56
 """Letters of an axis name inside the drawing; a longer one stands in the caption too."""
 
@@ -106,7 +109,7 @@ def _heatmap(drawing: Drawing) -> Html:
         scale = x if mark.axis == "x" else y
         if scale.low <= mark.at <= scale.high:
             at = place(scale(mark.at))
-            path = f"M{at} {TOP}V{HEIGHT - heat.FOOT}" if mark.axis == "x" else f"M{LEFT} {at}H{WIDTH - RIGHT}"
+            path = f"M{at} {heat.TOP}V{HEIGHT - heat.FOOT}" if mark.axis == "x" else f"M{LEFT} {at}H{WIDTH - RIGHT}"
             # Two strokes, so that the dashes show on light cells and on dark ones.
             marks.append(element("path", d=path, stroke="#fff", stroke_width="2.4"))
             marks.append(element("path", d=path, stroke="#111", stroke_width="1", stroke_dasharray="5 3"))
@@ -182,7 +185,9 @@ def _frame(drawing: Drawing, x: Scale, y: Scale) -> Html:
     floor, lines, names = HEIGHT - BOTTOM, [], []
     for at, told in ticks(y):
         lines.append(f"M{LEFT} {place(y(at))}H{WIDTH - RIGHT}")
-        names.append(element("text", told, x=str(LEFT - 6), y=place(y(at) + 4), text_anchor="end"))
+        # Nearly equal numbers need more letters than there is room for: they are set narrower.
+        tight = {"textLength": str(LEFT - 8), "lengthAdjust": "spacingAndGlyphs"} if len(told) > TICK_MAX else {}
+        names.append(element("text", told, x=str(LEFT - 6), y=place(y(at) + 4), text_anchor="end", **tight))
     for at, told in ticks(x):
         lines.append(f"M{place(x(at))} {floor}v5")
         names.append(element("text", told, x=place(x(at)), y=str(floor + 18), text_anchor="middle"))
