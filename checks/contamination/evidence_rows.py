@@ -12,16 +12,13 @@ import numpy as np
 
 from checks.contamination.commitments import Place, commit_source
 from checks.contamination.conclude_flags import Flagged
+from checks.contamination.plan import NAMED_MIN
 from checks.contamination.recall import PlantOutcome
 from checks.contamination.sketch import Entry
 from checks.role_rows import safe
 
 ROWS_MAX = 2000
 """Flagged items that are told one by one; the rest are counted (9.1)."""
-
-NAMED_MIN = 8
-"""Tokens of the shortest item that is told by name (9.3): of a shorter one a match would tell what a corpus holds."""
-
 
 SOURCES_MAX = 64
 """Sources that are told one by one, as many as a plot has rows; the rest are one row."""

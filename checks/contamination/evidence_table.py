@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from checks.contamination.commitments import Place, commit, key_digest, revealed
-from checks.contamination.evidence_rows import NAMED_MIN, FlaggedRow, sources_by_hits
+from checks.contamination.evidence_rows import FlaggedRow, sources_by_hits
 from checks.contamination.highlights import highlights
+from checks.contamination.plan import NAMED_MIN
 from checks.contamination.planning import Prepared
 from checks.contamination.sketch import TIERS
 from checks.quantise import decimal, p_value

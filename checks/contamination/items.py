@@ -28,6 +28,10 @@ QUESTION_MAX = 20_000
 MAX_ITEMS = 20_000
 """Default of `max_items` (section 3), the cap on questions that an auditor may put to a corpus (section 9.3)."""
 
+BENCHMARKS_MAX = 30
+"""Benchmarks of one audit: each comes with counts, controls and findings of its own (30 stay within the cap of a
+result, 1 MiB), and each is one more question that may be put to a corpus (9.3)."""
+
 DEPTH_MAX = 5
 """Deepest rewrite: reworded by a person (section 6.11)."""
 
@@ -121,9 +125,12 @@ def read_benchmark(rows: Sequence[Mapping[str, Any]], max_items: int = MAX_ITEMS
 
     Raises:
         Refusal: `role_invalid`: the first twenty problems as "benchmark:line:field:reason", and their number; more
-            than `max_items` rows; no row.
+            than `max_items` rows; more than `BENCHMARKS_MAX` benchmarks; no row.
     """
     _check_count(rows, "benchmark", max_items)
+    named = {name for row in rows if isinstance(name := row.get("benchmark"), str)}
+    if len(named) > BENCHMARKS_MAX:
+        raise Refusal("role_invalid", (f"benchmark:benchmarks:{len(named)}", f"benchmark:most:{BENCHMARKS_MAX}"))
     return read_rows(_stripped(rows), _item_problems, _item, names=_item_names, place="benchmark:")
 
 

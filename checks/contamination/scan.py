@@ -14,7 +14,7 @@ import numpy as np
 from checks.contamination.documents import Document, documents
 from checks.contamination.languages import ANY, COMMONEST, is_english
 from checks.contamination.normaliser import Normalised, normalise
-from checks.contamination.plan import Plan, PlanProbe
+from checks.contamination.plan import NAMED_MIN, Plan, PlanProbe
 from checks.contamination.reading import batches
 from checks.contamination.scan_found import KEY_BYTES, Found, Hit
 from checks.contamination.scan_planted import Copies
@@ -83,7 +83,7 @@ class Scanner:
         self.code = _code(plan, encoder, rows)
         self._compare = compare or _verified(plan)
         prose = [probe for probe in plan.probes if probe.kind != "code"]
-        contexts = [probe for probe in prose if probe.context]
+        contexts = [one for one in prose if one.context and len(normalise(one.context).words) >= NAMED_MIN]
         self._questions = len(prose)
         self._needles = (*prose, *contexts)
         texts = [*(probe.text for probe in prose), *(probe.context or "" for probe in contexts)]

@@ -13,9 +13,11 @@ from checks.contamination.conclude import Conclusion, conclude
 from checks.contamination.conclude_metrics import _false, reached
 from checks.contamination.discoveries import IDENTITY_TOKENS
 from checks.contamination.evidence_table import evidence_table
+from checks.contamination.items import BENCHMARKS_MAX
 from checks.contamination.planning import Asked, Prepared
 from checks.contamination.recall import PlantOutcome
 from checks.contamination.sketch import AnswerNear, Entry, ShardCount, Sketch
+from checks.documents import RESULT_CAP
 from tests.checks.contamination.audited import benchmark_rows, corpus_file, prepared, word
 
 ROWS, _ = benchmark_rows(40)
@@ -164,6 +166,50 @@ def test_short_items_are_counted_and_not_named(tmp_path: Path) -> None:
     facts = tuple(dataclasses.replace(one, tokens=7) if one.item == "q0" else one for one in plan.facts)
     told = conclude(_sketch(plan, {probe: (50_000, "exact")}), dataclasses.replace(plan, facts=facts))
     assert (len(told.flagged.rows), told.flagged.short) == (0, 1)
+
+
+def test_a_benchmark_of_one_short_guess_tells_nothing_of_the_corpus(tmp_path: Path) -> None:
+    guesses = [
+        {"benchmark": f"guess{at}", "item": "g", "kind": "prose", "question": f"the secret code is {at}{at + 3}17"}
+        for at in range(3)
+    ]
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, [*ROWS, *guesses], embed="off", asked=Asked(siblings=20))
+    probes = [one.probe for one in plan.plan.owners if one.benchmark.startswith("guess") and one.role == "item"]
+    assert len(probes) == 3
+    silent, found = (
+        conclude(_sketch(plan, scores), plan)
+        for scores in ({}, dict(zip(probes, [(50_000, "exact"), (39_000, "near"), (28_000, "semantic")], strict=True)))
+    )
+    assert silent.measured == found.measured
+    assert silent.controls == found.controls
+    assert silent.findings == found.findings
+    assert evidence_table(silent, plan, {}, b"k" * 32) == evidence_table(found, plan, {}, b"k" * 32)
+    # Among twenty longer items a short one counts, without a name.
+    padded = [
+        {**guesses[0], "question": "how much is 45 and 76"},
+        *({**row, "benchmark": "guess0"} for row in ROWS[:20]),
+    ]
+    plan = prepared(path, padded, embed="off", asked=Asked(siblings=20))
+    probe = next(one.probe for one in plan.plan.owners if one.item == "g" and one.role == "item")
+    told = conclude(_sketch(plan, {probe: (50_000, "exact")}), plan)
+    assert (len(told.flagged.rows), told.flagged.short) == (0, 1)
+
+
+def test_thirty_benchmarks_stay_below_the_cap_of_a_result(tmp_path: Path) -> None:
+    drawn, texts = benchmark_rows(30 * 20)
+    rows = [{**row, "benchmark": f"benchmark-{at % 30:02}{'x' * 20}"} for at, row in enumerate(drawn)]
+    rewrites = [
+        {"benchmark": row["benchmark"], "item": row["item"], "text": text, "depth": 2 + at % 4}
+        for at, (row, text) in enumerate(zip(rows, texts, strict=True))
+    ]
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, rows, rewrites, asked=Asked(siblings=1))
+    owners = [one.probe for one in plan.plan.owners if one.role == "item"][::3]
+    told = conclude(_sketch(plan, dict.fromkeys(owners, (SEMANTIC, "semantic")), "yes"), plan)
+    assert len(told.benchmarks) == BENCHMARKS_MAX
+    parts = (told.measured, *told.controls, *told.findings)
+    assert 2**16 < sum(len(one.model_dump_json()) for one in parts) < RESULT_CAP
 
 
 def _code_rows(count: int) -> list[dict[str, object]]:

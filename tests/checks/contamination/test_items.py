@@ -94,6 +94,15 @@ def test_null_columns_of_parquet_are_absent_fields() -> None:
     assert item.name == "gsm/1"
 
 
+def test_more_than_thirty_benchmarks_are_refused_with_both_numbers() -> None:
+    row = {"item": "i", "kind": "prose", "question": "How many are 2 and 3?"}
+    rows = [{"benchmark": f"b{at}", **row} for at in range(31)]
+    assert len(read_benchmark(rows[:30])) == 30
+    with pytest.raises(Refusal) as told:
+        read_benchmark(rows)
+    assert (told.value.reason, told.value.items) == ("role_invalid", ("benchmark:benchmarks:31", "benchmark:most:30"))
+
+
 def test_code_in_other_languages_needs_no_reference() -> None:
     (item,) = read_benchmark([{**ROW, "kind": "code", "language": "c++"}])
     assert item.language == "c++"
