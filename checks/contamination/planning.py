@@ -27,6 +27,9 @@ from checks.contamination.siblings import default_siblings, siblings
 from checks.contamination.windows import bin_of
 from checks.memory import generator
 
+SEED_BITS = 53
+"""Bits of a plan's seed: the largest integers that every JSON reader reads exactly."""
+
 CHECK = "contamination"
 """Name that the random streams are drawn for."""
 
@@ -156,6 +159,23 @@ def prepare(
         rng=stream(seed, "ties"),
     )
     return Prepared(plan, asked, facts, sources)
+
+
+def benchmark_digest(items: Sequence[Item]) -> str:
+    """Return the SHA-256 of a benchmark's rows as read, however a file writes them."""
+    rows = [{**asdict(one), "choices": list(one.choices), "probes": repr(one.probes)} for one in items]
+    return hashlib.sha256(canonical.dumps(rows)).hexdigest()
+
+
+def derived_seed(benchmark: str, shards: Sequence[Shard]) -> int:
+    """Return the seed of a plan that is made where the corpus lies: nobody there may choose one that suits.
+
+    Args:
+        benchmark: digest of the benchmark.
+        shards: of the corpus.
+    """
+    told = {"schema": "assay-contamination-seed/v1", "benchmark": benchmark, "shards": [one.digest for one in shards]}
+    return int.from_bytes(hashlib.sha256(canonical.dumps(told)).digest()[:8], "big") >> (64 - SEED_BITS)
 
 
 def conclusion_digest(asked: Asked, facts: Sequence[ItemFact], sources: Sequence[str]) -> str:

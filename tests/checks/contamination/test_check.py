@@ -217,7 +217,7 @@ def test_a_brought_plan_of_another_benchmark_or_seed_is_refused(folder: Path, tm
     corpus, plan, sketch = str(folder / "corpus.jsonl"), str(tmp_path / "p"), str(tmp_path / "s")
     strangers = lines(tmp_path / "strangers.jsonl", benchmark_rows(24, seed=77)[0])
     spaced = tmp_path / "spaced.jsonl"
-    spaced.write_text("".join(json.dumps(dict(reversed(row.items())), indent=None) + "  \n" for row in ROWS))
+    spaced.write_text("".join(json.dumps(dict(reversed(row.items()))) + "\n" for row in ROWS))
     data = {"benchmark": folder / "benchmark.jsonl", "plan": Path(plan), "sketches": Path(sketch)}
     for benchmark, more, differs in (
         (strangers, [], "plan:digests"),
