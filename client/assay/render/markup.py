@@ -20,6 +20,9 @@ _FORBIDDEN = frozenset({"script", "style", "details", "iframe", "object", "embed
 """Elements that the page has no use for; the one style sheet is written by the page itself."""
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9 .,:;()_/@+#=-]*", re.ASCII)
+"""Text that needs no escape: nearly all of a page, so it is looked at once."""
+
 _ADDRESSES = frozenset({"href", "src", "action", "xlink:href", "srcset", "data", "poster", "formaction"})
 _FRAGMENT = re.compile(r"#[a-z][a-z0-9-]*", re.ASCII)
 
@@ -35,6 +38,8 @@ def text(value: object, limit: int = TEXT_MAX) -> Html:
     if isinstance(value, Html):
         return value
     plain = value if isinstance(value, str) else "?" if value is None else str(value)
+    if len(plain) <= limit and _PLAIN.fullmatch(plain):
+        return Html(plain)
     if len(plain) > limit or not plain.isprintable():
         plain = shown(plain, limit)
     return Html(html.escape(plain, quote=True))

@@ -114,13 +114,16 @@ def _line(value: Mapping[str, Any]) -> Line:
 def _numbers(value: object) -> Numbers:
     if not isinstance(value, list | tuple) or len(value) > POINTS_MAX:
         raise NotDrawn("a column is no list of at most 2000 decimals")
-    return tuple(map(_number, value))
+    try:
+        if not all(map(_DECIMAL.fullmatch, value)):
+            raise NotDrawn("a number is no decimal")
+    except TypeError:
+        raise NotDrawn("a number is no text") from None
+    return tuple(map(float, value))
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise NotDrawn("a number is no decimal")
-    return float(value)
+    return _numbers([value])[0]
 
 
 def _axis(value: object) -> str:

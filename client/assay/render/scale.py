@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
@@ -34,6 +34,11 @@ class Scale:
     def __call__(self, value: float) -> float:
         """Return the place of a number."""
         return self.begin + (value - self.low) / (self.high - self.low) * (self.end - self.begin)
+
+    def places(self, values: Sequence[float], at: Iterable[int]) -> list[float]:
+        """Return the places of some of many numbers."""
+        low, begin, slope = self.low, self.begin, (self.end - self.begin) / (self.high - self.low)
+        return [begin + (values[one] - low) * slope for one in at]
 
 
 def across(values: Iterable[float], *, room: float = _MARGIN) -> Scale:

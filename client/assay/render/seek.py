@@ -18,6 +18,8 @@ NOTHING: Mapping[str, Any] = {}
 
 def table(value: object) -> Mapping[str, Any]:
     """Return an object, or an empty one."""
+    if type(value) is dict:
+        return value
     return value if isinstance(value, Mapping) else NOTHING
 
 
@@ -44,12 +46,12 @@ def digest(value: object) -> Html:
 def number(value: object) -> Html:
     """Return a number that no line break parts, unless it is longer than numbers of reports are."""
     told = text(value)
-    return element("span", told, class_="own") if len(told) <= OWN_MAX else told
+    return Html(f'<span class="own">{told}</span>') if len(told) <= OWN_MAX else told
 
 
 def band(low: object, high: object) -> Html:
     """Return [low, high], which no line break parts."""
-    return number(join("[", low, Html(",\u00a0"), high, "]"))
+    return number(Html(f"[{text(low)},\u00a0{text(high)}]"))
 
 
 def range_text(value: Mapping[str, Any]) -> Html:
@@ -95,7 +97,11 @@ def grid(
     for at, row in enumerate(body):
         told = zip(row[1:], head[1:], strict=True)
         first = element("th", row[0], scope="row", data_of=head[0] if stacked else None)
-        cells = (element("td", cell, data_of=name) if stacked else element("td", cell) for cell, name in told)
+        # Written out: a page has thousands of cells, and `element` would look at each of their names.
+        cells = [
+            Html(f'<td data-of="{text(name)}">{text(cell)}</td>' if stacked else f"<td>{text(cell)}</td>")
+            for cell, name in told
+        ]
         lines.append(element("tr", first, *cells, class_="missed" if at in marked else None))
     above = element("caption", caption) if caption else ""
     inner = (above, element("thead", line), element("tbody", *lines))

@@ -72,23 +72,24 @@ def kept(x: Sequence[float], y: Sequence[float], scale: Scale, columns: int, *, 
     return found
 
 
-def joined(points: Iterable[tuple[float, float]]) -> str:
+def joined(points: Iterable[tuple[float, float]]) -> Html:
     """Return a path through points on the paper."""
-    return "M" + "L".join(f"{place(x)} {place(y)}" for x, y in points)
+    return Html("M" + "L".join([f"{x:.2f} {y:.2f}" for x, y in points]))
 
 
 def band(line: Line, at: Sequence[int], x: Scale, y: Scale, index: int) -> Html:
     """Return the interval of a joined series as a band; grey where it is a null distribution."""
     if line.low is None or line.high is None:
         return Html()
-    upper = [(x(line.x[one]), y(line.high[one])) for one in at]
-    lower = [(x(line.x[one]), y(line.low[one])) for one in reversed(at)]
+    across = x.places(line.x, at)
+    upper = list(zip(across, y.places(line.high, at), strict=True))
+    lower = list(zip(reversed(across), reversed(y.places(line.low, at)), strict=True))
     if len(at) == 1:
         # One point has no width; its band is given some.
         upper = [(upper[0][0] - 6, upper[0][1]), (upper[0][0] + 6, upper[0][1])]
         lower = [(lower[0][0] + 6, lower[0][1]), (lower[0][0] - 6, lower[0][1])]
     colour, opacity = (GREY, "0.28") if line.is_null else (ink(index), "0.13")
-    return element("path", d=joined([*upper, *lower]) + "z", fill=colour, fill_opacity=opacity)
+    return element("path", d=Html(joined([*upper, *lower]) + "z"), fill=colour, fill_opacity=opacity)
 
 
 def whiskers(line: Line, at: Sequence[int], places: Sequence[float], y: Scale, index: int) -> Html:
@@ -114,7 +115,7 @@ def markers(points: Sequence[tuple[float, float]], index: int, *, null: bool = F
     """Return the markers of a series; series from the seventh on have hollow ones."""
     shapes = MARKERS + STROKED
     shape = shapes[index % len(shapes)]
-    path = "".join(f"M{place(x)} {place(y)}{shape}" for x, y in points)
+    path = Html("".join([f"M{x:.2f} {y:.2f}{shape}" for x, y in points]))
     colour = GREY if null else ink(index)
     hollow = shape in STROKED or index >= len(shapes)
     return element("path", d=path, fill="none" if hollow else colour, stroke=colour, stroke_width="1.3")

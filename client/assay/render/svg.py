@@ -121,7 +121,7 @@ def _axes(drawing: Drawing, columns: int) -> tuple[Html, int]:
     filled = drawing.kind in ("bar", "histogram")
     xs = [one for line in drawing.lines for one in line.x]
     ys = [one for line in drawing.lines for part in (line.y, line.low or (), line.high or ()) for one in part]
-    step = _step(xs)
+    step = _step(xs) if filled else 0.0
     if filled:
         xs = [min(xs) - step / 2, max(xs) + step / 2]
         ys.append(0.0)
@@ -146,7 +146,7 @@ def _axes(drawing: Drawing, columns: int) -> tuple[Html, int]:
 def _points(drawing: Drawing, line: Line, index: int, x: Scale, y: Scale, columns: int) -> tuple[Html, int]:
     lined = drawing.kind == "line"
     at = shapes.kept(line.x, line.y, x, columns, ordered=lined)
-    points = [(x(line.x[one]), y(line.y[one])) for one in at]
+    points = list(zip(x.places(line.x, at), y.places(line.y, at), strict=True))
     if lined:
         marked = [points[one] for one in shapes.sparse(len(points))]
         band = shapes.band(line, at, x, y, index)
