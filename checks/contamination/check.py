@@ -23,12 +23,13 @@ from checks.contamination import reasons
 from checks.contamination.bounded import MATCHES_MAX
 from checks.contamination.controls import CONTROL_SPECS, CORPUS_CONTROLS, control_numbers
 from checks.contamination.items import BENCHMARK
+from checks.contamination.languages import LANGUAGES
 from checks.contamination.metric_specs import SPECS
 from checks.contamination.model_controls import CONTROLS as MODEL_CONTROLS
 from checks.contamination.model_controls import asked_of as model_asked
 from checks.contamination.model_metric_specs import SPECS as MODEL_SPECS
 from checks.contamination.model_texts import DECLARATION, ROLE, TOO_FEW
-from checks.contamination.words import WORDS
+from checks.contamination.words import LEAK, WORDS
 from checks.parameters import Between
 from checks.sharding import Planned, ShardedCheck, ShardFile, ShardStep
 
@@ -64,6 +65,13 @@ def _benchmarks(declared: dict[str, dict[str, str]]) -> dict[str, dict[str, str]
             if field != "published_on" and value not in ("yes", "no", "unknown"):
                 raise ValueError(f"{name}.{field} is yes, no or unknown")
     return declared
+
+
+def _languages(listed: tuple[str, ...]) -> tuple[str, ...]:
+    for one in listed:
+        if one not in LANGUAGES:
+            raise ValueError(f"languages: {one[:40]!r} has no detector; there are {' and '.join(LANGUAGES)}")
+    return listed
 
 
 DECLARED = ("order_exchangeable", "options_randomised", "published_on")
@@ -209,8 +217,9 @@ class Contamination(ShardedCheck):
     semantic_power: Annotated[D, Between("0", "1")] = Field(default="0.6", description="The same, by meaning.")
     text_field: str = Field(default="text", pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+){0,7}$", max_length=128,
                             description="Dotted path of a document's text.")  # fmt: skip
-    languages: Annotated[Names, AfterValidator(_distinct)] = Field(
-        default=("en",), description="Languages that are read for meaning; others are counted as not examined."
+    languages: Annotated[Names, AfterValidator(_distinct), AfterValidator(_languages)] = Field(
+        default=("en",),
+        description="Languages that are read for meaning: en, or any; others are counted as not examined.",
     )
     max_bad_share: Annotated[D, Between("0", "0.05")] = Field(
         default="0.001", description="Share of bad records above which a shard fails."
@@ -219,8 +228,10 @@ class Contamination(ShardedCheck):
     corpus_format: Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "arrow"] = Field(
         default="jsonl", description="Form of every file of the corpus."
     )
-    shard_bytes: int = Field(
-        default=256 * 2**20, ge=2**16, le=2**32, description="Stored bytes of a shard, where the form can be cut."
+    shard_bytes: Literal["auto"] | Annotated[int, Field(ge=2**16, le=2**32)] = Field(
+        default="auto",
+        description="Stored bytes of a shard, where the form can be cut; auto: what is embedded in 20 minutes, "
+        "64 KiB to 256 MiB.",
     )
     evidence: Literal["none", "commit", "reveal"] = Field(
         default="commit", description="What is handed out of a match: counts only, a commitment, or its beginning."
@@ -332,8 +343,9 @@ class Contamination(ShardedCheck):
         )
         leaks = findings.findings(real, controls, missed, gates)
         absent = {one.item for one in real.skipped if one.reason == ROLE}
+        told = {one.labels["benchmark"]: one for one in leaks if one.code == LEAK}
         scores = (
-            inflation_finding(name, real.metrics, role=f"inflation:{name}" not in absent)
+            inflation_finding(name, real.metrics, role=f"inflation:{name}" not in absent, leak=told.get(name))
             for name in real.coverage.get("benchmark", ())
         )
         return (*leaks, *scores)
