@@ -20,7 +20,7 @@ _FORBIDDEN = frozenset({"script", "style", "details", "iframe", "object", "embed
 """Elements that the page has no use for; the one style sheet is written by the page itself."""
 
 
-_PLAIN = re.compile(r"[A-Za-z0-9 .,:;()_/@+#=-]*", re.ASCII)
+_PLAIN = re.compile(r"[][A-Za-z0-9 .,:;()_/@+#=%|-]*", re.ASCII)
 """Text that needs no escape: nearly all of a page, so it is looked at once."""
 
 _ADDRESSES = frozenset({"href", "src", "action", "xlink:href", "srcset", "data", "poster", "formaction"})
@@ -47,7 +47,8 @@ def text(value: object, limit: int = TEXT_MAX) -> Html:
 
 def join(*parts: object, by: str = "") -> Html:
     """Return the parts, escaped where they are no markup, one after another."""
-    return Html(text(by).join([part if type(part) is Html else text(part) for part in parts]))
+    written = [part if type(part) is Html else text(part) for part in parts]
+    return Html((text(by) if by else "").join(written))
 
 
 def element(tag: str, *children: object, **attributes: object) -> Html:

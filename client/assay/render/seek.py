@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assay.render.markup import Html, element, join, text
+from assay.render.markup import Html, element, text
 
 STACKED_FROM = 4
 """Columns from which on a table has no room on a phone: 360 px hold two labels and an estimate with its interval."""
@@ -58,7 +58,7 @@ def range_text(value: Mapping[str, Any]) -> Html:
     """Return an estimate with its interval: 0.56 [0.34, 0.78]."""
     held = table(value.get("interval"))
     told = number(value.get("value"))
-    return join(told, " ", band(held.get("low"), held.get("high"))) if held else told
+    return Html(f"{told} {band(held.get('low'), held.get('high'))}") if held else told
 
 
 def letters(value: Mapping[str, Any]) -> int:
@@ -96,13 +96,14 @@ def grid(
     lines = []
     for at, row in enumerate(body):
         told = zip(row[1:], head[1:], strict=True)
-        first = element("th", row[0], scope="row", data_of=head[0] if stacked else None)
         # Written out: a page has thousands of cells, and `element` would look at each of their names.
         cells = [
-            Html(f'<td data-of="{text(name)}">{text(cell)}</td>' if stacked else f"<td>{text(cell)}</td>")
+            f'<td data-of="{text(name)}">{text(cell)}</td>' if stacked else f"<td>{text(cell)}</td>"
             for cell, name in told
         ]
-        lines.append(element("tr", first, *cells, class_="missed" if at in marked else None))
+        of = f' data-of="{text(head[0])}"' if stacked else ""
+        row_class = ' class="missed"' if at in marked else ""
+        lines.append(Html(f'<tr{row_class}><th scope="row"{of}>{text(row[0])}</th>{"".join(cells)}</tr>'))
     above = element("caption", caption) if caption else ""
     inner = (above, element("thead", line), element("tbody", *lines))
     return element("table", *inner, aria_label=aria_label, class_="stacked" if stacked else None)

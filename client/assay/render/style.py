@@ -42,7 +42,7 @@ caption{text-align:left;color:var(--soft);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.15rem .9rem .15rem 0;border-bottom:1px solid var(--rule);
 font-weight:400}
 thead th{font-weight:600;border-bottom:1px solid var(--ink)}
-th{min-width:4.2em}
+th{min-width:5em}
 tr:last-child>*{border-bottom-color:var(--rule)}
 .missed th,.missed td,.missed p{font-weight:700;background:#fbeeec}
 .metrics{columns:30rem;column-gap:2.5rem}
@@ -73,7 +73,7 @@ th,td{padding-right:.5rem}
 .stacked tbody,.stacked tr,.stacked th,.stacked td{display:block}
 .stacked tr{border-bottom:1px solid var(--rule);padding:.3rem 0}
 .stacked th,.stacked td{border:0;padding:0}
-.stacked tbody th{min-width:0}
+.stacked tbody th{min-width:0;display:inline;padding-right:.75rem}
 .stacked tbody th{font-weight:600}
 .stacked td{display:inline;padding-right:.75rem}
 .stacked td::before,.stacked tbody th::before{content:attr(data-of) " ";color:var(--soft);font-weight:400}

@@ -90,8 +90,8 @@ def description(drawing: Drawing) -> str:
         if not line.y:
             told.append(f"{line.name}: no points.")
             continue
-        least = min(range(len(line.y)), key=lambda at: line.y[at])
-        most = max(range(len(line.y)), key=lambda at: line.y[at])
+        least = line.y.index(min(line.y))
+        most = line.y.index(max(line.y))
         told.append(
             f"{line.name}: n {len(line.y)}, first {line.told[0]}, last {line.told[-1]}, "
             f"min {line.told[least]}, max {line.told[most]}."
