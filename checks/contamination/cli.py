@@ -17,10 +17,11 @@ from typing import Any
 
 from checks.check import Refusal
 from checks.contamination.cli_parser import UsageError, parameters, parser
-from checks.contamination.items import read_benchmark, read_placebo, read_rewrites
+from checks.contamination.items import read_benchmark, read_placebo
 from checks.contamination.planning import SEED_BITS, Prepared, Roles, benchmark_digest, derived_seed, prepare
 from checks.contamination.planning_file import read_prepared, to_bytes
 from checks.contamination.planning_parameters import read_parameters
+from checks.contamination.rewrites import read_rewrites
 from checks.contamination.shards import Shard, ShardFailed, shards, stored
 from checks.contamination.sketch import Sketch, empty, merge
 from checks.contamination.sketch_reading import read_sketch

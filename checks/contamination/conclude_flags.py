@@ -73,6 +73,21 @@ class Flagged:
         """Return how many items of a closed kind were searched for."""
         return sum(int(one.searched.sum()) for one in self.groups if one.kind in self.closed)
 
+    def unflaggable(self, q: float) -> int:
+        """Return how many items no match could flag: not searched for, or too short for identity and without a p-value.
+
+        Args:
+            q: false discovery rate; where too few items have p-values to be flagged by them, none counts.
+        """
+        fewest = self.min_flaggable(q)
+        by_p = fewest is not None and fewest <= self.calibrated
+        searched = [bool(one) for group in self.groups for one in group.searched]
+        able = [
+            one and ((by_p and not bool(np.isnan(p))) or is_identity(fact, "exact"))
+            for one, p, fact in zip(searched, self.p, self.facts, strict=True)
+        ]
+        return len(able) - sum(map(bool, able))
+
     def code_items(self) -> int:
         """Return how many items of code were searched for and can be flagged."""
         open_groups = (one for one in self.groups if one.kind == "code" and one.kind not in self.closed)

@@ -15,7 +15,7 @@ from checks.contamination.conclude_flags import Flagged, is_identity
 from checks.contamination.gathering import Coverage, Group
 from checks.contamination.placebo import ITEMS_MIN, placebo_check
 from checks.contamination.planning import AUTHORED, ItemFact, Prepared
-from checks.contamination.recall import CODE, PlantOutcome, found, recalls
+from checks.contamination.recall import CODE, DEPTHS, PlantOutcome, found, pooled_recalls, recalls
 from checks.contamination.shares import corrected_share, raw_share
 from checks.contamination.shares_estimate import Estimate, cluster_index, counted, scored
 from checks.contamination.sketch import TIERS, Sketch
@@ -84,9 +84,10 @@ def benchmark_metrics(
     held = sum(bool(sketch.contexts.get(probe)) for one in told.groups for probe in one.probes)
     yield _count("context_found", held, of)
     yield _count("code_items", told.code_items(), of)
-    for name, source in (("rewrites_planted", "rewrites"), ("code_rewrites_planted", f"rewrites{CODE}")):
-        yield _count(name, sum(one.source == source for one in outcomes), of)
+    yield _count("unflaggable", told.unflaggable(q), of)
+    yield from _planted(told, outcomes)
     yield from _recalls(told, outcomes, gating)
+    yield from _pooled(told, outcomes, gating)
     yield from _corrected(told, outcomes, gating, rng)
 
 
@@ -126,7 +127,7 @@ def _shares(told: Flagged, gating: Sequence[str]) -> Iterator[Metric]:
     for tier in (*TIERS, ALL):
         chosen = np.array([one is not None and (one in gating if tier == ALL else one == tier) for one in tiers])
         labels = {"benchmark": told.benchmark, "tier": tier}
-        p = float(np.nanmin(told.p)) if tier == ALL and told.calibrated else None
+        p = float(np.nanmin(told.q_values)) if tier == ALL and told.calibrated else None
         yield _count("flagged", int(chosen.sum()), labels, n=len(chosen))
         bh = Multiplicity(family=f"leak:{told.benchmark}"[:128], m=told.calibrated, corrected="bh")
         yield _estimate("share.raw", raw_share(chosen), labels, p=p, multiplicity=bh if p is not None else None)
@@ -180,6 +181,27 @@ def _recalls(told: Flagged, outcomes: Sequence[PlantOutcome], gating: Sequence[s
             "source": one.source,
         }
         yield _estimate("recall", one.share, labels, better="higher")
+
+
+def _planted(told: Flagged, outcomes: Sequence[PlantOutcome]) -> Iterator[Metric]:
+    """Yield how many items were planted, by the depths that speak for a tier; told also where there are none."""
+    for depths, chosen in DEPTHS.items():
+        for source in ("rewrites", "automatic"):
+            for name in (source, source + CODE) if told.code_items() else (source,):
+                items = {one.item for one in outcomes if one.source == name and one.depth in chosen}
+                labels = {"benchmark": told.benchmark, "depth": depths, "source": name}
+                yield _count("planted", len(items), labels)
+
+
+def _pooled(told: Flagged, outcomes: Sequence[PlantOutcome], gating: Sequence[str]) -> Iterator[Metric]:
+    """Yield what a silence rests on; authored plants are no one's, and speak in `recall` alone."""
+    for one in pooled_recalls([one for one in outcomes if not one.source.startswith("authored")], 0, gating):
+        labels = {"benchmark": told.benchmark, "depth": one.depths, "source": one.source, "searched": one.searched}
+        yield _estimate("recall.pooled", one.share, labels, better="higher")
+        yield quantise.metric(
+            "recall.least", one.least, n=one.share.n, unit="fraction", determinism="exact", labels=labels,
+            better="higher",
+        )  # fmt: skip
 
 
 def _corrected(

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 from assay.result import Measured, Metric, Skipped
 
 from checks.check import Evidence, Refusal
+from checks.contamination.budget import check_probes, shard_bytes
 from checks.contamination.commitments import KEY_BYTES
 from checks.contamination.conclude import Conclusion, conclude
-from checks.contamination.items import read_benchmark, read_placebo, read_rewrites, read_scores
+from checks.contamination.items import read_benchmark, read_placebo, read_scores
 from checks.contamination.model_scores import inflation_metrics
 from checks.contamination.model_texts import ROLE, TOO_FEW
 from checks.contamination.plan import PARTS, ScanParameters
@@ -31,6 +32,7 @@ from checks.contamination.planning import (
     prepare,
 )
 from checks.contamination.planning_file import differences, read_prepared, to_bytes
+from checks.contamination.rewrites import read_rewrites
 from checks.contamination.shards import Format, Shard, Stored, shards, stored
 from checks.contamination.sketch import Sketch, merge
 from checks.contamination.sketch_reading import read_sketch
@@ -50,11 +52,13 @@ def plan_shards(check: Contamination, evidence: Evidence, files: Sequence[ShardF
     """
     key_of(evidence)  # a wrong one is told before an hour of scanning, not after
     roles = _roles(check, evidence)
-    cut = shards(_stored(check, files), check.shard_bytes)
+    told = _stored(check, files)
+    cut = shards(told, shard_bytes(check.shard_bytes, told, roles.items, parameters_of(check)))
     if len(cut) > SHARDS_MAX:
         raise Refusal("shards_too_many", (f"shards:{len(cut)}", f"shards:most:{SHARDS_MAX}"))
     encoder = _encoder(check) if check.embed != "off" else None
     made = _prepared(check, roles, cut, int(evidence.rng("plan").integers(2**SEED_BITS)), encoder)
+    check_probes(len(made.plan.probes), check.keep)
     carried = b""
     if encoder is not None:
         from checks.contamination.scan_vectors import probe_vectors

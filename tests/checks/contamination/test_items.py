@@ -9,9 +9,9 @@ from checks.contamination.items import (
     Item,
     read_benchmark,
     read_placebo,
-    read_rewrites,
     read_scores,
 )
+from checks.contamination.rewrites import read_rewrites
 
 ROW: dict[str, Any] = {"benchmark": "gsm", "item": "1", "kind": "prose", "question": "How many hens are left?"}
 CODE: dict[str, Any] = {
@@ -137,6 +137,21 @@ def test_bad_rewrites_are_refused(change: dict[str, Any], told: str) -> None:
     assert read_rewrites([row], items)[0].depth == 5
     with pytest.raises(Refusal, match=f"rewrites:line:1:{told}"):
         read_rewrites([{**row, **change}], items)
+
+
+def test_copies_of_a_question_are_no_rewordings() -> None:
+    """Twenty copies with blanks behind them, told as depth 5: neither reworded nor twenty."""
+    items = read_benchmark([ROW])
+    row = {"benchmark": items[0].benchmark, "item": items[0].item, "depth": 5}
+    question = items[0].question
+    with pytest.raises(Refusal) as refused:
+        read_rewrites([row | {"text": question + " " * blanks} for blanks in range(20)], items)
+    assert refused.value.items[:2] == ("rewrites:line:1:text:same_words", "rewrites:line:2:text:same_words")
+    assert len(read_rewrites([row | {"text": question + " " * blanks, "depth": 1} for blanks in range(3)], items)) == 3
+    with pytest.raises(Refusal, match="rewrites:line:2:id:duplicate"):
+        read_rewrites(
+            [row | {"text": text} for text in ("Said in other words, 7?", "said in  other words: seven")], items
+        )
 
 
 @pytest.mark.parametrize(
