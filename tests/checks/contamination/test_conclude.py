@@ -274,7 +274,8 @@ def test_tiers_that_do_not_gate_are_no_leaks(plan: Prepared) -> None:
     assert _metric(told, "flagged", tier="near") == 30
     assert _metric(told, "flagged", tier="all") == 0
     assert told.flagged_names() == {"demo": ()}
-    assert told.flagged.rows == told.hits == ()
+    assert not told.flagged.rows
+    assert not told.hits
     assert evidence_table(told, changed, None, None)["flagged"] == []
     every = conclude(_sketch(plan, scores), plan)
     assert len(every.flagged_names()["demo"]) == len(every.flagged.rows) == 30
@@ -306,3 +307,26 @@ def test_shards_that_nobody_observed_are_told_in_the_sentence(plan: Prepared) ->
     (one,) = (one for one in told.findings if one.code == "leak.exact")
     assert "1 shards were scanned elsewhere, which is declared and not observed" in one.claim
     assert "shards_declared" in {ref.name for ref in one.rests_on}
+
+
+def test_a_share_is_told_with_the_smallest_q_value(plan: Prepared) -> None:
+    """Told as corrected by Benjamini-Hochberg, so it must be: a raw p of 1 in 801 is no q-value of 40 items."""
+    item = _probes(plan, "item")[0]
+    told = conclude(_sketch(plan, {item: (SEMANTIC, "semantic")}), plan)
+    share = told.measured.find("share.raw", benchmark="demo", tier="all")
+    assert share is not None
+    assert share.p is not None
+    (one,) = told.benchmarks
+    assert float(share.p) == pytest.approx(float(np.nanmin(one.q_values)), rel=1e-3)
+    assert float(np.nanmin(one.q_values)) > 10 * float(np.nanmin(one.p))
+
+
+def test_java_items_are_not_absent(tmp_path: Path) -> None:
+    """Where no scan looks for most items, no tier says that the benchmark is not there: not even `exact` alone."""
+    code = {"benchmark": "demo", "kind": "code", "language": "java", "question": "Write a class that adds two numbers."}
+    rows = [*ROWS[:10], *({**code, "item": f"j{at}"} for at in range(20))]
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, rows, embed="off", asked=Asked(siblings=20, gating_tiers=("exact",)))
+    told = conclude(_sketch(plan, {}), plan)
+    assert _metric(told, "unflaggable") >= 20
+    assert word(told, "leak.exact")[0] == word(told, "leak")[0] == "inconclusive"
