@@ -52,7 +52,7 @@ def number(name: str, value: float, **more: str) -> Metric:
 
 def world(
     order: float = 0.4, options: float = 0.5, surprise: float = 0.6, transfer: float = 0.7, guard: float = 0.3,
-    placebo: float | None = 0.4, blind: float = 0.5, blind_p: float = 0.5, lost: int = 0,
+    placebo: float | None = 0.4, blind: float = 0.5, blind_p: float = 0.5, lost: float = 0,
     **more: float,
 ) -> Measured:  # fmt: skip
     told = {
