@@ -33,7 +33,7 @@ TABLES = frozenset({"parquet", "arrow"})
 """Formats that are cut by row groups or record batches."""
 
 READER = "r2"
-"""Version of the readers in every shard's digest: two readers of one file are two shards. r2 reads parts of messages."""
+"""Version of the readers in every shard's digest: two readers of a file make two shards. r2 reads parts of messages."""
 
 SHARD_BYTES = 256 * 2**20
 """Stored bytes of a shard (section 5)."""
