@@ -23,7 +23,9 @@ SHARDS_MAX = 512
 """Most shards of one plan: each is a job, and each part is a file that the last cell opens."""
 
 DOCUMENT_MAX, CARRIED_MAX, PART_MAX = 256 * 2**20, 512 * 2**20, 256 * 2**20
-"""Bytes of a plan, of what it carries, and of one part: 20 000 probes with 20 siblings each need a tenth of it."""
+"""Bytes of a plan, of what it carries, and of one part. For `contamination`: 100 000 probes of 1 kB are 100 MB; their
+vectors, 384 numbers of 4 bytes, 154 MB; 16 kept matches of 200 bytes fit 83 886 times into a part, and a plan of more
+probes is refused before any shard is read (`plan_too_large`) unless it keeps fewer matches."""
 
 ShardStep = Callable[[int, int], None]
 """Takes (done, owed) while a shard is scanned; the unit is the check's own."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from assay.result import Answer
@@ -177,25 +177,47 @@ def _combined(one: Asked, told: OrderedShards, inputs: Mapping[str, Path]) -> Ga
     assert isinstance(one.check, ShardedCheck)
     if told.dead:
         raise _Dead(told.dead)
-    parts = [inputs[part.input].read_bytes() for part in told.parts]
-    for part in parts:
-        if part.startswith(FAILED):
-            why = json.loads(part[len(FAILED) :])
-            raise ShardFailed(str(why["reason"]), str(why["at"]))
-    merged = one.check.merge_parts(parts)
+    paths = [inputs[part.input] for part in told.parts]
+    for path in paths:
+        with path.open("rb") as part:
+            if part.read(len(FAILED)) == FAILED:
+                why = json.loads(part.read())
+                raise ShardFailed(str(why["reason"]), str(why["at"]))
+    merged = _joined(one.check, (path.read_bytes() for path in paths))
     return Gathered(document=inputs[told.document.input].read_bytes(), merged=merged, files=tuple(one.files))
+
+
+def _joined(check: ShardedCheck, parts: Iterator[bytes]) -> bytes:
+    """Return all parts as one, two at a time: of 512 parts at most ten are held, and each is merged nine times.
+
+    Merged one behind the other, the joined part would be read again for every one of them.
+    """
+    held: list[tuple[int, bytes]] = []
+    for part in parts:
+        weight = 1
+        while held and held[-1][0] == weight:
+            part = check.merge_parts([held.pop()[1], part])
+            weight *= 2
+        held.append((weight, part))
+    merged = check.merge_parts([held.pop()[1]]) if len(held) == 1 else held.pop()[1]
+    while held:
+        merged = check.merge_parts([held.pop()[1], merged])
+    return merged
 
 
 def _in_one_go(one: Asked, seed: int, on_step: Told) -> Gathered:
     assert isinstance(one.check, ShardedCheck)
     planned = _plan(one, seed)
-    parts = []
+    merged = _joined(one.check, _scanned(one, planned, on_step))
+    return Gathered(document=planned.document, merged=merged, files=tuple(one.files))
+
+
+def _scanned(one: Asked, planned: Planned, on_step: Told) -> Iterator[bytes]:
+    assert isinstance(one.check, ShardedCheck)
     for number in range(planned.shards):
         _tell(on_step, number, planned.shards)
-        parts.append(one.check.scan_shard(planned, number, one.files, lambda _done, _owed: None))
+        yield one.check.scan_shard(planned, number, one.files, lambda _done, _owed: None)
     _tell(on_step, planned.shards, planned.shards)
-    merged = one.check.merge_parts(parts)
-    return Gathered(document=planned.document, merged=merged, files=tuple(one.files))
 
 
 def _not_read(one: Asked, reason: str, items: Sequence[str]) -> Answer:

@@ -20,14 +20,16 @@ from checks.check import (
     missed_controls,
 )
 from checks.contamination import reasons
+from checks.contamination.bounded import MATCHES_MAX
 from checks.contamination.controls import CONTROL_SPECS, CORPUS_CONTROLS, control_numbers
 from checks.contamination.items import BENCHMARK
+from checks.contamination.languages import LANGUAGES
 from checks.contamination.metric_specs import SPECS
 from checks.contamination.model_controls import CONTROLS as MODEL_CONTROLS
 from checks.contamination.model_controls import asked_of as model_asked
 from checks.contamination.model_metric_specs import SPECS as MODEL_SPECS
 from checks.contamination.model_texts import DECLARATION, ROLE, TOO_FEW
-from checks.contamination.words import WORDS
+from checks.contamination.words import LEAK, WORDS
 from checks.parameters import Between
 from checks.sharding import Planned, ShardedCheck, ShardFile, ShardStep
 
@@ -37,9 +39,9 @@ CORPUS_MEDIA = "application/vnd.assay.corpus"
 MATCHES = ArtefactSpec(
     name="matches.json",
     media_type="application/json",
-    max_bytes=8 * 2**20,
-    summary="Flagged items with tier, score, p and q-value, copies and a keyed commitment to each match; never text of "
-    "the corpus unless `evidence` is `reveal`.",
+    max_bytes=MATCHES_MAX,
+    summary="Flagged items with tier, score, p and q-value, copies and a keyed commitment to each match, best first as "
+    "far as they fit, the rest counted; never text of the corpus unless `evidence` is `reveal`.",
 )
 
 Tier = Literal["exact", "near", "semantic", "template"]
@@ -63,6 +65,13 @@ def _benchmarks(declared: dict[str, dict[str, str]]) -> dict[str, dict[str, str]
             if field != "published_on" and value not in ("yes", "no", "unknown"):
                 raise ValueError(f"{name}.{field} is yes, no or unknown")
     return declared
+
+
+def _languages(listed: tuple[str, ...]) -> tuple[str, ...]:
+    for one in listed:
+        if one not in LANGUAGES:
+            raise ValueError(f"languages: {one[:40]!r} has no detector; there are {' and '.join(LANGUAGES)}")
+    return listed
 
 
 DECLARED = ("order_exchangeable", "options_randomised", "published_on")
@@ -208,8 +217,9 @@ class Contamination(ShardedCheck):
     semantic_power: Annotated[D, Between("0", "1")] = Field(default="0.6", description="The same, by meaning.")
     text_field: str = Field(default="text", pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+){0,7}$", max_length=128,
                             description="Dotted path of a document's text.")  # fmt: skip
-    languages: Annotated[Names, AfterValidator(_distinct)] = Field(
-        default=("en",), description="Languages that are read for meaning; others are counted as not examined."
+    languages: Annotated[Names, AfterValidator(_distinct), AfterValidator(_languages)] = Field(
+        default=("en",),
+        description="Languages that are read for meaning: en, or any; others are counted as not examined.",
     )
     max_bad_share: Annotated[D, Between("0", "0.05")] = Field(
         default="0.001", description="Share of bad records above which a shard fails."
@@ -218,8 +228,10 @@ class Contamination(ShardedCheck):
     corpus_format: Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "arrow"] = Field(
         default="jsonl", description="Form of every file of the corpus."
     )
-    shard_bytes: int = Field(
-        default=256 * 2**20, ge=2**16, le=2**32, description="Stored bytes of a shard, where the form can be cut."
+    shard_bytes: Literal["auto"] | Annotated[int, Field(ge=2**16, le=2**32)] = Field(
+        default="auto",
+        description="Stored bytes of a shard, where the form can be cut; auto: what is embedded in 20 minutes, "
+        "64 KiB to 256 MiB.",
     )
     evidence: Literal["none", "commit", "reveal"] = Field(
         default="commit", description="What is handed out of a match: counts only, a commitment, or its beginning."
@@ -263,9 +275,11 @@ class Contamination(ShardedCheck):
             Refusal: a role cannot be read, or the asked side lacks its role.
         """
         if self.side == "corpus":
-            brought = {"plan", "sketches"} <= data.keys()
+            brought = {"plan", "sketches"} & data.keys()
             if self.shard_role in data and brought:
-                raise Refusal("role_invalid", ("corpus:and_sketches", "give:one_of_them"))
+                raise Refusal("role_invalid", (*(f"corpus:and_{role}" for role in sorted(brought)), "give:one_of_them"))
+            if len(brought) == 1:
+                raise Refusal("role_invalid", (f"{min(brought)}:alone", "give:plan_and_sketches"))
             if self.shard_role not in data and not brought:
                 raise Refusal("data_missing", ("role:corpus", "or:plan_and_sketches"))
             return Needs(data_roles=tuple(role.name for role in self.data_roles), training_data=True)
@@ -329,8 +343,9 @@ class Contamination(ShardedCheck):
         )
         leaks = findings.findings(real, controls, missed, gates)
         absent = {one.item for one in real.skipped if one.reason == ROLE}
+        told = {one.labels["benchmark"]: one for one in leaks if one.code == LEAK}
         scores = (
-            inflation_finding(name, real.metrics, role=f"inflation:{name}" not in absent)
+            inflation_finding(name, real.metrics, role=f"inflation:{name}" not in absent, leak=told.get(name))
             for name in real.coverage.get("benchmark", ())
         )
         return (*leaks, *scores)

@@ -8,8 +8,6 @@ concluded here is not signed: nobody but the caller saw the corpus.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +17,11 @@ from typing import Any
 
 from checks.check import Refusal
 from checks.contamination.cli_parser import UsageError, parameters, parser
-from checks.contamination.items import read_benchmark, read_placebo, read_rewrites
-from checks.contamination.planning import Prepared, Roles, prepare
+from checks.contamination.items import read_benchmark, read_placebo
+from checks.contamination.planning import SEED_BITS, Prepared, Roles, benchmark_digest, derived_seed, prepare
 from checks.contamination.planning_file import read_prepared, to_bytes
 from checks.contamination.planning_parameters import read_parameters
+from checks.contamination.rewrites import read_rewrites
 from checks.contamination.shards import Shard, ShardFailed, shards, stored
 from checks.contamination.sketch import Sketch, empty, merge
 from checks.contamination.sketch_reading import read_sketch
@@ -31,9 +30,6 @@ from sandbox.reader.jsonl import rows
 
 DONE, REFUSED, USAGE = 0, 2, 3
 """Exit codes (6.8)."""
-
-SEED_BITS = 53
-"""Of a seed that is drawn here: the largest integer that every JSON reader reads exactly."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -70,17 +66,18 @@ def _plan(parsed: argparse.Namespace) -> int:
     items = read_benchmark(_rows(parsed.benchmark), told.max_items)
     roles = Roles(
         items,
-        read_placebo(_rows(parsed.placebo)) if parsed.placebo else (),
+        read_placebo(_rows(parsed.placebo), told.max_items) if parsed.placebo else (),
         read_rewrites(_rows(parsed.rewrites), items) if parsed.rewrites else (),
     )
-    digests = {"benchmark": hashlib.sha256(parsed.benchmark.read_bytes()).hexdigest()}
+    digests = {"benchmark": benchmark_digest(items)}
     if told.scan.embed != "off":
         digests["encoder"] = _encoder(told.scan.coarse).digest
     _say(f"hashing {len(parsed.corpus)} files")
+    cut = shards([stored(path) for path in parsed.corpus], parsed.shard_bytes)
     made = prepare(
         roles,
-        shards([stored(path) for path in parsed.corpus], parsed.shard_bytes),
-        seed=secrets.randbits(SEED_BITS) if parsed.seed is None else parsed.seed,
+        cut,
+        seed=derived_seed(digests["benchmark"], cut) if parsed.seed is None else parsed.seed,
         asked=told.asked,
         parameters=told.scan,
         digests=digests,

@@ -83,7 +83,7 @@ def _plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--placebo", type=Path, help="items that no corpus can hold")
     plan.add_argument("--rewrites", type=Path, help="your own rewordings of items, to be planted")
     plan.add_argument("--out", type=Path, required=True)
-    plan.add_argument("--seed", type=int, help="default: drawn")
+    plan.add_argument("--seed", type=int, help="for tests: an audit takes no plan whose seed was chosen")
     plan.add_argument("--shard-bytes", type=int, default=SHARD_BYTES, help="stored bytes of a shard")
     plan.add_argument("--siblings", type=int, help="per item (default: by the number of items)")
     plan.add_argument("--embed", choices=CHOICES["embed"])

@@ -22,6 +22,12 @@ from checks.contamination.sketch import Entry
 LABEL = b"assay-span/v1\n"
 """What the HMAC's message begins with: a key that is used elsewhere gives no commitment by accident."""
 
+SOURCE_LABEL = b"assay-source/v1\n"
+"""The same of a source's name."""
+
+SOURCE_HEX = 32
+"""Hexadecimal digits of a source's keyed hash: 16 bytes, as of a window in a sketch (6.8)."""
+
 KEY_BYTES = 32
 """Bytes of the role `commitment_key` (section 4)."""
 
@@ -66,6 +72,17 @@ def commit(key: bytes, entry: Entry, span: bytes) -> str:
     """
     place = f"{entry.shard}\n{entry.doc}\n{entry.start}\n{entry.end}\n".encode()
     return hmac.digest(key, LABEL + place + span, "sha256").hex()
+
+
+def commit_source(key: bytes, source: str) -> str:
+    """Return what is told of a source that the auditor has not named: names of a corpus are its owner's.
+
+    Args:
+        key: of the commitments.
+        source: as the record says it.
+    """
+    named = source.encode("utf-8", "surrogatepass")
+    return f"source:{hmac.digest(key, SOURCE_LABEL + named, 'sha256').hex()[:SOURCE_HEX]}"
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def conclude(sketch: Sketch, plan: Prepared, *, encoder: Known | None = None) ->
     q, asked = plan.asked.q / PARTS, plan.asked
     all_groups = groups(sketch, plan)
     names = tuple(dict.fromkeys(one.benchmark for one in all_groups))
-    told = tuple(flag(name, all_groups, q) for name in names)
+    told = tuple(flag(name, all_groups, q, asked.gating_tiers) for name in names)
     outcomes, misses = plant_outcomes(sketch, plan)
     facts = {fact.name: fact for fact in plan.facts}
     code = {
@@ -129,7 +129,7 @@ def _hits(told: Sequence[Flagged], sketch: Sketch, gating: Sequence[str]) -> tup
     probes = [
         probe
         for one in told
-        for probe, flag in zip((at for group in one.groups for at in group.probes), one.flags, strict=True)
+        for probe, flag in zip((at for group in one.groups for at in group.probes), one.leaks(), strict=True)
         if flag
     ]
     return tuple(entry for probe in probes for entry in sketch.best.get(probe, ()) if entry.tier in gating)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from checks.contamination.conformal import SUPPLIED_MIN, Calibration, calibrate,
 from checks.contamination.discoveries import IDENTITY_TOKENS, benjamini_hochberg, level, q_values
 from checks.contamination.gathering import Group
 from checks.contamination.planning import ItemFact
-from checks.contamination.sketch import Entry
+from checks.contamination.sketch import TIERS, Entry
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -42,6 +42,8 @@ class Flagged:
     """Kind -> lowest score that this run flags; None where no score is."""
     closed: frozenset[str] = frozenset()
     """Kinds of items that can be neither flagged nor found absent: `PLACEBO_KINDS` without supplied placebos."""
+    gating: Collection[str] = TIERS
+    """Tiers that may give `detected`."""
 
     @property
     def calibrated(self) -> int:
@@ -54,18 +56,37 @@ class Flagged:
             one.tier if flag and one is not None else None for one, flag in zip(self.best, self.flags, strict=True)
         )
 
+    def leaks(self) -> Bool[np.ndarray, " item"]:
+        """Return which items count as leaks: flagged, and by a match of a tier that may give `detected`."""
+        return np.array([tier is not None and tier in self.gating for tier in self.tiers()], dtype=bool)
+
     def of_group(self, place: int) -> Bool[np.ndarray, " item"]:
         """Return the flags of one group's items."""
         begin = sum(len(one.facts) for one in self.groups[:place])
         return np.asarray(self.flags[begin : begin + len(self.groups[place].facts)])
 
     def names(self) -> tuple[str, ...]:
-        """Return the items that are flagged, short ones too, as "benchmark/item" in record order of their kinds."""
-        return tuple(fact.name for fact, flag in zip(self.facts, self.flags, strict=True) if flag)
+        """Return the items that leaked, short ones too, as "benchmark/item" in record order of their kinds."""
+        return tuple(fact.name for fact, leak in zip(self.facts, self.leaks(), strict=True) if leak)
 
     def unplaced(self) -> int:
         """Return how many items of a closed kind were searched for."""
         return sum(int(one.searched.sum()) for one in self.groups if one.kind in self.closed)
+
+    def unflaggable(self, q: float) -> int:
+        """Return how many items no match could flag: not searched for, or too short for identity and without a p-value.
+
+        Args:
+            q: false discovery rate; where too few items have p-values to be flagged by them, none counts.
+        """
+        fewest = self.min_flaggable(q)
+        by_p = fewest is not None and fewest <= self.calibrated
+        searched = [bool(one) for group in self.groups for one in group.searched]
+        able = [
+            one and ((by_p and not bool(np.isnan(p))) or is_identity(fact, "exact"))
+            for one, p, fact in zip(searched, self.p, self.facts, strict=True)
+        ]
+        return len(able) - sum(map(bool, able))
 
     def code_items(self) -> int:
         """Return how many items of code were searched for and can be flagged."""
@@ -95,13 +116,22 @@ class Flagged:
         return min_flaggable(self.calibrated, max(one.smallest_p() for one in self.open_calibrations()), q)
 
 
-def flag(benchmark: str, groups: Sequence[Group], q: float) -> Flagged:
+def is_identity(fact: ItemFact, tier: str | None) -> bool:
+    """Return whether a match is the item itself, so that no p-value is needed (6.9).
+
+    Tokens are those of the question: they say nothing of how long a function is, and `return a + b` is everywhere.
+    """
+    return tier == "exact" and fact.tokens >= IDENTITY_TOKENS and fact.kind not in PLACEBO_KINDS
+
+
+def flag(benchmark: str, groups: Sequence[Group], q: float, gating: Collection[str] = TIERS) -> Flagged:
     """Return what is flagged of one benchmark.
 
     Args:
         benchmark: its name.
         groups: of all benchmarks: the null is pooled over those of a kind, and so are few placebos.
         q: false discovery rate.
+        gating: tiers that may give `detected`.
     """
     own = [one for one in groups if one.benchmark == benchmark]
     calibrations = [_calibrated(one, groups) for one in own]
@@ -114,10 +144,7 @@ def flag(benchmark: str, groups: Sequence[Group], q: float) -> Flagged:
         if one.kind in PLACEBO_KINDS and not len(told.supplied)
     )
     identity = np.array(
-        [
-            entry is not None and entry.tier == "exact" and fact.tokens >= IDENTITY_TOKENS and fact.kind not in closed
-            for fact, entry in zip(facts, best, strict=True)
-        ],
+        [is_identity(fact, None if entry is None else entry.tier) for fact, entry in zip(facts, best, strict=True)],
         dtype=bool,
     )
     return Flagged(
@@ -135,6 +162,7 @@ def flag(benchmark: str, groups: Sequence[Group], q: float) -> Flagged:
             for one, told in zip(own, calibrations, strict=True)
         },
         closed=closed,
+        gating=tuple(gating),
     )
 
 

@@ -11,19 +11,17 @@ from assay.result import Metric, Multiplicity
 
 from checks import quantise
 from checks.contamination.authored import Passed
-from checks.contamination.conclude_flags import Flagged
-from checks.contamination.conformal import Scores
-from checks.contamination.discoveries import IDENTITY_TOKENS
-from checks.contamination.gathering import Coverage
+from checks.contamination.conclude_flags import Flagged, is_identity
+from checks.contamination.gathering import Coverage, Group
 from checks.contamination.placebo import ITEMS_MIN, placebo_check
 from checks.contamination.planning import AUTHORED, ItemFact, Prepared
-from checks.contamination.recall import CODE, PlantOutcome, found, recalls
+from checks.contamination.recall import CODE, DEPTHS, PlantOutcome, found, pooled_recalls, recalls
 from checks.contamination.shares import corrected_share, raw_share
 from checks.contamination.shares_estimate import Estimate, cluster_index, counted, scored
 from checks.contamination.sketch import TIERS, Sketch
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
+    from jaxtyping import Bool
 
 ALL = "all"
 """Tier or placement of a number over all of them."""
@@ -86,9 +84,10 @@ def benchmark_metrics(
     held = sum(bool(sketch.contexts.get(probe)) for one in told.groups for probe in one.probes)
     yield _count("context_found", held, of)
     yield _count("code_items", told.code_items(), of)
-    for name, source in (("rewrites_planted", "rewrites"), ("code_rewrites_planted", f"rewrites{CODE}")):
-        yield _count(name, sum(one.source == source for one in outcomes), of)
+    yield _count("unflaggable", told.unflaggable(q), of)
+    yield from _planted(told, outcomes)
     yield from _recalls(told, outcomes, gating)
+    yield from _pooled(told, outcomes, gating)
     yield from _corrected(told, outcomes, gating, rng)
 
 
@@ -117,7 +116,7 @@ def reached(
             continue
         one = replace(one, source=one.source + CODE) if of_code else one
         lowest = told.lowest.get(fact.kind) if fact else told.lowest_of(of_code)
-        whole = one.tier == "exact" and fact is not None and fact.tokens >= IDENTITY_TOKENS
+        whole = fact is not None and is_identity(fact, one.tier)
         kept.append(one if whole or found(one, lowest, TIERS) else replace(one, tier=None))
     return tuple(kept)
 
@@ -128,7 +127,7 @@ def _shares(told: Flagged, gating: Sequence[str]) -> Iterator[Metric]:
     for tier in (*TIERS, ALL):
         chosen = np.array([one is not None and (one in gating if tier == ALL else one == tier) for one in tiers])
         labels = {"benchmark": told.benchmark, "tier": tier}
-        p = float(np.nanmin(told.p)) if tier == ALL and told.calibrated else None
+        p = float(np.nanmin(told.q_values)) if tier == ALL and told.calibrated else None
         yield _count("flagged", int(chosen.sum()), labels, n=len(chosen))
         bh = Multiplicity(family=f"leak:{told.benchmark}"[:128], m=told.calibrated, corrected="bh")
         yield _estimate("share.raw", raw_share(chosen), labels, p=p, multiplicity=bh if p is not None else None)
@@ -184,11 +183,32 @@ def _recalls(told: Flagged, outcomes: Sequence[PlantOutcome], gating: Sequence[s
         yield _estimate("recall", one.share, labels, better="higher")
 
 
+def _planted(told: Flagged, outcomes: Sequence[PlantOutcome]) -> Iterator[Metric]:
+    """Yield how many items were planted, by the depths that speak for a tier; told also where there are none."""
+    for depths, chosen in DEPTHS.items():
+        for source in ("rewrites", "automatic"):
+            for name in (source, source + CODE) if told.code_items() else (source,):
+                items = {one.item for one in outcomes if one.source == name and one.depth in chosen}
+                labels = {"benchmark": told.benchmark, "depth": depths, "source": name}
+                yield _count("planted", len(items), labels)
+
+
+def _pooled(told: Flagged, outcomes: Sequence[PlantOutcome], gating: Sequence[str]) -> Iterator[Metric]:
+    """Yield what a silence rests on; authored plants are no one's, and speak in `recall` alone."""
+    for one in pooled_recalls([one for one in outcomes if not one.source.startswith("authored")], 0, gating):
+        labels = {"benchmark": told.benchmark, "depth": one.depths, "source": one.source, "searched": one.searched}
+        yield _estimate("recall.pooled", one.share, labels, better="higher")
+        yield quantise.metric(
+            "recall.least", one.least, n=one.share.n, unit="fraction", determinism="exact", labels=labels,
+            better="higher",
+        )  # fmt: skip
+
+
 def _corrected(
     told: Flagged, outcomes: Sequence[PlantOutcome], gating: Sequence[str], rng: np.random.Generator
 ) -> Iterator[Metric]:
     scores = told.groups
-    false_hits = np.concatenate([_false(one.scores, told.lowest[one.kind]) for one in scores])
+    false_hits = np.concatenate([_false(one, told.lowest[one.kind], gating) for one in scores])
     begins = np.cumsum([0, *(len(one.facts) for one in scores)])
     owners = np.concatenate([one.scores.owner + begin for one, begin in zip(scores, begins[:-1], strict=True)])
     owner = np.unique(owners, return_inverse=True)[1]
@@ -199,15 +219,19 @@ def _corrected(
             (name for name in ("rewrites", "automatic", "authored") if any(o.source == name for o in own)), ""
         )
         hits = np.array([one.tier in gating for one in own if one.source == source], dtype=bool)
-        share = corrected_share(told.flags, template, hits, false_hits, owner, rng)
+        share = corrected_share(told.leaks(), template, hits, false_hits, owner, rng)
         if share is not None:
             labels = {"benchmark": told.benchmark, "depth": str(depth)}
             yield _estimate("share.corrected", share, labels, determinism="statistical")
 
 
-def _false(scores: Scores, lowest: int | None) -> Bool[np.ndarray, " sibling"]:
-    told: Int[np.ndarray, " sibling"] = scores.siblings
-    return np.zeros(len(told), dtype=bool) if lowest is None else np.asarray(told >= lowest)
+def _false(group: Group, lowest: int | None, gating: Collection[str]) -> Bool[np.ndarray, " sibling"]:
+    """Return which siblings reach what is flagged by a match of a gating tier."""
+    told = [
+        lowest is not None and one is not None and one.tier in gating and one.score >= lowest
+        for one in group.sibling_best
+    ]
+    return np.array(told, dtype=bool)
 
 
 def _share(parts: int) -> float:

@@ -12,18 +12,27 @@ from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, cast
 
-from assay import canonical
 from assay.result import Measured, Metric, Skipped
 
 from checks.check import Evidence, Refusal
+from checks.contamination.budget import check_probes, shard_bytes
 from checks.contamination.commitments import KEY_BYTES
 from checks.contamination.conclude import Conclusion, conclude
-from checks.contamination.items import read_benchmark, read_placebo, read_rewrites, read_scores
+from checks.contamination.items import read_benchmark, read_placebo, read_scores
 from checks.contamination.model_scores import inflation_metrics
 from checks.contamination.model_texts import ROLE, TOO_FEW
 from checks.contamination.plan import PARTS, ScanParameters
-from checks.contamination.planning import Asked, Prepared, Roles, prepare
-from checks.contamination.planning_file import read_prepared, to_bytes
+from checks.contamination.planning import (
+    SEED_BITS,
+    Asked,
+    Prepared,
+    Roles,
+    benchmark_digest,
+    derived_seed,
+    prepare,
+)
+from checks.contamination.planning_file import differences, read_prepared, to_bytes
+from checks.contamination.rewrites import read_rewrites
 from checks.contamination.shards import Format, Shard, Stored, shards, stored
 from checks.contamination.sketch import Sketch, merge
 from checks.contamination.sketch_reading import read_sketch
@@ -32,9 +41,6 @@ from checks.sharding import SHARDS_MAX, Planned, ShardFile, ShardStep
 
 if TYPE_CHECKING:
     from checks.contamination.check import Contamination
-
-SEED_BITS = 53
-"""Bits of a plan's seed: what a JSON number holds exactly."""
 
 
 def plan_shards(check: Contamination, evidence: Evidence, files: Sequence[ShardFile]) -> Planned:
@@ -45,34 +51,37 @@ def plan_shards(check: Contamination, evidence: Evidence, files: Sequence[ShardF
         ShardFailed: a file has no readable table of contents.
     """
     key_of(evidence)  # a wrong one is told before an hour of scanning, not after
-    rows = {role: evidence.data(role) for role in ("benchmark", "placebo", "rewrites") if role in evidence.roles()}
-    items = read_benchmark(rows["benchmark"], check.max_items)
-    roles = Roles(
-        items,
-        read_placebo(rows["placebo"], check.max_items) if "placebo" in rows else (),
-        read_rewrites(rows["rewrites"], items) if "rewrites" in rows else (),
-    )
-    cut = shards(_stored(check, files), check.shard_bytes)
+    roles = _roles(check, evidence)
+    told = _stored(check, files)
+    cut = shards(told, shard_bytes(check.shard_bytes, told, roles.items, parameters_of(check)))
     if len(cut) > SHARDS_MAX:
         raise Refusal("shards_too_many", (f"shards:{len(cut)}", f"shards:most:{SHARDS_MAX}"))
-    digests = {"benchmark": _digest(rows["benchmark"])}
     encoder = _encoder(check) if check.embed != "off" else None
-    if encoder is not None:
-        digests["encoder"] = encoder.digest
-    made = prepare(
-        roles,
-        cut,
-        seed=int(evidence.rng("plan").integers(2**SEED_BITS)),
-        asked=asked_of(check),
-        parameters=parameters_of(check),
-        digests=digests,
-    )
+    made = _prepared(check, roles, cut, int(evidence.rng("plan").integers(2**SEED_BITS)), encoder)
+    check_probes(len(made.plan.probes), check.keep)
     carried = b""
     if encoder is not None:
         from checks.contamination.scan_vectors import probe_vectors
 
         carried = probe_vectors(made.plan, encoder)
     return Planned(document=to_bytes(made), carried=carried, shards=len(cut))
+
+
+def _roles(check: Contamination, evidence: Evidence) -> Roles:
+    rows = {role: evidence.data(role) for role in ("benchmark", "placebo", "rewrites") if role in evidence.roles()}
+    items = read_benchmark(rows["benchmark"], check.max_items)
+    return Roles(
+        items,
+        read_placebo(rows["placebo"], check.max_items) if "placebo" in rows else (),
+        read_rewrites(rows["rewrites"], items) if "rewrites" in rows else (),
+    )
+
+
+def _prepared(check: Contamination, roles: Roles, cut: Sequence[Shard], seed: int, encoder: Any) -> Prepared:
+    digests = {"benchmark": benchmark_digest(roles.items)}
+    if encoder is not None:
+        digests["encoder"] = encoder.digest
+    return prepare(roles, cut, seed=seed, asked=asked_of(check), parameters=parameters_of(check), digests=digests)
 
 
 def scan_shard(
@@ -158,18 +167,35 @@ def key_of(evidence: Evidence) -> bytes | None:
 
 
 def _conclude(check: Contamination, evidence: Evidence) -> Concluded:
+    files: tuple[ShardFile, ...] = ()
+    encoder = _encoder(check) if check.embed != "off" else None
     if "sketches" not in evidence.roles():
         gathered = evidence.gathered()
-        document, merged, files = gathered.document, gathered.merged, gathered.files
+        files = gathered.files
+        prepared, sketch = read_prepared(gathered.document), read_sketch(gathered.merged)
     else:
-        document, merged, files = evidence.blob("plan"), evidence.blob("sketches"), ()
-    prepared, sketch = read_prepared(document), read_sketch(merged)
-    if not files and prepared.asked != asked_of(check):
-        # A level that was chosen after the sketches were seen would be no level.
-        raise Refusal("other_plan", ("plan:parameters_differ_from_the_audit",))
-    encoder = _encoder(check) if prepared.plan.parameters.embed != "off" else None
+        prepared, sketch = _brought(check, evidence, encoder)
     conclusion = conclude(sketch, prepared, encoder=encoder)
     return Concluded(prepared, sketch, conclusion, files, *_inflation(check, evidence, conclusion))
+
+
+def _brought(check: Contamination, evidence: Evidence, encoder: Any) -> tuple[Prepared, Sketch]:
+    """Return a plan and a sketch that were made elsewhere, where the plan is what this audit would have made.
+
+    A level, a benchmark or a seed that was chosen after the sketches were seen would be none, so the plan is made again
+    from the audit's own roles and parameters; only its shards are taken from it. Whoever scanned them, nobody here saw
+    it: what a sketch says of its own origin does not count.
+
+    Raises:
+        Refusal: `other_plan`, naming what differs; `plan_invalid` or `sketch_invalid`.
+    """
+    prepared, sketch = read_prepared(evidence.blob("plan")), read_sketch(evidence.blob("sketches"))
+    roles, cut = _roles(check, evidence), prepared.plan.shards
+    made = _prepared(check, roles, cut, derived_seed(benchmark_digest(roles.items), cut), encoder)
+    if differing := differences(prepared, made):
+        raise Refusal("other_plan", differing)
+    declared = {digest: replace(one, origin="declared") for digest, one in sketch.shards.items()}
+    return prepared, replace(sketch, shards=declared)
 
 
 def _inflation(
@@ -271,10 +297,6 @@ def parameters_of(check: Contamination) -> ScanParameters:
 def parts(share: str) -> int:
     """Return a share in parts of 10 000."""
     return round(float(share) * PARTS)
-
-
-def _digest(rows: Sequence[Any]) -> str:
-    return hashlib.sha256(canonical.dumps([dict(row) for row in rows])).hexdigest()
 
 
 def _encoder(check: Contamination) -> Any:

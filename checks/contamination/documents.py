@@ -17,7 +17,15 @@ OVERLAP = 400
 OVERLAP_CAP = 20_000
 """Most characters of that overlap: text without spaces has no words. 50 a word is far above any language."""
 
-Bad = Literal["no_text", "bad_utf8", "bad_json"]
+Bad = Literal["no_text", "bad_utf8", "bad_json", "content_form"]
+"""`content_form`: something of the record is in a form that is not read (a picture, a tool call, a list of lists); what
+is text in it is scanned all the same."""
+
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+"""Types of the parts of a message's content that hold nothing but their `text` (chat formats of the common APIs)."""
+
+WHO = frozenset({"role", "name", "id", "content", "type"})
+"""Fields of a message that hold no text of their own: one without content and with others says something else."""
 
 _WORD = re.compile(r"\S+")
 
@@ -68,18 +76,18 @@ def record(row: Any, number: int, field: str, bad: Bad | None = None) -> Record:
     Args:
         row: one value; anything but an object has no text.
         number: its place in the shard.
-        field: dotted path of the text; where nothing is there, `messages` are looked for.
+        field: dotted path of the text; `messages` are read too, each as a paragraph behind it.
         bad: what is known to be wrong with it.
     """
-    text = _text(row, field)
+    text, whole = _text(row, field)
     if text is None:
-        return Record(number, None, "", "no_text")
+        return Record(number, None, "", "no_text" if whole else "content_form")
     if not text.isascii():
-        whole = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        if whole != text:  # half of a surrogate pair, which only an escape can have brought in
-            text, bad = whole, "bad_utf8"
+        decoded = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        if decoded != text:  # half of a surrogate pair, which only an escape can have brought in
+            text, bad = decoded, "bad_utf8"
     source = row.get("source")
-    return Record(number, text, source if isinstance(source, str) else "", bad)
+    return Record(number, text, source if isinstance(source, str) else "", bad if whole else "content_form")
 
 
 def documents(told: Record) -> Iterator[Document]:
@@ -104,18 +112,49 @@ def _overlap(piece: str) -> int:
     return words[-OVERLAP].start() if len(words) >= OVERLAP else len(piece) - OVERLAP_CAP
 
 
-def _text(row: Any, field: str) -> str | None:
+def _text(row: Any, field: str) -> tuple[str | None, bool]:
+    """Return what a row says, the text first and then its messages, and whether all of it is in a form that is read."""
     if not isinstance(row, Mapping):
-        return None
+        return None, True
     found: Any = row
     for name in field.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
-    if isinstance(found, str):
-        return found if found.strip() else None
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        return None
-    contents = [one.get("content") for one in messages if isinstance(one, Mapping)]
     # Each message is its own paragraph: no sentence runs from one speaker to the next.
-    joined = "\n\n".join(content for content in contents if isinstance(content, str))
-    return joined if joined.strip() else None
+    told = [found] if isinstance(found, str) else []
+    whole = True
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        for one in messages:
+            told_here, read = _message(one)
+            told += told_here
+            whole = whole and read
+    elif messages is not None:
+        whole = False
+    texts = [text for text in told if text.strip()]
+    if not texts:
+        return None, whole
+    return "\n\n".join(texts), whole and (found is None or isinstance(found, str) or field == "messages")
+
+
+def _message(told: Any) -> tuple[list[str], bool]:
+    """Return the texts of a message, and whether it holds nothing but texts."""
+    if not isinstance(told, Mapping):
+        return ([told], False) if isinstance(told, str) else ([], told is None)
+    content = told.get("content")
+    if isinstance(content, str) and content.strip():
+        return [content], True
+    if isinstance(content, list) and content:
+        parts = [_part(one) for one in content]
+        return [text for text, _ in parts if text is not None], all(read for _, read in parts)
+    # Nothing was said, or it stands elsewhere: in a tool call, or under another name.
+    elsewhere = any(value for name, value in told.items() if name not in WHO)
+    return [], not elsewhere and (content is None or isinstance(content, (str, list)))
+
+
+def _part(told: Any) -> tuple[str | None, bool]:
+    if not isinstance(told, Mapping):
+        return (told, False) if isinstance(told, str) else (None, False)
+    text = told.get("text")
+    if not isinstance(text, str):
+        return None, False
+    return text, told.get("type", "text") in TEXT_PARTS

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from checks.contamination.commitments import Place
+from checks.contamination.commitments import Place, commit_source
 from checks.contamination.conclude_flags import Flagged
+from checks.contamination.plan import NAMED_MIN
 from checks.contamination.recall import PlantOutcome
 from checks.contamination.sketch import Entry
 from checks.role_rows import safe
@@ -19,12 +20,8 @@ from checks.role_rows import safe
 ROWS_MAX = 2000
 """Flagged items that are told one by one; the rest are counted (9.1)."""
 
-NAMED_MIN = 8
-"""Tokens of the shortest item that is told by name (9.3): of a shorter one a match would tell what a corpus holds."""
-
-
 SOURCES_MAX = 64
-"""Sources that are told by name, as many as a plot has rows; the rest are one row."""
+"""Sources that are told one by one, as many as a plot has rows; the rest are one row."""
 
 NO_SOURCE, OTHERS = "no_source", "others"
 """Rows of `sources_by_hits` that are no source."""
@@ -69,7 +66,7 @@ class SourceRow:
     """A source of the corpus, by how many matches of flagged items stand in it."""
 
     source: str
-    """In the name alphabet; `NO_SOURCE`, `OTHERS`."""
+    """In the name alphabet; a keyed hash of it; `NO_SOURCE`, `OTHERS`."""
     matches: int
     """Wordings."""
     copies: int
@@ -85,12 +82,12 @@ class NotSearched:
 
 
 def flagged_table(told: Iterable[Flagged]) -> FlaggedTable:
-    """Return the flagged items, best scores first."""
+    """Return the items that leaked by a match of a gating tier, best scores first."""
     rows: list[FlaggedRow] = []
     short = 0
     for one in told:
         probes = [probe for group in one.groups for probe in group.probes]
-        for at in np.flatnonzero(one.flags):
+        for at in np.flatnonzero(one.leaks()):
             entry, fact = one.best[at], one.facts[at]
             if entry is None:
                 continue
@@ -141,13 +138,17 @@ def row_json(row: FlaggedRow, commitment: str | None, revealed: str | None = Non
     return told if revealed is None else {**told, "revealed": revealed}
 
 
-def sources_by_hits(hits: Iterable[Entry], sources: Mapping[Place, str]) -> tuple[SourceRow, ...]:
-    """Return where matches of flagged items come from, most matches first; at most `SOURCES_MAX` by name.
+def sources_by_hits(
+    hits: Iterable[Entry], sources: Mapping[Place, str], key: bytes | None = None, known: Collection[str] = ()
+) -> tuple[SourceRow, ...]:
+    """Return where matches of flagged items come from, most matches first; at most `SOURCES_MAX` one by one.
 
     Args:
         hits: kept matches of flagged items (`Conclusion.hits`).
         sources: `source` of the record at each place, as far as the corpus is at hand; a window that stands in several
             sources counts where its first copy stands.
+        key: keys the hash that stands for a name; None: names are told, as a grant of `reveal` allows.
+        known: names that the auditor has given (`always_embed`), and may be told.
     """
     matches: dict[str, int] = {}
     copies: dict[str, int] = {}
@@ -155,7 +156,12 @@ def sources_by_hits(hits: Iterable[Entry], sources: Mapping[Place, str]) -> tupl
         told = sources.get((one.shard, one.doc, one.start, one.end))
         if told is None:
             continue
-        name = safe(told).lstrip("._-") or NO_SOURCE  # a name begins with a letter or digit
+        if not told:
+            name = NO_SOURCE
+        elif key is not None and told not in known:
+            name = commit_source(key, told)
+        else:
+            name = safe(told).lstrip("._-") or NO_SOURCE  # a name begins with a letter or digit
         matches[name] = matches.get(name, 0) + 1
         copies[name] = copies.get(name, 0) + one.copies
     order = sorted(matches, key=lambda name: (-matches[name], name))

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from checks.contamination.commitments import Place, commit, key_digest, revealed
-from checks.contamination.evidence_rows import NAMED_MIN, FlaggedRow, sources_by_hits
+from checks.contamination.evidence_rows import FlaggedRow, sources_by_hits
 from checks.contamination.highlights import highlights
+from checks.contamination.plan import NAMED_MIN
 from checks.contamination.planning import Prepared
 from checks.contamination.sketch import TIERS
 from checks.quantise import decimal, p_value
@@ -43,7 +44,8 @@ def evidence_table(
         prepared: its plan; `asked.evidence` and `asked.reveal_chars` decide what is told.
         spans: bytes of matches as `commitments.spans` reads them; rows whose span is not there say `unread`.
         key: the corpus owner's; None: counts only.
-        sources: `source` of the records at the places of `Conclusion.hits`; None: not told.
+        sources: `source` of the records at the places of `Conclusion.hits`; None: not told. By name only under `reveal`
+            or where the auditor named it in `always_embed`, else as a keyed hash: a name may say what a corpus holds.
     """
     asked = prepared.asked
     whole = asked.evidence != "none" and key is not None
@@ -66,9 +68,10 @@ def evidence_table(
         "unread": sum(_place(row) not in held for row in rows),
     }
     if whole and sources is not None:
+        named = None if asked.evidence == "reveal" else key
         told["sources"] = [
             {"source": one.source, "matches": one.matches, "copies": one.copies}
-            for one in sources_by_hits(conclusion.hits, sources)
+            for one in sources_by_hits(conclusion.hits, sources, named, prepared.plan.parameters.always_embed)
         ]
     return told
 
@@ -97,12 +100,12 @@ def _row(row: FlaggedRow, span: bytes | None, key: bytes | None, question: str, 
 
 
 def _counts(conclusion: Conclusion) -> list[dict[str, Any]]:
-    """Return flagged items by benchmark and tier of the best match, short ones too."""
+    """Return flagged items by benchmark and gating tier of the best match, short ones too."""
     return [
         {"benchmark": one.benchmark, "tier": tier, "items": one.tiers().count(tier)}
         for one in conclusion.benchmarks
         for tier in TIERS
-        if tier in one.tiers()
+        if tier in one.gating and tier in one.tiers()
     ]
 
 

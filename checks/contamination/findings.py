@@ -23,6 +23,7 @@ from checks.contamination.conclude_controls import (
     PLANTED_REWRITES,
 )
 from checks.contamination.findings_claims import claim
+from checks.contamination.findings_power import power
 from checks.contamination.findings_readings import Readings, Truth
 from checks.contamination.placebo import ITEMS_MIN, MISMATCH
 from checks.contamination.recall import CODE
@@ -34,13 +35,6 @@ UNCALIBRATED_MAX = 0.20
 
 BREACH_SHARE = 0.01
 """Lower bound of the raw share from which a leak is a breach (9.2)."""
-
-ANY_DEPTHS = ("0", "1", "2", "3", "4", "5")
-REWORDED_DEPTHS = ("2", "3", "4", "5")
-SEMANTIC_DEPTHS = ("5",)
-"""Depths whose recall speaks for a tier: its own or a deeper one, which is harder to find (6.11)."""
-
-DEPTHS = {"exact": ANY_DEPTHS, "near": REWORDED_DEPTHS, "semantic": SEMANTIC_DEPTHS, "template": REWORDED_DEPTHS}
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def _tier(readings: Readings, tier: str, gates: Gates) -> Verdict:
     if tier not in gates.gating_tiers or (tier == "semantic" and not gates.embedded):
         return Verdict(NOT_ASKED, reasons.PARAMETER)
     flagged = readings.of("flagged", tier=tier)
-    powered, why, rests = _powered(readings, tier, gates)
+    powered, why, rests = power(readings, tier, gates.power(tier), _embedded(readings) if gates.embedded else 0.0)
     steps = (
         _Step(NOT_ASKED, reasons.LANGUAGE, _other_language(readings)),
         _Step(INVALID, reasons.PLACEBO_MISMATCH, _mismatch(readings)),
@@ -114,6 +108,7 @@ def _tier(readings: Readings, tier: str, gates: Gates) -> Verdict:
         _Step(INCONCLUSIVE, reasons.CONTROL_MISSED, _missed(readings, tier, gates)),
         _Step(DETECTED, "", _above(flagged, 0)),
         _Step(INCONCLUSIVE, reasons.NO_PLACEBO, _above(readings.of("placebo_kind_items"), 0)),
+        _Step(INCONCLUSIVE, reasons.COVERAGE, _unflaggable(readings)),
         _Step(INCONCLUSIVE, reasons.UNDERPOWERED, _out_of_reach(readings, tier)),
         _Step(INCONCLUSIVE, why, None if powered is None else not powered),
         _Step(NOT_DETECTED, "", True),
@@ -160,6 +155,14 @@ def _uncalibrated(readings: Readings, tier: str) -> Truth:
     return _compared(readings.of("placebos"), lambda n: n == 0) if tier == "template" else False
 
 
+def _unflaggable(readings: Readings) -> Truth:
+    """Return whether too many items could be found at no tier for silence to speak of the benchmark."""
+    items, without = readings.of("items"), readings.of("unflaggable")
+    if items is None or without is None:
+        return None
+    return float(without.value) > UNCALIBRATED_MAX * float(items.value)
+
+
 def _other_language(readings: Readings) -> Truth:
     """Return whether every item is code in a language that no scan looks for."""
     items, other = readings.of("items"), readings.of("other_language_items")
@@ -169,7 +172,9 @@ def _other_language(readings: Readings) -> Truth:
 def _out_of_reach(readings: Readings, tier: str) -> Truth:
     """Return whether no number of leaks could be flagged: with too few siblings an item, silence says nothing."""
     if tier == "exact":
-        return False  # identity is flagged without a p-value
+        code = readings.of("code_items")
+        if code is None or not float(code.value):
+            return None if code is None else False  # identity is flagged without a p-value; code has none
     items, without, fewest = (readings.of(name) for name in ("items", "uncalibrated", "min_flaggable"))
     if items is None or without is None or fewest is None:
         return None
@@ -200,44 +205,6 @@ def _missed(readings: Readings, tier: str, gates: Gates) -> Truth:
     return not all(one is True for one in held)
 
 
-def _powered(readings: Readings, tier: str, gates: Gates) -> tuple[Truth, str, tuple[Metric, ...]]:
-    """Return whether enough planted rewrites are found for silence to mean something, why not, and what it rests on."""
-    share = _embedded(readings) if tier == "semantic" else 1.0
-    items, code = readings.of("items"), readings.of("code_items")
-    if items is None or code is None or share is None:
-        return None, reasons.NOT_MEASURED, ()
-    told = []
-    if float(items.value) > float(code.value):
-        told.append(_powered_of(readings, tier, gates, share, "rewrites_planted", ""))
-    if float(code.value):
-        told.append(_powered_of(readings, tier, gates, share, "code_rewrites_planted", CODE))
-    # What is found of prose says nothing of code, nor the other way round: the worse of both decides.
-    return min(told, key=lambda one: (one[0] is not None, one[0] is True))
-
-
-def _powered_of(
-    readings: Readings, tier: str, gates: Gates, share: float, counted: str, of: str
-) -> tuple[Truth, str, tuple[Metric, ...]]:
-    own = readings.of(counted)
-    if own is None:
-        return None, reasons.NOT_MEASURED, ()
-    # The auditor's own rewordings speak for themselves; authored ones only where there are none (6.11).
-    sources = ("rewrites",) if tier == "semantic" and float(own.value) else ("rewrites", "automatic", "authored")
-    told = [
-        one
-        for depth in DEPTHS[tier]
-        for source in sources
-        if (one := readings.of("recall", depth=depth, placement="all", source=source + of)) is not None
-    ]
-    if not told:
-        return False, reasons.NO_RECALL, ()
-    least = gates.power(tier)
-    best = max(told, key=_low)
-    if _low(best) * share >= least:
-        return True, "", (best,)
-    return False, reasons.COVERAGE if _low(best) >= least else reasons.UNDERPOWERED, (best,)
-
-
 def _embedded(readings: Readings) -> float | None:
     words, embedded = readings.of("words", whole=True), readings.of("words_embedded", whole=True)
     if words is None or embedded is None or not float(words.value):
@@ -262,6 +229,8 @@ def _finding(readings: Readings, code: str, verdict: Verdict, gates: Gates) -> F
     about = [readings.of(name, tier=tier) for name in ("flagged", "share.raw", "answer_near")]
     about += [
         readings.of("min_flaggable"),
+        readings.of("unflaggable"),
+        readings.of("uncalibrated"),
         readings.of("words", whole=True),
         readings.of("shards_declared", whole=True),
     ]

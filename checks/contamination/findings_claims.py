@@ -42,6 +42,11 @@ def claim(
         begins = {NOT_ASKED: "not asked", INVALID: "not valid", INCONCLUSIVE: "could not tell"}[word]
         flagged = number(of("flagged", tier=tier))
         also = f"; {flagged} items are flagged at q {q:g}, which is no claim" if flagged not in ("0", "unknown") else ""
+        # Of a silence that is not said: what was measured instead.
+        of_others = [one for one in rests if word == INCONCLUSIVE and one.labels["source"].startswith("authored")]
+        also += "".join(
+            f"; recall of depth {one.labels['depth']} ({_whose(one)}) is {bounds(one)}" for one in of_others
+        )
         return _cut(f"{begins}: {WHY.get(why or '', why or 'unknown')}{also}.")
     unseen = f"fewer than {number(of('min_flaggable'))} leaked items cannot be flagged"
     declared = number(of("shards_declared", whole=True))
@@ -62,6 +67,9 @@ def claim(
     # Six digits are told of a count, so that of a large corpus the difference is rounded too.
     words = f"{float(read.value) - (float(other.value) if other else 0):.0f}" if read else "unknown"
     where = f"{words} words in {', '.join(languages[:LANGUAGES_NAMED])}"
+    without = number(of("unflaggable" if tier == "exact" else "uncalibrated"))
+    if without not in ("0", "unknown"):
+        unseen += f"; nothing is said of {without} items that no match could flag"
     return _cut(f"not detected; {planted}at q {q:g}, over {where}; {unseen}.")
 
 

@@ -6,7 +6,8 @@ item that was not searched for is neither found nor missed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import numpy as np
 from checks.check import Refusal
 from checks.contamination.conformal import Scores
 from checks.contamination.normaliser import normalise
-from checks.contamination.plan import PlanProbe
+from checks.contamination.plan import NAMED_MIN, PlanProbe
 from checks.contamination.planning import AUTHORED, EXACT_MIN, ItemFact, Prepared
 from checks.contamination.recall import PlantOutcome
 from checks.contamination.scan_code_probes import LANGUAGE, searchable
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 SEARCHED = frozenset({"prose", "choice", "code"})
 """Kinds of items that a scan looks for; of code, what `scan_code_probes.searchable` tells."""
+
+LONG_MIN = 20
+"""Items of `plan.NAMED_MIN` tokens or more that a benchmark needs for its shorter ones to count. Counts of a benchmark
+of one short guess would tell what a corpus holds as plainly as its name (9.3). Below, a short item is uncalibrated:
+nothing that was found of it enters a number, a word or a row. Twenty, so that one item moves a share by no more than
+.05; code is found by its function, not by its question, and is exempt."""
 
 UNSEARCHED = frozenset({"base64", "reversed", "french"})
 """Sources of plants that are expected misses (6.11)."""
@@ -88,12 +95,17 @@ def check_plan(sketch: Sketch, prepared: Prepared) -> None:
 
 
 def groups(sketch: Sketch, prepared: Prepared) -> tuple[Group, ...]:
-    """Return the items of each benchmark and kind, in the order of the benchmark's rows."""
+    """Return the items of each benchmark and kind, in the order of the benchmark's rows.
+
+    Nothing is told of short items in a benchmark with fewer than `LONG_MIN` longer ones.
+    """
     told: dict[tuple[str, str], list[ItemFact]] = {}
     for fact in prepared.facts:
         told.setdefault((fact.benchmark, fact.kind), []).append(fact)
     owned = _owned(prepared)
-    return tuple(_group(key, facts, sketch, prepared, owned) for key, facts in told.items())
+    long = Counter(fact.benchmark for fact in prepared.facts if fact.tokens >= NAMED_MIN)
+    guesses = {fact.name for fact in prepared.facts if _guess(fact) and long[fact.benchmark] < LONG_MIN}
+    return tuple(_group(key, facts, sketch, prepared, owned, guesses) for key, facts in told.items())
 
 
 def plant_outcomes(sketch: Sketch, prepared: Prepared) -> tuple[tuple[PlantOutcome, ...], tuple[PlantOutcome, ...]]:
@@ -161,6 +173,7 @@ def _group(
     sketch: Sketch,
     prepared: Prepared,
     owned: Mapping[tuple[str, str, str], Sequence[int]],
+    guesses: Collection[str],
 ) -> Group:
     benchmark, kind = key
 
@@ -169,7 +182,8 @@ def _group(
 
     probes = [owned["item", benchmark, fact.item][0] for fact in facts]
     told = prepared.plan.probes
-    searched = np.array([_findable(told[probe]) for probe in probes], dtype=bool)
+    asked = [fact.name not in guesses for fact in facts]
+    searched = np.array([wanted and _findable(told[probe]) for wanted, probe in zip(asked, probes, strict=True)], bool)
     siblings = [
         (place, probe)
         for place, fact in enumerate(facts)
@@ -177,7 +191,7 @@ def _group(
         for probe in owned.get(("sibling", benchmark, fact.item), ())
     ]
     sibling_best = [found(probe) for _, probe in siblings]
-    best = [found(probe) for probe in probes]
+    best = [found(probe) if wanted else None for wanted, probe in zip(asked, probes, strict=True)]
     # A placebo that cannot be found would count as one that was not: a null of zeros flags everything.
     placebo = [found(probe) for probe in owned.get(("placebo", benchmark, kind), ()) if _findable(told[probe])]
     return Group(
@@ -192,6 +206,10 @@ def _group(
         placebo=_scores(placebo),
         other_language=sum(kind == "code" and told[probe].language.lower() != LANGUAGE for probe in probes),
     )
+
+
+def _guess(fact: ItemFact) -> bool:
+    return fact.kind != "code" and fact.tokens < NAMED_MIN
 
 
 def _findable(probe: PlanProbe) -> bool:

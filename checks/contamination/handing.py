@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from assay import canonical
-
 from checks.check import Evidence
+from checks.contamination.bounded import bounded
 from checks.contamination.commitments import Held, Place, held
 from checks.contamination.corpus_side import Concluded, concluded, here, key_of
 from checks.contamination.evidence_table import evidence_table
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def matches(check: Contamination, evidence: Evidence) -> bytes:
-    """Return canonical JSON of the flagged items; commitments where a key and the corpus are at hand."""
+    """Return canonical JSON of the flagged items that fit; commitments where a key and the corpus are at hand."""
     told = concluded(check, evidence)
     key = key_of(evidence)
     found = _held(check, told) if check.evidence != "none" and key is not None and told.files else {}
     spans = {place: one.span for place, one in found.items()}
     sources = {place: one.source for place, one in found.items()}
-    return canonical.dumps(evidence_table(told.conclusion, told.prepared, spans, key, sources))
+    return bounded(evidence_table(told.conclusion, told.prepared, spans, key, sources))
 
 
 def _held(check: Contamination, told: Concluded) -> Mapping[Place, Held]:

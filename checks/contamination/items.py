@@ -28,8 +28,9 @@ QUESTION_MAX = 20_000
 MAX_ITEMS = 20_000
 """Default of `max_items` (section 3), the cap on questions that an auditor may put to a corpus (section 9.3)."""
 
-DEPTH_MAX = 5
-"""Deepest rewrite: reworded by a person (section 6.11)."""
+BENCHMARKS_MAX = 30
+"""Benchmarks of one audit: each comes with counts, controls and findings of its own (30 stay within the cap of a
+result, 1 MiB), and each is one more question that may be put to a corpus (9.3)."""
 
 BENCHMARK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,31}")
 """Benchmarks become labels of metrics and parts of finding codes: the name alphabet, and short."""
@@ -121,9 +122,12 @@ def read_benchmark(rows: Sequence[Mapping[str, Any]], max_items: int = MAX_ITEMS
 
     Raises:
         Refusal: `role_invalid`: the first twenty problems as "benchmark:line:field:reason", and their number; more
-            than `max_items` rows; no row.
+            than `max_items` rows; more than `BENCHMARKS_MAX` benchmarks; no row.
     """
     _check_count(rows, "benchmark", max_items)
+    named = {name for row in rows if isinstance(name := row.get("benchmark"), str)}
+    if len(named) > BENCHMARKS_MAX:
+        raise Refusal("role_invalid", (f"benchmark:benchmarks:{len(named)}", f"benchmark:most:{BENCHMARKS_MAX}"))
     return read_rows(_stripped(rows), _item_problems, _item, names=_item_names, place="benchmark:")
 
 
@@ -141,36 +145,6 @@ def read_placebo(rows: Sequence[Mapping[str, Any]], max_items: int = MAX_ITEMS) 
     return read_rows(_stripped(rows), _placebo_problems, made, names=_item_names, place="placebo:")
 
 
-def read_rewrites(rows: Sequence[Mapping[str, Any]], items: Iterable[Item]) -> tuple[Rewrite, ...]:
-    """Return the paraphrases of the role `rewrites`, in record order.
-
-    Args:
-        rows: as parsed.
-        items: the benchmark; a rewrite of none of them is refused.
-
-    Raises:
-        Refusal: `role_invalid`, as `read_benchmark`.
-    """
-    known = {(item.benchmark, item.item) for item in items}
-
-    def problems(row: Mapping[str, Any]) -> Iterable[str]:
-        fields = ("benchmark", "item", "text", "depth")
-        yield from field_problems(row, fields, (), fields[:3])
-        yield from _name_problems(row, known)
-        if isinstance(row.get("text"), str) and not row["text"].strip():
-            yield "text:empty"
-        if "depth" in row and not (type(row["depth"]) is int and 0 <= row["depth"] <= DEPTH_MAX):
-            yield "depth:not_0_to_5"
-
-    def made(row: Mapping[str, Any]) -> Rewrite:
-        return Rewrite(benchmark=row["benchmark"], item=row["item"], text=row["text"], depth=row["depth"])
-
-    def names(row: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
-        yield row["benchmark"], row["item"], row["text"]
-
-    return read_rows(rows, problems, made, names=names, place="rewrites:")
-
-
 def read_scores(rows: Sequence[Mapping[str, Any]]) -> tuple[Score, ...]:
     """Return the rows of the role `scores`, in record order.
 
@@ -183,7 +157,7 @@ def read_scores(rows: Sequence[Mapping[str, Any]]) -> tuple[Score, ...]:
     def problems(row: Mapping[str, Any]) -> Iterable[str]:
         fields = ("model", "benchmark", "item", "correct")
         yield from field_problems(row, fields, (), fields[:3])
-        yield from _name_problems(row, None)
+        yield from name_problems(row, None)
         if isinstance(row.get("model"), str) and row["model"] and not ITEM.fullmatch(row["model"]):
             yield "model:not_a_name"
         if "correct" in row and not is_flag(row["correct"]):
@@ -211,7 +185,7 @@ def _stripped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _item_problems(row: Mapping[str, Any]) -> Iterable[str]:
     yield from field_problems(row, REQUIRED, OPTIONAL, TEXTS)
-    yield from _name_problems(row, None)
+    yield from name_problems(row, None)
     if isinstance(row.get("kind"), str) and row["kind"] and row["kind"] not in KINDS:
         yield "kind:not_prose_choice_code"
     question = row.get("question")
@@ -255,7 +229,8 @@ def _placebo_problems(row: Mapping[str, Any]) -> Iterable[str]:
         yield "origin:not_after_cutoff_private_generated"
 
 
-def _name_problems(row: Mapping[str, Any], known: Collection[tuple[str, str]] | None) -> Iterable[str]:
+def name_problems(row: Mapping[str, Any], known: Collection[tuple[str, str]] | None) -> Iterable[str]:
+    """Yield what is wrong with a row's names; of rows that belong to an item, also where there is none of its name."""
     benchmark, item = row.get("benchmark"), row.get("item")
     fits = True
     for field, value, pattern in (("benchmark", benchmark, BENCHMARK), ("item", item, ITEM)):

@@ -253,6 +253,9 @@ SHORT = 20
 ANY = "any"
 """Listed as a language: texts in no language that can be told are examined too."""
 
+LANGUAGES = ("en", ANY)
+"""What may be listed: English alone has a detector (6.3), and another name would list what is never examined."""
+
 _CODE = re.compile(r"(?m)[;{}]$|^(?:def|class|import|from|return|#include) ")
 CODE_SHARE = 0.15
 """Share of lines that look like code above which a text is code (our choice; such lines are rare in prose)."""

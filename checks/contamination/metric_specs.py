@@ -14,6 +14,10 @@ RECALL = ("benchmark", "depth", "placement", "source")
 automatic_code, rewrites_code or authored_code."""
 
 
+POOLED = (*OF, "depth", "source", "searched")
+"""Depth: 0-1 for exact, 2-4 for near, 5 for semantic. Searched: words (found as exact or near) or all."""
+
+
 def _spec(
     name: str,
     unit: str,
@@ -51,14 +55,18 @@ SPECS: tuple[MetricSpec, ...] = (
     _count("answer_near", TIER, "Flagged items whose answer stands within 60 words after a match."),
     _count("context_found", OF, "Items whose context was found; it never flags an item."),
     _count("code_items", OF, "Items of code that were searched for and can be flagged."),
-    _count("rewrites_planted", OF, "The auditor's own rewordings that were planted, code apart."),
-    _count("code_rewrites_planted", OF, "The auditor's own rewritings of code that were planted."),
+    _count("unflaggable", OF, "Items no match could flag: not searched for, or under 13 tokens without a p-value."),
+    _count("planted", (*OF, "depth", "source"), "Items planted at the depths that speak for a tier, by source."),
+    _spec("recall.pooled", "fraction", POOLED,
+          "Planted items of these depths found by words alone, or by anything; Wilson.", "exact", "higher"),
+    _spec("recall.least", "fraction", POOLED,
+          "Least share of a single one of these depths with five items or more.", "exact", "higher"),
     _count("families", (), "Items of the authored test families that were planted."),
     _count("docs", (), "Records that were read."),
     _count("words", (), "Words that were read."),
     _count("words_embedded", (), "Words that lie in embedded windows."),
     _count("words_other_language", (), "Words of documents in languages that were not asked for."),
-    _count("bad_records", (), "Records without text or with bad bytes."),
+    _count("bad_records", (), "Records without text, with bad bytes, or with content in a form that is not read."),
     _count("shards_joined", ("plan", "sketch", "plan_seed"),
            "Shards that were joined, by the SHA-256 of the plan and of the joined sketch, and the plan's seed."),
     _count("shards_missing", (), "Shards of the plan that no sketch holds."),

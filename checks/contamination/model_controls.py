@@ -59,6 +59,7 @@ def asked_of(check: Any) -> ModelAsked:
         option_orders=check.option_orders,
         k_percent=float(check.k_percent),
         blind_max=float(check.blind_max),
+        max_items=check.max_items,
         declares=declares,
     )
 
@@ -77,7 +78,7 @@ class Organism:
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return the organism's evidence; nothing is asked where no benchmark of the audit is asked this test."""
         asked = only(asked_of(check), self.test)
-        declared = any(asked.declared(name, self.test) for name in _benchmarks(seen)) if asked.tests else False
+        declared = any(asked.declared(name, self.test) for name in _benchmarks(seen, asked)) if asked.tests else False
         if not declared:
             return Joined(seen, self.name, replace(asked, tests=()))
         assert isinstance(seen, InMemoryEvidence)
@@ -196,8 +197,8 @@ def _equal_lengths(rows: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]
     return batches
 
 
-def _benchmarks(seen: Evidence) -> list[str]:
-    return list(dict.fromkeys(item.benchmark for item in read_benchmark(seen.data("benchmark"))))
+def _benchmarks(seen: Evidence, asked: ModelAsked) -> list[str]:
+    return list(dict.fromkeys(item.benchmark for item in read_benchmark(seen.data("benchmark"), asked.max_items)))
 
 
 def _nothing_asked(measured: Measured) -> list[Expected]:

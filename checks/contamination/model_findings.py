@@ -6,12 +6,13 @@ with `inconclusive`. Nothing here is computed from data, and nothing needs a mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from assay.result import ControlResult, Finding, Measured, Metric, MetricRef
+from assay.result import ControlResult, Finding, Measured, MetricRef
 
 from checks.contamination import reasons
+from checks.contamination.model_readings import ALL, Reading, Truth, compared, number, structured
 from checks.contamination.model_texts import (
     DECLARATION,
     DECLARED,
@@ -23,10 +24,8 @@ from checks.contamination.model_texts import (
     ModelAsked,
 )
 from checks.contamination.options_test import MISMATCH
-from checks.contamination.order_test_guards import STRUCTURED
 from checks.contamination.surprise_blind import SEPARATED
 from checks.contamination.words import DETECTED, INCONCLUSIVE, INDICATED, INVALID, NOT_ASKED, NOT_DETECTED
-from checks.holm import holm
 
 ORDER_ORGANISM, ORDER_TWIN = "order-organism", "order-organism-shuffled"
 OPTIONS_ORGANISM, OPTIONS_TWIN = "options-organism", "options-organism-shuffled"
@@ -45,7 +44,9 @@ WHY = {
     ORDER_STRUCTURED: "the published order has structure of its own, which any model would prefer",
     BLIND_CONTROL: "text alone, without any model, tells items from placebos",
     reasons.PLACEBO_MISMATCH: "the test fires on placebo items, which no model can know",
-    reasons.COVERAGE: "too many texts could not be scored",
+    reasons.COVERAGE: "too many items were left out or could not be scored",
+    reasons.UNDERPOWERED: "so few items, orders or draws cannot show a p below the level, whatever the model does",
+    reasons.NO_PLACEBO: "too few placebo items with options, so that the guard of this test was not run",
     reasons.CONTROL_MISSED: "a control missed its band",
     reasons.NOT_MEASURED: "a number that this rests on was not measured",
     reasons.PARAMETER: "the parameters do not ask for it",
@@ -58,27 +59,12 @@ WHY = {
 BLIND_SPOT = "this test cannot see paraphrases"
 """Said with every silence of the model side (section 1)."""
 
-Truth = bool | None
-
 
 @dataclass(frozen=True)
 class _Step:
     word: str
     why: str | None
     holds: Truth
-
-
-def adjusted(p: Mapping[str, float], m: int) -> dict[str, float]:
-    """Return Holm-adjusted p-values of the tests of a benchmark.
-
-    A test that was asked and has no p counts with p = 1: what is missing never makes another test's p smaller.
-
-    Args:
-        p: by test.
-        m: tests that were asked, at least as many.
-    """
-    whole = [*p.values(), *([1.0] * (m - len(p)))]
-    return dict(zip(p, holm(whole), strict=False))
 
 
 def findings(
@@ -95,74 +81,12 @@ def findings(
     named = (*real.coverage.get("benchmark", ()), *(one.labels["benchmark"] for one in real.named("items")))
     told: list[Finding] = []
     for benchmark in dict.fromkeys(named):
-        reading = _Reading(real, controls, frozenset(missed), benchmark, asked)
+        reading = Reading(real, controls, frozenset(missed), benchmark, asked)
         told += [_finding(reading, test) for test in TESTS]
     return tuple(told)
 
 
-class _Reading:
-    """The numbers of one benchmark."""
-
-    def __init__(
-        self,
-        real: Measured,
-        controls: Sequence[ControlResult],
-        missed: frozenset[str],
-        benchmark: str,
-        asked: ModelAsked,
-    ) -> None:
-        self._real, self._controls, self._missed = real, controls, missed
-        self.benchmark, self.asked = benchmark, asked
-        self._skipped = {one.item: one.reason for one in real.skipped}
-        tests = [test for test in TESTS if self.not_asked(test) is None and not (test == ORDER and _structured(self))]
-        raw = {test: max(map(_value, of)) for test in tests if (of := self.p_values(test))}
-        self.holm, self._least = adjusted(raw, len(tests)), adjusted(raw, len(raw))
-
-    def of(self, name: str) -> Metric | None:
-        return self._real.find(name, benchmark=self.benchmark)
-
-    def p_values(self, test: str) -> tuple[Metric, ...]:
-        """Return a test's p-values: one, or one for each benchmark that foretells; none where any is missing."""
-        told = tuple(one for one in self._real.named(f"{test}.p") if one.labels.get("benchmark") == self.benchmark)
-        if test != TRANSFER:
-            return told[:1]
-        count = self.of("transfer.references")
-        return told if count is not None and told and len(told) == round(_value(count)) else ()
-
-    def below(self, test: str) -> Truth:
-        """Return whether Holm's p is at most alpha; unknown where that hangs on the p of another test that is missing.
-
-        A missing p may be anything from 0, which takes a test out of the others' way, to 1.
-        """
-        if test not in self.holm:
-            return None
-        if self.holm[test] <= self.asked.alpha:
-            return True
-        return False if self._least[test] > self.asked.alpha else None
-
-    def not_asked(self, test: str) -> str | None:
-        """Return why a test was not asked; None where it was."""
-        if test not in self.asked.tests:
-            return reasons.PARAMETER
-        if not self.asked.declared(self.benchmark, test):
-            return DECLARATION
-        return self._skipped.get(f"{test}:{self.benchmark}")
-
-    def held(self, control: str, metric: str, *, own: bool) -> bool:
-        """Return whether a control gave this number and held it; of this benchmark, or whatever its benchmark."""
-        if control in self._missed:
-            return False
-        told = [
-            one.held
-            for one in self._controls
-            if one.name == control
-            and one.metric == metric
-            and (not own or one.labels.get("benchmark") == self.benchmark)
-        ]
-        return bool(told) and all(told)
-
-
-def _controls_held(reading: _Reading, test: str) -> bool:
+def _controls_held(reading: Reading, test: str) -> bool:
     """Return whether every control that gates a test gave its number and held; transfer has none."""
     if test == TRANSFER:
         return True
@@ -173,59 +97,87 @@ def _controls_held(reading: _Reading, test: str) -> bool:
     return all(held)
 
 
-def _steps(reading: _Reading, test: str) -> tuple[_Step, ...]:
+def _steps(reading: Reading, test: str) -> tuple[_Step, ...]:
     strong = INDICATED if test == TRANSFER else DETECTED
     return (
         *_guards(reading, test),
         _Step(INCONCLUSIVE, reasons.CONTROL_MISSED, not _controls_held(reading, test)),
         _Step(strong, None, reading.below(test)),
+        _Step(INCONCLUSIVE, reasons.NO_PLACEBO, _unguarded(reading) if test == OPTIONS else False),
         _Step(INCONCLUSIVE, reasons.COVERAGE, _too_much_lost(reading, test)),
+        _Step(INCONCLUSIVE, reasons.UNDERPOWERED, _out_of_reach(reading, test)),
         _Step(NOT_DETECTED, None, True),
     )
 
 
-def _guards(reading: _Reading, test: str) -> tuple[_Step, ...]:
+def _guards(reading: Reading, test: str) -> tuple[_Step, ...]:
     if test == ORDER:
-        return (_Step(INVALID, ORDER_STRUCTURED, _structured(reading)),)
+        return (_Step(INVALID, ORDER_STRUCTURED, structured(reading)),)
     if test == OPTIONS:
         return (_Step(INVALID, reasons.PLACEBO_MISMATCH, _placebos_differ(reading)),)
     if test == SURPRISE:
-        area = _compared(reading.of("surprise.blind_auc"), lambda auc: auc >= reading.asked.blind_max)
-        p = _compared(reading.of("surprise.blind_p"), lambda told: told <= SEPARATED)
+        area = compared(reading.of("surprise.blind_auc"), lambda auc: auc >= reading.asked.blind_max)
+        p = compared(reading.of("surprise.blind_p"), lambda told: told <= SEPARATED)
         told = True if True in (area, p) else None if None in (area, p) else False
         return (_Step(INVALID, BLIND_CONTROL, told),)
     return ()
 
 
-def _structured(reading: _Reading) -> Truth:
-    return _compared(reading.of("order.guard_p"), lambda p: p <= STRUCTURED)
-
-
-def _placebos_differ(reading: _Reading) -> Truth:
+def _placebos_differ(reading: Reading) -> Truth:
     count = reading.of("options.placebo_items")
     if count is None:
         return None
-    if not _value(count):
+    if not number(count):
         return False  # there are none to look at
-    return _compared(reading.of("options.placebo_p"), lambda p: p <= MISMATCH)
+    return compared(reading.of("options.placebo_p"), lambda p: p <= MISMATCH)
 
 
-def _too_much_lost(reading: _Reading, test: str) -> Truth:
-    """Return whether so many parts could not be scored that silence means nothing."""
+def _unguarded(reading: Reading) -> Truth:
+    """Return whether no placebo could have shown that the test fires on what no model can know."""
+    count = reading.of("options.placebo_items")
+    if count is None:
+        return None
+    return True if not number(count) else compared(reading.of("options.placebo_p_min"), lambda p: p > MISMATCH)
+
+
+def _out_of_reach(reading: Reading, test: str) -> Truth:
+    """Return whether no p of this test could be `detected`: then its silence says nothing.
+
+    Held against all tests that the parameters ask for, not those that found their roles: Holm's worst case, and taking
+    a role away cannot bring a test into reach.
+    """
+    asked = len(reading.asked.tests)
+    return compared(reading.of(f"{test}.p_min"), lambda p: p * asked > reading.asked.alpha)
+
+
+def _too_much_lost(reading: Reading, test: str) -> Truth:
+    """Return whether so much was left out or could not be scored that silence means nothing."""
     if test == TRANSFER:
         return False
+    if test == ORDER:
+        return _order_lost(reading)
     if test == SURPRISE:
         lost, kept = [reading.of("surprise.left_out")], [reading.of("surprise.items"), reading.of("surprise.placebos")]
     else:
-        parts = "stretches" if test == ORDER else "items"
-        lost, kept = [reading.of(f"{test}.lost")], [reading.of(f"{test}.{parts}")]
+        lost = [reading.of("options.lost"), reading.of("options.left_out", reason=ALL)]
+        kept = [reading.of("options.items")]
     if None in lost or None in kept:
         return None
-    gone = sum(_value(one) for one in lost if one is not None)
-    return gone > LOST_MAX * (gone + sum(_value(one) for one in kept if one is not None))
+    gone = sum(number(one) for one in lost if one is not None)
+    return gone > LOST_MAX * (gone + sum(number(one) for one in kept if one is not None))
 
 
-def _finding(reading: _Reading, test: str) -> Finding:
+def _order_lost(reading: Reading) -> Truth:
+    """Return the same of the order test, in items: those in no stretch, and their share of stretches that were lost."""
+    told = [reading.of(name) for name in ("items", "order.short", "order.lost", "order.stretches")]
+    known = [number(one) for one in told if one is not None]
+    if len(known) < len(told):
+        return None
+    items, short, lost, kept = known
+    return short + (items - short) * lost / max(lost + kept, 1) > LOST_MAX * items
+
+
+def _finding(reading: Reading, test: str) -> Finding:
     why = reading.not_asked(test)
     word = NOT_ASKED
     if why is None:
@@ -245,10 +197,10 @@ def _finding(reading: _Reading, test: str) -> Finding:
 
 
 _RESTS = {
-    ORDER: ("order.effect", "order.guard_p"),
-    OPTIONS: ("options.mean_rank", "options.placebo_p"),
-    SURPRISE: ("surprise.auc", "surprise.blind_auc", "surprise.blind_p"),
-    TRANSFER: (),
+    ORDER: ("order.p_min", "order.effect", "order.guard_p"),
+    OPTIONS: ("options.p_min", "options.mean_rank", "options.placebo_p", "options.placebo_p_min"),
+    SURPRISE: ("surprise.p_min", "surprise.auc", "surprise.blind_auc", "surprise.blind_p"),
+    TRANSFER: ("transfer.p_min",),
 }
 
 _FOUND = {
@@ -265,7 +217,7 @@ _ONLY = {
 }
 
 
-def _claim(reading: _Reading, test: str, word: str, why: str | None) -> str:
+def _claim(reading: Reading, test: str, word: str, why: str | None) -> str:
     if word in (NOT_ASKED, INVALID, INCONCLUSIVE):
         begins = {NOT_ASKED: "not asked", INVALID: "not valid", INCONCLUSIVE: "could not tell"}[word]
         return f"{begins}: {WHY.get(why or '', why or 'unknown')}."
@@ -274,12 +226,6 @@ def _claim(reading: _Reading, test: str, word: str, why: str | None) -> str:
     if word == NOT_DETECTED:
         return f"not detected ({p}); {BLIND_SPOT}."
     vouched = f"; declared: {DECLARED[test]} yes" if test in DECLARED else ""
+    if test == OPTIONS and _unguarded(reading) is not False:
+        vouched += "; the guard on placebo items was not run, for too few of them have options"
     return f"{_FOUND[test]} ({p}), {_ONLY[test]}{vouched}."
-
-
-def _value(metric: Metric) -> float:
-    return float(metric.value)
-
-
-def _compared(metric: Metric | None, holds: Callable[[float], bool]) -> Truth:
-    return None if metric is None else holds(_value(metric))

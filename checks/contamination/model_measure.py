@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from assay.result import Measured, Metric, Multiplicity, NullDistribution, Skipped
+from assay.result import Measured, Metric, Multiplicity, Skipped
 
 from checks.check import Evidence, TokenScores
-from checks.contamination.model_findings import adjusted
+from checks.contamination.model_numbers import count, estimated, least_p, p_metric, uniform
 from checks.contamination.model_plots import PLOTTED, rank_plot
+from checks.contamination.model_readings import ALL, adjusted
 from checks.contamination.model_scores import transfer_numbers
 from checks.contamination.model_texts import (
     OPTIONS,
@@ -30,7 +31,7 @@ from checks.contamination.model_texts import (
 )
 from checks.contamination.options_test import options_test
 from checks.contamination.order_test import order_test
-from checks.contamination.shares_estimate import Estimate, cluster_index
+from checks.contamination.shares_estimate import cluster_index
 from checks.contamination.surprise import PERMUTATIONS, permuted_area, scores_of, surprise_test, units
 from checks.contamination.surprise_blind import blind_control
 from checks.memory import InMemoryEvidence
@@ -39,9 +40,6 @@ from checks.quantise import metric, p_value
 if TYPE_CHECKING:
     from assay.result import Plot
     from jaxtyping import Float, Int
-
-UNIFORM_SD = "0.288675"
-"""Standard deviation of a p-value where there is nothing to find, 1/sqrt(12)."""
 
 SWAP_MIN = 20
 """Placebos in each half of the control LabelSwap: fewer cannot show a p below .001 with any stability."""
@@ -96,7 +94,7 @@ def measure(asked: ModelAsked, evidence: Evidence) -> Measured:
         owed += len(tests)
         told.skipped += [Skipped(item=f"{test}:{one.benchmark}", reason=one.not_asked[test]) for test in one.not_asked
                          if test in asked.tests]  # fmt: skip
-        told.metrics.append(_count("items", len(one.items), one.benchmark, "exact"))
+        told.metrics.append(count("items", len(one.items), one.benchmark, "exact"))
         if control == LABEL_SWAP:
             told.metrics += _swapped(one, asked, evidence) if SURPRISE in tests else []
         else:
@@ -149,21 +147,22 @@ def _order(one: BenchmarkTexts, scores: Mapping[str, TokenScores], told: _Told) 
     name = one.benchmark
     if one.structure is not None:
         least = min((guard.p for guard in one.structure.guards), default=1.0)
-        told.metrics.append(_p("order.guard_p", least, len(one.items), name, "statistical"))
-    told.metrics.append(_count("order.short", one.short, name, "exact"))
+        told.metrics.append(p_metric("order.guard_p", least, len(one.items), name, "statistical"))
+    told.metrics.append(count("order.short", one.short, name, "exact"))
     if one.structured:
         return
     ranked = [sums for stretch in one.stretches if (sums := _sums(stretch, scores)) is not None]
-    told.metrics.append(_count("order.stretches", len(ranked), name))
-    told.metrics.append(_count("order.lost", len(one.stretches) - len(ranked), name))
+    told.metrics.append(count("order.stretches", len(ranked), name))
+    told.metrics.append(count("order.lost", len(one.stretches) - len(ranked), name))
     whole = np.stack(ranked) if ranked else np.empty((0, 1))
     found = order_test(whole[:, 0], whole[:, 1:])
     if found is None:
         told.skipped.append(Skipped(item=f"{ORDER}:{name}", reason=TOO_FEW))
         return
-    null = _uniform("random-orders", len(ranked) * found.shuffles)
-    told.metrics.append(_p("order.p", found.p, len(ranked), name, null=null))
-    told.metrics.append(_estimate("order.effect", found.effect, name, "sd"))
+    null = uniform("random-orders", len(ranked) * found.shuffles)
+    told.metrics.append(p_metric("order.p", found.p, len(ranked), name, null=null))
+    told.metrics.append(least_p("order.p_min", found.p_min, len(ranked), name))
+    told.metrics.append(estimated("order.effect", found.effect, name, "sd"))
     if len(told.plots) < 2 * PLOTTED:
         told.plots.append(rank_plot(ORDER, name, found.ranks / found.shuffles))
 
@@ -172,21 +171,24 @@ def _options(one: BenchmarkTexts, scores: Mapping[str, TokenScores], told: _Told
     name = one.benchmark
     ranked = [sums for item in one.choices if (sums := _sums(item, scores)) is not None]
     found = options_test(ranked, one.left_out)
-    told.metrics.append(_count("options.items", len(ranked), name))
-    told.metrics.append(_count("options.lost", len(one.choices) - len(ranked), name))
+    told.metrics.append(count("options.items", len(ranked), name))
+    told.metrics.append(count("options.lost", len(one.choices) - len(ranked), name))
+    told.metrics.append(count("options.left_out", len(one.left_out), name, "exact", reason=ALL))
     for reason in sorted(set(one.left_out)):
-        told.metrics.append(_count("options.left_out", one.left_out.count(reason), name, "exact", reason=reason))
+        told.metrics.append(count("options.left_out", one.left_out.count(reason), name, "exact", reason=reason))
     if found is None:
         told.skipped.append(Skipped(item=f"{OPTIONS}:{name}", reason=TOO_FEW))
         return
     orders = sum(len(item.ids) - 1 for item in one.choices)
-    told.metrics.append(_p("options.p", found.p, len(ranked), name, null=_uniform("option-orders", orders)))
-    told.metrics.append(_estimate("options.mean_rank", found.mean_rank, name, "fraction"))
+    told.metrics.append(p_metric("options.p", found.p, len(ranked), name, null=uniform("option-orders", orders)))
+    told.metrics.append(least_p("options.p_min", found.p_min, len(ranked), name))
+    told.metrics.append(estimated("options.mean_rank", found.mean_rank, name, "fraction"))
     others = [sums for item in one.placebo_choices if (sums := _sums(item, scores)) is not None]
     placebo = options_test(others)
-    told.metrics.append(_count("options.placebo_items", len(others) if placebo else 0, name))
+    told.metrics.append(count("options.placebo_items", len(others) if placebo else 0, name))
     if placebo is not None:
-        told.metrics.append(_p("options.placebo_p", placebo.p, len(others), name))
+        told.metrics.append(p_metric("options.placebo_p", placebo.p, len(others), name))
+        told.metrics.append(least_p("options.placebo_p_min", placebo.p_min, len(others), name))
     if len(told.plots) < 2 * PLOTTED:
         told.plots.append(rank_plot(OPTIONS, name, found.shares))
 
@@ -198,16 +200,17 @@ def _surprise(one: BenchmarkTexts, asked: ModelAsked, evidence: Evidence, told: 
     seen, unseen = template[: len(one.items)], template[len(one.items) :]
     found = surprise_test(items[0], placebos[0], seen[items[1]], unseen[placebos[1]], evidence.rng(f"bootstrap/{name}"))
     left = len(one.surprise) - len(items[0]) - len(placebos[0])
-    told.metrics.append(_count("surprise.items", len(items[0]), name))
-    told.metrics.append(_count("surprise.placebos", len(placebos[0]), name))
-    told.metrics.append(_count("surprise.left_out", left, name))
+    told.metrics.append(count("surprise.items", len(items[0]), name))
+    told.metrics.append(count("surprise.placebos", len(placebos[0]), name))
+    told.metrics.append(count("surprise.left_out", left, name))
     if found is None:
         told.skipped.append(Skipped(item=f"{SURPRISE}:{name}", reason=TOO_FEW))
         return
     n = found.items + found.placebos
-    null = _uniform("label-permutations", PERMUTATIONS)
-    told.metrics.append(_p("surprise.p", found.p, n, name, "statistical", null))
-    told.metrics.append(_estimate("surprise.auc", found.auc, name, "fraction", "statistical"))
+    null = uniform("label-permutations", PERMUTATIONS)
+    told.metrics.append(p_metric("surprise.p", found.p, n, name, "statistical", null))
+    told.metrics.append(least_p("surprise.p_min", found.p_min, n, name))
+    told.metrics.append(estimated("surprise.auc", found.auc, name, "fraction", "statistical"))
     told.metrics += _blind(one, template, evidence)
 
 
@@ -222,7 +225,7 @@ def _blind(one: BenchmarkTexts, template: Int[np.ndarray, " text"], evidence: Ev
         return
     labels = {"benchmark": one.benchmark}
     yield metric("surprise.blind_auc", blind.auc, n=blind.n, unit="fraction", determinism="statistical", labels=labels)
-    yield _p("surprise.blind_p", blind.p, blind.n, one.benchmark, "statistical")
+    yield p_metric("surprise.blind_p", blind.p, blind.n, one.benchmark, "statistical")
 
 
 def _swapped(one: BenchmarkTexts, asked: ModelAsked, evidence: Evidence) -> Iterator[Metric]:
@@ -235,7 +238,7 @@ def _swapped(one: BenchmarkTexts, asked: ModelAsked, evidence: Evidence) -> Iter
         return
     rng = evidence.rng(f"bootstrap/swap/{one.benchmark}")
     _, p = permuted_area(placebos[0], seen, units(template, seen), rng)
-    yield _p("label_swap.p", p, len(seen), one.benchmark, "statistical")
+    yield p_metric("label_swap.p", p, len(seen), one.benchmark, "statistical")
 
 
 Kept = tuple["Float[np.ndarray, ' kept']", "Int[np.ndarray, ' kept']"]
@@ -262,33 +265,6 @@ def _sums(part: Stretch | Choices, scores: Mapping[str, TokenScores]) -> Float[n
     if any(name not in scores for name in part.ids):
         return None
     return np.array([float(np.sum(scores[name].logp)) for name in part.ids])
-
-
-def _count(name: str, value: int, benchmark: str, determinism: str = "tolerance", **more: str) -> Metric:
-    labels = {"benchmark": benchmark, **more}
-    made = metric(name, value, n=value, unit="count", determinism="exact", labels=labels)
-    return made if determinism == "exact" else made.model_copy(update={"determinism": determinism})
-
-
-def _p(
-    name: str, p: float, n: int, benchmark: str, determinism: str = "tolerance", null: NullDistribution | None = None
-) -> Metric:
-    family = Multiplicity(family=f"{name}:{benchmark}"[:128], m=1, corrected="none")
-    made = metric(name, p, n=n, unit="1", determinism="exact", labels={"benchmark": benchmark}, null=null, p=p,
-                  multiplicity=family)  # fmt: skip
-    return made.model_copy(update={"determinism": determinism})
-
-
-def _estimate(name: str, told: Estimate, benchmark: str, unit: str, determinism: str = "tolerance") -> Metric:
-    interval = None if told.method == "none" else (told.low, told.high)
-    made = metric(name, told.value, n=told.n, unit=unit, determinism="exact", labels={"benchmark": benchmark},
-                  interval=interval, method=told.method)  # fmt: skip
-    return made.model_copy(update={"determinism": determinism})
-
-
-def _uniform(kind: str, draws: int) -> NullDistribution:
-    """Return the law of a p-value where there is nothing to find."""
-    return NullDistribution(kind=kind, mean="0.5", sd=UNIFORM_SD, n=draws, p95="0.95")
 
 
 def only(asked: ModelAsked, *tests: str) -> ModelAsked:

@@ -9,12 +9,13 @@ import numpy as np
 from assay.result import Finding, Metric, MetricRef, Multiplicity, Skipped
 
 from checks.check import Evidence
+from checks.contamination import reasons
 from checks.contamination.inflation import inflation
 from checks.contamination.items import Item, Score, read_scores
 from checks.contamination.model_texts import ROLE, TOO_FEW, TRANSFER, BenchmarkTexts
 from checks.contamination.shares_estimate import DRAWS, Estimate, cluster_index
 from checks.contamination.transfer import MODELS_MIN, Answers, transfer_test
-from checks.contamination.words import DETECTED, NOT_ASKED, NOT_DETECTED
+from checks.contamination.words import DETECTED, INCONCLUSIVE, INVALID, NOT_ASKED, NOT_DETECTED
 from checks.quantise import metric
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def transfer_numbers(one: BenchmarkTexts, evidence: Evidence, metrics: list[Metr
         return
     of = {"benchmark": one.benchmark}
     metrics.append(metric("transfer.references", len(told), n=len(told), unit="count", determinism="exact", labels=of))
+    metrics.append(
+        metric("transfer.p_min", 1 / (DRAWS + 1), n=len(told), unit="1", determinism="statistical", labels=of)
+    )
     for reference, result in told:
         labels = of | {"reference": reference}
         family = Multiplicity(family=f"transfer:{one.benchmark}", m=len(told), corrected="none")
@@ -146,43 +150,53 @@ def inflation_metrics(
     return [_points(RAW, told.raw, labels), _points(ADJUSTED, told.adjusted, labels)]
 
 
-def inflation_finding(benchmark: str, metrics: Sequence[Metric], *, role: bool) -> Finding:
+def inflation_finding(benchmark: str, metrics: Sequence[Metric], *, role: bool, leak: Finding | None) -> Finding:
     """Return the claim on a benchmark's score: `detected` where the adjusted lower bound is above 0 (9.2).
+
+    Flagged items of a leak that is not `detected` are no leaks: whatever kept that word back keeps this one back too.
 
     Args:
         benchmark: its name.
         metrics: of the report; those of this benchmark are read.
         role: whether the role `scores` came with the audit.
+        leak: the finding `leak` of this benchmark.
     """
     told = {one.name: one for one in metrics if one.labels == {"benchmark": benchmark} and one.name in (RAW, ADJUSTED)}
-    labels = {"benchmark": benchmark}
     raw, adjusted = told.get(RAW), told.get(ADJUSTED)
     if raw is None or adjusted is None or adjusted.interval is None:
         why = TOO_FEW if role else ROLE
         less = "too few items, flagged items or reference models are scored" if role else "there is no role scores"
-        claim = f"not asked: {less}."
-        return Finding(code=INFLATION, word=NOT_ASKED, severity="note", claim=claim,
-                       labels=labels | {"reason": why}, rests_on=())  # fmt: skip
-    low = float(adjusted.interval.low)
+        return _said(benchmark, NOT_ASKED, f"not asked: {less}.", why)
+    rests = (raw, adjusted)
+    if leak is None or leak.word != DETECTED:
+        return _as_the_leak(benchmark, leak, rests)
     whole = f"raw {raw.value} points, confounded by difficulty"
-    if low > 0:
-        word, claim = (
-            DETECTED,
-            f"at least {adjusted.interval.low} points, on the flagged items ({whole}); a lower bound.",
-        )
-    else:
-        bounds = f"{adjusted.value} [{adjusted.interval.low}, {adjusted.interval.high}] points on the flagged items"
-        word, claim = (
-            NOT_DETECTED,
-            f"not detected: {bounds} ({whole}); gains on other items hide those on flagged ones.",
-        )
+    if float(adjusted.interval.low) > 0:
+        claim = f"at least {adjusted.interval.low} points, on the flagged items ({whole}); a lower bound."
+        return _said(benchmark, DETECTED, claim, None, rests)
+    bounds = f"{adjusted.value} [{adjusted.interval.low}, {adjusted.interval.high}] points on the flagged items"
+    claim = f"not detected: {bounds} ({whole}); gains on other items hide those on flagged ones."
+    return _said(benchmark, NOT_DETECTED, claim, None, rests)
+
+
+_BEGINS = {INVALID: "not valid", INCONCLUSIVE: "could not tell", NOT_ASKED: "not asked"}
+
+
+def _as_the_leak(benchmark: str, leak: Finding | None, rests: Sequence[Metric]) -> Finding:
+    word = leak.word if leak is not None and leak.word in _BEGINS else INCONCLUSIVE
+    why = (leak.labels.get("reason") if leak is not None else None) or reasons.NOT_MEASURED
+    claim = f"{_BEGINS[word]}: a leak of the flagged items is not detected itself ({why})."
+    return _said(benchmark, word, claim, why, rests if word != NOT_ASKED else ())
+
+
+def _said(benchmark: str, word: str, claim: str, why: str | None, rests: Sequence[Metric] = ()) -> Finding:
     return Finding(
         code=INFLATION,
         word=word,
         severity="concern" if word == DETECTED else "note",
         claim=claim,
-        labels=labels,
-        rests_on=tuple(MetricRef(name=one.name, labels=one.labels) for one in (raw, adjusted)),
+        labels={"benchmark": benchmark} | ({"reason": why} if why else {}),
+        rests_on=tuple(MetricRef(name=one.name, labels=one.labels) for one in rests),
     )
 
 

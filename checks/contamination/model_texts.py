@@ -31,8 +31,7 @@ TESTS = (ORDER, OPTIONS, SURPRISE, TRANSFER)
 DECLARED = {ORDER: "order_exchangeable", OPTIONS: "options_randomised"}
 """What the auditor must vouch for before a test is asked (7.1, 7.2)."""
 
-DECLARATION, TOO_FEW = "declaration", "too_few"
-ROLE = "role"
+DECLARATION, TOO_FEW, ROLE = "declaration", "too_few", "role"
 """Reasons of `not_asked`: nobody vouches for the condition; too few items or stretches; a data role is missing."""
 
 SPAN_MIN = 4
@@ -62,6 +61,7 @@ class ModelAsked:
     option_orders: int = 24
     k_percent: float = 20
     blind_max: float = 0.60
+    max_items: int = MAX_ITEMS
     declares: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Benchmark -> what the auditor vouches for, "yes", "no" or "unknown"."""
 
@@ -142,8 +142,8 @@ def needs(asked: ModelAsked, rows: Rows, facts: ModelFacts) -> Needs:
 
 def texts_of(asked: ModelAsked, rows: Rows, context: int) -> tuple[BenchmarkTexts, ...]:
     """Return the texts of every benchmark, in the order in which they first occur; equal for equal rows."""
-    items = read_benchmark(rows["benchmark"], MAX_ITEMS)
-    placebos = read_placebo(rows["placebo"], MAX_ITEMS) if rows.get("placebo") else ()
+    items = read_benchmark(rows["benchmark"], asked.max_items)
+    placebos = read_placebo(rows["placebo"], asked.max_items) if rows.get("placebo") else ()
     names = dict.fromkeys(item.benchmark for item in items)
     return tuple(_texts(name, asked, items, placebos, context) for name in names)
 
@@ -184,15 +184,15 @@ def _texts(
         if len(stretches) < STRETCHES_MIN:
             reasons_of[ORDER] = TOO_FEW
         else:
-            answers = [item.answer for item in items]
-            structure = order_structured([item.question for item in items], answers, stream(name, items, "guards"))
+            questions, answers = [item.question for item in items], [item.answer for item in items]
+            structure = order_structured(questions, answers, stream(name, items, "guards"))
     choices: tuple[Choices, ...] = ()
     placebo_choices: tuple[Choices, ...] = ()
     why: tuple[str, ...] = ()
     if OPTIONS not in reasons_of:
         choices, why = _choices(f"{name}|options", items, stream(name, items, "options"), asked)
-        others = [one.item for one in own]
-        placebo_choices, _ = _choices(f"{name}|placebo-options", others, stream(name, items, "placebos"), asked)
+        rng = stream(name, items, "placebos")
+        placebo_choices, _ = _choices(f"{name}|placebo-options", [one.item for one in own], rng, asked)
         if len(choices) < ITEMS_MIN:
             reasons_of[OPTIONS] = TOO_FEW
             choices = placebo_choices = ()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from checks.contamination.order_test import rank_sum_p
+from checks.contamination.order_test import rank_sum_p, smallest_p
 from checks.contamination.shares_estimate import Estimate, averaged
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class OptionsTest:
     """The test's result over all items."""
 
     p: float
+    p_min: float
+    """Smallest p that so many items with so many orders can have."""
     mean_rank: Estimate
     """Mean of rank / largest rank of the items, as a share of it: 0 is always first, null .5."""
     left_out: tuple[tuple[str, int], ...]
@@ -112,6 +114,7 @@ def options_test(logp: Sequence[Float[np.ndarray, " order"]], reasons: Sequence[
     tops = np.array([len(one) - 1 for one in logp])
     return OptionsTest(
         p=rank_sum_p(ranks, tops.tolist()),
+        p_min=smallest_p(tops.tolist()),
         mean_rank=averaged(ranks / tops, 0.5),
         left_out=tuple(sorted(Counter(reasons).items())),
         shares=ranks / tops,

@@ -34,6 +34,8 @@ class OrderTest:
     """The test's result over all stretches."""
 
     p: float
+    p_min: float
+    """Smallest p that so many stretches with so many shuffles can have."""
     effect: Estimate
     """Mean of (published - mean of shuffles) / their s.d.; null 0. Stretches without spread are left out of it."""
     ranks: Int[np.ndarray, " stretch"]
@@ -61,6 +63,20 @@ def rank_sum_p(ranks: Sequence[int] | Int[np.ndarray, " r"], top: int | Sequence
     if 2 * reached >= whole:
         return max(FLOOR, 1 - _lower_tail(tops, whole - reached - 1))
     return max(FLOOR, _lower_tail(tops, reached))
+
+
+def smallest_p(top: int | Sequence[int], count: int | None = None) -> float:
+    """Return the p of ranks that are all 0: nothing that is found can have a smaller one.
+
+    Args:
+        top: the largest rank, of all `count` or of each.
+        count: how many ranks there are; None where `top` tells of each.
+
+    Raises:
+        ValueError: there is no rank.
+    """
+    tops = [top] * (count or 0) if isinstance(top, int) else list(top)
+    return rank_sum_p([0] * len(tops), tops)
 
 
 def ranks_of(
@@ -91,7 +107,8 @@ def order_test(
     moves = spread > 0
     effects = (published[moves] - shuffled[moves].mean(axis=1)) / spread[moves]
     effect = averaged(effects, 0.0) if len(effects) > 1 else Estimate(0.0, 0.0, 0.0, len(effects), "none", 0.0)
-    return OrderTest(rank_sum_p(ranks, shuffled.shape[1]), effect, ranks, shuffled.shape[1])
+    top = shuffled.shape[1]
+    return OrderTest(rank_sum_p(ranks, top), smallest_p(top, len(ranks)), effect, ranks, top)
 
 
 def shuffles(size: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, "shuffle item"]:

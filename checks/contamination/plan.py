@@ -25,6 +25,10 @@ SCHEMA = "assay-contamination-plan/v1"
 PARTS = 10_000
 """Shares in the plan are integers of so many parts: canonical JSON holds no fractions."""
 
+NAMED_MIN = 8
+"""Tokens of the shortest question that is told by name, and of the shortest context that is searched for (9.3): of a
+shorter one a match would tell what a corpus holds."""
+
 Role = Literal["item", "sibling", "placebo"]
 
 

@@ -27,6 +27,9 @@ from checks.contamination.siblings import default_siblings, siblings
 from checks.contamination.windows import bin_of
 from checks.memory import generator
 
+SEED_BITS = 53
+"""Bits of a plan's seed: the largest integers that every JSON reader reads exactly."""
+
 CHECK = "contamination"
 """Name that the random streams are drawn for."""
 
@@ -123,7 +126,7 @@ def prepare(
         Refusal: `empty_corpus`: there is no shard, or no byte in any.
     """
     asked = asked or Asked()
-    if not shards or not sum(map(_size, shards)):
+    if not shards or not sum(one.stored for one in shards):
         raise Refusal("empty_corpus", ("corpus:no_bytes",))
     items = roles.items
     parameters = parameters or ScanParameters()
@@ -156,6 +159,23 @@ def prepare(
         rng=stream(seed, "ties"),
     )
     return Prepared(plan, asked, facts, sources)
+
+
+def benchmark_digest(items: Sequence[Item]) -> str:
+    """Return the SHA-256 of a benchmark's rows as read, however a file writes them."""
+    rows = [{**asdict(one), "choices": list(one.choices), "probes": repr(one.probes)} for one in items]
+    return hashlib.sha256(canonical.dumps(rows)).hexdigest()
+
+
+def derived_seed(benchmark: str, shards: Sequence[Shard]) -> int:
+    """Return the seed of a plan that is made where the corpus lies: nobody there may choose one that suits.
+
+    Args:
+        benchmark: digest of the benchmark.
+        shards: of the corpus.
+    """
+    told = {"schema": "assay-contamination-seed/v1", "benchmark": benchmark, "shards": [one.digest for one in shards]}
+    return int.from_bytes(hashlib.sha256(canonical.dumps(told)).digest()[:8], "big") >> (64 - SEED_BITS)
 
 
 def conclusion_digest(asked: Asked, facts: Sequence[ItemFact], sources: Sequence[str]) -> str:
@@ -192,7 +212,7 @@ def _authored(
 def _plants(
     roles: Roles, rewordings: Sequence[tuple[str, str]], shards: Sequence[Shard], share: float, rng: np.random.Generator
 ) -> tuple[Plant, ...]:
-    sizes = list(map(_size, shards))
+    sizes = [one.stored for one in shards]
     prose = [item for item in roles.items if item.kind != "code"]
     known = {item.name for item in roles.items}
     rewrites = [one for one in roles.rewrites if f"{one.benchmark}/{one.item}" in known]
@@ -203,13 +223,8 @@ def _plants(
 
 
 def _planted(one: Plant, probe: int, shards: Sequence[Shard]) -> Planted:
-    at = min(one.offset * AT_STEPS // max(_size(shards[one.shard]), 1), AT_STEPS - 1)
+    at = min(one.offset * AT_STEPS // max(shards[one.shard].stored, 1), AT_STEPS - 1)
     return Planted(one.plant, probe, one.text, one.depth, one.placement, one.shard, at)
-
-
-def _size(shard: Shard) -> int:
-    """Return the stored bytes of a shard; of a table, cut by rows, the file's."""
-    return shard.end - shard.begin if shard.file.format == "jsonl" else shard.file.size
 
 
 def _fact(item: Item) -> ItemFact:

@@ -64,6 +64,24 @@ def read_prepared(data: bytes) -> Prepared:
     return made
 
 
+def differences(told: Prepared, other: Prepared) -> tuple[str, ...]:
+    """Return what differs between two plans, each as "plan:" and a name; nothing where their bytes are equal."""
+    first, second = (strict_json.loads(to_bytes(one), cap=PLAN_CAP) for one in (told, other))
+    inner = first.pop("plan"), second.pop("plan")
+    names = {
+        name
+        for one, two in ((first, second), inner)
+        for name in one.keys() | two.keys()
+        if one.get(name) != two.get(name)
+    }
+    # What follows from the rest is told only where nothing else is.
+    return tuple(f"plan:{name}" for name in sorted(names - FOLLOWS or names))
+
+
+FOLLOWS = frozenset({"plan_sha256", "window_key"})
+"""Fields of a plan that follow from the others."""
+
+
 def _made(told: Mapping[str, Any]) -> Prepared:
     plan = told["plan"]
     parameters = {name: _tuples(value) for name, value in plan["parameters"].items()}
@@ -97,7 +115,7 @@ def _tuples(value: Any) -> Any:
 
 def _shard(told: Mapping[str, Any], ordinal: int) -> Shard:
     file = Stored(Path(told["name"]), told["name"], told["format"], told["size"], told["sha256"])
-    return Shard(file, ordinal, told["begin"], told["end"])
+    return Shard(file, ordinal, told["begin"], told["end"], told["units"])
 
 
 def _shard_json(shard: Shard) -> dict[str, Any]:
@@ -109,6 +127,7 @@ def _shard_json(shard: Shard) -> dict[str, Any]:
         "sha256": file.sha256,
         "begin": shard.begin,
         "end": shard.end,
+        "units": shard.units,
     }
 
 

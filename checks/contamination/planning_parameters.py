@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from checks.contamination.items import MAX_ITEMS
+from checks.contamination.languages import LANGUAGES
 from checks.contamination.plan import PARTS, ScanParameters
 from checks.contamination.planning import Asked
 
@@ -149,6 +150,13 @@ def _names(name: str) -> Read:
     return read
 
 
+def _languages(value: Any) -> tuple[str, ...]:
+    listed = _names("languages")(value)
+    if not {*listed} <= {*LANGUAGES}:
+        raise ValueError(f"languages holds one without a detector: there are {' and '.join(LANGUAGES)}")
+    return tuple(listed)
+
+
 def _field(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= NAME_MAX or not all(value.split(".")):
         raise ValueError("text_field is no dotted path")
@@ -162,7 +170,7 @@ _READ: Mapping[str, Read] = {
     "gating_tiers": _tiers,
     "windows": _bins,
     "always_embed": _names("always_embed"),
-    "languages": _names("languages"),
+    "languages": _languages,
     "text_field": _field,
 }
 

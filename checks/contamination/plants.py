@@ -101,8 +101,9 @@ def draw_plants(
 ) -> tuple[Plant, ...]:
     """Return what is planted where; nothing where the share is 0.
 
-    The auditor's rewrites come first, all of them. Of a random share of items one copy is planted at depth 0 or 1, and,
-    where no rewrites were given, a second one at depth 2-4 if one can be made.
+    The auditor's rewrites come first, all of them. Of a random share of items one is planted at depth 0 or 1, and a
+    second one at depth 2-4 if one can be made: also beside rewrites, which are most often of depth 5 and say nothing of
+    the tier `near`, and whose absence must not make a claim that their presence held back.
 
     Args:
         items: of all benchmarks.
@@ -121,7 +122,7 @@ def draw_plants(
     code = {item.name for item in items if item.kind == "code"}
     named = [(f"{one.benchmark}/{one.item}", one) for one in rewrites]
     copies = [_Copy(name, one.depth, "rewrites", one.text, name in code) for name, one in named]
-    copies += _automatic(chosen, deep=not rewrites, rng=rng)
+    copies += _automatic(chosen, rng)
     copies += [_Copy(name, 5, "authored", text, FENCE in text) for name, text in authored]
     return _placed(copies, shard_bytes, rng, 0)
 
@@ -192,16 +193,13 @@ def _chosen(items: Sequence[Item], share: float, rng: np.random.Generator) -> li
     return [items[int(place)] for place in rng.permutation(len(items))[:count]]
 
 
-def _automatic(chosen: Iterable[Item], deep: bool, rng: np.random.Generator) -> list[_Copy]:
+def _automatic(chosen: Iterable[Item], rng: np.random.Generator) -> list[_Copy]:
     copies = []
     for row, item in enumerate(chosen):
         if item.kind == "code":  # other white space is another program
-            copies += _code_copies(item, row, deep, rng)
+            copies += _code_copies(item, row, rng)
             continue
-        depths = [row % 2]
-        if deep:
-            depths += _turned(row)
-        for depth in depths:
+        for depth in (row % 2, *_turned(row)):
             told = rewrite(item.question, depth, rng)
             if told is not None:
                 copies.append(_Copy(item.name, depth, "automatic", told + _options(item)))
@@ -210,13 +208,13 @@ def _automatic(chosen: Iterable[Item], deep: bool, rng: np.random.Generator) -> 
     return copies
 
 
-def _code_copies(item: Item, row: int, deep: bool, rng: np.random.Generator) -> list[_Copy]:
+def _code_copies(item: Item, row: int, rng: np.random.Generator) -> list[_Copy]:
     """Return copies of a code item; none of one that no scan looks for."""
     if not searchable(item.language, item.entry, item.reference):
         return []
     made = code_rewrites(item, rng)
     depths = [row % 2 if row % 2 in made else 0]
-    depths += [one for one in _turned(row) if one in made][:1] if deep else []
+    depths += [one for one in _turned(row) if one in made][:1]
     return [_Copy(item.name, depth, "automatic", made[depth], whole=True) for depth in depths]
 
 

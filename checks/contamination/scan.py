@@ -14,9 +14,9 @@ import numpy as np
 from checks.contamination.documents import Document, documents
 from checks.contamination.languages import ANY, COMMONEST, is_english
 from checks.contamination.normaliser import Normalised, normalise
-from checks.contamination.plan import Plan, PlanProbe
+from checks.contamination.plan import NAMED_MIN, Plan, PlanProbe
 from checks.contamination.reading import batches
-from checks.contamination.scan_found import KEY_BYTES, Found, Hit
+from checks.contamination.scan_found import KEY_BYTES, Found, Hit, Span
 from checks.contamination.scan_planted import Copies
 from checks.contamination.scan_sketching import Sketching
 from checks.contamination.search import Stretch, search
@@ -83,7 +83,7 @@ class Scanner:
         self.code = _code(plan, encoder, rows)
         self._compare = compare or _verified(plan)
         prose = [probe for probe in plan.probes if probe.kind != "code"]
-        contexts = [probe for probe in prose if probe.context]
+        contexts = [one for one in prose if one.context and len(normalise(one.context).words) >= NAMED_MIN]
         self._questions = len(prose)
         self._needles = (*prose, *contexts)
         texts = [*(probe.text for probe in prose), *(probe.context or "" for probe in contexts)]
@@ -106,8 +106,15 @@ class Scanner:
             english = ANY in listed or ("en" in listed and is_english(text, words[place], common[place]))
             yield place, hits, contexts, words[place], english
 
-    def everything(self, texts: Sequence[tuple[str, str | None]]) -> Iterator[Found]:
-        """Yield what words and meaning find in each (text, source); a planted copy, without source, is always read."""
+    def everything(
+        self, texts: Sequence[tuple[str, str | None]], planted: Sequence[Span] | None = None
+    ) -> Iterator[Found]:
+        """Yield what words and meaning find in each (text, source); a planted copy, without source, is always read.
+
+        Args:
+            texts: documents, or planted copies.
+            planted: of copies, where the plant stands: only windows that touch it are embedded.
+        """
         told = list(self.texts([text for text, _ in texts]))
         sampled = [source is None or self._sampled(text, source) for text, source in texts]
         reads: Iterable[Read | None] = (None for _ in texts)
@@ -117,7 +124,7 @@ class Scanner:
                 held and (source is None or english)
                 for held, (_, source), (*_, english) in zip(sampled, texts, told, strict=True)
             ]
-            reads = self.meaning.texts([text for text, _ in texts], asked)
+            reads = self.meaning.texts([text for text, _ in texts], asked, planted)
         codes: Iterable[CodeRead | None] = (None for _ in texts)
         if self.code is not None:
             codes = self.code.texts([text for text, _ in texts], sampled)
@@ -194,7 +201,8 @@ def scan(
         if progress:
             progress(made.docs, made.words)
         del batch, told  # before the next is read: one batch is held at a time
-    for place, found in enumerate(scanner.everything([(text, None) for text in copies.texts()])):
+    spans = copies.spans()
+    for place, found in enumerate(scanner.everything([(text, None) for text in copies.texts()], spans)):
         made.planted(copies.plants[place].id, copies.touching(place, found.hits))
     return made.done()
 

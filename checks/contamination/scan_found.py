@@ -36,3 +36,18 @@ class Found:
     windows: int = 0
     embedded: int = 0
     cosines: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where in a planted copy the plant stands."""
+
+    probe: int
+    """Of the plant."""
+    begin: int
+    """First byte."""
+    end: int
+
+    def touches(self, begin: int, end: int) -> bool:
+        """Return whether bytes from `begin` to `end` hold any of it."""
+        return begin < self.end and end > self.begin

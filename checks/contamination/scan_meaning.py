@@ -14,7 +14,7 @@ from checks.contamination.matching import Exact, candidates
 from checks.contamination.normaliser import Normalised, normalise
 from checks.contamination.plan import PARTS, Plan
 from checks.contamination.regions import Region, region
-from checks.contamination.scan_found import KEY_BYTES, Hit
+from checks.contamination.scan_found import KEY_BYTES, Hit, Span
 from checks.contamination.sketch import histogram_bin
 from checks.contamination.verifier import Bounds, compare
 from checks.contamination.verifier_question import Question, read_question
@@ -63,6 +63,8 @@ class _Bin:
     texts: tuple[str, ...]
     vectors: Float32[np.ndarray, "m d"]
     exact: Exact
+    members: frozenset[int]
+    """`probes`, to look one up."""
 
 
 class Meaning:
@@ -92,14 +94,19 @@ class Meaning:
         # Run alone, as exact cosines need them: the coarse pass may use them too, and no text is run twice.
         vectors = rows[[probe for probe, _ in probes]]
         exact = Exact(self._encoder, dict(enumerate(vectors)))
-        return _Bin(words, tuple(probe for probe, _ in probes), texts, vectors, exact)
+        numbers = tuple(probe for probe, _ in probes)
+        return _Bin(words, numbers, texts, vectors, exact, frozenset(numbers))
 
-    def texts(self, texts: Sequence[str], asked: Sequence[bool]) -> Iterator[Read]:
+    def texts(
+        self, texts: Sequence[str], asked: Sequence[bool], planted: Sequence[Span] | None = None
+    ) -> Iterator[Read]:
         """Yield what was found in each text.
 
         Args:
             texts: documents.
             asked: whether each is embedded; of one that is not, windows are estimated from its length.
+            planted: of planted copies, where the plant stands: windows of its probe's bin that touch it are embedded,
+                no others, since no other hit counts (6.11).
         """
         held: list[int] = []
         size = 0
@@ -107,7 +114,8 @@ class Meaning:
             held.append(place)
             size += len(text) * asked[place]
             if size >= PIECE or place + 1 == len(texts):
-                yield from self._piece([texts[at] for at in held], [asked[at] for at in held])
+                spans = None if planted is None else [planted[at] for at in held]
+                yield from self._piece([texts[at] for at in held], [asked[at] for at in held], spans)
                 held, size = [], 0
 
     def sampled(self, text: str, source: str) -> bool:
@@ -118,7 +126,7 @@ class Meaning:
         digest = hmac.digest(self._plan.window_key, b"sample\n" + text.encode(), "sha256")
         return int.from_bytes(digest[:4], "big") * PARTS < told.sample_fraction * SAMPLE_STEPS
 
-    def _piece(self, texts: Sequence[str], asked: Sequence[bool]) -> Iterator[Read]:
+    def _piece(self, texts: Sequence[str], asked: Sequence[bool], planted: Sequence[Span] | None) -> Iterator[Read]:
         reads = [normalise(text) if wanted else None for text, wanted in zip(texts, asked, strict=True)]
         hits: list[list[Hit]] = [[] for _ in texts]
         counts = [0] * len(texts)
@@ -128,7 +136,9 @@ class Meaning:
                 (place, window)
                 for place, read in enumerate(reads)
                 if read is not None
+                if planted is None or planted[place].probe in one.members
                 for window in windows(read, one.words)
+                if planted is None or _touched(planted[place], read, window)
             ]
             for place, _ in told:
                 counts[place] += 1
@@ -181,3 +191,8 @@ class Meaning:
         """Return about how many windows a text has: their starts lie half a window apart or more."""
         words = len(text.split())
         return sum(-(-2 * words // one.words) for one in self._bins)
+
+
+def _touched(span: Span, read: Normalised, window: Window) -> bool:
+    """Return whether a window's hit would touch what was planted."""
+    return span.touches(read.tokens[window.begin].begin, read.tokens[window.end - 1].end)

@@ -16,6 +16,7 @@ import numpy as np
 from checks.contamination.normaliser import normalise
 from checks.contamination.plan import Plan, Planted
 from checks.contamination.plants import COPY_WORDS, HOST_WORDS, PLACES, Plant, PlantedDocument, planted_document
+from checks.contamination.scan_found import Span
 from checks.contamination.windows import bin_of
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ CIRCLE = 2**32
 
 REACH = 6
 """Windows of words around a plant that are copied, half on each side: a region is 2.5 windows at most (6.6), and with
-half a window more the copy's beginning does not settle where windows start. Less text costs less: all of a copy is
-embedded, and of 48-word items a thousand words would cost as much as the corpus of a small audit."""
+half a window more the copy's beginning does not settle where windows start. Less text costs less."""
 
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0x9E3779B97F4A7C15)
 """Multipliers and increment of splitmix64 (Steele, Lea & Flood 2014, figure 5)."""
@@ -68,12 +68,17 @@ class Copies:
         """Return the planted copies, in the order of `plants`."""
         return [copy.text for _, copy in self._hosts]
 
+    def spans(self) -> list[Span]:
+        """Return where in each copy what was planted stands; windows that do not touch it need no embedding."""
+        told = zip(self.plants, self._hosts, strict=True)
+        return [
+            Span(one.probe, *(len(copy.text[:at].encode()) for at in (copy.begin, copy.end))) for one, (_, copy) in told
+        ]
+
     def touching(self, place: int, hits: Sequence[Hit]) -> list[tuple[int, Hit]]:
         """Return (host's number, hit) of the hits of a plant's probe that touch what was planted."""
-        number, copy = self._hosts[place]
-        begin, end = (len(copy.text[:at].encode()) for at in (copy.begin, copy.end))
-        probe = self.plants[place].probe
-        return [(number, hit) for hit in hits if hit.probe == probe and hit.start < end and hit.end > begin]
+        number, span = self._hosts[place][0], self.spans()[place]
+        return [(number, hit) for hit in hits if hit.probe == span.probe and span.touches(hit.start, hit.end)]
 
 
 def _mixed(number: int) -> int:

@@ -83,7 +83,7 @@ class Sketching:
         if bad * PARTS > self._plan.parameters.max_bad_share * self.docs:
             raise ShardFailed("bad_records", f"{self._shard.file.name}:record:{self._first_bad}")
         count = ShardCount(
-            bytes=self._stored(),
+            bytes=self._shard.stored,
             docs=self.docs,
             words=self.words,
             windows=self._windows,
@@ -102,8 +102,3 @@ class Sketching:
             hist={kind: dict(bins) for kind, bins in self._hist.items()},
             contexts=dict(self._contexts),
         )
-
-    def _stored(self) -> int:
-        """Return the stored bytes of the shard; of a table, which is cut by rows, its share of the file is not told."""
-        shard = self._shard
-        return shard.end - shard.begin if shard.file.format == "jsonl" else shard.file.size

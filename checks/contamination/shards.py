@@ -29,8 +29,11 @@ SUFFIXES: tuple[tuple[str, Format], ...] = (
 )
 """What a file's name says it is (section 4); nothing sniffs."""
 
-READER = "r1"
-"""Version of the readers in every shard's digest: two readers of one file are two shards."""
+TABLES = frozenset({"parquet", "arrow"})
+"""Formats that are cut by row groups or record batches."""
+
+READER = "r2"
+"""Version of the readers in every shard's digest: two readers of a file make two shards. r2 reads parts of messages."""
 
 SHARD_BYTES = 256 * 2**20
 """Stored bytes of a shard (section 5)."""
@@ -62,6 +65,16 @@ class Shard:
     """First byte of uncompressed JSONL, first row group of Parquet, first record batch of Arrow; else 0."""
     end: int
     """The one behind the last; of compressed JSONL the file's size."""
+    units: int = 0
+    """Row groups or record batches of the whole file; 0 of a file that has none."""
+
+    @property
+    def stored(self) -> int:
+        """Return its stored bytes; of a table a share by row groups or batches: shards of a file add up to its size."""
+        if self.file.format == "jsonl":
+            return self.end - self.begin
+        size, units = self.file.size, self.units
+        return size * self.end // units - size * self.begin // units if units else size
 
     @property
     def digest(self) -> str:
@@ -101,8 +114,12 @@ def shards(files: Sequence[Stored], size: int = SHARD_BYTES) -> tuple[Shard, ...
     Raises:
         ShardFailed: a Parquet or Arrow file has no readable table of contents.
     """
-    cut = [(file, begin, end) for file in files for begin, end in _ranges(file, size)]
-    return tuple(Shard(file, ordinal, begin, end) for ordinal, (file, begin, end) in enumerate(cut))
+    cut: list[Shard] = []
+    for file in files:
+        ranges = tuple(_ranges(file, size))
+        units = ranges[-1][1] if file.format in TABLES else 0
+        cut += [Shard(file, len(cut) + place, begin, end, units) for place, (begin, end) in enumerate(ranges)]
+    return tuple(cut)
 
 
 def _ranges(file: Stored, size: int) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,8 @@ from sandbox.reader.error import ReaderError
 V = TypeVar("V")
 
 SKETCH_CAP = 2**30
-"""Bytes of a sketch: 16 entries of 200 bytes for each of 200 000 items with 20 siblings stay below (section 3)."""
+"""Bytes of a sketch: 16 entries of 200 bytes for each of 335 000 probes, 67 000 items with 4 siblings each (section 3).
+A sketch of a service's cell is a quarter of it at most (`checks.sharding.PART_MAX`)."""
 
 PLACE = re.compile(r"0|[1-9][0-9]{0,9}")
 """Probes, plants and bins are counted from 0."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, comb
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +51,8 @@ class Surprise:
     q_values: Float[np.ndarray, " item"]
     items: int
     placebos: int
+    p_min: float
+    """Smallest p that so many templates can be expected to give."""
 
 
 def min_k_score(
@@ -111,7 +113,8 @@ def surprise_test(
     low, high = quantiles(drawn)
     item_p = conformal(items, placebos)
     told = Estimate(area, min(low, area), max(high, area), len(scores), "bootstrap", 0.5)
-    return Surprise(told, p, item_p, q_values(item_p), len(items), len(placebos))
+    least = smallest_p(item_template, placebo_template)
+    return Surprise(told, p, item_p, q_values(item_p), len(items), len(placebos), least)
 
 
 def units(template: Int[np.ndarray, " text"], seen: Bool[np.ndarray, " text"]) -> Int[np.ndarray, " text"]:
@@ -165,6 +168,19 @@ def permuted_area(
         drawn = rng.permuted(np.tile(label, (min(block, permutations - start), 1)), axis=1)
         above += int((areas(drawn.astype(np.float64)) >= area - 1e-12).sum())
     return area, (1 + above) / (1 + permutations)
+
+
+def smallest_p(item_template: Int[np.ndarray, " item"], placebo_template: Int[np.ndarray, " placebo"]) -> float:
+    """Return the smallest p that permuted labels can be expected to give.
+
+    A draw that repeats the labels as they are counts against them, and of few templates there are few draws.
+
+    Args:
+        item_template: each item's template.
+        placebo_template: each placebo's.
+    """
+    seen, unseen = len(np.unique(item_template)), len(np.unique(placebo_template))
+    return max(1 / (1 + PERMUTATIONS), 1 / comb(seen + unseen, seen))
 
 
 def _drawn_areas(

@@ -86,18 +86,20 @@ def compare(
     near = text.lcs >= bounds.near_lcs or text.overlap >= bounds.near_overlap
     trace: list[str] = []
     verdict: Verdict = "same"
-    if text.exact:
+    # Many choice items ask the same ("Which of the following is true?"): without its options it is another item.
+    exact = text.exact and (not _has_options(asked) or _options_there(asked, (*place.words, *place.after)))
+    if exact:
         trace.append("exact")
     else:
         verdict = _verdict(asked, place, text if near else None, trace)
-    tier = _tier(verdict, text.exact, near, cosine, STATES_FACT in trace, bounds)
+    tier = _tier(verdict, exact, near, cosine, STATES_FACT in trace, bounds)
     told = answer_near(asked.answer, asked.answer_numbers, asked.options, place.after)
     return Comparison(verdict, tier, _score(tier, verdict, text, cosine, bounds), told, tuple(trace))
 
 
 def _verdict(asked: Question, place: Region, near: TextMatch | None, trace: list[str]) -> Verdict:
     verdict = _fact(asked, place, near, trace) if asked.fact else _quantity(asked, place, near, trace)
-    if asked.kind == "choice" and asked.options and verdict == "same":
+    if _has_options(asked) and verdict == "same":
         found = options_found(asked.options, (*place.words, *place.after))
         trace.append(f"options:{found}")
         if found < OPTIONS_SHARE:
@@ -159,6 +161,10 @@ def _other_subject(asked: Question, place: Region, near: TextMatch, trace: list[
         trace.append("name_in_place")
         return True
     return False
+
+
+def _has_options(asked: Question) -> bool:
+    return asked.kind == "choice" and bool(asked.options)
 
 
 def _options_there(asked: Question, words: Sequence[str]) -> bool:

@@ -193,6 +193,31 @@ def combined(cells: Cells, shards: OrderedShards) -> Result:
     return carry_out(order, {**inputs, **cells.inputs}, CATALOGUE)
 
 
+def test_parts_are_joined_two_at_a_time_and_never_all_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "one.txt").write_text("an apple\n" * 150)
+    whole = in_one_cell(folder)
+    merges: list[int] = []
+    alive: list[int] = []
+    real_scan, real_merge = Lines.scan_shard, Lines.merge_parts
+
+    def scan(self: Lines, *given: Any) -> bytes:
+        alive.append((alive[-1] if alive else 0) + 1)
+        return real_scan(self, *given)
+
+    def merge(self: Lines, parts: Sequence[bytes]) -> bytes:
+        merges.append(len(parts))
+        alive.append(alive[-1] + 1 - len(parts))
+        return real_merge(self, parts)
+
+    monkeypatch.setattr(Lines, "scan_shard", scan)
+    monkeypatch.setattr(Lines, "merge_parts", merge)
+    told = in_one_cell(folder)
+    assert told.answers == whole.answers
+    assert len(merges) == 76  # of 77 shards
+    assert set(merges) == {2}
+    assert max(alive) <= 8  # 2 ** 7 > 77
+
+
 def test_a_shard_that_cannot_be_read_is_named_and_nothing_is_measured(folder: Path) -> None:
     (folder / "two.txt").write_text("dates\nan orange\nbroken\ngrapes")
     (answer,) = in_one_cell(folder).answers

@@ -17,9 +17,10 @@ import numpy as np
 
 from checks.contamination.conclude import Conclusion, conclude
 from checks.contamination.encoder import KNOWN_COSINES, KNOWN_TEXTS
-from checks.contamination.items import Item, read_benchmark, read_placebo, read_rewrites
+from checks.contamination.items import Item, read_benchmark, read_placebo
 from checks.contamination.plan import ScanParameters
 from checks.contamination.planning import Asked, Prepared, Roles, prepare
+from checks.contamination.rewrites import read_rewrites
 from checks.contamination.scan import Scanner, scan
 from checks.contamination.shards import shards, stored
 from checks.contamination.sketch import Sketch, empty, merge

@@ -33,7 +33,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     documents = [{"id": f"d{n}", "text": f"{text} {CANARY}"} for n, text in enumerate(docstrings(14000))]
     for n in LEAKED:
         documents.insert(5 * n, {"id": f"leak{n}", "text": f"{CANARY} Before.\n\n{ROWS[n]['question']}\n\nAfter it."})
-    lines(folder / "corpus.jsonl", documents)
+    lines(folder / "corpus.jsonl", [{**one, "source": CANARY} for one in documents])
     (folder / "key").write_bytes(b"k" * 32)
     return folder
 
@@ -192,7 +192,7 @@ def test_sketches_that_were_brought_along_are_declared(folder: Path, tmp_path: P
 
     corpus, plan, sketch = str(folder / "corpus.jsonl"), str(tmp_path / "p"), str(tmp_path / "s")
     told = ["plan", "--benchmark", str(folder / "benchmark.jsonl"), "--corpus", corpus, "--embed", "off", "--out", plan]
-    assert main([*told, "--siblings", "4", "--seed", "9"]) == 0
+    assert main([*told, "--siblings", "4"]) == 0
     assert main(["scan", "--plan", plan, "--corpus", corpus, "--out", sketch]) == 0
     data = {"benchmark": folder / "benchmark.jsonl", "plan": Path(plan), "sketches": Path(sketch)}
     answer = asked(folder, data, siblings=4)
@@ -201,3 +201,45 @@ def test_sketches_that_were_brought_along_are_declared(folder: Path, tmp_path: P
     assert words(answer)["leak.exact"] == "detected"
     other = asked(folder, data, siblings=4, q="0.2")
     assert (other.outcome, other.reason) == ("refused", "other_plan")
+    assert "plan:asked" in [one.item for one in other.skipped]
+    # A sketch cannot call itself observed.
+    text = Path(sketch).read_text()
+    (tmp_path / "claimed").write_text(text.replace('"origin":"declared"', '"origin":"observed"'))
+    claimed = asked(folder, data | {"sketches": tmp_path / "claimed"}, siblings=4)
+    assert claimed.measured is not None
+    assert claimed.measured.find("shards_declared").value == "1"  # type: ignore[union-attr]
+
+
+def test_a_brought_plan_of_another_benchmark_or_seed_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Sixty other items under the audit's name for its benchmark, or a seed that was tried until nothing showed."""
+    from checks.contamination.cli import main
+
+    corpus, plan, sketch = str(folder / "corpus.jsonl"), str(tmp_path / "p"), str(tmp_path / "s")
+    strangers = lines(tmp_path / "strangers.jsonl", benchmark_rows(24, seed=77)[0])
+    spaced = tmp_path / "spaced.jsonl"
+    spaced.write_text("".join(json.dumps(dict(reversed(row.items()))) + "\n" for row in ROWS))
+    data = {"benchmark": folder / "benchmark.jsonl", "plan": Path(plan), "sketches": Path(sketch)}
+    for benchmark, more, differs in (
+        (strangers, [], "plan:digests"),
+        (folder / "benchmark.jsonl", ["--seed", "9"], "plan:seed"),
+        (folder / "benchmark.jsonl", ["--param", "near_lcs=0.9"], "plan:parameters"),
+        (spaced, [], None),
+    ):
+        told = ["plan", "--benchmark", str(benchmark), "--corpus", corpus, "--embed", "off", "--out", plan]
+        assert main([*told, "--siblings", "4", *more]) == 0
+        assert main(["scan", "--plan", plan, "--corpus", corpus, "--out", sketch]) == 0
+        answer = asked(folder, data, siblings=4)
+        if differs is None:  # other bytes, the same rows
+            assert answer.outcome == "measured", (answer.reason, answer.skipped)
+        else:
+            assert (answer.outcome, answer.reason) == ("refused", "other_plan")
+            assert differs in [one.item for one in answer.skipped]
+
+
+@pytest.mark.parametrize("given", [("corpus", "sketches"), ("corpus", "plan"), ("plan",), ("sketches",)])
+def test_a_mix_of_corpus_plan_and_sketches_is_refused(folder: Path, given: tuple[str, ...]) -> None:
+    data = {"benchmark": folder / "benchmark.jsonl"} | {
+        role: folder / ("corpus.jsonl" if role == "corpus" else "key") for role in given
+    }
+    answer = asked(folder, data)
+    assert (answer.outcome, answer.reason) == ("refused", "role_invalid"), (answer.reason, answer.skipped)

@@ -10,8 +10,14 @@ import pytest
 
 from checks.check import Refusal
 from checks.contamination.conclude import Conclusion, conclude
+from checks.contamination.conclude_metrics import _false, reached
+from checks.contamination.discoveries import IDENTITY_TOKENS
+from checks.contamination.evidence_table import evidence_table
+from checks.contamination.items import BENCHMARKS_MAX
 from checks.contamination.planning import Asked, Prepared
+from checks.contamination.recall import PlantOutcome
 from checks.contamination.sketch import AnswerNear, Entry, ShardCount, Sketch
+from checks.documents import RESULT_CAP
 from tests.checks.contamination.audited import benchmark_rows, corpus_file, prepared, word
 
 ROWS, _ = benchmark_rows(40)
@@ -162,6 +168,50 @@ def test_short_items_are_counted_and_not_named(tmp_path: Path) -> None:
     assert (len(told.flagged.rows), told.flagged.short) == (0, 1)
 
 
+def test_a_benchmark_of_one_short_guess_tells_nothing_of_the_corpus(tmp_path: Path) -> None:
+    guesses = [
+        {"benchmark": f"guess{at}", "item": "g", "kind": "prose", "question": f"the secret code is {at}{at + 3}17"}
+        for at in range(3)
+    ]
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, [*ROWS, *guesses], embed="off", asked=Asked(siblings=20))
+    probes = [one.probe for one in plan.plan.owners if one.benchmark.startswith("guess") and one.role == "item"]
+    assert len(probes) == 3
+    silent, found = (
+        conclude(_sketch(plan, scores), plan)
+        for scores in ({}, dict(zip(probes, [(50_000, "exact"), (39_000, "near"), (28_000, "semantic")], strict=True)))
+    )
+    assert silent.measured == found.measured
+    assert silent.controls == found.controls
+    assert silent.findings == found.findings
+    assert evidence_table(silent, plan, {}, b"k" * 32) == evidence_table(found, plan, {}, b"k" * 32)
+    # Among twenty longer items a short one counts, without a name.
+    padded = [
+        {**guesses[0], "question": "how much is 45 and 76"},
+        *({**row, "benchmark": "guess0"} for row in ROWS[:20]),
+    ]
+    plan = prepared(path, padded, embed="off", asked=Asked(siblings=20))
+    probe = next(one.probe for one in plan.plan.owners if one.item == "g" and one.role == "item")
+    told = conclude(_sketch(plan, {probe: (50_000, "exact")}), plan)
+    assert (len(told.flagged.rows), told.flagged.short) == (0, 1)
+
+
+def test_thirty_benchmarks_stay_below_the_cap_of_a_result(tmp_path: Path) -> None:
+    drawn, texts = benchmark_rows(30 * 20)
+    rows = [{**row, "benchmark": f"benchmark-{at % 30:02}{'x' * 20}"} for at, row in enumerate(drawn)]
+    rewrites = [
+        {"benchmark": row["benchmark"], "item": row["item"], "text": text, "depth": 2 + at % 4}
+        for at, (row, text) in enumerate(zip(rows, texts, strict=True))
+    ]
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, rows, rewrites, asked=Asked(siblings=1))
+    owners = [one.probe for one in plan.plan.owners if one.role == "item"][::3]
+    told = conclude(_sketch(plan, dict.fromkeys(owners, (SEMANTIC, "semantic")), "yes"), plan)
+    assert len(told.benchmarks) == BENCHMARKS_MAX
+    parts = (told.measured, *told.controls, *told.findings)
+    assert 2**16 < sum(len(one.model_dump_json()) for one in parts) < RESULT_CAP
+
+
 def _code_rows(count: int) -> list[dict[str, object]]:
     return [
         {
@@ -195,6 +245,52 @@ def test_code_is_not_claimed_without_its_own_placebos(tmp_path: Path) -> None:
         }
 
 
+def test_words_of_the_question_are_no_size_of_code(tmp_path: Path) -> None:
+    """A long question over `def add(a, b): return a + b`: that anybody's function is equal to it is no identity."""
+    path = corpus_file(tmp_path, ["words " * 2000])
+    rows = _code_rows(40)
+    placebo = [row | {"item": f"p{at}", "origin": "private", "question": f"{row['question']} Case {at}."}
+               for at, row in enumerate(rows * 3)]  # fmt: skip
+    plan = prepared(path, rows, placebo=placebo, embed="off", asked=Asked(siblings=4))
+    assert all(fact.tokens >= IDENTITY_TOKENS for fact in plan.facts)
+    natural = dict.fromkeys([*_probes(plan, "item")[:12], *_probes(plan, "placebo")[:60]], (50_000, "exact"))
+    told = conclude(_sketch(plan, natural), plan)
+    assert _metric(told, "flagged", tier="all") == 0
+    assert not told.benchmarks[0].identity.any()
+    # Nor do planted copies count as found that no p-value would flag.
+    (one,) = told.benchmarks
+    fact = plan.facts[0]
+    plant = PlantOutcome(0, fact.name, 0, "alone", "exact", 50_000)
+    unreached = dataclasses.replace(one, lowest={"code": 50_001})
+    assert [x.tier for x in reached(unreached, [plant], {fact.name: fact})] == [None]
+
+
+def test_tiers_that_do_not_gate_are_no_leaks(plan: Prepared) -> None:
+    """Near matches of an audit that gates exact ones: told as flagged near, and counted nowhere as leaks."""
+    asked = dataclasses.replace(plan.asked, gating_tiers=("exact",))
+    changed = dataclasses.replace(plan, asked=asked)
+    scores = dict.fromkeys(_probes(plan, "item")[:30], (39_000, "near"))
+    told = conclude(_sketch(plan, scores), changed)
+    assert _metric(told, "flagged", tier="near") == 30
+    assert _metric(told, "flagged", tier="all") == 0
+    assert told.flagged_names() == {"demo": ()}
+    assert not told.flagged.rows
+    assert not told.hits
+    assert evidence_table(told, changed, None, None)["flagged"] == []
+    every = conclude(_sketch(plan, scores), plan)
+    assert len(every.flagged_names()["demo"]) == len(every.flagged.rows) == 30
+
+
+def test_siblings_of_tiers_that_do_not_gate_are_no_false_hits(plan: Prepared) -> None:
+    (one,) = conclude(_sketch(plan, {}), plan).benchmarks
+    (group,) = one.groups
+    entries = tuple(Entry(39_000, "near", f"{at:032x}", 1, "0" * 64, 0, 0, 9, "no") for at in range(2))
+    there = dataclasses.replace(group, sibling_best=(*entries, None))
+    assert _false(there, 30_000, ("near",)).tolist() == [True, True, False]
+    assert not _false(there, 30_000, ("exact",)).any()
+    assert not _false(there, None, ("near",)).any()
+
+
 def test_code_without_placebos_keeps_prose_from_passing_and_not_from_being_detected(tmp_path: Path) -> None:
     path = corpus_file(tmp_path, ["words " * 2000])
     plan = prepared(path, [*ROWS, *_code_rows(5)], embed="off", asked=Asked(siblings=20))
@@ -211,3 +307,26 @@ def test_shards_that_nobody_observed_are_told_in_the_sentence(plan: Prepared) ->
     (one,) = (one for one in told.findings if one.code == "leak.exact")
     assert "1 shards were scanned elsewhere, which is declared and not observed" in one.claim
     assert "shards_declared" in {ref.name for ref in one.rests_on}
+
+
+def test_a_share_is_told_with_the_smallest_q_value(plan: Prepared) -> None:
+    """Told as corrected by Benjamini-Hochberg, so it must be: a raw p of 1 in 801 is no q-value of 40 items."""
+    item = _probes(plan, "item")[0]
+    told = conclude(_sketch(plan, {item: (SEMANTIC, "semantic")}), plan)
+    share = told.measured.find("share.raw", benchmark="demo", tier="all")
+    assert share is not None
+    assert share.p is not None
+    (one,) = told.benchmarks
+    assert float(share.p) == pytest.approx(float(np.nanmin(one.q_values)), rel=1e-3)
+    assert float(np.nanmin(one.q_values)) > 10 * float(np.nanmin(one.p))
+
+
+def test_java_items_are_not_absent(tmp_path: Path) -> None:
+    """Where no scan looks for most items, no tier says that the benchmark is not there: not even `exact` alone."""
+    code = {"benchmark": "demo", "kind": "code", "language": "java", "question": "Write a class that adds two numbers."}
+    rows = [*ROWS[:10], *({**code, "item": f"j{at}"} for at in range(20))]
+    path = corpus_file(tmp_path, ["words " * 2000])
+    plan = prepared(path, rows, embed="off", asked=Asked(siblings=20, gating_tiers=("exact",)))
+    told = conclude(_sketch(plan, {}), plan)
+    assert _metric(told, "unflaggable") >= 20
+    assert word(told, "leak.exact")[0] == word(told, "leak")[0] == "inconclusive"

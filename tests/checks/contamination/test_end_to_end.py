@@ -143,8 +143,10 @@ def test_one_shard_and_seven_say_the_same(leaking: World, sevenfold: World) -> N
 
     assert numbers(leaking) == numbers(sevenfold)
     assert np.array_equal(leaking.told.benchmarks[0].flags, sevenfold.told.benchmarks[0].flags)
-    words = [one.word for one in leaking.told.findings]
-    assert words == [one.word for one in sevenfold.told.findings]
+    # Which silences are powered rests on the hosts of the plants, and another cut of the corpus draws others.
+    claimed = [{one.code for one in told.findings if one.word == "detected"} for told in (leaking.told, sevenfold.told)]
+    assert claimed[0] == claimed[1]
+    assert claimed[0] >= {"leak", "leak.exact", "leak.semantic"}
 
 
 def test_merge_any_tree_same_bytes(sevenfold: World) -> None:

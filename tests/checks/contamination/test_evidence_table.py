@@ -12,7 +12,8 @@ import pytest
 from assay import canonical
 from assay.result import Plot
 
-from checks.contamination.commitments import commit, held
+from checks.contamination.bounded import MATCHES_MAX, bounded
+from checks.contamination.commitments import commit, commit_source, held
 from checks.contamination.conclude import Conclusion, conclude
 from checks.contamination.evidence_rows import NO_SOURCE, OTHERS, SOURCES_MAX, flagged_table, sources_by_hits
 from checks.contamination.evidence_table import evidence_table
@@ -57,7 +58,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     plan = prepared(path, ROWS, embed="off", asked=Asked(siblings=20))
     told = conclude(merged(plan, scanned(plan, path)), plan)
     read = held(told.places(), plan.plan.shards)
-    return World(plan, told, {at: one.span for at, one in read.items()}, dict.fromkeys(read, "web/a"), path.read_text())
+    return World(
+        plan, told, {at: one.span for at, one in read.items()}, dict.fromkeys(read, f"web/{CANARY}"), path.read_text()
+    )
 
 
 def test_no_canary_leaves_under_commit_or_none(world: World) -> None:
@@ -85,7 +88,18 @@ def test_commit_tells_place_free_commitments_and_highlights(world: World) -> Non
     ((begin, end),) = told["rows"][0]["highlights"]
     assert question[begin:end].rstrip(b"?") == question.rstrip(b"?")
     assert told["unread"] == 0
-    assert told["sources"] == [{"source": "web_a", "matches": 2, "copies": 2}]
+    assert told["sources"] == [{"source": commit_source(KEY, f"web/{CANARY}"), "matches": 2, "copies": 2}]
+
+
+def test_names_of_sources_leave_only_where_the_auditor_gave_them_or_under_reveal(world: World) -> None:
+    name = f"web/{CANARY}"
+    assert [one["source"] for one in world.table("reveal")["sources"]] == [f"web_{CANARY}"]
+    assert CANARY not in json.dumps(world.table("commit"))
+    parameters = dataclasses.replace(world.plan.plan.parameters, always_embed=("books", name))
+    plan = dataclasses.replace(world.plan, plan=dataclasses.replace(world.plan.plan, parameters=parameters))
+    told = evidence_table(world.told, plan, world.spans, KEY, world.sources)
+    assert [one["source"] for one in told["sources"]] == [f"web_{CANARY}"]
+    assert commit_source(KEY, "a") not in (commit_source(KEY, "b"), commit_source(KEY[::-1] + b"x", "a"))
 
 
 def test_none_or_no_key_tells_counts_only(world: World) -> None:
@@ -123,6 +137,20 @@ def test_short_items_stand_in_counts_only(world: World) -> None:
     told = dataclasses.replace(world.told, flagged=flagged_table([flags]), benchmarks=(flags,))
     shown = evidence_table(told, plan, world.spans, KEY)
     assert (shown["rows"], shown["short"]) == ([], {"items": 2, "under_tokens": 8})
+
+
+def test_a_table_that_does_not_fit_loses_its_last_rows_and_not_itself(world: World) -> None:
+    table = world.table("commit")
+    one = table["rows"][0]
+    wide = one | {"highlights": [[at, at + 1] for at in range(0, 20_000, 2)]}
+    many = {**table, "rows": [wide, *(one | {"item": f"demo/q{at}"} for at in range(2000))], "more": 3}
+    data = bounded(many)
+    told = json.loads(data)
+    assert MATCHES_MAX - 400 < len(data) <= MATCHES_MAX == 32_768
+    assert len(told["rows"]) > 50
+    assert len(told["rows"]) + told["more"] == 2004
+    assert [row["item"] for row in told["rows"][:2]] == ["demo/q0", "demo/q1"]
+    assert json.loads(bounded(table)) == table
 
 
 def test_highlights_are_bytes_of_the_question() -> None:

@@ -143,7 +143,7 @@ def test_a_moved_name_is_no_other_name() -> None:
     question = "In which year did Ansgar Bay and Zelnik sign the treaty?".casefold()
     words = normalise(question).words
     named = names("In which year did Ansgar Bay and Zelnik sign the treaty?")
-    assert named == ({"ansgar", "bay"}, {"zelnik"})
+    assert [set(one) for one in named] == [{"ansgar", "bay"}, {"zelnik"}]
     for text, differs in (
         ("in which year did zelnik and ansgar bay sign the treaty?", False),
         ("in which year did zelnik and dorvane sign the treaty?", True),

@@ -43,6 +43,22 @@ def _recall(depth: int, hits: int, n: int, source: str) -> Metric:
     )  # fmt: skip
 
 
+def _pooled(depths: str, hits: int, n: int, source: str, least: float | None = None) -> list[Metric]:
+    """Return what a silence rests on, found by words and by anything alike, and how many were planted."""
+    told = scored(hits, n)
+    metrics = [_count("planted", n, DEMO | {"depth": depths, "source": source})]
+    for searched in ("words", "all"):
+        labels = DEMO | {"depth": depths, "source": source, "searched": searched}
+        value = scored(0, n) if depths == "5" and searched == "words" else told
+        alone = value.value if least is None else min(least, value.value)
+        metrics += [
+            metric("recall.pooled", value.value, n=n, unit="fraction", determinism="exact", labels=labels,
+                   interval=(value.low, value.high), method="wilson"),
+            metric("recall.least", alone, n=n, unit="fraction", determinism="exact", labels=labels),
+        ]  # fmt: skip
+    return metrics
+
+
 def world(
     flagged: dict[str, int] | None = None,
     recall: int = 40,
@@ -56,6 +72,10 @@ def world(
     closed: int = 0,
     code: int = 0,
     other: int = 0,
+    near_found: int = 40,
+    near_least: float | None = None,
+    own: bool = True,
+    unflaggable: int = 0,
 ) -> Measured:
     """Return the numbers of an audit of one benchmark."""
     told = {"exact": 0, "near": 0, "semantic": 0, "template": 0} | (flagged or {})
@@ -64,14 +84,25 @@ def world(
         _count("items", items), _count("uncalibrated", uncalibrated), _count("min_flaggable", 1),
         _count("placebos", 0), _count("placebo_kind_items", closed), _count("code_items", code),
         _count("other_language_items", other),
-        _count("code_rewrites_planted", 0),
-        _count("placebo_check_items", 300), _count("rewrites_planted", 40),
+        _count("placebo_check_items", 300), _count("unflaggable", unflaggable),
         metric("p_bulk", bulk, n=300, unit="1", determinism="statistical", labels=DEMO),
         _count("families", families, {}), _count("words", 10_000, {}), _count("words_embedded", embedded, {}),
         _count("shards_missing", missing, {}),
-        _recall(0, 20, 20, "automatic"), _recall(1, 20, 20, "automatic"), _recall(5, recall, 40, "rewrites"),
+        _recall(0, 20, 20, "automatic"), _recall(1, 20, 20, "automatic"),
         _recall(5, 40, 40, "authored"),
+        *_pooled("0-1", 40, 40, "automatic"), *_pooled("2-4", near_found, 40, "automatic", near_least),
+        *(_count("planted", 0, DEMO | {"depth": depth, "source": "rewrites"}) for depth in ("0-1", "2-4")),
     ]  # fmt: skip
+    if own:
+        metrics += [_recall(5, recall, 40, "rewrites"), *_pooled("5", recall, 40, "rewrites")]
+    else:
+        metrics.append(_count("planted", 0, DEMO | {"depth": "5", "source": "rewrites"}))
+    if code:
+        metrics += [
+            _count("planted", 0, DEMO | {"depth": depth, "source": f"{source}_code"})
+            for depth in ("0-1", "2-4", "5")
+            for source in ("automatic", "rewrites")
+        ]
     for tier, count in told.items():
         labels = DEMO | {"tier": tier}
         share = counted(count, items)
@@ -126,6 +157,40 @@ def test_every_row_of_the_table() -> None:
     assert _said(world(), gates=off)["leak.semantic"] == (NOT_ASKED, "parameter")
     assert _said(world(), gates=off)["leak"] == (INCONCLUSIVE, "coverage")
     assert _said(world({"exact": 1}), gates=off)["leak"] == (DETECTED, None)
+
+
+def test_exact_matches_of_code_are_out_of_reach_where_no_p_is_small_enough() -> None:
+    """Identity needs no p-value and so is never out of reach; but code has none."""
+    for code, told in ((0, (NOT_DETECTED, None)), (400, (INCONCLUSIVE, "underpowered"))):
+        real = world(code=code)
+        metrics = tuple(_count("min_flaggable", 401) if one.name == "min_flaggable" else one for one in real.metrics)
+        assert _said(real.model_copy(update={"metrics": metrics}))["leak.exact"] == told
+
+
+def test_silence_at_near_is_not_bought_by_another_depth() -> None:
+    """Twenty of twenty verbatim copies and forty of forty of depth 5 say nothing of what depths 2-4 would show."""
+    assert _said(world(near_found=30))["leak.near"] == (INCONCLUSIVE, "underpowered")
+    assert _said(world(near_found=30))["leak.exact"] == (NOT_DETECTED, None)
+    assert _said(world(near_least=0.6))["leak.near"] == (INCONCLUSIVE, "underpowered")
+    assert _said(world(near_found=30))["leak"] == (INCONCLUSIVE, "underpowered")
+
+
+def test_without_the_auditors_rewordings_semantic_is_no_silence() -> None:
+    told = {one.code: one for one in findings(world(own=False), controls(), ())}
+    assert (told["leak.semantic"].word, told["leak.semantic"].labels["reason"]) == (INCONCLUSIVE, "no_recall")
+    assert "measured on authored items, not on yours" in told["leak.semantic"].claim
+    assert (told["leak"].word, told["leak"].labels["reason"]) == (INCONCLUSIVE, "no_recall")
+    assert told["leak.near"].word == NOT_DETECTED
+    assert "depth 2-4 (made by rule)" in told["leak.near"].claim
+
+
+def test_items_that_no_scan_looked_for_are_not_absent() -> None:
+    for tier in ("exact", "near", "semantic"):
+        told = _said(world(unflaggable=81), gates=Gates(gating_tiers=(tier,)))
+        assert told["leak"] == told[f"leak.{tier}"] == (INCONCLUSIVE, "coverage")
+    (claim,) = (one.claim for one in findings(world(unflaggable=80), controls(), ()) if one.code == "leak.exact")
+    assert "nothing is said of 80 items" in claim
+    assert _said(world({"exact": 1}, unflaggable=81))["leak.exact"] == (DETECTED, None)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from checks.contamination.items import (
     Item,
     read_benchmark,
     read_placebo,
-    read_rewrites,
     read_scores,
 )
+from checks.contamination.rewrites import read_rewrites
 
 ROW: dict[str, Any] = {"benchmark": "gsm", "item": "1", "kind": "prose", "question": "How many hens are left?"}
 CODE: dict[str, Any] = {
@@ -94,6 +94,15 @@ def test_null_columns_of_parquet_are_absent_fields() -> None:
     assert item.name == "gsm/1"
 
 
+def test_more_than_thirty_benchmarks_are_refused_with_both_numbers() -> None:
+    row = {"item": "i", "kind": "prose", "question": "How many are 2 and 3?"}
+    rows = [{"benchmark": f"b{at}", **row} for at in range(31)]
+    assert len(read_benchmark(rows[:30])) == 30
+    with pytest.raises(Refusal) as told:
+        read_benchmark(rows)
+    assert (told.value.reason, told.value.items) == ("role_invalid", ("benchmark:benchmarks:31", "benchmark:most:30"))
+
+
 def test_code_in_other_languages_needs_no_reference() -> None:
     (item,) = read_benchmark([{**ROW, "kind": "code", "language": "c++"}])
     assert item.language == "c++"
@@ -128,6 +137,21 @@ def test_bad_rewrites_are_refused(change: dict[str, Any], told: str) -> None:
     assert read_rewrites([row], items)[0].depth == 5
     with pytest.raises(Refusal, match=f"rewrites:line:1:{told}"):
         read_rewrites([{**row, **change}], items)
+
+
+def test_copies_of_a_question_are_no_rewordings() -> None:
+    """Twenty copies with blanks behind them, told as depth 5: neither reworded nor twenty."""
+    items = read_benchmark([ROW])
+    row = {"benchmark": items[0].benchmark, "item": items[0].item, "depth": 5}
+    question = items[0].question
+    with pytest.raises(Refusal) as refused:
+        read_rewrites([row | {"text": question + " " * blanks} for blanks in range(20)], items)
+    assert refused.value.items[:2] == ("rewrites:line:1:text:same_words", "rewrites:line:2:text:same_words")
+    assert len(read_rewrites([row | {"text": question + " " * blanks, "depth": 1} for blanks in range(3)], items)) == 3
+    with pytest.raises(Refusal, match="rewrites:line:2:id:duplicate"):
+        read_rewrites(
+            [row | {"text": text} for text in ("Said in other words, 7?", "said in  other words: seven")], items
+        )
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.contamination import metric_specs
-from checks.contamination.model_findings import BLIND_SPOT, adjusted, findings
+from checks.contamination.model_findings import BLIND_SPOT, findings
 from checks.contamination.model_metric_specs import NAMES, SPECS
+from checks.contamination.model_readings import adjusted
 from checks.contamination.model_texts import ModelAsked
 from checks.contamination.words import (
     BANNED,
@@ -51,19 +52,25 @@ def number(name: str, value: float, **more: str) -> Metric:
 
 def world(
     order: float = 0.4, options: float = 0.5, surprise: float = 0.6, transfer: float = 0.7, guard: float = 0.3,
-    placebo: float | None = 0.4, blind: float = 0.5, blind_p: float = 0.5, lost: int = 0,
+    placebo: float | None = 0.4, blind: float = 0.5, blind_p: float = 0.5, lost: float = 0,
+    **more: float,
 ) -> Measured:  # fmt: skip
     told = {
         "order.guard_p": guard, "order.stretches": 16, "order.lost": lost, "options.p": options,
         "options.items": 100, "options.lost": 0, "options.placebo_items": 0 if placebo is None else 50,
         "surprise.p": surprise, "surprise.blind_auc": blind, "surprise.blind_p": blind_p, "surprise.items": 200,
         "surprise.placebos": 200, "surprise.left_out": 3, "transfer.references": 2, "items": 200,
+        "order.p_min": 1e-12, "options.p_min": 1e-12, "surprise.p_min": 1e-4, "transfer.p_min": 1 / 2001,
+        "order.short": 0,
     }  # fmt: skip
     if guard > 0.001:
         told["order.p"] = order
     if placebo is not None:
-        told["options.placebo_p"] = placebo
+        told |= {"options.placebo_p": placebo, "options.placebo_p_min": 1e-12}
+    left_out = more.pop("left_out", 0)
+    told |= {name.replace("__", "."): value for name, value in more.items()}
     metrics = [number(name, value) for name, value in told.items()]
+    metrics.append(number("options.left_out", left_out, reason="all"))
     metrics += [number("transfer.p", transfer, reference="a"), number("transfer.p", transfer / 2, reference="b")]
     return Measured(coverage={"benchmark": ("demo",)}, metrics=tuple(metrics))
 
@@ -99,6 +106,52 @@ def test_every_row_of_the_table() -> None:
     assert said(world(surprise=1e-4, blind_p=0.01))["surprise"] == (INVALID, "blind_control")
     assert said(world(lost=5))["order"] == (INCONCLUSIVE, "coverage")
     assert said(world(lost=5, order=1e-9))["order"] == (DETECTED, None)
+
+
+@pytest.mark.parametrize(
+    ("test", "least"), [("options", 1 / 6), ("order", 8**-4 * 20), ("surprise", 0.0026), ("transfer", 0.0026)]
+)
+def test_silence_of_a_test_that_could_not_have_spoken_is_underpowered(test: str, least: float) -> None:
+    """Two choice items with 3 and 2 orders have no p below 1/6; of four tests .0026 is never below .01."""
+    weak: dict[str, float] = {f"{test}__p_min": least}
+    assert said(world(**weak))[test] == (INCONCLUSIVE, "underpowered")
+    assert {word for code, (word, _) in said(world(**weak)).items() if code != test} == {NOT_DETECTED}
+    # Where other tests found something, Holm asks less of this one: what it found stands.
+    strong: dict[str, float] = {"order": 1e-9, "options": 1e-9, "surprise": 1e-9, "transfer": 1e-9, test: least}
+    told = said(world(**strong, **weak))[test]
+    assert told == ((DETECTED if test != "transfer" else INDICATED, None) if least < 0.01 else told)
+    fair: dict[str, float] = {f"{test}__p_min": 0.0024}
+    assert said(world(**fair))[test] == (NOT_DETECTED, None)
+    # A role less is a test less, and brings nothing into reach.
+    assert said(without_surprise(world(**weak)))[test][0] != NOT_DETECTED
+
+
+def test_the_level_may_be_below_what_permutations_can_show() -> None:
+    low = replace(ASKED, tests=("order", "options", "surprise"), alpha=0.0001)
+    assert said(world(), asked=low)["surprise"] == (INCONCLUSIVE, "underpowered")
+    assert said(world(), asked=replace(low, tests=("surprise",)))["surprise"] == (NOT_DETECTED, None)
+
+
+def test_items_that_were_left_out_before_scoring_are_lost() -> None:
+    assert said(world(order__short=41))["order"] == (INCONCLUSIVE, "coverage")
+    assert said(world(order__short=40))["order"] == (NOT_DETECTED, None)
+    assert said(world(order__short=20, lost=2))["order"] == (NOT_DETECTED, None), "20 + 180 x 2 / 18 of 200"
+    assert said(world(order__short=21, lost=2))["order"] == (INCONCLUSIVE, "coverage")
+    assert said(world(left_out=26))["options"] == (INCONCLUSIVE, "coverage")
+    assert said(world(left_out=25))["options"] == (NOT_DETECTED, None)
+    assert said(world(left_out=80, options=1e-9))["options"] == (DETECTED, None)
+
+
+def test_options_without_placebos_are_never_silent() -> None:
+    """Leaving out the placebos on which the test fires made a pass of a test that is not valid."""
+    assert said(world(placebo=0.0005))["options"] == (INVALID, "placebo_mismatch")
+    assert said(world(placebo=None))["options"] == (INCONCLUSIVE, "no_placebo")
+    few: dict[str, float] = {"options__placebo_p_min": 1 / 576}
+    assert said(world(**few))["options"] == (INCONCLUSIVE, "no_placebo"), "two items cannot show .001"
+    for real, unguarded in ((world(options=1e-9), False), (world(options=1e-9, placebo=None), True)):
+        (one,) = (one for one in findings(real, controls(), (), ASKED) if one.code == "options")
+        assert one.word == DETECTED
+        assert ("guard on placebo items was not run" in one.claim) == unguarded
 
 
 def test_what_nobody_vouches_for_or_asks_is_not_asked() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assay.result import Finding
 
 from checks.check import Refusal
 from checks.contamination.items import read_benchmark, read_scores
@@ -73,19 +74,36 @@ def inflated(gain: float, models: int = 6, flagged: int = 50) -> Any:
 def test_inflation_of_too_few_is_not_asked(models: int, flagged: int) -> None:
     told = inflated(0.3, models, flagged)
     assert told == []
-    finding = inflation_finding("demo", told, role=True)
+    finding = inflation_finding("demo", told, role=True, leak=leak())
     assert (finding.word, finding.labels["reason"], finding.rests_on) == ("not_asked", "too_few", ())
-    assert inflation_finding("demo", told, role=False).labels["reason"] == "role"
+    assert inflation_finding("demo", told, role=False, leak=leak()).labels["reason"] == "role"
+
+
+def leak(word: str = "detected", **labels: str) -> Finding:
+    return Finding(code="leak", word=word, severity="note", claim="-.", labels={"benchmark": "demo"} | labels,
+                   rests_on=())  # fmt: skip
+
+
+@pytest.mark.parametrize("gain", [0.45, 0.0])
+def test_inflation_claims_nothing_of_a_leak_that_is_not_detected(gain: float) -> None:
+    """Items flagged by a test that is not valid are no leaks: what they gained is no inflation, nor its absence."""
+    told = inflated(gain)
+    for word, why in (("invalid", "placebo_mismatch"), ("inconclusive", "coverage"), ("not_asked", "parameter")):
+        finding = inflation_finding("demo", told, role=True, leak=leak(word, reason=why))
+        assert (finding.word, finding.labels["reason"], finding.severity) == (word, why, "note")
+    for absent in (None, leak("not_detected")):
+        finding = inflation_finding("demo", told, role=True, leak=absent)
+        assert (finding.word, finding.labels["reason"]) == ("inconclusive", "not_measured")
 
 
 def test_inflation_is_a_lower_bound_on_flagged_items() -> None:
     told = inflated(0.45)
-    finding = inflation_finding("demo", told, role=True)
+    finding = inflation_finding("demo", told, role=True, leak=leak())
     assert finding.word == "detected"
     assert {one.unit for one in told} == {"points"}
     assert "at least" in finding.claim
-    assert inflation_finding("demo", inflated(0.0), role=True).word == "not_detected"
-    assert inflation_finding("demo", told[:1], role=True).word == "not_asked"
+    assert inflation_finding("demo", inflated(0.0), role=True, leak=leak()).word == "not_detected"
+    assert inflation_finding("demo", told[:1], role=True, leak=leak()).word == "not_asked"
 
 
 def test_items_that_a_model_was_not_asked_are_left_out() -> None:

@@ -179,7 +179,11 @@ def test_the_paraphrase_organism_is_not_seen_and_silence_says_so() -> None:
     read = options_organism(OPTIONS_RECIPE, np.random.default_rng(1), "reworded")
     made = Stored("paraphrase", read.model, read.seen)
     fresh = untrained(RECIPE, 3, OPTIONS_RECIPE.context)
-    _, results, told = answered(asking, evidence_of(made, asked_of(asking), choices_of(read.seen[:60]), twin=fresh))
+    asked = asked_of(asking)
+    _, _, without = answered(asking, evidence_of(made, asked, choices_of(read.seen[:60]), twin=fresh))
+    assert without["options"].labels["reason"] == "no_placebo"
+    seen = evidence_of(made, asked, choices_of(read.seen[:60], read.unseen[:60]), twin=fresh)
+    _, results, told = answered(asking, seen)
     assert all(one.held for one in results)
     assert told["options"].word == "not_detected"
     assert "cannot see paraphrases" in told["options"].claim

@@ -52,6 +52,16 @@ def test_rows_that_are_wrong_are_refused_by_line() -> None:
         needs(ASKED, {"benchmark": rows(), "placebo": [{**rows(1)[0], "origin": "somewhere"}]}, FACTS)
 
 
+def test_the_limit_on_items_holds_on_the_model_side() -> None:
+    asked = ModelAsked(tests=("order",), max_items=39)
+    with pytest.raises(Refusal) as caught:
+        texts_of(asked, {"benchmark": rows(40)}, 128)
+    assert caught.value.items == ("benchmark:items:40", "benchmark:max_items:39")
+    with pytest.raises(Refusal) as caught:
+        texts_of(asked, {"benchmark": rows(39), "placebo": placebos(40)}, 128)
+    assert caught.value.items == ("placebo:items:40", "placebo:max_items:39")
+
+
 def test_texts_are_the_same_in_needs_and_in_measure_and_other_for_another_benchmark() -> None:
     given = {"benchmark": rows(), "placebo": placebos()}
     told = needs(ASKED, given, FACTS)

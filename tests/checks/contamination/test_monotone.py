@@ -153,8 +153,7 @@ def test_no_role_shard_or_plant_makes_a_pass_by_being_away(path: Path, name: str
         "no embedding": {"embed": "off"},
         "no families": {"authored": ((read_benchmark(ROWS)[0], REWORDINGS[0]),)},
     }
-    if name != "weak":  # told below
-        away["no rewrites"] = {"rewrites": ()}
+    away["no rewrites"] = {"rewrites": ()}
     for what, left_out in away.items():
         less = _plan(path, **left_out)
         told = Scored(_matches(less, leaks) | scored.best, found)
@@ -172,14 +171,16 @@ def test_leaving_placebos_out_can_make_a_claim_and_no_pass(path: Path) -> None:
     no_pass(without.findings, full.findings, "placebo")
 
 
-def test_without_rewrites_a_pass_says_whose_items_were_measured(path: Path) -> None:
-    """The one word that leaving a role out may turn into a pass (6.11), and only in these words."""
-    plan = _plan(path)
-    scored = Scored(_matches(plan, 0), EVERY | {"rewrites": 0.4})
-    assert word(_said(plan, scored), "leak.semantic") == ("inconclusive", "underpowered")
-    told = _said(_plan(path, rewrites=()), scored)
-    (one,) = (one for one in told.findings if one.code == "leak.semantic")
-    assert one.word != NOT_DETECTED or "measured on authored items, not on yours" in one.claim
+def test_without_the_auditors_rewrites_nothing_semantic_passes(path: Path) -> None:
+    """What is found of authored items is told, and is no pass: leaving a role out never makes one (14.5)."""
+    for found in (EVERY, EVERY | {"rewrites": 0.4}):
+        plan = _plan(path, rewrites=())
+        told = _said(plan, Scored(_matches(plan, 0), found))
+        (one,) = (one for one in told.findings if one.code == "leak.semantic")
+        assert (one.word, one.labels["reason"]) == ("inconclusive", "no_recall")
+        assert "measured on authored items, not on yours" in one.claim
+        assert word(told, "leak") == ("inconclusive", "no_recall")
+        assert word(told, "leak.near")[0] == NOT_DETECTED
 
 
 def test_silence_says_nothing_where_nothing_could_be_flagged(tmp_path: Path) -> None:

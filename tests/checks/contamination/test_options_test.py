@@ -91,3 +91,9 @@ def test_seen_options_are_found_and_placebos_that_are_found_invalidate() -> None
     assert not placebos_differ(options_test([rng.normal(size=24) for _ in range(60)]))
     assert not placebos_differ(None)
     assert options_test(seen[:1]) is None
+
+
+def test_two_items_cannot_be_detected() -> None:
+    found = options_test([np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0])])
+    assert found is not None
+    assert found.p == found.p_min == pytest.approx(1 / 6)

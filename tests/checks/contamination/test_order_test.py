@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from checks.contamination.order_test import FLOOR, order_test, rank_sum_p, ranks_of, shuffles
+from checks.contamination.order_test import FLOOR, order_test, rank_sum_p, ranks_of, shuffles, smallest_p
 from checks.contamination.order_test_guards import order_structured
 
 
@@ -154,3 +154,15 @@ def test_items_without_answers_and_equal_lengths_have_their_other_statistics() -
     }
     with pytest.raises(ValueError, match="2 questions"):
         order_structured(["a", "b"], [None, None], np.random.default_rng(8))
+
+
+def test_no_p_lies_below_the_smallest() -> None:
+    assert smallest_p(7, 4) == pytest.approx(8**-4)
+    assert smallest_p([2, 1]) == pytest.approx(1 / 6)
+    assert smallest_p(31, 16) == FLOOR
+    found = order_test(np.ones(4), np.zeros((4, 7)))
+    assert found is not None
+    assert found.p == found.p_min == pytest.approx(8**-4)
+    other = order_test(np.zeros(4), np.ones((4, 7)))
+    assert other is not None
+    assert (other.p, other.p_min) == (1, found.p_min)

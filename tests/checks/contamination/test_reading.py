@@ -98,6 +98,41 @@ def test_bad_record_is_counted_and_bad_bytes_are_scanned(line: bytes, bad: str |
     assert (told.number, told.bad, told.text) == (3, bad, text)
 
 
+@pytest.mark.parametrize(
+    ("row", "bad", "text"),
+    [
+        ({"messages": [{"content": "s"}, {"content": [{"type": "text", "text": "LEAKED"}]}]}, None, "s\n\nLEAKED"),
+        ({"text": "chat 17", "messages": [{"content": "LEAKED"}]}, None, "chat 17\n\nLEAKED"),
+        ({"messages": [{"content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}, "content_form", "a"),
+        ({"messages": [{"content": [["a"], "b"]}, {"content": {"text": "c"}}]}, "content_form", "b"),
+        ({"messages": [{"from": "human", "value": "LEAKED ITEM"}]}, "content_form", None),
+        ({"messages": [{"content": "", "tool_calls": ["LEAKED"]}, {"content": "b"}]}, "content_form", "b"),
+        ({"messages": [{"content": None, "tool_calls": None}, {"content": "b"}]}, None, "b"),
+        ({"text": "a", "messages": "LEAKED ITEM"}, "content_form", "a"),
+        ({"text": ["a"], "messages": [{"content": "b"}]}, "content_form", "b"),
+    ],
+)  # fmt: skip
+def test_no_content_of_a_message_is_skipped_in_silence(row: dict[str, Any], bad: str | None, text: str | None) -> None:
+    told = parsed(json.dumps(row).encode(), 0, "text")
+    assert (told.bad, told.text) == (bad, text)
+
+
+def test_parts_of_messages_are_read_from_tables_too(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": [{"type": "text", "text": f"item {n}"}]}]} for n in range(3)]
+    for path in (_parquet(rows, tmp_path / "c.parquet"), _arrow(rows, tmp_path / "c.arrow")):
+        assert [(one.text, one.bad) for one in _read(path)] == [(f"item {n}", None) for n in range(3)]
+
+
+def test_bytes_of_a_table_are_counted_once_over_its_shards(tmp_path: Path) -> None:
+    for path in (_parquet(ROWS, tmp_path / "c.parquet", group=30), _arrow(ROWS, tmp_path / "c.arrow")):
+        cut = shards([stored(path)], 1)
+        assert len(cut) > 3
+        assert sum(one.stored for one in cut) == path.stat().st_size
+        assert max(one.stored for one in cut) < path.stat().st_size / 2
+    lines = _file(tmp_path, "c.jsonl", _jsonl(ROWS))
+    assert sum(one.stored for one in shards([stored(lines)], 1000)) == lines.stat().st_size
+
+
 def test_dotted_path_finds_the_text() -> None:
     assert parsed(b'{"a": {"b": "x"}, "text": "y"}', 0, "a.b").text == "x"
     assert parsed(b'{"a": "x"}', 0, "a.b").text is None
@@ -210,7 +245,7 @@ def test_empty_file_is_a_shard_without_records(tmp_path: Path) -> None:
 def test_nested_text_of_a_table_is_read(tmp_path: Path) -> None:
     rows = [{"a": {"b": "x"}, "messages": [{"role": "u", "content": "y"}]}]
     path = _parquet(rows, tmp_path / "a.parquet")
-    assert [told.text for told in _read(path, field="a.b")] == ["x"]
+    assert [told.text for told in _read(path, field="a.b")] == ["x\n\ny"]
     assert [told.text for told in _read(path)] == ["y"]
 
 

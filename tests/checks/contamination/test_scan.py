@@ -113,6 +113,18 @@ def test_passage_quote_is_not_the_item(tmp_path: Path) -> None:
     assert dict(sketch.contexts) == {0: 1}
 
 
+def test_a_short_context_is_not_searched_for(tmp_path: Path) -> None:
+    """A context of six words that is found would tell what a corpus holds: it has no p-value and no control."""
+    short, long = "the password of alice is swordfish", "the old boat crossed the wide lake at dawn"
+    items = [
+        _item("What did the fishermen cross to reach the market town?", "a", context=short),
+        _item("Which boat did the fishermen take to the other shore?", "b", context=long),
+    ]
+    plan = _plan(items)
+    sketch = _scan(tmp_path, plan, [f"{FILLER} {short}. {FILLER}", f"{FILLER} {long}. {FILLER}"])
+    assert {plan.probes[probe].context for probe in sketch.contexts} == {long}
+
+
 def test_licence_boilerplate(tmp_path: Path) -> None:
     """13-grams of a licence stand everywhere; an item that begins with one is not found by it."""
     item = (

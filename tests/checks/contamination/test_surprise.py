@@ -12,6 +12,7 @@ from checks.contamination.surprise import (
     min_k_score,
     permuted_area,
     scores_of,
+    smallest_p,
     surprise_test,
     units,
 )
@@ -171,3 +172,16 @@ def test_too_few_templates_for_the_folds_are_refused() -> None:
     rng = np.random.default_rng(9)
     with pytest.raises(ValueError, match="1 templates"):
         blind_control(["a b"] * 60, np.arange(60) < 30, np.where(np.arange(60) < 30, 0, np.arange(60)), rng)
+
+
+def test_few_templates_cannot_give_a_small_p() -> None:
+    """Labels of whole templates move together: of two templates every second draw is the labels as they are."""
+    assert smallest_p(np.arange(100), np.arange(100)) == 1e-4
+    one = np.zeros(100, dtype=np.int64)
+    assert smallest_p(one, one) == 0.5
+    seen = np.arange(200) < 100
+    _, p = permuted_area(
+        np.arange(200.0)[::-1], seen, units(np.concatenate([one, one + 1]), seen), np.random.default_rng(0)
+    )
+    assert p == pytest.approx(0.5, abs=0.05)
+    assert smallest_p(np.arange(2), np.arange(3)) == 0.1

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,20 @@ def test_a_region_without_words_is_different(text: str) -> None:
 def test_known_pairs(pair: KnownPair) -> None:
     found = compare(pair.item, pair.text, pair.cosine)
     assert (found.verdict, found.tier) == (pair.verdict, pair.tier), found.trace
+
+
+def test_a_generic_stem_with_other_options_is_not_exact() -> None:
+    """The stem alone, of 18 words, is that of many items: identity would flag all of them without a p-value."""
+    stem = "Which one of the following statements about the passage above is best supported by what the author says?"
+    item = Item("b", "1", "choice", stem, choices=("lamps burn argon", "ships sail north", "wells run dry", "old oaks"))
+    other = compare(item, f"{stem} A) taxes fell B) rivers froze C) mills stood still D) bread was dear", 9_900)
+    assert (other.tier, other.verdict) != ("exact", "same")
+    assert other.score < EXACT_SCORE
+    half = compare(item, f"{stem} A) lamps burn argon B) rivers froze C) wells run dry D) bread was dear", 9_900)
+    assert half.score < EXACT_SCORE
+    own = compare(item, f"{stem} A) lamps burn argon B) ships sail north C) wells run dry D) bread was dear", 9_900)
+    assert (own.tier, own.score) == ("exact", EXACT_SCORE)
+    assert compare(replace(item, choices=()), stem).tier == "exact"
 
 
 def test_the_known_answer_control_names_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from checks.contamination.items import read_benchmark, read_rewrites
+from checks.contamination.items import read_benchmark
 from checks.contamination.normaliser import normalise
+from checks.contamination.rewrites import read_rewrites
 from checks.organisms import families
 from checks.organisms.contamination_corpus import (
     LARGE_ITEMS,

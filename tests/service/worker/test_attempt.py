@@ -446,7 +446,7 @@ def test_the_code_digest_is_the_catalogues_own(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     places = {"checks": "checks", "sandbox": "sandbox", "assay": "client/assay"}
     guest = Guest(code=tuple(CodeMount(name=name, source=tmp_path / source) for name, source in places.items()))
-    assert digest_of(_files(guest, "scripted")) == tree_sha256(tmp_path, names)
+    assert digest_of(_files(guest, "scripted", ())) == tree_sha256(tmp_path, names)
 
 
 def test_an_answer_over_the_output_budget_is_withheld_whole(place: House) -> None:

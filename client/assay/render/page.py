@@ -1,0 +1,112 @@
+"""The report as one HTML file without scripts (specification, section 14).
+
+Bytes are a function of statement, artefacts, what verification established, and this code: no clock, no locale, no
+hash order, no machine name. Text of others is escaped where it enters, in `assay.render.markup`.
+"""
+
+from __future__ import annotations
+
+from assay.render import answers, outcome, seek, setting
+from assay.render.markup import Html, element, join
+from assay.render.source import Source
+from assay.render.style import POLICY, STYLE
+
+RENDERER = "assay-render/1"
+"""Version of the page's form; whoever compares bytes of two pages compares this first."""
+
+NOT_CLAIMED = (
+    "That the operator is honest: the log and the signing key are the operator's own. Order in time is shown only to "
+    "whoever keeps a receipt or a checkpoint.",
+    "That a subverted cell told the truth: only a replication catches that.",
+    "That the model lacks what a check looked for. “Not detected” says what it says at the power that stands beside "
+    "it, for these data and this code.",
+    "That the numbers hold for another model. They belong to the manifest digest above; one changed byte or name "
+    "makes another model.",
+    "That a pass outlives the age which the policy allows.",
+    "That this page is the report. The signed statement is; this page may have been altered after it was made.",
+)
+"""What may not be said (specification, section 1), in words for readers."""
+
+
+def render(source: Source) -> bytes:
+    """Return the page of a report."""
+    predicate = source.predicate
+    audit = predicate["audit"]["name"]
+    told = seek.rows(predicate["answers"])
+    drawn = answers.figures(told)
+    checks = [
+        answers.section(one, at, source.entries.get(one["catalogue_sha256"]), drawn.get(at, []))
+        for at, one in enumerate(told)
+    ]
+    sections = (
+        ("not-answered", "Not answered, refused, left out", outcome.unanswered(told)),
+        ("verdict", "Verdict", outcome.verdict(predicate)),
+        ("checks", "Checks", join(*checks)),
+        ("attempts", "Attempts", setting.attempts(predicate)),
+        ("waivers", "Waivers", outcome.waivers(predicate)),
+        ("comparison", "Comparison", outcome.comparison(predicate)),
+        ("access", "Access", setting.access(predicate)),
+        ("data", "Data", setting.data(predicate)),
+        ("environment", "Environment", setting.environment(predicate)),
+        ("sandbox", "Sandbox and output bytes", setting.sandbox(predicate)),
+        ("not-claimed", "What this report does not claim", _not_claimed()),
+        ("how", "How to verify", _how(source)),
+    )
+    contents = [_link(name, title, told if name == "checks" else []) for name, title, _ in sections]
+    head = element("header", element("h1", "Audit report"), outcome.banner(source))
+    nav = element("nav", element("ul", *contents), aria_label="Contents")
+    main = element("main", *(_section(*one) for one in sections))
+    foot = element("footer", element("p", f"{RENDERER} · {audit}", class_="soft"))
+    return _document(f"Audit report {audit}", join(head, nav, main, foot)).encode()
+
+
+def _document(title: str, body: Html) -> str:
+    meta = join(
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=Html(POLICY)),
+        element("meta", name="referrer", content="no-referrer"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+    )
+    # The style sheet is our own constant: its digest is in the policy, so it must not be escaped.
+    head = f"<head>{meta}<style>{STYLE}</style></head>"
+    return f'<!DOCTYPE html>\n<html lang="en">{head}{element("body", body)}</html>\n'
+
+
+def _link(name: str, title: str, told: list[answers.Answer]) -> Html:
+    under = [
+        element("li", element("a", f"{at + 1}. {answers.name_of(one)}", href=f"#check-{at + 1}"))
+        for at, one in enumerate(told)
+    ]
+    return element("li", element("a", title, href=f"#{name}"), element("ul", *under) if under else "")
+
+
+def _section(name: str, title: str, body: Html) -> Html:
+    return element("section", element("h2", title, id=name), body, aria_labelledby=name)
+
+
+def _not_claimed() -> Html:
+    return element("ul", *(element("li", one) for one in NOT_CLAIMED))
+
+
+def _how(source: Source) -> Html:
+    command = "assay verify REPORT --key OPERATOR.pem --model MODEL"
+    steps = (
+        join(
+            "Take the report directory itself, not this page. SHA-256 of its ",
+            element("code", "report.sigstore.json"),
+            " is ",
+            element("code", source.bundle_sha256),
+            ".",
+        ),
+        "Get the operator's public key by a way of your own; a key that came with the report proves nothing.",
+        join("Run ", element("code", command), ". It opens no connection, and names each step and how it ended."),
+        join(
+            "Exit code 0: every step that was asked is in order. 1: something is wrong. 2: it could not tell. ",
+            "Leave out ",
+            element("code", "--model"),
+            " and the model's files are not compared.",
+        ),
+        "Without this client: the page protos/report/v1.md of its source says how to check the signature with openssl.",
+    )
+    return element("ol", *(element("li", one) for one in steps))
