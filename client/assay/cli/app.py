@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import audits, catalogue, compare, gate, log, reports, submit
+from assay.cli import audits, catalogue, compare, gate, log, render, reports, submit
 
 app = typer.Typer(
     name="assay",
@@ -37,6 +37,7 @@ app.command("findings")(reports.findings)
 app.command("verify")(reports.verify)
 app.command("gate")(gate.gate)
 app.command("compare")(compare.compare)
+app.command("render")(render.render)
 app.command("checks")(catalogue.checks)
 app.add_typer(log.log, name="log")
 app.command("version")(catalogue.version)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli import codes
+from assay.cli import codes, trust
 from assay.cli.options import Config, Json, ReportPath
 from assay.cli.screen import SCREEN, clean
 
@@ -24,9 +24,9 @@ SCHEMA = "assay-render/v1"
 def render(
     report: ReportPath,
     html: Annotated[Path, typer.Option("--html", help="File to write: one page, no scripts, no network.")],
-    key: Annotated[
-        list[Path] | None, typer.Option("--key", help="A public key that you trust, PEM; repeatable.")
-    ] = None,
+    trust_root: trust.TrustRoot = None,
+    key: trust.Keys = None,
+    log_vkey: trust.LogVkeys = None,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Write the page of a report that did not verify too; it says so.")
     ] = False,
@@ -36,13 +36,13 @@ def render(
     """Verify a report and write it as one HTML page. Exit 0 written, 1 wrong, 2 could not tell or not written."""
     from datetime import UTC, datetime
 
-    from assay.cli import reports
     from assay.render.page import render as page
     from assay.render.source import look
     from assay.verify import exit_code
 
-    keys, trusted = (list(key), "--key") if key else reports._configured_key(config)
-    seen, source = look(report, keys=keys, now=datetime.now(UTC))
+    chosen = trust.chosen(trust_root, key, log_vkey, config)
+    trusted = chosen.source
+    seen, source = look(report, now=datetime.now(UTC), **chosen.arguments())
     code, written, data = exit_code(seen), False, b""
     if source is not None and (seen.outcome == "verified" or unverified):
         data = page(source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +12,8 @@ from typing import Any
 from assay import bundle, statement
 from assay import catalogue as catalogues
 from assay.catalogue import Catalogue, CheckEntry
-from assay.errors import CouldNotTell, MachineFailed, Malformed, Wrong
-from assay.keys import load_public
-from assay.verify import Verification
-from assay.verify.case import Case
+from assay.errors import CouldNotTell, Malformed, Wrong
+from assay.verify import Verification, open_case
 from assay.verify.directory import ARTEFACT_MAX, ReportFiles
 from assay.verify.steps import run
 
@@ -40,25 +38,17 @@ class Source:
         return found
 
 
-def look(
-    report: Path, *, keys: Sequence[Path], now: datetime, catalogue: Catalogue | None = None
-) -> tuple[Verification, Source | None]:
-    """Verify a report, and return what a page of it is made of.
+def look(report: Path, *, now: datetime, **given: Any) -> tuple[Verification, Source | None]:
+    """Verify a report, and return what a page of it is made of. The arguments are those of `assay.verify.open_case`.
 
     Returns:
         The verification, and the source; None where not even unverified bytes can be read as a report.
 
     Raises:
-        Misused: a key file is no P-256 public key.
+        Misused: a key, trust root or receipt cannot be used.
     """
-    if catalogue is None:
-        try:
-            catalogue = catalogues.load()
-        except MachineFailed:
-            catalogue = None  # the entries in the report are then all there is
-    files = ReportFiles(Path(report))
-    trusted = tuple(load_public(Path(path)) for path in keys)
-    case = Case(files=files, keys=trusted, model_dir=None, now=now, shipped=catalogue)
+    case = open_case(report, now=now, **given)
+    files, catalogue = case.files, case.shipped
     seen = run(case)
     doubts = tuple((step.id, step.status) for step in seen.steps if step.status not in ("ok", "not_asked"))
     try:
