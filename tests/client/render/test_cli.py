@@ -33,7 +33,7 @@ def run(*arguments: object) -> int:
 
 def test_verified_report_is_written(forge: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
-    assert run(full(forge), "--html", page, "--key", forge.key_file) == 0
+    assert run(forge.report(), "--html", page, "--key", forge.key_file) == 0
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert str(len(page.read_bytes())) in capsys.readouterr().out
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".page")] == []

