@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 MAY_READ_TEST = (
     "benchmarks/contamination_families.py",
     "benchmarks/contamination_power.py",
+    "benchmarks/contamination_power_parts.py",
     "benchmarks/contamination_quality.py",
     "benchmarks/contamination_service.py",
     "benchmarks/contamination_speed_texts.py",

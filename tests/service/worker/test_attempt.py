@@ -290,7 +290,7 @@ def test_cancel_is_confirmed(place: House) -> None:
 
     place.cell.script = hang
     key = place.submit()
-    thread = place.start(key, lease_s=0.6)
+    thread = place.start(key, lease_s=2.0)
     wait_for(lambda: seen(place, key).state == AuditState.RUNNING and bool(place.cell.orders))
     with place.store.begin() as connection:
         assert cancel(connection, key) is AuditState.CANCELLING
