@@ -100,7 +100,7 @@ def gather(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path], fac
             one.answer = refused(one.check, refusal)
         except MemoryError:  # the cell's limit, not the check's fault: the host names it
             raise
-        except Exception:
+        except Exception:  # a check that raises is answered as failed; the others are still asked
             one.answer = failed(one.check, "needs")
 
 
@@ -124,7 +124,7 @@ def gather_data(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path]
             one.answer = refused(one.check, refusal)
         except MemoryError:
             raise
-        except Exception:
+        except Exception:  # what goes wrong with one check's data is that check's answer alone
             one.answer = failed(one.check, "needs")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from checks.check import Edit, Lesion, ModelFacts, TokenScores, TrialScores
+from checks.check import Edit, Evidence, Lesion, ModelFacts, TokenScores, TrialScores
 from checks.errors import NotAskedFor
 
 if TYPE_CHECKING:
@@ -272,6 +272,19 @@ class InMemoryEvidence:
                 f"{self.check} read the {kind} {name!r}, which its needs did not name: {sorted(table)[:8]}"
             )
         return table[name]
+
+
+class Joined(InMemoryEvidence):
+    """Evidence with the name of the control that looks at it: for controls that join what `measure` has done.
+
+    Args:
+        seen: what `measure` saw.
+        control: name of the control.
+    """
+
+    def __init__(self, seen: Evidence, control: str) -> None:
+        self.__dict__.update(vars(seen))
+        self.control = control
 
 
 def model_facts(**known: Any) -> ModelFacts:

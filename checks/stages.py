@@ -105,7 +105,9 @@ def gather_shards(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Pat
             one.answer = _not_read(one, SHARD_DEAD, [f"shard:{number}" for number in dead.shards])
         except MemoryError:  # the cell's limit, not the check's fault: the host names it
             raise
-        except Exception:
+        except (
+            Exception
+        ):  # what goes wrong with one check is that check's answer alone; the traceback is the operator's
             assert one.check is not None
             one.answer = failed(one.check, "sweep")
 
@@ -125,7 +127,7 @@ def _planned(asked: Sequence[Asked], order: Order, inputs: Mapping[str, Path]) -
             return _plan(one, order.seed)
         except MemoryError:
             raise
-        except Exception:
+        except Exception:  # a plan answers nothing: the cell that does comes to the same end and tells it
             traceback.print_exc(file=sys.stderr)
     return None
 

@@ -27,7 +27,7 @@ from checks.contamination.conclude_controls import (
 )
 from checks.contamination.encoder import KNOWN_TOLERANCE
 from checks.contamination.placebo import SETS_MAX
-from checks.memory import InMemoryEvidence
+from checks.memory import Joined
 
 if TYPE_CHECKING:
     from checks.contamination.check import Contamination
@@ -37,19 +37,6 @@ Kind = Literal["positive", "negative", "null"]
 UNASKED = "asked"
 """Metric of a control that has nothing to measure: whether it was asked, which is no. It gates no claim that was made,
 and its labels match none, so that a claim that needs it finds nothing to rest on."""
-
-
-class Joined(InMemoryEvidence):
-    """The evidence, and which control looks at it.
-
-    Args:
-        seen: what `measure` saw.
-        control: name of the control.
-    """
-
-    def __init__(self, seen: Evidence, control: str) -> None:
-        self.__dict__.update(vars(seen))
-        self.control = control
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from assay.result import Measured, Metric, Multiplicity, Skipped
 
+from checks import memory
 from checks.check import Evidence, TokenScores
 from checks.contamination.model_numbers import count, estimated, least_p, p_metric, uniform
 from checks.contamination.model_plots import PLOTTED, rank_plot
@@ -34,7 +35,6 @@ from checks.contamination.order_test import order_test
 from checks.contamination.shares_estimate import cluster_index
 from checks.contamination.surprise import PERMUTATIONS, permuted_area, scores_of, surprise_test, units
 from checks.contamination.surprise_blind import blind_control
-from checks.memory import InMemoryEvidence
 from checks.quantise import metric, p_value
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ LABEL_SWAP = "label-swap"
 _ROLES = ("benchmark", "placebo", "scores")
 
 
-class Joined(InMemoryEvidence):
+class Joined(memory.Joined):
     """Evidence of a control of the model side, and what is asked of it.
 
     Args:
@@ -60,8 +60,7 @@ class Joined(InMemoryEvidence):
     """
 
     def __init__(self, seen: Evidence, control: str, asked: ModelAsked) -> None:
-        self.__dict__.update(vars(seen))
-        self.control = control
+        super().__init__(seen, control)
         self.asked = asked
 
 

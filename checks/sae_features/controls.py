@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from assay.result import Measured, Metric
 
 from checks.check import Evidence, Expected
-from checks.memory import InMemoryEvidence
+from checks.memory import Joined
 
 if TYPE_CHECKING:
     from checks.sae_features.check import SaeFeatures
@@ -31,19 +31,6 @@ FALSE_MOST = 2
 
 WORST_NATS = 1000.0
 """No cross-entropy is above this; the band is open upwards in all but name."""
-
-
-class Joined(InMemoryEvidence):
-    """The evidence, and which control looks at it.
-
-    Args:
-        seen: what `measure` saw.
-        control: name of the control.
-    """
-
-    def __init__(self, seen: Evidence, control: str) -> None:
-        self.__dict__.update(vars(seen))
-        self.control = control
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def test_a_corpus_that_cannot_be_read_fails_by_file_and_record(folder: Path, tmp
     table = bytearray((tmp_path / "t.parquet").read_bytes())
     table[60:140] = bytes(80)
     (tmp_path / "hurt.parquet").write_bytes(table)
-    (tmp_path / "long.jsonl").write_bytes(b'{"text": "' + b"a " * 40_000_000 + b'"}\n')
+    (tmp_path / "long.jsonl").write_bytes(b'{"text": "' + b"a " * 50_000_000 + b'"}\n')
     (tmp_path / "bad.jsonl").write_bytes(whole + b"no json\n" * 20)
     for name, form in (
         ("cut.gz", "jsonl.gz"),
