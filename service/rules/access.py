@@ -56,6 +56,8 @@ ACCESS: Mapping[str, Row] = {
     "/assay.api.v1.Models/CreateModel": _OWN,
     "/assay.api.v1.Models/GetModel": _OWN,
     "/assay.api.v1.Models/ListModels": _OWN,
+    "/assay.api.v1.Models/DeleteModel": _OWN,
+    "/assay.api.v1.Models/UndeleteModel": _OWN,
     "/assay.api.v1.Audits/SubmitAudit": _OWN,
     "/assay.api.v1.Audits/GetAudit": _OWN_OR_OPERATOR,
     "/assay.api.v1.Audits/ListAudits": _OWN_OR_OPERATOR,

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -18,14 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from service.store.schema import metadata
 
 principal = Table(
     "principal",
@@ -34,6 +26,17 @@ principal = Table(
     Column("tenant", String(64), nullable=False),
     Column("role", String(16), nullable=False),
     Column("disabled", Boolean, nullable=False, server_default=text("false")),
+    Column("selector_json", Text, nullable=False, server_default="{}"),  # labels that a gate principal's audits have
+)
+
+token_use = Table(
+    "token_use",
+    metadata,
+    Column(
+        "token_sha256", String(64), primary_key=True
+    ),  # of issuer and jti: an unbound bearer token changes one thing
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_token_use_expires_at", "expires_at"),
 )
 
 blob = Table(
@@ -42,6 +45,8 @@ blob = Table(
     Column("sha256", String(64), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=False),
+    Column("doomed_at", BigInteger),  # found unreferenced; an hour later row and bytes go
+    Column("quarantined_at", BigInteger),  # its bytes were not its digest's
 )
 
 blob_grant = Table(
@@ -72,6 +77,9 @@ model = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("files", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="1"),  # what its etag is made of
+    Column("deleted_at", BigInteger),
+    Column("purged_at", BigInteger),  # its weights are gone
     Index("ix_model_page", "tenant", "created_at", "manifest_sha256"),
 )
 
@@ -86,7 +94,8 @@ audit = Table(
     Column("checks", Text, nullable=False),  # space-separated names, for the list filter
     Column("request_sha256", String(64), nullable=False),
     Column("submission", LargeBinary, nullable=False),  # the accepted assay.api.v1.Audit input, serialised
-    Column("state", String(16), nullable=False),
+    # 17 letters of AWAITING_APPROVAL; SQLite ignores lengths, and cannot change a table that others refer to.
+    Column("state", String(16).with_variant(String(24), "postgresql"), nullable=False),
     Column("state_reason", String(64), nullable=False, server_default=""),
     Column("retryable", Boolean, nullable=False, server_default=text("false")),
     Column("outcome", String(16), nullable=False, server_default=""),
@@ -99,7 +108,28 @@ audit = Table(
     Column("registration_json", Text),  # what the signer answered to `register`: request_sha256, entropy, seed
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
+    Column(
+        "model_tenant", String(64), nullable=False, server_default=""
+    ),  # its owner; empty in rows from before owners
+    Column("schedule", String(64), nullable=False, server_default=""),
     Index("ix_audit_page", "tenant", "submitted_at", "id"),
+    Index("ix_audit_owner_page", "model_tenant", "submitted_at", "id"),
+    Index(
+        "ix_audit_unfinished",
+        "tenant",
+        "state",
+        sqlite_where=text("state NOT IN ('COMPLETED','CANCELLED','FAILED')"),
+        postgresql_where=text("state NOT IN ('COMPLETED','CANCELLED','FAILED')"),
+    ),
+)
+
+audit_label = Table(
+    "audit_label",
+    metadata,
+    Column("audit", String(32), ForeignKey("audit.id"), primary_key=True),
+    Column("key", String(63), primary_key=True),
+    Column("value", String(256), nullable=False),
+    Index("ix_audit_label_key_value", "key", "value"),
 )
 
 job = Table(
@@ -120,6 +150,7 @@ job = Table(
     Column("published_at", BigInteger),
     Column("part_sha256", String(64)),  # of a finished shard: what its scan left, a blob
     Column("part_size", BigInteger),
+    Column("traceparent", String(55), nullable=False, server_default=""),  # W3C; the broker carries the id alone
     UniqueConstraint("audit", "kind", "shard"),
     Index(
         "ix_job_live",

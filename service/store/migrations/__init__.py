@@ -11,8 +11,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from service.store import tables, tables_around  # noqa: F401 - imported, so that the metadata knows every table
 from service.store.engine import Store, StoreNotUsable, open_store
-from service.store.tables import metadata
+from service.store.schema import metadata
 
 COMMAND = "assay-server migrate"
 """What an operator runs; printed by a process that finds another revision."""

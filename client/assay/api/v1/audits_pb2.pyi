@@ -220,6 +220,8 @@ class Audit(_message.Message):
         STATE_CANCELLED: Audit._State.ValueType  # 6
         STATE_FAILED: Audit._State.ValueType  # 7
         """The host's fault; no report."""
+        STATE_AWAITING_APPROVAL: Audit._State.ValueType  # 8
+        """The model is another tenant's, and no approval of its owner fits yet."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Everything below is output only."""
@@ -235,6 +237,8 @@ class Audit(_message.Message):
     STATE_CANCELLED: Audit.State.ValueType  # 6
     STATE_FAILED: Audit.State.ValueType  # 7
     """The host's fault; no report."""
+    STATE_AWAITING_APPROVAL: Audit.State.ValueType  # 8
+    """The model is another tenant's, and no approval of its owner fits yet."""
 
     class _Outcome:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -264,6 +268,27 @@ class Audit(_message.Message):
     """No check could be answered: the model was refused."""
     OUTCOME_FAILED: Audit.Outcome.ValueType  # 4
     """No check could be answered: the run crashed or hit a limit."""
+
+    class _SeedMode:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SeedModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Audit._SeedMode.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SEED_MODE_UNSPECIFIED: Audit._SeedMode.ValueType  # 0
+        SEED_MODE_DERIVED: Audit._SeedMode.ValueType  # 1
+        """From the request's place in the log, so that nobody can try seeds."""
+        SEED_MODE_FIXED: Audit._SeedMode.ValueType  # 2
+        """`seed`, to repeat an audit; every rendering says so."""
+
+    class SeedMode(_SeedMode, metaclass=_SeedModeEnumTypeWrapper):
+        """Where the seed comes from; an input field. Zero means derived."""
+
+    SEED_MODE_UNSPECIFIED: Audit.SeedMode.ValueType  # 0
+    SEED_MODE_DERIVED: Audit.SeedMode.ValueType  # 1
+    """From the request's place in the log, so that nobody can try seeds."""
+    SEED_MODE_FIXED: Audit.SeedMode.ValueType  # 2
+    """`seed`, to repeat an audit; every rendering says so."""
 
     @_typing.final
     class LabelsEntry(_message.Message):
@@ -309,6 +334,14 @@ class Audit(_message.Message):
     BASE_MODEL_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     WAIVERS_FIELD_NUMBER: _builtins.int
+    SEED_MODE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    FIRST_REPORT_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    QUEUE_ESTIMATE_FIELD_NUMBER: _builtins.int
+    RESULT_DIGEST_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """audits/{32 hex}. Output only."""
     model: _builtins.str
@@ -331,6 +364,15 @@ class Audit(_message.Message):
     """models/{64 hex} of a second model that the first is held against, e.g. the one it was fine-tuned from. An input
     field; empty means none. Refused (BAD_BASE) unless an asked check can read one.
     """
+    seed_mode: Global___Audit.SeedMode.ValueType
+    seed: _builtins.int
+    """With SEED_MODE_FIXED, 0 to 2^53 - 1; else it must be 0."""
+    queue_estimate: _builtins.int
+    """Jobs in line before this audit's next one, an estimate; -1 where it is not queued. Output only."""
+    result_digest: _builtins.str
+    """SHA-256 of the host's record, once there is a result. Output only."""
+    schedule: _builtins.str
+    """schedules/{id} that made the audit; empty where a caller did. Output only."""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckRequest]:
         """At least one. The same check may be asked twice with other parameters."""
@@ -367,6 +409,22 @@ class Audit(_message.Message):
     def waivers(self) -> _blobs_pb2.Digest:
         """Waivers that are registered with the policy, canonical JSON, uploaded before; an input field. Empty means none."""
 
+    @_builtins.property
+    def first_report(self) -> _blobs_pb2.Digest:
+        """report.sigstore.json of the audit that this one repeats, uploaded before; an input field. Empty means that it
+        repeats none. Then the seed is fixed, and model, base, checks and data are the first report's.
+        """
+
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """models/{model}/approvals/{id} of the model's owner; an input field. Needed where the model is another tenant's."""
+
+    @_builtins.property
+    def access(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Levels of access that the audit claims to need (weights, activations, gradients, training_data); an input field.
+        Empty means what its checks need.
+        """
+
     def __init__(
         self,
         *,
@@ -394,10 +452,18 @@ class Audit(_message.Message):
         base_model: _builtins.str = ...,
         policy: _blobs_pb2.Digest | None = ...,
         waivers: _blobs_pb2.Digest | None = ...,
+        seed_mode: Global___Audit.SeedMode.ValueType = ...,
+        seed: _builtins.int = ...,
+        first_report: _blobs_pb2.Digest | None = ...,
+        approvals: _abc.Iterable[_builtins.str] | None = ...,
+        access: _abc.Iterable[_builtins.str] | None = ...,
+        queue_estimate: _builtins.int = ...,
+        result_digest: _builtins.str = ...,
+        schedule: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "limits", b"limits", "policy", b"policy", "registered_at", b"registered_at", "started_at", b"started_at", "submitted_at", b"submitted_at", "waivers", b"waivers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "first_report", b"first_report", "limits", b"limits", "policy", b"policy", "registered_at", b"registered_at", "started_at", b"started_at", "submitted_at", b"submitted_at", "waivers", b"waivers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "base_model", b"base_model", "cancel_confirmation", b"cancel_confirmation", "checks", b"checks", "data", b"data", "ended_at", b"ended_at", "etag", b"etag", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "model", b"model", "name", b"name", "nonce", b"nonce", "outcome", b"outcome", "policy", b"policy", "registered_at", b"registered_at", "reports", b"reports", "request_sha256", b"request_sha256", "retryable", b"retryable", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "submitted_at", b"submitted_at", "waivers", b"waivers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "approvals", b"approvals", "attempts", b"attempts", "base_model", b"base_model", "cancel_confirmation", b"cancel_confirmation", "checks", b"checks", "data", b"data", "ended_at", b"ended_at", "etag", b"etag", "first_report", b"first_report", "labels", b"labels", "last_sequence", b"last_sequence", "limits", b"limits", "model", b"model", "name", b"name", "nonce", b"nonce", "outcome", b"outcome", "policy", b"policy", "queue_estimate", b"queue_estimate", "registered_at", b"registered_at", "reports", b"reports", "request_sha256", b"request_sha256", "result_digest", b"result_digest", "retryable", b"retryable", "schedule", b"schedule", "seed", b"seed", "seed_mode", b"seed_mode", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "submitted_at", b"submitted_at", "waivers", b"waivers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,7 +526,7 @@ class ListAuditsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """"field = value" on state, model or check, joined by AND."""
+    """"field = value" on state, model, check or label.KEY, joined by AND."""
     def __init__(
         self,
         *,
@@ -555,6 +621,7 @@ class AuditEvent(_message.Message):
     PLANNED_FIELD_NUMBER: _builtins.int
     SHARD_DONE_FIELD_NUMBER: _builtins.int
     SHARD_DEAD_FIELD_NUMBER: _builtins.int
+    APPROVAL_USED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Gapless from 1; 0 in a keepalive."""
     @_builtins.property
@@ -577,6 +644,8 @@ class AuditEvent(_message.Message):
     def shard_done(self) -> Global___ShardDone: ...
     @_builtins.property
     def shard_dead(self) -> Global___ShardDead: ...
+    @_builtins.property
+    def approval_used(self) -> Global___ApprovalUsed: ...
     def __init__(
         self,
         *,
@@ -591,12 +660,13 @@ class AuditEvent(_message.Message):
         planned: Global___Planned | None = ...,
         shard_done: Global___ShardDone | None = ...,
         shard_dead: Global___ShardDead | None = ...,
+        approval_used: Global___ApprovalUsed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "planned", b"planned", "registered", b"registered", "shard_dead", b"shard_dead", "shard_done", b"shard_done", "state_changed", b"state_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_used", b"approval_used", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "planned", b"planned", "registered", b"registered", "shard_dead", b"shard_dead", "shard_done", b"shard_done", "state_changed", b"state_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "planned", b"planned", "registered", b"registered", "sequence", b"sequence", "shard_dead", b"shard_dead", "shard_done", b"shard_done", "state_changed", b"state_changed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_used", b"approval_used", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "event", b"event", "keepalive", b"keepalive", "occurred_at", b"occurred_at", "phase_reached", b"phase_reached", "planned", b"planned", "registered", b"registered", "sequence", b"sequence", "shard_dead", b"shard_dead", "shard_done", b"shard_done", "state_changed", b"state_changed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "registered", "attempt_started", "attempt_ended", "phase_reached", "keepalive", "planned", "shard_done", "shard_dead"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["state_changed", "registered", "attempt_started", "attempt_ended", "phase_reached", "keepalive", "planned", "shard_done", "shard_dead", "approval_used"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -629,20 +699,57 @@ class Registered(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    REQUEST_JSON_FIELD_NUMBER: _builtins.int
+    REQUEST_PROOF_FIELD_NUMBER: _builtins.int
     request_sha256: _builtins.str
     """SHA-256 of request.json."""
+    request_json: _builtins.bytes
+    """The receipt: the registered bytes, and the proof that they were in the log before the run. Keep both."""
+    request_proof: _builtins.bytes
+    """request.tlog-proof"""
     def __init__(
         self,
         *,
         request_sha256: _builtins.str = ...,
+        request_json: _builtins.bytes = ...,
+        request_proof: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_sha256", b"request_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_json", b"request_json", "request_proof", b"request_proof", "request_sha256", b"request_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Registered: _TypeAlias = Registered  # noqa: Y015
+
+@_typing.final
+class ApprovalUsed(_message.Message):
+    """A run of an approval was counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    MAX_RUNS_FIELD_NUMBER: _builtins.int
+    approval: _builtins.str
+    """models/{model}/approvals/{id}"""
+    used: _builtins.int
+    """Runs counted by now, and allowed."""
+    max_runs: _builtins.int
+    def __init__(
+        self,
+        *,
+        approval: _builtins.str = ...,
+        used: _builtins.int = ...,
+        max_runs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "max_runs", b"max_runs", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalUsed: _TypeAlias = ApprovalUsed  # noqa: Y015
 
 @_typing.final
 class AttemptStarted(_message.Message):

@@ -78,7 +78,9 @@ class AuditsServicer:
         INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
         INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
         FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
+        INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
         FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+        FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

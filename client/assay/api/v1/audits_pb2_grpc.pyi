@@ -45,7 +45,9 @@ class AuditsStub:
       INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
       INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
       FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
+      INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+      FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
     """
     GetAudit: _grpc.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]
     """Errors: PERMISSION_DENIED for an unknown or foreign audit."""
@@ -81,7 +83,9 @@ class AuditsAsyncStub(AuditsStub):
       INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
       INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
       FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
+      INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+      FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
     """
     GetAudit: _aio.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]  # type: ignore[assignment]
     """Errors: PERMISSION_DENIED for an unknown or foreign audit."""
@@ -120,7 +124,9 @@ class AuditsServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT BAD_REQUEST_ID -> send a fresh UUID4; BAD_MANIFEST -> the model's manifest names bad entries
           INVALID_ARGUMENT REQUEST_ID_REUSED -> same id, other content: choose a new id
           FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
+          INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
           FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+          FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
         """
 
     @_abc_1.abstractmethod

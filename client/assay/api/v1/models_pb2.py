@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61ssay/api/v1/models.proto\x12\x0c\x61ssay.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x18.assay.api.v1.Model.File\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x32\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"-\n\x12\x43reateModelRequest\x12\x17\n\x0fmanifest_sha256\x18\x01 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.assay.api.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xdf\x01\n\x06Models\x12\x44\n\x0b\x43reateModel\x12 .assay.api.v1.CreateModelRequest\x1a\x13.assay.api.v1.Model\x12>\n\x08GetModel\x12\x1d.assay.api.v1.GetModelRequest\x1a\x13.assay.api.v1.Model\x12O\n\nListModels\x12\x1f.assay.api.v1.ListModelsRequest\x1a .assay.api.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61ssay/api/v1/models.proto\x12\x0c\x61ssay.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x18.assay.api.v1.Model.File\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12.\n\ndeleted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tpurged_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x32\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"-\n\x12\x43reateModelRequest\x12\x17\n\x0fmanifest_sha256\x18\x01 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"P\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x03 \x01(\x08\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.assay.api.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"2\n\x14UndeleteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t2\xef\x02\n\x06Models\x12\x44\n\x0b\x43reateModel\x12 .assay.api.v1.CreateModelRequest\x1a\x13.assay.api.v1.Model\x12>\n\x08GetModel\x12\x1d.assay.api.v1.GetModelRequest\x1a\x13.assay.api.v1.Model\x12O\n\nListModels\x12\x1f.assay.api.v1.ListModelsRequest\x1a .assay.api.v1.ListModelsResponse\x12\x44\n\x0b\x44\x65leteModel\x12 .assay.api.v1.DeleteModelRequest\x1a\x13.assay.api.v1.Model\x12H\n\rUndeleteModel\x12\".assay.api.v1.UndeleteModelRequest\x1a\x13.assay.api.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.api.v1.models_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL']._serialized_start=77
-  _globals['_MODEL']._serialized_end=254
-  _globals['_MODEL_FILE']._serialized_start=204
-  _globals['_MODEL_FILE']._serialized_end=254
-  _globals['_CREATEMODELREQUEST']._serialized_start=256
-  _globals['_CREATEMODELREQUEST']._serialized_end=301
-  _globals['_GETMODELREQUEST']._serialized_start=303
-  _globals['_GETMODELREQUEST']._serialized_end=334
-  _globals['_LISTMODELSREQUEST']._serialized_start=336
-  _globals['_LISTMODELSREQUEST']._serialized_end=394
-  _globals['_LISTMODELSRESPONSE']._serialized_start=396
-  _globals['_LISTMODELSRESPONSE']._serialized_end=478
-  _globals['_MODELS']._serialized_start=481
-  _globals['_MODELS']._serialized_end=704
+  _globals['_MODEL']._serialized_end=363
+  _globals['_MODEL_FILE']._serialized_start=313
+  _globals['_MODEL_FILE']._serialized_end=363
+  _globals['_CREATEMODELREQUEST']._serialized_start=365
+  _globals['_CREATEMODELREQUEST']._serialized_end=410
+  _globals['_GETMODELREQUEST']._serialized_start=412
+  _globals['_GETMODELREQUEST']._serialized_end=443
+  _globals['_LISTMODELSREQUEST']._serialized_start=445
+  _globals['_LISTMODELSREQUEST']._serialized_end=525
+  _globals['_LISTMODELSRESPONSE']._serialized_start=527
+  _globals['_LISTMODELSRESPONSE']._serialized_end=609
+  _globals['_DELETEMODELREQUEST']._serialized_start=611
+  _globals['_DELETEMODELREQUEST']._serialized_end=659
+  _globals['_UNDELETEMODELREQUEST']._serialized_start=661
+  _globals['_UNDELETEMODELREQUEST']._serialized_end=711
+  _globals['_MODELS']._serialized_start=714
+  _globals['_MODELS']._serialized_end=1081
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,16 @@ class ModelsStub:
                 request_serializer=assay_dot_api_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=assay_dot_api_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/assay.api.v1.Models/DeleteModel',
+                request_serializer=assay_dot_api_dot_v1_dot_models__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=assay_dot_api_dot_v1_dot_models__pb2.Model.FromString,
+                _registered_method=True)
+        self.UndeleteModel = channel.unary_unary(
+                '/assay.api.v1.Models/UndeleteModel',
+                request_serializer=assay_dot_api_dot_v1_dot_models__pb2.UndeleteModelRequest.SerializeToString,
+                response_deserializer=assay_dot_api_dot_v1_dot_models__pb2.Model.FromString,
+                _registered_method=True)
 
 
 class ModelsServicer:
@@ -81,6 +91,28 @@ class ModelsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteModel(self, request, context):
+        """Hides a model; its weights are purged after 30 days, its reports stay.
+        Errors:
+        ABORTED ETAG_MISMATCH -> read the model again
+        FAILED_PRECONDITION MODEL_IN_USE -> an audit of it has not ended: wait or cancel it
+        PERMISSION_DENIED for an unknown or foreign model
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteModel(self, request, context):
+        """Takes a deletion back while the weights are there.
+        Errors:
+        ALREADY_EXISTS MODEL_LIVE -> the model is not deleted
+        ABORTED ETAG_MISMATCH -> read the model again
+        PERMISSION_DENIED for an unknown, foreign or purged model
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +130,16 @@ def add_ModelsServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=assay_dot_api_dot_v1_dot_models__pb2.ListModelsRequest.FromString,
                     response_serializer=assay_dot_api_dot_v1_dot_models__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=assay_dot_api_dot_v1_dot_models__pb2.DeleteModelRequest.FromString,
+                    response_serializer=assay_dot_api_dot_v1_dot_models__pb2.Model.SerializeToString,
+            ),
+            'UndeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteModel,
+                    request_deserializer=assay_dot_api_dot_v1_dot_models__pb2.UndeleteModelRequest.FromString,
+                    response_serializer=assay_dot_api_dot_v1_dot_models__pb2.Model.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +224,60 @@ class Models:
             '/assay.api.v1.Models/ListModels',
             assay_dot_api_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
             assay_dot_api_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.api.v1.Models/DeleteModel',
+            assay_dot_api_dot_v1_dot_models__pb2.DeleteModelRequest.SerializeToString,
+            assay_dot_api_dot_v1_dot_models__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.api.v1.Models/UndeleteModel',
+            assay_dot_api_dot_v1_dot_models__pb2.UndeleteModelRequest.SerializeToString,
+            assay_dot_api_dot_v1_dot_models__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

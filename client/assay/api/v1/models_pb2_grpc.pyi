@@ -44,6 +44,20 @@ class ModelsStub:
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
     """Newest first, without files: GetModel names them. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
+    DeleteModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.Model]
+    """Hides a model; its weights are purged after 30 days, its reports stay.
+    Errors:
+      ABORTED ETAG_MISMATCH -> read the model again
+      FAILED_PRECONDITION MODEL_IN_USE -> an audit of it has not ended: wait or cancel it
+      PERMISSION_DENIED for an unknown or foreign model
+    """
+    UndeleteModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.UndeleteModelRequest, _models_pb2.Model]
+    """Takes a deletion back while the weights are there.
+    Errors:
+      ALREADY_EXISTS MODEL_LIVE -> the model is not deleted
+      ABORTED ETAG_MISMATCH -> read the model again
+      PERMISSION_DENIED for an unknown, foreign or purged model
+    """
 
 @_typing.type_check_only
 class ModelsAsyncStub(ModelsStub):
@@ -61,6 +75,20 @@ class ModelsAsyncStub(ModelsStub):
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Newest first, without files: GetModel names them. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
+    DeleteModel: _aio.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.Model]  # type: ignore[assignment]
+    """Hides a model; its weights are purged after 30 days, its reports stay.
+    Errors:
+      ABORTED ETAG_MISMATCH -> read the model again
+      FAILED_PRECONDITION MODEL_IN_USE -> an audit of it has not ended: wait or cancel it
+      PERMISSION_DENIED for an unknown or foreign model
+    """
+    UndeleteModel: _aio.UnaryUnaryMultiCallable[_models_pb2.UndeleteModelRequest, _models_pb2.Model]  # type: ignore[assignment]
+    """Takes a deletion back while the weights are there.
+    Errors:
+      ALREADY_EXISTS MODEL_LIVE -> the model is not deleted
+      ABORTED ETAG_MISMATCH -> read the model again
+      PERMISSION_DENIED for an unknown, foreign or purged model
+    """
 
 class ModelsServicer(metaclass=_abc_1.ABCMeta):
     """Models are manifests of files; the digest of the manifest is the model's name."""
@@ -93,5 +121,31 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListModelsResponse, _abc.Awaitable[_models_pb2.ListModelsResponse]]:
         """Newest first, without files: GetModel names them. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
+
+    @_abc_1.abstractmethod
+    def DeleteModel(
+        self,
+        request: _models_pb2.DeleteModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.Model, _abc.Awaitable[_models_pb2.Model]]:
+        """Hides a model; its weights are purged after 30 days, its reports stay.
+        Errors:
+          ABORTED ETAG_MISMATCH -> read the model again
+          FAILED_PRECONDITION MODEL_IN_USE -> an audit of it has not ended: wait or cancel it
+          PERMISSION_DENIED for an unknown or foreign model
+        """
+
+    @_abc_1.abstractmethod
+    def UndeleteModel(
+        self,
+        request: _models_pb2.UndeleteModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.Model, _abc.Awaitable[_models_pb2.Model]]:
+        """Takes a deletion back while the weights are there.
+        Errors:
+          ALREADY_EXISTS MODEL_LIVE -> the model is not deleted
+          ABORTED ETAG_MISMATCH -> read the model again
+          PERMISSION_DENIED for an unknown, foreign or purged model
+        """
 
 def add_ModelsServicer_to_server(servicer: ModelsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
