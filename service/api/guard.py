@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,7 +21,7 @@ from google.protobuf.message import DecodeError
 from sqlalchemy import select
 
 from service.api.failures import abort, refusal_of
-from service.rules.access import Caller, Reach, Role, authorise
+from service.rules.access import SHOWN, Caller, Reach, Role, Scope, Shown, authorise, scope_of
 from service.rules.errors import Refusal
 from service.store.engine import Store
 from service.store.tables import principal
@@ -45,7 +46,17 @@ class Call:
     @property
     def tenant(self) -> str | None:
         """Whose objects the call may touch; None means everybody's."""
-        return self.caller.tenant if self.reach is Reach.OWN else None
+        return None if self.reach is Reach.ANY else self.caller.tenant
+
+    @property
+    def scope(self) -> Scope:
+        """What every read of an object and every list is held against."""
+        return scope_of(self.caller, self.reach)
+
+    @property
+    def shown(self) -> Shown:
+        """How much of an audit the caller is shown."""
+        return SHOWN[self.caller.role]
 
     def may_see(self, tenant: str | None) -> bool:
         """Tell whether an object of this tenant (None: it does not exist) may be touched by this call."""
@@ -88,7 +99,8 @@ class Directory:
             row = connection.execute(select(principal).where(principal.c.id == identifier)).one_or_none()
         if row is None or row.disabled or row.role not in set(map(str, Role)):
             return None
-        return Caller(principal=row.id, tenant=row.tenant, role=Role(row.role))
+        selector = json.loads(row.selector_json)
+        return Caller(principal=row.id, tenant=row.tenant, role=Role(row.role), selector=selector)
 
 
 def _identity(auth_context: Mapping[str, Any]) -> str:
