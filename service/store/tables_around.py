@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -89,17 +90,16 @@ fire = Table(
 webhook = Table(
     "webhook",
     metadata,
+    Column("tenant", String(64), primary_key=True),  # each tenant has its own ids, so none learns another's
     Column("id", String(63), primary_key=True),
-    Column("tenant", String(64), nullable=False),
     Column("url", String(2048), nullable=False),
     Column("types_json", Text, nullable=False, server_default="[]"),  # [] means all
-    Column("signing", String(8), nullable=False),  # hmac, ed25519
+    Column("signing", String(8), nullable=False),  # HMAC, ED25519
     Column("secret", LargeBinary, nullable=False),
     Column("old_secret", LargeBinary),
     Column("old_secret_until", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
-    Column("deleted_at", BigInteger),
     Index("ix_webhook_page", "tenant", "created_at", "id"),
 )
 
@@ -107,7 +107,8 @@ delivery = Table(
     "delivery",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("webhook", String(63), ForeignKey("webhook.id"), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("webhook", String(63), nullable=False),
     Column("event_id", String(64), nullable=False),
     Column("type", String(64), nullable=False),
     Column("audit", String(32), ForeignKey("audit.id"), nullable=False),
@@ -119,8 +120,9 @@ delivery = Table(
     Column("last_error", String(64), nullable=False, server_default=""),
     Column("created_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
-    UniqueConstraint("webhook", "event_id"),
-    Index("ix_delivery_page", "webhook", "created_at", "id"),
+    ForeignKeyConstraint(("tenant", "webhook"), ("webhook.tenant", "webhook.id")),
+    UniqueConstraint("tenant", "webhook", "event_id"),
+    Index("ix_delivery_page", "tenant", "webhook", "created_at", "id"),
     Index(
         "ix_delivery_pending",
         "not_before",

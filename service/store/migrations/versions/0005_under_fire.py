@@ -103,8 +103,8 @@ def upgrade() -> None:
     op.create_index("ix_token_use_expires_at", "token_use", ["expires_at"], unique=False)
     op.create_table(
         "webhook",
-        sa.Column("id", sa.String(length=63), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=63), nullable=False),
         sa.Column("url", sa.String(length=2048), nullable=False),
         sa.Column("types_json", sa.Text(), server_default="[]", nullable=False),
         sa.Column("signing", sa.String(length=8), nullable=False),
@@ -113,8 +113,7 @@ def upgrade() -> None:
         sa.Column("old_secret_until", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
-        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook")),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_webhook")),
     )
     op.create_index("ix_webhook_page", "webhook", ["tenant", "created_at", "id"], unique=False)
     op.create_table(
@@ -139,6 +138,7 @@ def upgrade() -> None:
     op.create_table(
         "delivery",
         sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("webhook", sa.String(length=63), nullable=False),
         sa.Column("event_id", sa.String(length=64), nullable=False),
         sa.Column("type", sa.String(length=64), nullable=False),
@@ -152,11 +152,13 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["audit"], ["audit.id"], name=op.f("fk_delivery_audit_audit")),
-        sa.ForeignKeyConstraint(["webhook"], ["webhook.id"], name=op.f("fk_delivery_webhook_webhook")),
+        sa.ForeignKeyConstraint(
+            ["tenant", "webhook"], ["webhook.tenant", "webhook.id"], name=op.f("fk_delivery_tenant_webhook")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery")),
-        sa.UniqueConstraint("webhook", "event_id", name=op.f("uq_delivery_webhook_event_id")),
+        sa.UniqueConstraint("tenant", "webhook", "event_id", name=op.f("uq_delivery_tenant_webhook_event_id")),
     )
-    op.create_index("ix_delivery_page", "delivery", ["webhook", "created_at", "id"], unique=False)
+    op.create_index("ix_delivery_page", "delivery", ["tenant", "webhook", "created_at", "id"], unique=False)
     op.create_index(
         "ix_delivery_pending",
         "delivery",
