@@ -18,7 +18,8 @@ help: ## Show this list
 # Debian packages, each named by the command that shows it is there. As another user than root: says what to install.
 system:
 	@missing=()
-	for pair in bwrap:bubblewrap redis-server:redis-server openssl:openssl setpriv:util-linux; do
+	for pair in bwrap:bubblewrap redis-server:redis-server openssl:openssl setpriv:util-linux \
+	    chromium:chromium chromium:fonts-liberation pdftotext:poppler-utils; do
 	  command -v "$${pair%%:*}" >/dev/null || missing+=("$${pair##*:}")
 	done
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
