@@ -126,10 +126,10 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
 
 def now_ms(connection: Connection) -> int:
     """Return the database's clock, in milliseconds since 1970."""
-    return int(connection.execute(text(_CLOCKS[connection.dialect.name])).scalar_one())
+    return int(connection.execute(text(CLOCKS[connection.dialect.name])).scalar_one())
 
 
-_CLOCKS = {
+CLOCKS = {
     # unixepoch('subsec') silently gives NULL before SQLite 3.42.
     "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     # now() is the transaction's start; a step's time is the statement's.
