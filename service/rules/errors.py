@@ -76,6 +76,24 @@ REASONS: Mapping[str, Reason] = {
     # Models
     "BAD_MANIFEST": Reason(codes=_INVALID, next_move="Correct the named entries and upload the new manifest."),
     "MISSING_BLOBS": Reason(codes=_PRECONDITION, next_move="Upload what PreconditionFailure names, then call again."),
+    "ETAG_MISMATCH": Reason(codes=("ABORTED",), next_move="Read it again, and decide with what it is now."),
+    "MODEL_IN_USE": Reason(codes=_PRECONDITION, next_move="Wait for its audits, or cancel them, then call again."),
+    "MODEL_LIVE": Reason(codes=("ALREADY_EXISTS",), next_move="Go on: there is nothing to take back."),
+    # Approvals
+    "BAD_SIGNATURE": Reason(
+        codes=_INVALID, next_move="Sign with a key that the operator has entered for the owner (approval-keys)."
+    ),
+    "BAD_APPROVAL": Reason(
+        codes=_INVALID, next_move="Correct the named fields and sign again; `assay approvals sign` writes every one."
+    ),
+    "ALREADY_REVOKED": Reason(codes=_PRECONDITION, next_move="Go on: nothing is allowed under it any more."),
+    "APPROVAL_SPENT": Reason(
+        codes=_PRECONDITION, next_move="Ask the model's owner for another approval; every run of this one is counted."
+    ),
+    "APPROVAL_MISMATCH": Reason(
+        codes=_PRECONDITION, next_move="Ask for what is approved, or the model's owner for an approval of this."
+    ),
+    "BAD_ACCESS": Reason(codes=_INVALID, next_move="Name what the checks need, or leave it empty."),
     # Pages
     "BAD_PAGE_TOKEN": Reason(codes=_INVALID, next_move="Start again without a token, or repeat the other arguments."),
     "BAD_PAGE_SIZE": Reason(codes=_INVALID, next_move="Send 0 to 1000."),

@@ -15,6 +15,7 @@ _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})/(0|[1-9][0-9]{0,15})")
 _UPLOAD = re.compile(rf"uploads/({_UUID4.pattern})/{_BLOB.pattern}")
 _MODEL = re.compile(r"models/([0-9a-f]{64})")
+_APPROVAL = re.compile(r"models/([0-9a-f]{64})/approvals/([0-9a-f]{32})")
 _AUDIT = re.compile(r"audits/([0-9a-f]{32})")
 _REPORT = re.compile(r"audits/([0-9a-f]{32})/reports/r([1-9][0-9]{0,5})")
 _CHECK = re.compile(r"checks/([a-z][a-z0-9_]{0,62})")
@@ -85,6 +86,25 @@ def model(name: str) -> str:
         Refusal: BAD_RESOURCE_NAME.
     """
     return _parts(_MODEL, name, "models/{64 hex}")[0]
+
+
+def model_or_all(name: str) -> str | None:
+    """Return the manifest digest of `models/{64 hex}`, None of `models/-`: whatever model it is.
+
+    Raises:
+        Refusal: BAD_RESOURCE_NAME.
+    """
+    return None if name == "models/-" else model(name)
+
+
+def approval(name: str) -> tuple[str, str]:
+    """Return the model and the id of `models/{64 hex}/approvals/{32 hex}`.
+
+    Raises:
+        Refusal: BAD_RESOURCE_NAME.
+    """
+    digest, identifier = _parts(_APPROVAL, name, "models/{64 hex}/approvals/{32 hex}")
+    return digest, identifier
 
 
 def audit(name: str) -> str:
