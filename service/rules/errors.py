@@ -77,6 +77,9 @@ REASONS: Mapping[str, Reason] = {
     "BAD_MANIFEST": Reason(codes=_INVALID, next_move="Correct the named entries and upload the new manifest."),
     "MISSING_BLOBS": Reason(codes=_PRECONDITION, next_move="Upload what PreconditionFailure names, then call again."),
     "ETAG_MISMATCH": Reason(codes=("ABORTED",), next_move="Read it again, and decide with what it is now."),
+    "MODEL_DELETED": Reason(
+        codes=_PRECONDITION, next_move="Have an owner of this tenant take the deletion back (UndeleteModel)."
+    ),
     "MODEL_IN_USE": Reason(codes=_PRECONDITION, next_move="Wait for its audits, or cancel them, then call again."),
     "MODEL_LIVE": Reason(codes=("ALREADY_EXISTS",), next_move="Go on: there is nothing to take back."),
     # Approvals

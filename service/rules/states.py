@@ -10,6 +10,8 @@ from enum import StrEnum
 class AuditState(StrEnum):
     """Where an audit is."""
 
+    AWAITING_APPROVAL = "AWAITING_APPROVAL"
+    """The model is not the caller's, and no approval of its owner fits yet; nothing is registered or leased."""
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     SIGNING = "SIGNING"
@@ -20,6 +22,7 @@ class AuditState(StrEnum):
 
 
 AUDIT_STEPS: Mapping[AuditState, frozenset[AuditState]] = {
+    AuditState.AWAITING_APPROVAL: frozenset({AuditState.QUEUED, AuditState.CANCELLED}),
     AuditState.QUEUED: frozenset({AuditState.RUNNING, AuditState.CANCELLED}),
     AuditState.RUNNING: frozenset({AuditState.SIGNING, AuditState.CANCELLING, AuditState.CANCELLED, AuditState.FAILED}),
     AuditState.SIGNING: frozenset({AuditState.COMPLETED}),
@@ -205,6 +208,7 @@ def backoff_ms(strikes: int, *, base_ms: int = BACKOFF_BASE_MS) -> int:
 
 EVENT_DETAILS: Mapping[str, frozenset[str]] = {
     "state_changed": frozenset({"state", "reason"}),
+    "approval_used": frozenset({"approval", "used", "max_runs"}),
     "registered": frozenset({"request_sha256"}),
     "attempt_started": frozenset({"job", "number"}),
     "attempt_ended": frozenset({"job", "number", "exit_class"}),

@@ -476,10 +476,15 @@ class SubmitAuditRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    AWAIT_APPROVAL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID4 text. Required: a lost reply must not cost a second run."""
     validate_only: _builtins.bool
     """Authorise and validate as usual, write nothing."""
+    await_approval: _builtins.bool
+    """Where the model is not the caller's own and no approval fits: wait for one (STATE_AWAITING_APPROVAL, at most 7 days)
+    rather than be refused. Whether there is such a model is not told: one that nobody has waits in the same way.
+    """
     @_builtins.property
     def audit(self) -> Global___Audit: ...
     def __init__(
@@ -488,10 +493,11 @@ class SubmitAuditRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         audit: Global___Audit | None = ...,
+        await_approval: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "await_approval", b"await_approval", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,6 +80,7 @@ class AuditsServicer:
         FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
         INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
         FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+        FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
         FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

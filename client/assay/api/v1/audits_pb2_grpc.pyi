@@ -47,6 +47,7 @@ class AuditsStub:
       FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
       INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+      FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
       FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
     """
     GetAudit: _grpc.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]
@@ -85,6 +86,7 @@ class AuditsAsyncStub(AuditsStub):
       FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
       INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+      FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
       FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
     """
     GetAudit: _aio.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]  # type: ignore[assignment]
@@ -126,6 +128,7 @@ class AuditsServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION UNKNOWN_MODEL -> upload the files and the manifest of model and base model first
           INVALID_ARGUMENT BAD_SEED, BAD_FIRST, BAD_ACCESS -> correct what the violation names
           FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
+          FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
           FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
         """
 

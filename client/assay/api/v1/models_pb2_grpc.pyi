@@ -39,6 +39,7 @@ class ModelsStub:
       INVALID_ARGUMENT BAD_MANIFEST -> the entry is named in BadRequest; nothing was stored
       INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
       FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
+      FAILED_PRECONDITION MODEL_DELETED -> an owner of the tenant takes the deletion back (UndeleteModel)
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
@@ -70,6 +71,7 @@ class ModelsAsyncStub(ModelsStub):
       INVALID_ARGUMENT BAD_MANIFEST -> the entry is named in BadRequest; nothing was stored
       INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
       FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
+      FAILED_PRECONDITION MODEL_DELETED -> an owner of the tenant takes the deletion back (UndeleteModel)
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]  # type: ignore[assignment]
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
@@ -104,6 +106,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT BAD_MANIFEST -> the entry is named in BadRequest; nothing was stored
           INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
           FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
+          FAILED_PRECONDITION MODEL_DELETED -> an owner of the tenant takes the deletion back (UndeleteModel)
         """
 
     @_abc_1.abstractmethod
