@@ -12,13 +12,14 @@ from typing import Any
 
 from assay import approval, canonical, strict_json
 from assay.approval import Approval, Envelope
-from assay.catalogue import CheckEntry
+from assay.catalogue import Catalogue
 from assay.errors import Malformed
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from service.rules.errors import Refusal, Violation, refuse_fields
+from service.rules.submission import Submission
 
 WAIT_MS = 7 * 86_400_000
 """How long an audit waits for an approval (specs: service, section 15: 7 d; 1 h to 30 d)."""
@@ -86,6 +87,19 @@ class Wanted:
     output_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An approval that may serve an audit, as the store knows it now."""
+
+    signed: Signed
+    owner: str
+    """The tenant whose model it is about."""
+    used: int
+    """Runs counted so far."""
+    over: str = ""
+    """Why it allows nothing any more, e.g. "was revoked"; empty while it does."""
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """One thing that an audit wants and an approval does not allow."""
@@ -95,10 +109,33 @@ class Mismatch:
     description: str
 
 
-def wanted_check(name: str, params: Mapping[str, Any], entry: CheckEntry) -> WantedCheck:
-    """Return a check of an audit as its catalogue entry says that it runs."""
+def wanted_of(asked: Submission, tenant: str, catalogue: Catalogue) -> Wanted:
+    """Return what a well-formed request of a tenant wants of a model.
+
+    Raises:
+        KeyError: the catalogue lost a check since the request was read.
+    """
+    checks = []
+    for one in asked.checks:
+        entry = catalogue.entry(one.name)
+        if entry is None:
+            raise KeyError(one.name)
+        checks.append(wanted_check(one.name, one.params, entry.version, entry.code_sha256))
+    return Wanted(
+        model=asked.model_sha256,
+        tenant=tenant,
+        checks=tuple(checks),
+        data=tuple(one.blob.sha256 for one in asked.data),
+        base=asked.base_sha256,
+        access=asked.access,
+        output_bytes=asked.output_bytes,
+    )
+
+
+def wanted_check(name: str, params: Mapping[str, Any], version: str, code_sha256: str) -> WantedCheck:
+    """Return a check of an audit, its parameters by digest."""
     return WantedCheck(
-        name=name, version=entry.version, code_sha256=entry.code_sha256, params_sha256=canonical.sha256(dict(params))
+        name=name, version=version, code_sha256=code_sha256, params_sha256=canonical.sha256(dict(params))
     )
 
 
@@ -194,3 +231,32 @@ def _check(allowed: Approval, wanted: WantedCheck) -> str:
     if any(one.params_sha256 in (approval.ANY, wanted.params_sha256) for one in codes):
         return ""
     return f"its parameters are sha256:{wanted.params_sha256}, approved are sha256:{codes[0].params_sha256}"
+
+
+def choose(candidates: Sequence[Candidate], wanted: Wanted) -> Candidate:
+    """Return the first approval that fits an audit, lives, and has a run left.
+
+    Raises:
+        Refusal: APPROVAL_SPENT if only runs are wanting; else APPROVAL_MISMATCH, naming everything that each lacks.
+    """
+    spent, wrong = None, []
+    for one in candidates:
+        lacks = mismatches(one.signed.approval, wanted)
+        told = [Mismatch("audit.approvals", one.over)] if one.over else lacks
+        wrong += [
+            Violation(each.field, f"by approval {one.signed.id}: {each.description}", "APPROVAL_MISMATCH")
+            for each in told
+        ]
+        if told:
+            continue
+        if one.used < one.signed.approval.max_runs:
+            return one
+        spent = spent or one
+    if spent is not None:
+        most = spent.signed.approval.max_runs
+        raise Refusal(
+            "APPROVAL_SPENT",
+            f"All {most} runs of approval {spent.signed.id} are counted.",
+            metadata={"approval": spent.signed.name, "max_runs": str(most)},
+        )
+    raise refuse_fields(wrong)

@@ -14,7 +14,7 @@ from assay import canonical
 from assay.api.v1 import audits_pb2
 from assay.catalogue import Catalogue, CheckEntry
 
-from service.rules import names
+from service.rules import claims, names
 from service.rules.errors import Violation, refuse_fields
 from service.rules.names import BlobName, shown
 from service.rules.parameters import read_parameters
@@ -65,6 +65,10 @@ class Submission:
     """The release policy that is registered with the request; None where there is none."""
     waivers: BlobName | None = None
     """Waivers that are registered with the policy; None where there are none."""
+    access: tuple[str, ...] = ()
+    """Levels of access that the audit claims: at least what its checks need."""
+    approvals: tuple[str, ...] = ()
+    """Ids of the approvals that the caller names, where the model is another tenant's; none means any that fits."""
     capability: str
     """What a worker must have: "cpu", or the first other word that a check's catalogue entry demands."""
 
@@ -94,6 +98,7 @@ class Submission:
                 "data": [{"role": one.role, "sha256": one.blob.sha256} for one in self.data],
                 "policy_sha256": self.policy.sha256 if self.policy else None,
                 "waivers_sha256": self.waivers.sha256 if self.waivers else None,
+                "access": {"granted": list(self.access)},
                 "limits": {
                     "attempts_max": self.attempts_max,
                     "output_bytes": self.output_bytes,
@@ -118,6 +123,8 @@ class Submission:
         for field, named in (("policy", self.policy), ("waivers", self.waivers)):
             if named is not None:
                 getattr(message, field).sha256, getattr(message, field).size = named.sha256, named.size
+        message.approvals.extend(f"models/{self.model_sha256}/approvals/{one}" for one in self.approvals)
+        message.access.extend(self.access)
         message.limits.attempts_max = self.attempts_max
         message.limits.output_bytes = self.output_bytes
         message.limits.wall_s = self.wall_s
@@ -136,7 +143,9 @@ def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission
     data, wrong_data = read_data(asked, entries, complete=len(checks) == len(asked.checks))
     base, wrong_base = _base(asked, model_sha256, entries, complete=len(checks) == len(asked.checks))
     policy, waivers, wrong_policy = read_named(asked)
-    wrong += [*wrong_base, *wrong_data, *wrong_policy]
+    approvals, wrong_approvals = claims.read_approvals(asked, model_sha256)
+    access, wrong_access = claims.read_access(asked, entries, complete=len(checks) == len(asked.checks))
+    wrong += [*wrong_base, *wrong_data, *wrong_policy, *wrong_approvals, *wrong_access]
     wrong += [*_limits(asked.limits), *_nonce(asked.nonce), *_labels(asked.labels)]
     if wrong:
         raise refuse_fields(wrong)
@@ -152,6 +161,8 @@ def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission
         labels=dict(asked.labels),
         policy=policy,
         waivers=waivers,
+        access=access,
+        approvals=approvals,
         capability=_capability(entries),
     )
 
