@@ -29,7 +29,7 @@ ID, SENT_AT, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 HMAC, ED25519 = "v1", "v1a"
 """Signature versions of Standard Webhooks."""
 
-SECRET, PUBLIC = "whsec_", "whpk_"  # noqa: S105  # prefixes, no secret
+SECRET, PUBLIC = "whsec_", "whpk_"
 """What a receiver keeps begins so: a shared secret, or the sender's public key (Standard Webhooks)."""
 
 KEY_BYTES = 32
@@ -41,7 +41,8 @@ TOLERANCE_S = 300
 SIGNATURES_MAX = 16
 """Signatures looked at: a rotation makes two of them, and a forger may not buy work with a long header."""
 
-_ID = re.compile(r"[!-~]{1,256}")
+_ID = re.compile(r"[!-\-/-~]{1,256}")
+"""Printable, and no dot: it would let the end of an id pass for a moment in what is signed."""
 _SECONDS = re.compile(r"[0-9]{1,12}")
 
 
@@ -68,9 +69,7 @@ class Delivery:
     """Seconds since 1970 by the sender's clock; of this call, not of the event."""
 
 
-def verify(
-    keys: str | Sequence[str], headers: Mapping[str, str], body: bytes, *, now: float | None = None
-) -> Delivery:
+def verify(keys: str | Sequence[str], headers: Mapping[str, str], body: bytes, *, now: float | None = None) -> Delivery:
     """Believe a call, or refuse it.
 
     Args:
@@ -126,7 +125,9 @@ def public_of(seed: bytes) -> str:
     """Return the public key of an Ed25519 seed as receivers keep it, `whpk_…`."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    return PUBLIC + base64.b64encode(Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()).decode()
+    return (
+        PUBLIC + base64.b64encode(Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()).decode()
+    )
 
 
 def secret_of(secret: bytes) -> str:
