@@ -123,6 +123,11 @@ REASONS: Mapping[str, Reason] = {
     "UNKNOWN_MODEL": Reason(codes=_PRECONDITION, next_move="Upload the model's files and its manifest first."),
     "ALREADY_FINISHED": Reason(codes=_PRECONDITION, next_move="Read the audit; it can no longer be cancelled."),
     "SEQUENCE_AHEAD": Reason(codes=("OUT_OF_RANGE",), next_move="Read last_sequence from GetAudit and watch from it."),
+    # Webhooks
+    "BAD_WEBHOOK": Reason(codes=_INVALID, next_move="Correct the named field."),
+    "FORBIDDEN_ADDRESS": Reason(codes=_INVALID, next_move="Name an https receiver on a public address."),
+    "WEBHOOK_EXISTS": Reason(codes=("ALREADY_EXISTS",), next_move="Choose another id, or delete that one first."),
+    "TOO_MANY_WEBHOOKS": Reason(codes=("RESOURCE_EXHAUSTED",), next_move="Delete a webhook, then create this one."),
     # Reports
     "NOT_SIGNED_YET": Reason(codes=_PRECONDITION, next_move="Watch the audit until COMPLETED, then call again."),
 }

@@ -18,6 +18,8 @@ _MODEL = re.compile(r"models/([0-9a-f]{64})")
 _APPROVAL = re.compile(r"models/([0-9a-f]{64})/approvals/([0-9a-f]{32})")
 _AUDIT = re.compile(r"audits/([0-9a-f]{32})")
 _REPORT = re.compile(r"audits/([0-9a-f]{32})/reports/r([1-9][0-9]{0,5})")
+_WEBHOOK = re.compile(r"webhooks/([a-z0-9-]{4,63})")
+_DELIVERY = re.compile(rf"{_WEBHOOK.pattern}/deliveries/([0-9a-f]{{32}})")
 _CHECK = re.compile(r"checks/([a-z][a-z0-9_]{0,62})")
 
 
@@ -133,6 +135,25 @@ def check(name: str) -> str:
         Refusal: BAD_RESOURCE_NAME.
     """
     return _parts(_CHECK, name, "checks/{name}")[0]
+
+
+def webhook(name: str) -> str:
+    """Return the id of `webhooks/{id}`.
+
+    Raises:
+        Refusal: BAD_RESOURCE_NAME.
+    """
+    return _parts(_WEBHOOK, name, "webhooks/{id}")[0]
+
+
+def delivery(name: str) -> tuple[str, str]:
+    """Return the ids of webhook and delivery of `webhooks/{id}/deliveries/{32 hex}`.
+
+    Raises:
+        Refusal: BAD_RESOURCE_NAME.
+    """
+    identifier, number = _parts(_DELIVERY, name, "webhooks/{id}/deliveries/{32 hex}")
+    return identifier, number
 
 
 def bare_check(name: str) -> str | None:

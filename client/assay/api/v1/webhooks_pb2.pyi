@@ -140,7 +140,10 @@ class Delivery(_message.Message):
     last_status: _builtins.int
     """HTTP status of the last try; 0 where there was none."""
     last_error: _builtins.str
-    """A word for what went wrong at the last try, e.g. FORBIDDEN_ADDRESS, TIMED_OUT; empty if nothing did."""
+    """A word for what went wrong at the last try, empty if nothing did: FORBIDDEN_ADDRESS (no address, or not only public
+    ones), NOT_REACHED, TIMED_OUT, TLS_FAILED, BAD_CERTIFICATE, BAD_REPLY (not HTTP), BAD_STATUS, REDIRECT (never
+    followed), GONE (410).
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

@@ -80,7 +80,8 @@ class WebhooksServicer:
         """Errors:
         INVALID_ARGUMENT FORBIDDEN_ADDRESS -> name an https receiver on a public address
         INVALID_ARGUMENT BAD_WEBHOOK -> correct the named field
-        ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id
+        ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id, or delete that one first
+        RESOURCE_EXHAUSTED TOO_MANY_WEBHOOKS -> delete a webhook, then create this one
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,7 +102,7 @@ class WebhooksServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWebhook(self, request, context):
-        """What is still to be delivered to it is dropped.
+        """What is still to be delivered to it is dropped. Errors: PERMISSION_DENIED for an unknown or foreign webhook.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +110,7 @@ class WebhooksServicer:
 
     def RotateSecret(self, request, context):
         """Makes a new secret; the old one signs too for 24 hours.
+        Errors: PERMISSION_DENIED for an unknown or foreign webhook.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,16 +37,19 @@ class WebhooksStub:
     """Errors:
       INVALID_ARGUMENT FORBIDDEN_ADDRESS -> name an https receiver on a public address
       INVALID_ARGUMENT BAD_WEBHOOK -> correct the named field
-      ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id
+      ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id, or delete that one first
+      RESOURCE_EXHAUSTED TOO_MANY_WEBHOOKS -> delete a webhook, then create this one
     """
     GetWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookRequest, _webhooks_pb2.Webhook]
     """Errors: PERMISSION_DENIED for an unknown or foreign webhook."""
     ListWebhooks: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ListWebhooksRequest, _webhooks_pb2.ListWebhooksResponse]
     """Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
     DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookRequest, _webhooks_pb2.DeleteWebhookResponse]
-    """What is still to be delivered to it is dropped."""
+    """What is still to be delivered to it is dropped. Errors: PERMISSION_DENIED for an unknown or foreign webhook."""
     RotateSecret: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.RotateSecretRequest, _webhooks_pb2.Webhook]
-    """Makes a new secret; the old one signs too for 24 hours."""
+    """Makes a new secret; the old one signs too for 24 hours.
+    Errors: PERMISSION_DENIED for an unknown or foreign webhook.
+    """
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ListDeliveriesRequest, _webhooks_pb2.ListDeliveriesResponse]
     """Newest first. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
     Redeliver: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.RedeliverRequest, _webhooks_pb2.Delivery]
@@ -63,16 +66,19 @@ class WebhooksAsyncStub(WebhooksStub):
     """Errors:
       INVALID_ARGUMENT FORBIDDEN_ADDRESS -> name an https receiver on a public address
       INVALID_ARGUMENT BAD_WEBHOOK -> correct the named field
-      ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id
+      ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id, or delete that one first
+      RESOURCE_EXHAUSTED TOO_MANY_WEBHOOKS -> delete a webhook, then create this one
     """
     GetWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
     """Errors: PERMISSION_DENIED for an unknown or foreign webhook."""
     ListWebhooks: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ListWebhooksRequest, _webhooks_pb2.ListWebhooksResponse]  # type: ignore[assignment]
     """Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.DeleteWebhookRequest, _webhooks_pb2.DeleteWebhookResponse]  # type: ignore[assignment]
-    """What is still to be delivered to it is dropped."""
+    """What is still to be delivered to it is dropped. Errors: PERMISSION_DENIED for an unknown or foreign webhook."""
     RotateSecret: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.RotateSecretRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
-    """Makes a new secret; the old one signs too for 24 hours."""
+    """Makes a new secret; the old one signs too for 24 hours.
+    Errors: PERMISSION_DENIED for an unknown or foreign webhook.
+    """
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ListDeliveriesRequest, _webhooks_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """Newest first. Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
     Redeliver: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.RedeliverRequest, _webhooks_pb2.Delivery]  # type: ignore[assignment]
@@ -92,7 +98,8 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         """Errors:
           INVALID_ARGUMENT FORBIDDEN_ADDRESS -> name an https receiver on a public address
           INVALID_ARGUMENT BAD_WEBHOOK -> correct the named field
-          ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id
+          ALREADY_EXISTS WEBHOOK_EXISTS -> choose another id, or delete that one first
+          RESOURCE_EXHAUSTED TOO_MANY_WEBHOOKS -> delete a webhook, then create this one
         """
 
     @_abc_1.abstractmethod
@@ -117,7 +124,7 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.DeleteWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.DeleteWebhookResponse, _abc.Awaitable[_webhooks_pb2.DeleteWebhookResponse]]:
-        """What is still to be delivered to it is dropped."""
+        """What is still to be delivered to it is dropped. Errors: PERMISSION_DENIED for an unknown or foreign webhook."""
 
     @_abc_1.abstractmethod
     def RotateSecret(
@@ -125,7 +132,9 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.RotateSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]:
-        """Makes a new secret; the old one signs too for 24 hours."""
+        """Makes a new secret; the old one signs too for 24 hours.
+        Errors: PERMISSION_DENIED for an unknown or foreign webhook.
+        """
 
     @_abc_1.abstractmethod
     def ListDeliveries(
