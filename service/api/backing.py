@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from assay.catalogue import Catalogue
 
 from service.blobs import BlobStore
+from service.rules.addresses import Allowed, Resolver, resolve_nothing
 from service.store.engine import Store
 
 
@@ -72,6 +73,10 @@ class ApiSettings:
     disk_floor_bytes: int | None = None
     """Free space that uploads never touch. None: the larger of 5 % and 10 GiB, in development 1 GiB."""
     limits: Limits = Limits()
+    receivers: Allowed = field(default_factory=Allowed)
+    """Which receivers of webhooks may be called."""
+    resolve: Resolver = resolve_nothing
+    """Looks receivers' names up when a webhook is made."""
 
 
 @dataclass(frozen=True, kw_only=True)

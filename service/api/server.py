@@ -21,6 +21,8 @@ from assay.api.v1 import (
     models_pb2_grpc,
     reports_pb2,
     reports_pb2_grpc,
+    webhooks_pb2,
+    webhooks_pb2_grpc,
 )
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -35,6 +37,7 @@ from service.api.health import Health
 from service.api.models import Models
 from service.api.reports import Reports
 from service.api.upload import Uploads, prepare_folder
+from service.api.webhooks import Webhooks
 from service.rules.access import without_row
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
@@ -44,6 +47,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
     checks_pb2.DESCRIPTOR.services_by_name["Checks"],
     models_pb2.DESCRIPTOR.services_by_name["Models"],
     reports_pb2.DESCRIPTOR.services_by_name["Reports"],
+    webhooks_pb2.DESCRIPTOR.services_by_name["Webhooks"],
 )
 """What is served besides health and reflection."""
 
@@ -105,6 +109,7 @@ def build(backing: Backing) -> Served:
     checks_pb2_grpc.add_ChecksServicer_to_server(Checks(backing), server)
     models_pb2_grpc.add_ModelsServicer_to_server(Models(backing), server)
     reports_pb2_grpc.add_ReportsServicer_to_server(Reports(backing), server)
+    webhooks_pb2_grpc.add_WebhooksServicer_to_server(Webhooks(backing), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     if backing.settings.reflection:
         names = [service.full_name for service in (*SERVICES, *_standard_services(True))]

@@ -55,6 +55,23 @@ class Sandbox(_Section):
         return self
 
 
+class Webhooks(_Section):
+    """Which receivers are called, beyond https to public addresses on port 443."""
+
+    ports: tuple[int, ...] = Field(default=(443,), min_length=1, max_length=16)
+    """Ports that receivers may listen on."""
+    ca: Path | None = None
+    """PEM of the authorities that receivers' certificates are verified with; None means this machine's."""
+    allow_loopback_receivers: bool = False
+    """Call receivers on this very machine too, so that one can be tried out. In the development profile only."""
+
+    @model_validator(mode="after")
+    def _are_ports(self) -> Webhooks:
+        if not all(1 <= port <= 65_535 for port in self.ports):
+            raise ValueError("ports: a port is 1 to 65535")
+        return self
+
+
 class Server(_Section):
     """Everything a role needs to know. Paths are absolute; times are seconds; sizes are bytes."""
 
@@ -104,6 +121,15 @@ class Server(_Section):
     """Where checks measure; by default behind bubblewrap."""
     third_party: Path | None = None
     """TOML list of the third-party checks that are allowed here (`service.worker.plugins`); None allows none."""
+
+    webhooks: Webhooks = Webhooks()
+    """Which receivers of signed calls may be called."""
+
+    @model_validator(mode="after")
+    def _no_loopback_receivers(self) -> Server:
+        if self.webhooks.allow_loopback_receivers and self.profile != "development":
+            raise ValueError("webhooks.allow_loopback_receivers: only with profile = \"development\"; remove it")
+        return self
 
     @model_validator(mode="after")
     def _no_warm_containers(self) -> Server:

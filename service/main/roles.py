@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from service.main.config import ConfigError, Server
+from service.main.resolver import resolve
 
 if TYPE_CHECKING:
     from assay.catalogue import Catalogue
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sandbox.container import ContainerCell
     from sandbox.warm import WarmCell
     from service.main.config import Sandbox
+    from service.rules.addresses import Allowed
     from service.worker.backends import ApartCells
     from service.worker.code import Guest
 
@@ -45,9 +47,18 @@ def _api(server: Server, ready: Ready) -> None:
             isolation_file=server.isolation_file,
             signer_profile=server.profile,
             catalogue=_catalogue(server),
+            receivers=_receivers(server),
+            resolve=resolve,
             ready=lambda _address: ready(),
         )
     )
+
+
+def _receivers(server: Server) -> Allowed:
+    from service.rules.addresses import Allowed
+
+    chosen = server.webhooks
+    return Allowed(ports=frozenset(chosen.ports), loopback=chosen.allow_loopback_receivers)
 
 
 def _worker(server: Server, ready: Ready) -> None:
@@ -200,6 +211,7 @@ def _guest(server: Server) -> Guest:
 
 
 def _scheduler(server: Server, ready: Ready) -> None:
+    from service.scheduler.outbound import OutboundSettings
     from service.scheduler.process import SchedulerSettings
     from service.scheduler.process import run as serve
 
@@ -210,6 +222,8 @@ def _scheduler(server: Server, ready: Ready) -> None:
             broker_url=server.broker_url or None,
             signer_socket=server.signer_socket,
             lease_s=server.lease_s,
+            outbound=OutboundSettings(allowed=_receivers(server), ca=server.webhooks.ca),
+            resolve=resolve,
             ready=ready,
         )
     )

@@ -9,18 +9,21 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.blobs import BlobStore, LocalBlobs
 from service.queue.celery_queue import CeleryKnocker
 from service.queue.contract import Knocker
 from service.queue.polling import PollingKnocker
+from service.rules.addresses import Resolver, resolve_nothing
 from service.rules.logs import log_to
 from service.rules.states import BACKOFF_BASE_MS
+from service.scheduler.deliveries import DELIVERIES_S, Deliveries
 from service.scheduler.effects import PublishEffect, SignerEffects
 from service.scheduler.leases import BackOff, Reaper
 from service.scheduler.loops import Loop, run_loops
+from service.scheduler.outbound import Outbound, OutboundSettings
 from service.scheduler.reconciler import RECONCILE_S, Reconciler
 from service.scheduler.relay import RELAY_S, Relay
 from service.scheduler.signer_client import Signer, SignerClient
@@ -46,6 +49,10 @@ class SchedulerSettings:
     """L; must be the workers'."""
     backoff_base_ms: int = BACKOFF_BASE_MS
     reconcile_s: float = RECONCILE_S
+    outbound: OutboundSettings = field(default_factory=OutboundSettings)
+    """How receivers of webhooks are reached."""
+    resolve: Resolver = resolve_nothing
+    """Looks receivers' names up at every try."""
     ready: Callable[[], None] = lambda: None
     """Called once, before the loops start."""
 
@@ -97,10 +104,12 @@ def schedule(
     )
     knocking = Relay(store, {"publish": PublishEffect(store, knocker).publish})
     reaper = Reaper(store, lease_s=settings.lease_s, backoff_base_ms=settings.backoff_base_ms)
+    delivering = Deliveries(store, Outbound(settings.outbound, settings.resolve))
     tick_s = settings.lease_s / 6
     loops = (
         Loop(name="relay-signer", every_s=RELAY_S, step=signing.step),
         Loop(name="relay-queue", every_s=RELAY_S, step=knocking.step),
+        Loop(name="deliveries", every_s=DELIVERIES_S, step=delivering.step),
         Loop(name="reaper", every_s=tick_s, step=reaper.step),
         Loop(name="back-off", every_s=min(1.0, tick_s), step=BackOff(store).step),
         Loop(
@@ -114,3 +123,4 @@ def schedule(
     finally:
         signing.close()
         knocking.close()
+        delivering.close()
