@@ -24,6 +24,8 @@ MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 FILE_NAME = "report.sigstore.json"
 VSA_FILE_NAME = "vsa.sigstore.json"
 TEST_RESULT_FILE_NAME = "test-result.sigstore.json"
+REPLICATION_FILE_NAME = "replication.sigstore.json"
+"""What lies beside a report that repeats another one, in a bundle of the same form."""
 COMPANIONS = (VSA_FILE_NAME, TEST_RESULT_FILE_NAME)
 """What may lie beside a report with a verdict, each in a bundle of the same form."""
 

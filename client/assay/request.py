@@ -27,6 +27,7 @@ SHAPE = {
     "limits": {"attempts_max": COUNT, "output_bytes": COUNT, "wall_s": COUNT},
     "seed_mode": SEED_MODE,
     "seed": Maybe(COUNT),
+    "first": Maybe({"statement_sha256": SHA256, "bundle_sha256": SHA256}),
     "submitted_at": MOMENT,
 }
 

@@ -7,7 +7,7 @@ agrees only where the interval of the difference lies inside the margin that the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -92,7 +92,7 @@ class Replication:
         """Return the unsigned in-toto statement; its subjects are those of both reports."""
         return {
             "_type": statement.STATEMENT_TYPE,
-            "subject": [dict(one) for one in self.first.statement["subject"]],
+            "subject": [dict(one) for one in self.second.statement["subject"]],
             "predicateType": PREDICATE_TYPE,
             "predicate": self.to_json(),
         }
@@ -112,16 +112,22 @@ def replicate(first: Side, second: Side) -> Replication:
     pairs = list(zip(first.predicate["answers"], second.predicate["answers"], strict=True))
     alike = same_machine(first.predicate["environment"], second.predicate["environment"])
     rows = tuple(_Judge(first, second, alike, _compared(pairs)).rows(pairs))
-    said = {row.word for row in rows}
-    outcome: Outcome = "replicated" if said == {"agrees"} else "cannot_tell"
     return Replication(
         first=first,
         second=second,
-        outcome="not_replicated" if "differs" in said else outcome,
+        outcome=outcome_of(row.word for row in rows),
         rows=rows,
         environment=tuple(changes(first, second)),
         notes=tuple(_notes(first, second)),
     )
+
+
+def outcome_of(words_said: Iterable[str]) -> Outcome:
+    """Return what words about single numbers amount to: all agree, any differs, or nobody can tell."""
+    said = set(words_said)
+    if "differs" in said:
+        return "not_replicated"
+    return "replicated" if said == {"agrees"} else "cannot_tell"
 
 
 def _check_same(first: Side, second: Side) -> None:
@@ -138,7 +144,7 @@ def _check_same(first: Side, second: Side) -> None:
     must_agree("registration/seed", one["registration"]["seed"], other["registration"]["seed"])
     named = second.request.get("first")
     if named is not None:
-        must_agree("request/first", first.statement_sha256, named)
+        must_agree("request/first", first.statement_sha256, named["statement_sha256"])
 
 
 def _compared(pairs: list[tuple[Answer, Answer]]) -> int:
@@ -192,10 +198,13 @@ class _Judge:
 
     def _metric(self, answers: tuple[Answer, Answer], one: Metric, other: Metric) -> Row:
         rule: Rule = one["determinism"]
-        if rule == "exact":
+        word: Agreement
+        if rule != other["determinism"]:
+            word, reason = "cannot_tell", "other_determinism"
+        elif rule == "exact":
             word, reason = _told(one["value"] == other["value"], "equal", "not_equal")
-        elif rule == "tolerance" and self._alike and _within(one, other):
-            word, reason = "agrees", "within_tolerance"
+        elif self._alike and _within(one, other):
+            rule, word, reason = "tolerance", "agrees", "within_tolerance"
         else:
             rule = "statistical"
             word, reason = self._statistical(answers, one, other)
@@ -227,10 +236,16 @@ def _told(agrees: bool, yes: str, no: str) -> tuple[Agreement, str]:
 
 
 def _within(one: Metric, other: Metric) -> bool:
-    """Return whether |a - b| <= abs + rel |a|, exactly; False where no tolerance is declared."""
+    """Return whether |a - b| <= abs + rel |a|, exactly, with the tolerance that both sides declare.
+
+    A number of determinism "tolerance" that declares none may not move at all. A statistical number may declare one
+    too: then it is how far a run on the same machine may move it. Without one only its margin can tell.
+    """
     allowed = one.get("tolerance")
-    if not allowed:
+    if allowed != other.get("tolerance"):
         return False
+    if not allowed:
+        return one["determinism"] == "tolerance" and Decimal(one["value"]) == Decimal(other["value"])
     a, b = Decimal(one["value"]), Decimal(other["value"])
     return abs(a - b) <= Decimal(allowed["abs"]) + Decimal(allowed["rel"]) * abs(a)
 

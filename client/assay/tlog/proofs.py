@@ -17,6 +17,7 @@ from assay.tlog.tree import PATH_MAX
 
 REPORT_PROOF = "report.tlog-proof"
 REQUEST_PROOF = "request.tlog-proof"
+REPLICATION_PROOF = "replication.tlog-proof"
 CONSISTENCY = "consistency.txt"
 
 HEADER = "c2sp.org/tlog-proof@v1"

@@ -164,7 +164,9 @@ def test_another_question_is_refused(pair: Pair, tmp_path: Path) -> None:
     question = [{"name": "forged_probe", "version": "1.0", "params": {"layers": 9}}]
     cases["answers"] = pair.side(pair.report(0, checks=question * 2))
     cases["answers/0/params"] = pair.side(pair.report(0, checks=question))
-    cases["request/first"] = replace(first, request={"first": "0" * 64})
+    cases["request/first"] = replace(
+        first, request={"first": {"statement_sha256": "0" * 64, "bundle_sha256": "0" * 64}}
+    )
     for field, second in cases.items():
         with pytest.raises(Incomparable) as refused:
             replicate(first, second)
