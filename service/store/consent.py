@@ -1,0 +1,195 @@
+"""On what ground an audit may read a model: its own tenant's, a foreign one by approval, or none yet and it waits.
+
+Each step that lets an audit go on, or stops it, is one transaction with the approval that decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from service.rules.approvals import EXPIRED, REVOKED, Candidate, Wanted, choose, mismatches
+from service.rules.errors import Refusal, not_permitted
+from service.rules.states import AUDIT_ENDED, AuditState
+from service.store import approvals, audits
+from service.store.engine import now_ms
+from service.store.jobs import lock_audit, move_audit
+from service.store.outbox import owe
+from service.store.tables import audit, model
+from service.store.tables_around import approval, approval_use
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """An audit of a model that is not its tenant's."""
+
+    wanted: Wanted
+    named: tuple[str, ...] = ()
+    """Ids of the approvals that the caller named; none means any that fits."""
+    may_wait: bool = False
+    """Wait for an approval rather than be refused."""
+    may_ask: bool = True
+    """Whether the caller's role may reach foreign models at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """Why an audit may read its model."""
+
+    owner: str
+    """Whose model it is; empty if nobody has it, and the audit waits all the same."""
+    chosen: Candidate | None = None
+    """The approval to count; None with an own model, and while none fits."""
+    state: AuditState = AuditState.QUEUED
+
+
+def unknown_model(field: str = "model") -> Refusal:
+    """Return the one refusal for a model that nobody has and for one that is foreign."""
+    which = "base model" if field == "base_model" else "model"
+    return Refusal("UNKNOWN_MODEL", f"The {which} is not known here.", metadata={"field": f"audit.{field}"})
+
+
+def ground(connection: Connection, asking: Asking) -> Ground:
+    """Find the approval that an audit of a foreign model runs under.
+
+    Args:
+        connection: a read to validate, inside `Store.begin` to accept.
+        asking: what is asked.
+
+    Raises:
+        Refusal: APPROVAL_SPENT, APPROVAL_MISMATCH; UNKNOWN_MODEL where the tenant has no approval of the model,
+            whether the model exists or not; NOT_PERMITTED for a named approval that does not grant it anything.
+    """
+    if not asking.may_ask:
+        raise unknown_model()
+    wanted = asking.wanted
+    if asking.may_wait:
+        approvals.one_at_a_time(connection, wanted.model)
+    found = approvals.candidates(connection, wanted.tenant, wanted.model, asking.named)
+    if len(found) < len(asking.named):
+        raise not_permitted()
+    if found:
+        try:
+            chosen = choose(found, wanted)
+        except Refusal:
+            if not asking.may_wait:
+                raise
+        else:
+            return Ground(owner=chosen.owner, chosen=chosen)
+    if not asking.may_wait:
+        raise unknown_model()
+    return Ground(owner=_first_owner(connection, wanted.model), state=AuditState.AWAITING_APPROVAL)
+
+
+def _first_owner(connection: Connection, manifest_sha256: str) -> str:
+    """Return who is told that somebody waits: of several tenants with one model, the first."""
+    found = (
+        select(model.c.tenant)
+        .where(model.c.manifest_sha256 == manifest_sha256, model.c.deleted_at.is_(None))
+        .order_by(model.c.created_at, model.c.tenant)
+        .limit(1)
+    )
+    return connection.execute(found).scalar_one_or_none() or ""
+
+
+def release(
+    connection: Connection, approval_id: str, wanted_by: Callable[[bytes, str], Wanted | None]
+) -> tuple[str, ...]:
+    """Let those audits go on that waited for this approval, oldest first, as long as it has runs; return their ids.
+
+    Args:
+        connection: inside `Store.begin`, in the transaction that makes the approval known.
+        approval_id: the approval.
+        wanted_by: what an accepted request (a serialised assay.api.v1.Audit) of a tenant wants; None if this release
+            would not accept it any more.
+    """
+    row = connection.execute(select(approval).where(approval.c.id == approval_id).with_for_update()).one()
+    approvals.one_at_a_time(connection, row.model_sha256)
+    waiting = connection.execute(
+        select(audit.c.id, audit.c.tenant, audit.c.submission)
+        .where(
+            audit.c.state == AuditState.AWAITING_APPROVAL,
+            audit.c.model_sha256 == row.model_sha256,
+            audit.c.tenant == row.grantee_tenant,
+        )
+        .order_by(audit.c.submitted_at, audit.c.id)
+    ).all()
+    released = []
+    for one in waiting:
+        (held,) = approvals.candidates(connection, row.grantee_tenant, row.model_sha256, (approval_id,)) or (None,)
+        if held is None or held.over or held.used >= held.signed.approval.max_runs:
+            break
+        wanted = wanted_by(one.submission, one.tenant)
+        if wanted is None or mismatches(held.signed.approval, wanted):
+            continue
+        lock_audit(connection, one.id)
+        if move_audit(connection, one.id, AuditState.QUEUED, model_tenant=held.owner):
+            approvals.use(connection, one.id, held)
+            owe(connection, "register", one.id)
+            released.append(one.id)
+    return tuple(released)
+
+
+def revoke(connection: Connection, approval_id: str) -> bool:
+    """End an approval: what is not leased under it stops now, what runs is cancelled; False if it was over before.
+
+    An audit that is measured already (SIGNING and later) ends as it is: what it read, it has read.
+    """
+    if not approvals.mark_revoked(connection, approval_id):
+        return False
+    for audit_id in _live_under(connection, approval_id):
+        audits.cancel(connection, audit_id, reason=REVOKED)
+    return True
+
+
+def _live_under(connection: Connection, approval_id: str) -> tuple[str, ...]:
+    found = (
+        select(audit.c.id)
+        .join(approval_use, approval_use.c.audit == audit.c.id)
+        .where(approval_use.c.approval == approval_id, audit.c.state.not_in(AUDIT_ENDED))
+        .order_by(audit.c.id)
+    )
+    return tuple(connection.execute(found).scalars())
+
+
+def overdue(connection: Connection, *, wait_ms: int, only: str | None = None, limit: int = 100) -> tuple[str, ...]:
+    """Return audits that waited too long for an approval, or whose approval ended before anything was leased."""
+    now = now_ms(connection)
+    waited = select(audit.c.id).where(
+        audit.c.state == AuditState.AWAITING_APPROVAL, audit.c.submitted_at <= now - wait_ms
+    )
+    ended = (
+        select(audit.c.id)
+        .join(approval_use, approval_use.c.audit == audit.c.id)
+        .join(approval, approval.c.id == approval_use.c.approval)
+        .where(audit.c.state == AuditState.QUEUED, approval.c.not_after <= now)
+    )
+    if only is not None:
+        waited, ended = waited.where(audit.c.id == only), ended.where(audit.c.id == only)
+    return tuple(connection.execute(waited.union(ended).limit(limit)).scalars())
+
+
+def expire(connection: Connection, audit_id: str, *, wait_ms: int) -> bool:
+    """Cancel an audit that `overdue` named, if it still is one."""
+    lock_audit(connection, audit_id)
+    if not overdue(connection, wait_ms=wait_ms, only=audit_id):
+        return False
+    return audits.cancel(connection, audit_id, reason=EXPIRED) is not None
+
+
+def revoked_but_live(connection: Connection, *, limit: int = 100) -> tuple[str, ...]:
+    """Return audits that live under an approval that is over: a revocation and their submission crossed."""
+    found = (
+        select(audit.c.id)
+        .join(approval_use, approval_use.c.audit == audit.c.id)
+        .join(approval, approval.c.id == approval_use.c.approval)
+        .where(
+            approval.c.revoked_at.is_not(None),
+            audit.c.state.in_((AuditState.QUEUED, AuditState.RUNNING)),
+            audit.c.cancel_requested.is_(False),
+        )
+        .limit(limit)
+    )
+    return tuple(connection.execute(found).scalars())

@@ -1,0 +1,37 @@
+"""Which audits a call may touch, as one condition: the same in every read of one and in every list's WHERE clause."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, false, or_, select, true
+
+from service.rules.access import Reach, Scope
+from service.store.tables import audit, audit_label
+
+
+def audit_in(scope: Scope) -> ColumnElement[bool]:
+    """Return the condition on `audit` that a scope is; joins may stand beside it."""
+    if scope.reach is Reach.ANY:
+        return true()
+    own = audit.c.tenant == scope.tenant
+    if scope.reach is Reach.OWN_MODELS:
+        # Rows of before there were owners name none: their models were their tenant's. No other row of a foreign
+        # model names none, but one that waits for a model that nobody has.
+        unnamed = and_(audit.c.model_tenant == "", own, audit.c.state != "AWAITING_APPROVAL")
+        return or_(audit.c.model_tenant == scope.tenant, unnamed)
+    if scope.reach is Reach.LABELLED:
+        return (
+            and_(own, *(_carries(key, value) for key, value in sorted(scope.labels.items())))
+            if scope.labels
+            else false()
+        )
+    return own
+
+
+def _carries(key: str, value: str) -> ColumnElement[bool]:
+    return exists().where(audit_label.c.audit == audit.c.id, audit_label.c.key == key, audit_label.c.value == value)
+
+
+def sees_audit(connection: Connection, scope: Scope, audit_id: str) -> bool:
+    """Tell whether there is such an audit within a scope; a foreign one and none read the same."""
+    found = connection.execute(select(audit.c.id).where(audit.c.id == audit_id, audit_in(scope)))
+    return found.one_or_none() is not None
