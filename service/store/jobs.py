@@ -13,10 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, insert, select, update
 
-from service.rules.states import AUDIT_STEPS, AuditState, ExitClass, JobKind, JobState, Outcome, job_label
-from service.store import budget
+from service.rules.states import AUDIT_ENDED, AUDIT_STEPS, AuditState, ExitClass, JobKind, JobState, Outcome, job_label
+from service.store import budget, journal
 from service.store.attempts import ended_as, insert_attempt, next_number
 from service.store.budget import CAPS, Caps, Withheld
+from service.store.deliveries import owe_deliveries
 from service.store.engine import StoreFenced, now_ms
 from service.store.events import append_event
 from service.store.outbox import owe
@@ -100,6 +101,7 @@ def lease(connection: Connection, job_id: str, worker: str) -> Lease | None:
     if parent.state == AuditState.QUEUED:
         move_audit(connection, owner, AuditState.RUNNING, started_at=started)
     append_event(connection, owner, "attempt_started", {"job": label, "number": number})
+    journal.append(connection, "leased", audit=owner, job=job_id, token=taken.token)
     return Lease(
         job=job_id,
         audit=owner,
@@ -207,6 +209,8 @@ def finalise(
             **budget.lifetimes(connection, parent, models, caps),
         )
     )
+    told = {"result_sha256": record_sha256}
+    journal.append(connection, "finalised", audit=held.audit, job=held.job, token=held.token, detail=told)
     owe(connection, "sign", held.audit, job=held.job, token=held.token)
     return fits
 
@@ -249,6 +253,10 @@ def move_audit(connection: Connection, audit_id: str, to: AuditState, **values: 
     if moved is None:
         return False
     append_event(connection, audit_id, "state_changed", {"state": to.value, "reason": moved.state_reason})
+    if to in AUDIT_ENDED:
+        why = {} if to is AuditState.COMPLETED else {"reason": moved.state_reason}
+        journal.append(connection, to.value.lower(), audit=audit_id, detail=why)
+    owe_deliveries(connection, audit_id, to)
     return True
 
 
@@ -284,6 +292,8 @@ def close_attempt(
     )
     detail = {"job": row.job_label, "number": row.n, "exit_class": ending.exit_class.value}
     append_event(connection, row.audit, "attempt_ended", detail)
+    told = {"class": ending.exit_class.value}
+    journal.append(connection, "ended", audit=row.audit, job=job_id, attempt=row.n, token=token, detail=told)
     return int(ended)
 
 

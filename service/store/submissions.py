@@ -12,6 +12,8 @@ from service.rules.errors import Refusal
 from service.rules.names import BlobName
 from service.rules.states import AuditState, JobState
 from service.rules.submission import Submission
+from service.store import journal
+from service.store.deliveries import owe_deliveries
 from service.store.events import append_event
 from service.store.models import put_model
 from service.store.outbox import owe
@@ -91,6 +93,17 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
     record_blob(connection, new.request)
     _insert_audit(connection, ticket.principal, new)
     append_event(connection, new.id, "state_changed", {"state": AuditState.QUEUED, "reason": ""})
+    journal.append(
+        connection,
+        "submitted",
+        audit=new.id,
+        detail={
+            "request_id": ticket.request_id,
+            "principal": ticket.principal,
+            "attempts_max": new.submission.attempts_max,
+        },
+    )
+    owe_deliveries(connection, new.id, AuditState.QUEUED)
     owe(connection, "register", new.id)
     connection.execute(
         insert(idempotency).values(
