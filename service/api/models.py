@@ -7,16 +7,15 @@ import asyncio
 from typing import Any
 
 from assay.api.v1 import models_pb2, models_pb2_grpc
-from assay.manifest import Manifest
 
 from service.api.backing import Backing
 from service.api.guard import current_call
 from service.api.render import model_message
 from service.rules import names, pages
-from service.rules.errors import Missing, Refusal, Violation, not_permitted, refuse_fields
-from service.rules.manifest import BYTES_MAX, read_manifest
+from service.rules.errors import Missing, Violation, not_permitted, refuse_fields
 from service.rules.pages import Position
 from service.store import models, uploads
+from service.store.intake import sent_manifest
 from service.store.models import ModelView
 
 
@@ -33,7 +32,7 @@ class Models(models_pb2_grpc.ModelsServicer):
         return await asyncio.to_thread(self._create, current_call().caller.tenant, request.manifest_sha256)
 
     def _create(self, tenant: str, digest: str) -> models_pb2.Model:
-        manifest = sent_manifest(self._backing, tenant, digest)
+        manifest = sent_manifest(self._backing.store, self._backing.blobs, tenant, digest)
         if manifest is None:
             raise uploads.missing_blobs([Missing(digest, None)])
         with self._backing.store.read() as connection:
@@ -55,7 +54,7 @@ class Models(models_pb2_grpc.ModelsServicer):
                 known = models.find_model(connection, tenant, digest)
             if known is None:
                 raise not_permitted()
-            return model_message(known, sent_manifest(self._backing, tenant, digest))
+            return model_message(known, sent_manifest(self._backing.store, self._backing.blobs, tenant, digest))
 
         return await asyncio.to_thread(read)
 
@@ -77,19 +76,3 @@ class Models(models_pb2_grpc.ModelsServicer):
             last = found[size - 1]
             reply.next_page_token = pages.seal(key, question, Position(last.created_at, last.manifest_sha256))
         return reply
-
-
-def sent_manifest(backing: Backing, tenant: str, digest: str) -> Manifest | None:
-    """Return the manifest that the tenant has sent under this digest, None if it has sent none.
-
-    Raises:
-        Refusal: BAD_MANIFEST: those bytes are no manifest that may become a model.
-    """
-    with backing.store.read() as connection:
-        size = uploads.size_granted(connection, tenant, digest)
-    if size is None:
-        return None
-    if size > BYTES_MAX:
-        raise Refusal("BAD_MANIFEST", f"The manifest has {size} bytes, the limit is {BYTES_MAX}.")
-    with backing.blobs.open(digest) as file:
-        return read_manifest(file.read())

@@ -1,0 +1,137 @@
+"""From a request to an audit that may be accepted: validate, look at what was sent, write `request.json`.
+
+SubmitAudit and the fires of schedules stand on this one path, so what one of them refuses the other does too. It
+blocks; call it in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from assay import moments
+from assay.api.v1 import audits_pb2
+from assay.catalogue import Catalogue
+from assay.manifest import Manifest
+
+from service.rules.access import Caller
+from service.rules.errors import Refusal, Violation, refuse_fields
+from service.rules.manifest import BYTES_MAX, read_manifest
+from service.rules.names import BlobName
+from service.rules.policies import check_policy, check_waivers
+from service.rules.submission import Submission, read_submission
+from service.store import models, uploads
+from service.store.engine import Store, now_ms
+from service.store.submissions import NewAudit
+
+
+class Bytes(Protocol):
+    """Of a blob store what is needed here; `service.blobs.BlobStore` is one."""
+
+    def put(self, source: bytes, digest: str) -> None:
+        """Store bytes, verified against `digest`."""
+
+    def open(self, digest: str) -> BinaryIO:
+        """Open a blob for reading; the caller closes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A request that may be accepted now."""
+
+    submission: Submission
+    manifests: tuple[Manifest, ...]
+    """Of models that the tenant has no row of yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """What every submission is held against."""
+
+    store: Store
+    blobs: Bytes
+    catalogue: Catalogue
+
+    def check(self, caller: Caller, asked: audits_pb2.Audit) -> Checked:
+        """Hold a request against catalogue and store; nothing is written.
+
+        Raises:
+            Refusal: every violation at once, UNKNOWN_MODEL, BAD_MANIFEST, MISSING_BLOBS, BAD_POLICY.
+        """
+        submission = read_submission(asked, self.catalogue)
+        return Checked(submission=submission, manifests=self._require_inputs(caller, submission))
+
+    def prepare(self, caller: Caller, checked: Checked) -> NewAudit:
+        """Fix the audit's id and moment and write `request.json`; without its rows nothing refers to that blob."""
+        with self.store.read() as connection:
+            submitted_at = now_ms(connection)
+        audit_id = secrets.token_hex(16)
+        data = checked.submission.request_json(audit_id, moments.from_ms(submitted_at))
+        digest = hashlib.sha256(data).hexdigest()
+        self.blobs.put(data, digest)
+        return NewAudit(
+            id=audit_id,
+            tenant=caller.tenant,
+            submission=checked.submission,
+            manifests=checked.manifests,
+            request=BlobName(digest, len(data)),
+            submitted_at=submitted_at,
+        )
+
+    def _require_inputs(self, caller: Caller, asked: Submission) -> tuple[Manifest, ...]:
+        """Return the manifests of models that are not known yet: of the audited one, and of its base.
+
+        Both are looked for in the caller's tenant alone, by the same rules.
+        """
+        found = [self._unknown(caller, digest, asked) for digest in asked.models]
+        manifests = tuple(manifest for manifest in found if manifest is not None)
+        with self.store.read() as connection:
+            for manifest in manifests:
+                models.require_files(connection, caller.tenant, manifest)
+            uploads.require_granted(connection, caller.tenant, asked.blobs)
+        self._check_policy(asked)
+        return manifests
+
+    def _check_policy(self, asked: Submission) -> None:
+        """Hold the content of policy and waivers, which were sent before, against form and catalogue."""
+        wrong: list[Violation] = []
+        if asked.policy is not None:
+            wrong += check_policy(self._small(asked.policy), self.catalogue)
+        if asked.waivers is not None:
+            wrong += check_waivers(self._small(asked.waivers))
+        if wrong:
+            raise refuse_fields(wrong)
+
+    def _small(self, named: BlobName) -> bytes:
+        with self.blobs.open(named.sha256) as file:
+            return file.read(named.size)
+
+    def _unknown(self, caller: Caller, digest: str, asked: Submission) -> Manifest | None:
+        """Return the manifest that was sent of a model that is not known yet; None if the model is known."""
+        with self.store.read() as connection:
+            known = models.find_model(connection, caller.tenant, digest)
+        if known is not None:
+            return None
+        manifest = sent_manifest(self.store, self.blobs, caller.tenant, digest)
+        if manifest is None:
+            field, which = ("base_model", "base model") if digest == asked.base_sha256 else ("model", "model")
+            raise Refusal("UNKNOWN_MODEL", f"The {which} is not known here.", metadata={"field": f"audit.{field}"})
+        return manifest
+
+
+def sent_manifest(store: Store, blobs: Bytes, tenant: str, digest: str) -> Manifest | None:
+    """Return the manifest that the tenant has sent under this digest, None if it has sent none.
+
+    Raises:
+        Refusal: BAD_MANIFEST: those bytes are no manifest that may become a model.
+    """
+    with store.read() as connection:
+        size = uploads.size_granted(connection, tenant, digest)
+    if size is None:
+        return None
+    if size > BYTES_MAX:
+        raise Refusal("BAD_MANIFEST", f"The manifest has {size} bytes, the limit is {BYTES_MAX}.")
+    with blobs.open(digest) as file:
+        return read_manifest(file.read())
