@@ -89,6 +89,24 @@ class Entry:
         return json.dumps(told | {"detail": dict(self.detail)}, separators=(",", ":"), sort_keys=True)
 
 
+Rule = str
+"""J1 to J15."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One entry that breaks one rule."""
+
+    rule: Rule
+    audit: str
+    seq: int
+    """Of the entry at which it shows; with what is missing, the audit's last one."""
+
+    def line(self) -> str:
+        """Return it as a line of JSON, without its end."""
+        return json.dumps({"rule": self.rule, "audit": self.audit, "seq": self.seq}, separators=(",", ":"))
+
+
 def check_detail(kind: str, detail: Mapping[str, Any]) -> None:
     """Return if a detail is what its kind has.
 

@@ -14,6 +14,7 @@ from service.blobs import BlobError, BlobStore
 from service.queue.contract import Knocker
 from service.scheduler.errors import SchedulerError, SignerRefused
 from service.scheduler.signer_client import Signer
+from service.store import journal
 from service.store.audits import SealedReport, register, seal, set_reason
 from service.store.engine import Store, now_ms
 from service.store.outbox import Owed, settle
@@ -68,7 +69,8 @@ class SignerEffects:
             row = connection.execute(select(audit.c.state, audit.c.state_reason).where(audit.c.id == debt.audit)).one()
         self._signer.ask({"op": "void", "audit": debt.audit, "reason": row.state_reason or row.state})
         with self._store.begin() as connection:
-            settle(connection, debt.id)
+            if settle(connection, debt.id):  # another scheduler may have asked the signer too, which wrote it once
+                journal.append(connection, "leaf", audit=debt.audit, detail={"leaf": "void"})
 
     def tell(self, debt: Owed, why: Exception) -> None:
         """Write into the audit why it does not move."""
@@ -96,7 +98,7 @@ class PublishEffect:
         if capability is not None:
             self._knocker.publish(debt.job, capability)
         with self._store.begin() as connection:
-            mark_published(connection, debt.job)
+            mark_published(connection, debt.job, knocked=capability is not None)
             settle(connection, debt.id)
 
 

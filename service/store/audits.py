@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from service.rules.states import AUDIT_ENDED, AuditState
+from service.store import journal
 from service.store.cancelling import confirmed_by, drop_waiting, still_leased
 from service.store.engine import now_ms
 from service.store.events import append_event
@@ -37,6 +38,7 @@ def register(connection: Connection, audit_id: str, registration: Mapping[str, A
     )
     set_reason(connection, audit_id, "")
     append_event(connection, audit_id, "registered", {"request_sha256": registration["request_sha256"]})
+    journal.append(connection, "registered", audit=audit_id)
     if row.state == AuditState.QUEUED:
         for job_id in connection.execute(select(job.c.id).where(job.c.audit == audit_id)).scalars().all():
             owe(connection, "publish", audit_id, job=job_id)
@@ -55,8 +57,13 @@ def set_reason(connection: Connection, audit_id: str, reason: str) -> bool:
     return True
 
 
-def cancel(connection: Connection, audit_id: str) -> AuditState | None:
+def cancel(connection: Connection, audit_id: str, *, reason: str = "") -> AuditState | None:
     """Ask for an audit to stop.
+
+    Args:
+        connection: inside `Store.begin`.
+        audit_id: the audit.
+        reason: what `state_reason` says of it, where nobody asked: APPROVAL_EXPIRED, APPROVAL_REVOKED.
 
     Returns:
         CANCELLED if no cell can be running, CANCELLING if one must be killed first (also when it was asked
@@ -69,23 +76,24 @@ def cancel(connection: Connection, audit_id: str) -> AuditState | None:
     state = AuditState(row.state)
     if state in (AuditState.CANCELLING, AuditState.CANCELLED):
         return state
-    if state not in (AuditState.QUEUED, AuditState.RUNNING):
+    if state not in (AuditState.AWAITING_APPROVAL, AuditState.QUEUED, AuditState.RUNNING):
         return None
+    journal.append(connection, "cancel_requested", audit=audit_id)
     drop_waiting(connection, audit_id)
     if still_leased(connection, audit_id):
-        move_audit(connection, audit_id, AuditState.CANCELLING, cancel_requested=True, state_reason="")
+        move_audit(connection, audit_id, AuditState.CANCELLING, cancel_requested=True, state_reason=reason)
         return AuditState.CANCELLING
-    _cancel_now(connection, audit_id, row)
+    _cancel_now(connection, audit_id, row, reason)
     return AuditState.CANCELLED
 
 
-def _cancel_now(connection: Connection, audit_id: str, row: Any) -> None:
+def _cancel_now(connection: Connection, audit_id: str, row: Any, reason: str) -> None:
     move_audit(
         connection,
         audit_id,
         AuditState.CANCELLED,
         cancel_requested=True,
-        state_reason="",
+        state_reason=reason,
         cancel_confirmation=confirmed_by(connection, audit_id),
         ended_at=max(now_ms(connection), row.started_at or row.submitted_at),
     )
@@ -124,4 +132,7 @@ def seal(connection: Connection, audit_id: str, token: int, sealed: SealedReport
             signed_at=signed_at,
         )
     )
+    digests = [str(file["sha256"]) for file in sealed.files]
+    journal.append(connection, "sealed", audit=audit_id, token=token, detail={"files": digests})
+    journal.append(connection, "leaf", audit=audit_id, detail={"leaf": "report"})
     return move_audit(connection, audit_id, AuditState.COMPLETED, state_reason="", ended_at=signed_at)

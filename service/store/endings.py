@@ -19,6 +19,7 @@ from service.rules.states import (
     backoff_ms,
     next_step,
 )
+from service.store import journal
 from service.store.attempts import ended_as
 from service.store.budget import charge_ending, models_of
 from service.store.cancelling import confirmed_by, still_leased
@@ -68,6 +69,7 @@ def take_expired(
     row = _leased(connection, job_id, token)
     if row is None or row.beat != beat:
         return None
+    journal.append(connection, "lease_expired", audit=owner, job=job_id, token=token)
     lost = Ending(exit_class=ExitClass.WORKER_LOST, note=f"worker {row.worker} stopped renewing its lease")
     return _end(connection, row, lost, CancelConfirmation.LEASE_EXPIRED, base_ms)
 
@@ -115,6 +117,8 @@ def _end(
         raise ValueError(f"audit {row.audit} is not being cancelled")
     if then is Then.CANCEL and confirmation is None:
         raise StoreFenced(f"audit {row.audit}: cancelled, but nobody knows that its cell is dead")
+    if then is Then.CANCEL and confirmation is CancelConfirmation.KILLED:
+        journal.append(connection, "kill_confirmed", audit=row.audit, job=row.id, token=row.token)
     close_attempt(connection, row.id, row.token, ending)
     models = models_of(parent, ending.weights_sha256, ending.base_weights_sha256)
     charge_ending(connection, parent, row.token, ending.output_bytes, models)

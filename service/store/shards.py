@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from service.rules.names import BlobName
 from service.rules.states import AuditState, JobKind, JobState
-from service.store import budget
+from service.store import budget, journal
 from service.store.engine import StoreFenced, now_ms
 from service.store.events import append_event
 from service.store.jobs import Ending, Lease, close_attempt, finish_job, lock_audit
@@ -87,6 +87,8 @@ def store_plan(connection: Connection, held: Lease, ending: Ending, new: Plan) -
         )
     )
     append_event(connection, held.audit, "planned", {"plan_sha256": new.document.sha256, "shards": new.shards})
+    told = {"of": new.shards, "result_sha256": new.document.sha256}
+    journal.append(connection, "shards_inserted", audit=held.audit, job=held.job, token=held.token, detail=told)
     rows = [
         {
             "id": shard_id(held.audit, shard),
@@ -117,6 +119,8 @@ def store_part(connection: Connection, held: Lease, ending: Ending, part: BlobNa
     counts = _counts(connection, held.audit)
     detail = {"shard": held.shard, "done": counts[JobState.DONE], "of": sum(counts.values())}
     append_event(connection, held.audit, "shard_done", detail)
+    told = {"result_sha256": part.sha256, "shard": held.shard, "of": detail["of"]}
+    journal.append(connection, "finalised", audit=held.audit, job=held.job, token=held.token, detail=told)
     _join(connection, held.audit, counts)
 
 
@@ -130,6 +134,8 @@ def bury(connection: Connection, row: Row[Any]) -> None:
     counts = _counts(connection, row.audit)
     detail = {"shard": row.shard, "dead": counts[JobState.DEAD], "of": sum(counts.values())}
     append_event(connection, row.audit, "shard_dead", detail)
+    told = {"shard": row.shard, "of": detail["of"]}
+    journal.append(connection, "shard_dead", audit=row.audit, job=row.id, token=row.token, detail=told)
     _join(connection, row.audit, counts)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, or_, select, update
 
 from service.rules.states import AuditState, JobState
+from service.store import journal
 from service.store.engine import now_ms
 from service.store.tables import attempt, audit, job, report
 
@@ -181,8 +182,19 @@ def unpublished(connection: Connection, capability: str, *, older_ms: int, limit
     return tuple(connection.execute(found).scalars())
 
 
-def mark_published(connection: Connection, job_id: str) -> None:
-    """Remember that the queue was knocked at for a job."""
+def mark_published(connection: Connection, job_id: str, *, knocked: bool = True) -> None:
+    """Remember that the queue was knocked at for a job.
+
+    Args:
+        connection: inside `Store.begin`.
+        job_id: the job.
+        knocked: False where nobody needed to be told any more; the journal then says nothing.
+    """
+    owner = connection.execute(select(job.c.audit).where(job.c.id == job_id)).scalar_one_or_none()
+    if owner is None:
+        return
+    if knocked:  # first, because it locks the audit's row, as every other writer does before it locks a job's
+        journal.append(connection, "published", audit=owner, job=job_id)
     connection.execute(update(job).where(job.c.id == job_id).values(published_at=now_ms(connection)))
 
 

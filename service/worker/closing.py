@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from service.rules.names import BlobName
 from service.rules.states import CancelConfirmation, ExitClass, Then
-from service.store import endings, jobs, shards
+from service.store import endings, jobs, journal, shards
 from service.store.budget import Withheld
 from service.store.engine import StoreBusy, StoreError, StoreFenced, StoreUnavailable
 from service.store.jobs import Beat, Ending
@@ -138,7 +138,7 @@ class Closing:
         """End an attempt that nobody wants any more; its cell is dead."""
         if reason in (Reason.FENCED, Reason.STALE):
             log.warning("the lease is over (%s): nothing more is written", reason, extra=run.labels)
-            self._bench.on_fenced()
+            self._fenced(run)
             return
         exit_class = ExitClass.CANCELLED if reason is Reason.CANCEL else ExitClass.DRAINED
         self.end(run, pulse, run.ending(exit_class))
@@ -164,9 +164,19 @@ class Closing:
             then = self._insist(pulse, write_end)
         except StoreError as error:
             log.warning("the end was not written, the reaper will: %s", error, extra=run.labels)
-            bench.on_fenced()
+            self._fenced(run)
         else:
             log.info("ended as %s, then %s", ending.exit_class, then, extra=run.labels)
+
+    def _fenced(self, run: Run) -> None:
+        """Count a lease that was over before its attempt ended, and write into the journal that its token is void."""
+        self._bench.on_fenced()
+        held = run.held
+        try:
+            with self._bench.store.begin() as connection:
+                journal.note_fenced(connection, audit=held.audit, job=held.job, token=held.token)
+        except (StoreBusy, StoreUnavailable) as error:
+            log.warning("the journal was not written: %s", error, extra=run.labels)
 
     def _insist(self, pulse: Pulse, write: Callable[[], Done]) -> Done:
         """Repeat a write that the database is too busy for, as long as the lease surely is ours."""

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from service.rules.states import ExitClass, Outcome
+from service.store import journal
 from service.store.audits import register
 from service.store.engine import Store, now_ms, open_store
 from service.store.events import append_event
@@ -51,6 +52,8 @@ def submit(
     connection.execute(insert(audit).values(values))
     connection.execute(insert(job).values(id=key, audit=key, kind="whole", capability=capability, state="QUEUED"))
     append_event(connection, key, "state_changed", {"state": "QUEUED", "reason": ""})
+    told = {"request_id": key, "principal": "p", "attempts_max": attempts_max}
+    journal.append(connection, "submitted", audit=key, detail=told)
     owe(connection, "register", key)
     return key
 
