@@ -12,14 +12,14 @@ from assay.api.v1 import audits_pb2, audits_pb2_grpc
 
 from service.api.backing import Backing
 from service.api.guard import Call, current_call
-from service.api.render import audit_message
+from service.api.render import audit_message, shown_event
 from service.api.submit import Submitter
 from service.api.watch import Watches
 from service.rules import names, pages
-from service.rules.access import Reach
 from service.rules.errors import Refusal, not_permitted
 from service.rules.pages import AuditFilter, Position
 from service.store import audits, listings, views
+from service.store.scopes import sees_audit
 from service.store.views import AuditView
 
 REPLY_MAX = 3 << 20
@@ -43,18 +43,18 @@ class Audits(audits_pb2_grpc.AuditsServicer):
         if expired():
             raise Refusal("DEADLINE_PASSED", "The deadline passed before the audit was read; nothing was created.")
         found = await asyncio.to_thread(self._submitter.submit, caller, request, expired)
-        return audit_message(found, results=True)
+        return audit_message(found)
 
     async def GetAudit(self, request: audits_pb2.GetAuditRequest, context: Any) -> audits_pb2.Audit:
         """Read one audit."""
         call = current_call()
         found = await asyncio.to_thread(self._view, call, names.audit(request.name))
-        return audit_message(found, results=call.reach is Reach.OWN)
+        return audit_message(found, shown=call.shown)
 
     def _view(self, call: Call, audit_id: str) -> AuditView:
         with self._backing.store.read() as connection:
-            found = views.view(connection, audit_id)
-        if found is None or not call.may_see(found.tenant):
+            found = views.view(connection, audit_id) if sees_audit(connection, call.scope, audit_id) else None
+        if found is None:
             raise not_permitted()
         return found
 
@@ -68,7 +68,7 @@ class Audits(audits_pb2_grpc.AuditsServicer):
         places, found = await asyncio.to_thread(self._page, call, wanted, after, size + 1)
         reply, bytes_so_far = audits_pb2.ListAuditsResponse(), 0
         for position, view in enumerate(found[:size]):
-            message = audit_message(view, results=call.reach is Reach.OWN)
+            message = audit_message(view, shown=call.shown)
             bytes_so_far += message.ByteSize()
             if position and bytes_so_far > REPLY_MAX:
                 break
@@ -82,7 +82,7 @@ class Audits(audits_pb2_grpc.AuditsServicer):
         self, call: Call, wanted: AuditFilter, after: Position | None, limit: int
     ) -> tuple[Sequence[Position], Sequence[AuditView]]:
         with self._backing.store.read() as connection:
-            places = listings.audit_page(connection, call.tenant, wanted, after, limit)
+            places = listings.audit_page(connection, call.scope, wanted, after, limit)
             return places, views.views(connection, [place.id for place in places])
 
     async def CancelAudit(self, request: audits_pb2.CancelAuditRequest, context: Any) -> audits_pb2.Audit:
@@ -97,7 +97,7 @@ class Audits(audits_pb2_grpc.AuditsServicer):
                     raise Refusal("ALREADY_FINISHED", f"The audit is {state}.", metadata={"state": str(state)})
             return self._view(call, audit_id)
 
-        return audit_message(await asyncio.to_thread(cancel), results=call.reach is Reach.OWN)
+        return audit_message(await asyncio.to_thread(cancel), shown=call.shown)
 
     async def WatchAudit(
         self, request: audits_pb2.WatchAuditRequest, context: Any
@@ -109,7 +109,7 @@ class Audits(audits_pb2_grpc.AuditsServicer):
             raise Refusal("BAD_OFFSET", "after_sequence is negative.")
         await asyncio.to_thread(self._view, call, audit_id)
         async for event in self.watches.follow(call.caller.tenant, audit_id, request.after_sequence):
-            yield event
+            yield shown_event(event, call.shown)
 
 
 def _deadline(context: Any, default_s: float) -> Callable[[], bool]:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from assay.api.v1 import blobs_pb2, blobs_pb2_grpc
 
 from service.api.backing import Backing
-from service.api.guard import current_call
+from service.api.guard import Call, current_call
 from service.api.upload import Uploads
 from service.blobs import BlobMissing
 from service.rules import names
@@ -117,7 +117,7 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         name = names.blob(request.resource_name)
         if request.read_offset < 0:
             raise Refusal("BAD_OFFSET", "read_offset is negative.")
-        file = await asyncio.to_thread(self._open_readable, current_call().caller.tenant, name)
+        file = await asyncio.to_thread(self._open_readable, current_call(), name)
         try:
             if request.read_offset > name.size:
                 raise Refusal("OFFSET_PAST_END", f"The blob has {name.size} bytes.", metadata={"size": str(name.size)})
@@ -127,9 +127,9 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         finally:
             file.close()
 
-    def _open_readable(self, tenant: str, name: BlobName) -> BinaryIO:
+    def _open_readable(self, call: Call, name: BlobName) -> BinaryIO:
         with self._backing.store.read() as connection:
-            readable = listings.is_report_file(connection, tenant, name)
+            readable = listings.is_report_file(connection, call.scope, name)
         if not readable:
             raise Refusal("BLOB_NOT_FOUND", "No report file of this name can be read by this principal.")
         try:

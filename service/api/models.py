@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from assay.api.v1 import models_pb2, models_pb2_grpc
+from sqlalchemy import Connection
 
 from service.api.backing import Backing
 from service.api.guard import current_call
@@ -37,7 +39,7 @@ class Models(models_pb2_grpc.ModelsServicer):
             raise uploads.missing_blobs([Missing(digest, None)])
         with self._backing.store.read() as connection:
             known = models.find_model(connection, tenant, digest)
-        if known is None:
+        if known is None or known.deleted_at is not None:
             with self._backing.store.begin() as connection:
                 models.put_model(connection, tenant, manifest)
                 known = models.find_model(connection, tenant, digest)
@@ -58,17 +60,37 @@ class Models(models_pb2_grpc.ModelsServicer):
 
         return await asyncio.to_thread(read)
 
+    async def DeleteModel(self, request: models_pb2.DeleteModelRequest, context: Any) -> models_pb2.Model:
+        """Hide a model; its weights go after 30 days, its reports stay."""
+        return await self._change(models.delete_model, request.name, request.etag)
+
+    async def UndeleteModel(self, request: models_pb2.UndeleteModelRequest, context: Any) -> models_pb2.Model:
+        """Take a deletion back while the weights are there."""
+        return await self._change(models.undelete_model, request.name, request.etag)
+
+    async def _change(
+        self, change: Callable[[Connection, str, str, str], ModelView], name: str, etag: str
+    ) -> models_pb2.Model:
+        digest, tenant = names.model(name), current_call().caller.tenant
+
+        def commit() -> models_pb2.Model:
+            with self._backing.store.begin() as connection:
+                known = change(connection, tenant, digest, etag)
+            return model_message(known, None)
+
+        return await asyncio.to_thread(commit)
+
     async def ListModels(self, request: models_pb2.ListModelsRequest, context: Any) -> models_pb2.ListModelsResponse:
         """List models without their files, newest first."""
         caller = current_call().caller
         size = pages.page_size(request.page_size)
-        question = (caller.principal, "ListModels")
+        question = (caller.principal, "ListModels", str(request.show_deleted))
         key = self._backing.settings.page_key
         after = pages.unseal(key, question, request.page_token)
 
         def read() -> tuple[ModelView, ...]:
             with self._backing.store.read() as connection:
-                return models.model_page(connection, caller.tenant, after, size + 1)
+                return models.model_page(connection, caller.tenant, after, size + 1, deleted=request.show_deleted)
 
         found = await asyncio.to_thread(read)
         reply = models_pb2.ListModelsResponse(models=[model_message(one, None) for one in found[:size]])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
-from assay.api.v1 import audits_pb2, models_pb2, reports_pb2
+from assay.api.v1 import approvals_pb2, audits_pb2, models_pb2, reports_pb2
 from assay.manifest import Manifest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from service.rules.access import Shown
+from service.store.approvals import ApprovalView
 from service.store.events import Event
 from service.store.listings import ReportView
 from service.store.models import ModelView
@@ -21,15 +24,15 @@ def timestamp(milliseconds: int) -> Timestamp:
     return moment
 
 
-def audit_message(view: AuditView, *, results: bool) -> audits_pb2.Audit:
+def audit_message(view: AuditView, *, shown: Shown = Shown.ALL) -> audits_pb2.Audit:
     """Return an audit as its caller may see it.
 
     Args:
         view: the audit.
-        results: False leaves out what was asked and what came out, for those who only keep the service running.
+        shown: how much; less than all leaves out what was asked and what came out.
     """
     message = audits_pb2.Audit()
-    if results:
+    if shown is Shown.ALL:
         message.ParseFromString(view.submission)
         message.request_sha256 = view.request_sha256
         message.reports.extend(f"audits/{view.id}/reports/r{n}" for n in view.reports)
@@ -43,7 +46,8 @@ def audit_message(view: AuditView, *, results: bool) -> audits_pb2.Audit:
     message.last_sequence = view.last_sequence
     message.etag = hashlib.sha256(f"{view.id}/{view.last_sequence}/{view.state}".encode()).hexdigest()[:16]
     _add_times(message, view)
-    _add_attempts(message, view)
+    if shown is not Shown.STATE:
+        _add_attempts(message, view)
     return message
 
 
@@ -82,6 +86,8 @@ def event_message(event: Event) -> audits_pb2.AuditEvent:
     if event.kind == "state_changed":
         message.state_changed.state = audits_pb2.Audit.State.Value(f"STATE_{detail['state']}")
         message.state_changed.reason = detail["reason"]
+    elif event.kind == "approval_used":
+        message.approval_used.CopyFrom(audits_pb2.ApprovalUsed(**detail))
     elif event.kind == "registered":
         message.registered.request_sha256 = detail["request_sha256"]
     elif event.kind == "attempt_started":
@@ -102,11 +108,47 @@ def event_message(event: Event) -> audits_pb2.AuditEvent:
     return message
 
 
+def shown_event(message: audits_pb2.AuditEvent, shown: Shown) -> audits_pb2.AuditEvent:
+    """Return an event as a caller may see it; what is left out keeps its sequence, which is gapless for everybody."""
+    kind = message.WhichOneof("event")
+    if shown is Shown.ALL or kind in _SHOWN_EVENTS[shown] or kind is None:
+        return message
+    return audits_pb2.AuditEvent(sequence=message.sequence, occurred_at=message.occurred_at)
+
+
+_OF_ATTEMPTS = frozenset({"attempt_started", "attempt_ended", "phase_reached", "planned", "shard_done", "shard_dead"})
+_SHOWN_EVENTS: Mapping[Shown, frozenset[str]] = {
+    Shown.STATE: frozenset({"state_changed", "keepalive"}),
+    Shown.STATE_AND_ATTEMPTS: frozenset({"state_changed", "keepalive"}) | _OF_ATTEMPTS,
+}
+"""What was registered names the request, and an approval names model and owner: neither is state or attempt."""
+
+
+def approval_message(view: ApprovalView) -> approvals_pb2.Approval:
+    """Return an approval with its signed envelope."""
+    message = approvals_pb2.Approval(
+        name=f"models/{view.model_sha256}/approvals/{view.id}",
+        envelope=view.envelope,
+        grantee=view.grantee_tenant,
+        max_runs=view.max_runs,
+        used=view.used,
+        not_after=timestamp(view.not_after),
+        created_at=timestamp(view.created_at),
+    )
+    if view.revoked_at is not None:
+        message.revoked_at.CopyFrom(timestamp(view.revoked_at))
+    return message
+
+
 def model_message(view: ModelView, manifest: Manifest | None) -> models_pb2.Model:
     """Return a model; its files are named if its manifest is given."""
     message = models_pb2.Model(
-        name=f"models/{view.manifest_sha256}", bytes=view.bytes, created_at=timestamp(view.created_at)
+        name=f"models/{view.manifest_sha256}", bytes=view.bytes, created_at=timestamp(view.created_at), etag=view.etag
     )
+    if view.deleted_at is not None:
+        message.deleted_at.CopyFrom(timestamp(view.deleted_at))
+    if view.goes_at is not None:
+        message.purged_at.CopyFrom(timestamp(view.goes_at))
     for file in manifest.files if manifest else ():
         message.files.add(path=file.path, sha256=file.sha256, size=file.size)
     return message

@@ -16,6 +16,7 @@ from service.rules.errors import Refusal, not_permitted
 from service.rules.states import AUDIT_ENDED
 from service.store import listings, views
 from service.store.listings import ReportView
+from service.store.scopes import sees_audit
 
 
 class Reports(reports_pb2_grpc.ReportsServicer):
@@ -45,7 +46,7 @@ class Reports(reports_pb2_grpc.ReportsServicer):
     def _read(self, call: Call, audit_id: str) -> tuple[bool, tuple[ReportView, ...]]:
         """Return whether the audit can still be signed, and its reports."""
         with self._backing.store.read() as connection:
-            audit = views.view(connection, audit_id)
-            if audit is None or not call.may_see(audit.tenant):
+            audit = views.view(connection, audit_id) if sees_audit(connection, call.scope, audit_id) else None
+            if audit is None:
                 raise not_permitted()
             return audit.state not in AUDIT_ENDED, listings.reports_of(connection, audit_id)

@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 from assay.api.v1 import (
+    approvals_pb2,
+    approvals_pb2_grpc,
     audits_pb2,
     audits_pb2_grpc,
     blobs_pb2,
@@ -28,6 +30,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from service.api.approvals import Approvals
 from service.api.audits import Audits
 from service.api.backing import Backing, TlsFiles
 from service.api.blobs import Blobs
@@ -41,6 +44,7 @@ from service.api.webhooks import Webhooks
 from service.rules.access import without_row
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
+    approvals_pb2.DESCRIPTOR.services_by_name["Approvals"],
     audits_pb2.DESCRIPTOR.services_by_name["Audits"],
     blobs_pb2.DESCRIPTOR.services_by_name["Blobs"],
     capabilities_pb2.DESCRIPTOR.services_by_name["Capabilities"],
@@ -103,6 +107,7 @@ def build(backing: Backing) -> Served:
     server = grpc.aio.server(interceptors=(guard,), options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
     health = Health(backing, [service.full_name for service in SERVICES])
     uploads, audits = Uploads(backing), Audits(backing)
+    approvals_pb2_grpc.add_ApprovalsServicer_to_server(Approvals(backing), server)
     audits_pb2_grpc.add_AuditsServicer_to_server(audits, server)
     blobs_pb2_grpc.add_BlobsServicer_to_server(Blobs(backing, uploads), server)
     capabilities_pb2_grpc.add_CapabilitiesServicer_to_server(Capabilities(backing), server)

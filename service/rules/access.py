@@ -126,6 +126,11 @@ def authorise(caller: Caller, method: str) -> Reach:
     return reach
 
 
+def may_ask_foreign(caller: Caller) -> bool:
+    """Tell whether a caller's role lets it audit models of other tenants at all, by their owners' approval."""
+    return ACCESS["/assay.api.v1.Audits/SubmitAudit"].get(caller.role) is Reach.OWN_OR_APPROVED
+
+
 def without_row(methods: Iterable[str]) -> tuple[str, ...]:
     """Return the methods that the table forgot: a server that serves one of them must not start."""
     return tuple(sorted(set(methods) - ACCESS.keys()))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, literal, select, tuple_
 
+from service.rules.access import Scope
 from service.rules.names import BlobName
 from service.rules.pages import AuditFilter, Position
+from service.store.scopes import audit_in
 from service.store.tables import audit, report
 
 
@@ -34,20 +36,18 @@ class ReportView:
 
 
 def audit_page(
-    connection: Connection, tenant: str | None, wanted: AuditFilter, after: Position | None, limit: int
+    connection: Connection, scope: Scope, wanted: AuditFilter, after: Position | None, limit: int
 ) -> tuple[Position, ...]:
     """Return where audits stand, newest first; `views.views` reads them.
 
     Args:
         connection: an open read.
-        tenant: whose audits; None means everybody's (an operator's list).
+        scope: which audits the caller may see.
         wanted: which of them.
         after: the last row of the page before.
         limit: most rows.
     """
-    found = select(audit.c.submitted_at, audit.c.id)
-    if tenant is not None:
-        found = found.where(audit.c.tenant == tenant)
+    found = select(audit.c.submitted_at, audit.c.id).where(audit_in(scope))
     if wanted.state is not None:
         found = found.where(audit.c.state == wanted.state)
     if wanted.model is not None:
@@ -59,11 +59,6 @@ def audit_page(
         found = found.where(tuple_(audit.c.submitted_at, audit.c.id) < (after.at, after.id))
     rows = connection.execute(found.order_by(audit.c.submitted_at.desc(), audit.c.id.desc()).limit(limit))
     return tuple(Position(row.submitted_at, row.id) for row in rows)
-
-
-def audit_tenant(connection: Connection, audit_id: str) -> str | None:
-    """Return whose audit it is, None if there is none."""
-    return connection.execute(select(audit.c.tenant).where(audit.c.id == audit_id)).scalar_one_or_none()
 
 
 def reports_of(connection: Connection, audit_id: str) -> tuple[ReportView, ...]:
@@ -81,15 +76,15 @@ def reports_of(connection: Connection, audit_id: str) -> tuple[ReportView, ...]:
     )
 
 
-def is_report_file(connection: Connection, tenant: str, name: BlobName) -> bool:
-    """Tell whether a blob is a file of a signed report of this tenant: nothing else may ever be read.
+def is_report_file(connection: Connection, scope: Scope, name: BlobName) -> bool:
+    """Tell whether a blob is a file of a signed report that the caller may see: nothing else may ever be read.
 
     A digest is 64 hex digits, so it stands in `files_json` only as a digest or as an artefact's own name.
     """
     found = connection.execute(
         select(report.c.files_json)
         .join(audit, audit.c.id == report.c.audit)
-        .where(audit.c.tenant == tenant, report.c.files_json.contains(name.sha256))
+        .where(audit_in(scope), report.c.files_json.contains(name.sha256))
     ).scalars()
     return any(
         (file["sha256"], file["size"]) == (name.sha256, name.size) for files in found for file in json.loads(files)
