@@ -13,7 +13,7 @@ from service.rules import names
 from service.rules.access import Caller
 from service.store import submissions, views
 from service.store.engine import StoreConflict
-from service.store.intake import Intake
+from service.store.intake import Checked, Intake
 from service.store.submissions import Ticket
 from service.store.views import AuditView
 
@@ -36,7 +36,7 @@ class Submitter:
             Refusal: as `submit`.
         """
         names.request_id(request.request_id)
-        return self.intake.check(caller, request.audit).submission.to_proto()
+        return self._checked(caller, request).submission.to_proto()
 
     def submit(self, caller: Caller, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]) -> AuditView:
         """Store the audit, or find the one that this very call stored before; return its current state.
@@ -57,7 +57,7 @@ class Submitter:
     def _accept(
         self, caller: Caller, ticket: Ticket, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]
     ) -> str:
-        new = self.intake.prepare(caller, self.intake.check(caller, request.audit))
+        new = self.intake.prepare(caller, self._checked(caller, request))
         try:
             with self.backing.store.begin() as connection:
                 return submissions.accept(connection, ticket, new, expired=expired)
@@ -68,6 +68,9 @@ class Submitter:
             if audit_id is None:
                 raise
             return audit_id
+
+    def _checked(self, caller: Caller, request: audits_pb2.SubmitAuditRequest) -> Checked:
+        return self.intake.check(caller, request.audit, may_wait=request.await_approval)
 
 
 def _ticket(caller: Caller, request: audits_pb2.SubmitAuditRequest) -> Ticket:

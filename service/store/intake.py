@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -16,13 +17,15 @@ from assay.api.v1 import audits_pb2
 from assay.catalogue import Catalogue
 from assay.manifest import Manifest
 
-from service.rules.access import Caller
+from service.rules.access import Caller, may_ask_foreign
+from service.rules.approvals import wanted_of
 from service.rules.errors import Refusal, Violation, refuse_fields
 from service.rules.manifest import BYTES_MAX, read_manifest
 from service.rules.names import BlobName
 from service.rules.policies import check_policy, check_waivers
 from service.rules.submission import Submission, read_submission
 from service.store import models, uploads
+from service.store.consent import Asking, ground, unknown_model
 from service.store.engine import Store, now_ms
 from service.store.submissions import NewAudit
 
@@ -44,6 +47,8 @@ class Checked:
     submission: Submission
     manifests: tuple[Manifest, ...]
     """Of models that the tenant has no row of yet."""
+    asking: Asking | None = None
+    """Set where the model is not the tenant's own: what an approval of its owner must allow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +59,40 @@ class Intake:
     blobs: Bytes
     catalogue: Catalogue
 
-    def check(self, caller: Caller, asked: audits_pb2.Audit) -> Checked:
+    def check(self, caller: Caller, asked: audits_pb2.Audit, *, may_wait: bool = False) -> Checked:
         """Hold a request against catalogue and store; nothing is written.
 
+        Args:
+            caller: who asks.
+            asked: the input fields.
+            may_wait: wait for an approval of a foreign model rather than be refused.
+
         Raises:
-            Refusal: every violation at once, UNKNOWN_MODEL, BAD_MANIFEST, MISSING_BLOBS, BAD_POLICY.
+            Refusal: every violation at once, UNKNOWN_MODEL, BAD_MANIFEST, MODEL_DELETED, MISSING_BLOBS, BAD_POLICY,
+                APPROVAL_SPENT, APPROVAL_MISMATCH.
         """
         submission = read_submission(asked, self.catalogue)
-        return Checked(submission=submission, manifests=self._require_inputs(caller, submission))
+        asking = self._asking(caller, submission, may_wait)
+        own = submission.models if asking is None else submission.models[1:]
+        manifests = self._require_inputs(caller, submission, own)
+        if asking is not None:
+            with self.store.read() as connection:
+                ground(connection, asking)
+        return Checked(submission=submission, manifests=manifests, asking=asking)
+
+    def _asking(self, caller: Caller, asked: Submission, may_wait: bool) -> Asking | None:
+        """Return what an approval must allow; None of a model of the caller's own tenant, which is looked at first."""
+        with self.store.read() as connection:
+            if models.find_model(connection, caller.tenant, asked.model_sha256) is not None:
+                return None
+            if uploads.size_granted(connection, caller.tenant, asked.model_sha256) is not None:
+                return None
+        return Asking(
+            wanted=wanted_of(asked, caller.tenant, self.catalogue),
+            named=asked.approvals,
+            may_wait=may_wait,
+            may_ask=may_ask_foreign(caller),
+        )
 
     def prepare(self, caller: Caller, checked: Checked) -> NewAudit:
         """Fix the audit's id and moment and write `request.json`; without its rows nothing refers to that blob."""
@@ -78,14 +109,15 @@ class Intake:
             manifests=checked.manifests,
             request=BlobName(digest, len(data)),
             submitted_at=submitted_at,
+            asking=checked.asking,
         )
 
-    def _require_inputs(self, caller: Caller, asked: Submission) -> tuple[Manifest, ...]:
-        """Return the manifests of models that are not known yet: of the audited one, and of its base.
+    def _require_inputs(self, caller: Caller, asked: Submission, own: Sequence[str]) -> tuple[Manifest, ...]:
+        """Return the manifests of own models that are not known yet: of the audited one, and of its base.
 
         Both are looked for in the caller's tenant alone, by the same rules.
         """
-        found = [self._unknown(caller, digest, asked) for digest in asked.models]
+        found = [self._unknown(caller, digest, asked) for digest in own]
         manifests = tuple(manifest for manifest in found if manifest is not None)
         with self.store.read() as connection:
             for manifest in manifests:
@@ -112,12 +144,12 @@ class Intake:
         """Return the manifest that was sent of a model that is not known yet; None if the model is known."""
         with self.store.read() as connection:
             known = models.find_model(connection, caller.tenant, digest)
-        if known is not None:
+        if known is not None and known.purged_at is None:
+            models.refuse_deleted(known)
             return None
         manifest = sent_manifest(self.store, self.blobs, caller.tenant, digest)
         if manifest is None:
-            field, which = ("base_model", "base model") if digest == asked.base_sha256 else ("model", "model")
-            raise Refusal("UNKNOWN_MODEL", f"The {which} is not known here.", metadata={"field": f"audit.{field}"})
+            raise unknown_model("base_model" if digest == asked.base_sha256 else "model")
         return manifest
 
 

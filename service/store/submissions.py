@@ -12,12 +12,14 @@ from service.rules.errors import Refusal
 from service.rules.names import BlobName
 from service.rules.states import AuditState, JobState
 from service.rules.submission import Submission
-from service.store import journal
+from service.store import approvals, journal
+from service.store.consent import Asking, Ground
+from service.store.consent import ground as find_ground
 from service.store.deliveries import owe_deliveries
 from service.store.events import append_event
-from service.store.models import put_model
+from service.store.models import put_model, require_live
 from service.store.outbox import owe
-from service.store.tables import audit, idempotency, job
+from service.store.tables import audit, audit_label, idempotency, job
 from service.store.uploads import record_blob, require_granted, touch
 
 METHOD = "SubmitAudit"
@@ -46,6 +48,8 @@ class NewAudit:
     """`request.json`, already in the blob store; granted to nobody."""
     submitted_at: int
     """Milliseconds since 1970 by the database's clock, as written into `request.json`."""
+    asking: Asking | None = None
+    """Set where the model is not the tenant's own: what an approval of its owner must allow."""
 
 
 def accepted_before(connection: Connection, ticket: Ticket) -> str | None:
@@ -80,7 +84,8 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
         expired: asked last, so that a caller who gave up meanwhile finds nothing created.
 
     Raises:
-        Refusal: REQUEST_ID_REUSED, MISSING_BLOBS, DEADLINE_PASSED.
+        Refusal: REQUEST_ID_REUSED, MISSING_BLOBS, MODEL_DELETED, DEADLINE_PASSED; of a model that is not the
+            tenant's own also what `consent.ground` raises.
     """
     before = accepted_before(connection, ticket)
     if before is not None:
@@ -88,11 +93,12 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
     blobs = new.submission.blobs
     for manifest in new.manifests:
         put_model(connection, new.tenant, manifest)
+    ground = _ground(connection, new)
     require_granted(connection, new.tenant, blobs)
     touch(connection, new.tenant, blobs)
     record_blob(connection, new.request)
-    _insert_audit(connection, ticket.principal, new)
-    append_event(connection, new.id, "state_changed", {"state": AuditState.QUEUED, "reason": ""})
+    _insert_audit(connection, ticket.principal, new, ground)
+    append_event(connection, new.id, "state_changed", {"state": ground.state, "reason": ""})
     journal.append(
         connection,
         "submitted",
@@ -103,8 +109,11 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
             "attempts_max": new.submission.attempts_max,
         },
     )
-    owe_deliveries(connection, new.id, AuditState.QUEUED)
-    owe(connection, "register", new.id)
+    owe_deliveries(connection, new.id, ground.state)
+    if ground.chosen is not None:
+        approvals.use(connection, new.id, ground.chosen)
+    if ground.state is AuditState.QUEUED:
+        owe(connection, "register", new.id)
     connection.execute(
         insert(idempotency).values(
             principal=ticket.principal,
@@ -120,7 +129,16 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
     return new.id
 
 
-def _insert_audit(connection: Connection, principal: str, new: NewAudit) -> None:
+def _ground(connection: Connection, new: NewAudit) -> Ground:
+    """Look again, under the transaction's lock, at why the audit may read its models; a base is the tenant's own."""
+    asked = new.submission
+    own = asked.models if new.asking is None else asked.models[1:]
+    for digest in own:
+        require_live(connection, new.tenant, digest)
+    return Ground(owner=new.tenant) if new.asking is None else find_ground(connection, new.asking)
+
+
+def _insert_audit(connection: Connection, principal: str, new: NewAudit, ground: Ground) -> None:
     asked = new.submission
     connection.execute(
         insert(audit).values(
@@ -132,12 +150,15 @@ def _insert_audit(connection: Connection, principal: str, new: NewAudit) -> None
             checks=" ".join(dict.fromkeys(one.name for one in asked.checks)),
             request_sha256=new.request.sha256,
             submission=asked.to_proto().SerializeToString(deterministic=True),
-            state=AuditState.QUEUED,
+            state=ground.state,
+            model_tenant=ground.owner,
             attempts_max=asked.attempts_max,
             last_sequence=0,
             submitted_at=new.submitted_at,
         )
     )
+    for key, value in asked.labels.items():
+        connection.execute(insert(audit_label).values(audit=new.id, key=key, value=value))
     connection.execute(
         insert(job).values(id=new.id, audit=new.id, kind="whole", capability=asked.capability, state=JobState.QUEUED)
     )
