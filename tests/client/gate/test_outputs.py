@@ -108,6 +108,9 @@ def check_junit(data: bytes) -> ElementTree.Element:
         cases = list(level.iter("testcase"))
         assert int(level.attrib["tests"]) == len(cases)
         for total, kind in kinds.items():
+            if level is root and total == "skipped":
+                assert total not in root.attrib
+                continue
             assert int(level.attrib[total]) == sum(case.find(kind) is not None for case in cases)
     for suite in root:
         assert suite.tag == "testsuite"
@@ -159,7 +162,7 @@ def test_junit_survives_any_text(forge: Forge, name: str) -> None:
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\u202e\u2066]", data.decode())
 
 
-# --- SARIF: the OASIS schema is not at hand offline, so what it requires of the parts we use is written out here ---
+# --- SARIF: what readers need beyond the OASIS schema, which `test_schemas` holds it against ---
 
 RESULT = {
     "type": "object",
