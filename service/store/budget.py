@@ -67,9 +67,19 @@ def models_of(parent: Row[Any], weights: str, base_weights: str) -> tuple[str, .
     return (weights or parent.model_sha256, *([base] if base else []))
 
 
+def auditor_of(parent: Row[Any]) -> str:
+    """Return who is charged for an audit: its principal, or of a foreign model the whole tenant that was granted it.
+
+    An owner's consent caps what the grantee is told; a second principal of it must not have a second cap. No
+    principal's name begins with "@".
+    """
+    foreign = parent.model_tenant not in ("", parent.tenant)
+    return f"@{parent.tenant}"[:64] if foreign else str(parent.principal)
+
+
 def lifetimes(connection: Connection, parent: Row[Any], models: Sequence[str], caps: Caps = CAPS) -> dict[str, int]:
     """Return what stands beside a result about one model, or about it and its base, as columns of its row."""
-    told = [lifetime(connection, principal=parent.principal, model_sha256=one, caps=caps) for one in models]
+    told = [lifetime(connection, principal=auditor_of(parent), model_sha256=one, caps=caps) for one in models]
     names = ("lifetime_bytes", "lifetime_cap", "base_lifetime_bytes", "base_lifetime_cap")
     return dict(zip(names, (value for one in told for value in (one.bytes, one.cap)), strict=False))
 
@@ -103,7 +113,7 @@ def charge_ending(
             connection,
             audit=parent.id,
             token=token,
-            principal=parent.principal,
+            principal=auditor_of(parent),
             model_sha256=digest,
             bytes_=bytes_,
             caps=caps,

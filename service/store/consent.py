@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from service.rules.approvals import EXPIRED, REVOKED, Candidate, Wanted, choose, mismatches
+from service.rules.approvals import EXPIRED, REVOKED, Candidate, OwnerKey, Wanted, choose, mismatches
 from service.rules.errors import Refusal, not_permitted
 from service.rules.states import AUDIT_ENDED, AuditState
 from service.store import approvals, audits
+from service.store.approvals import ApprovalView
 from service.store.engine import now_ms
 from service.store.jobs import lock_audit, move_audit
 from service.store.outbox import owe
@@ -130,6 +131,39 @@ def release(
             owe(connection, "register", one.id)
             released.append(one.id)
     return tuple(released)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a worker needs to see for itself that it may read an audit's model."""
+
+    tenant: str
+    """Who asks."""
+    owns: bool
+    """Whether that tenant has sent the model itself; then nobody else's consent is needed."""
+    under: tuple[tuple[ApprovalView, tuple[OwnerKey, ...]], ...]
+    """The approvals that were counted for it, each with its owner's keys."""
+    now: int
+    """Milliseconds since 1970 by the database's clock."""
+
+
+def standing(connection: Connection, audit_id: str, manifest_sha256: str) -> Standing:
+    """Return on what an audit stands that reads this model.
+
+    Raises:
+        LookupError: no such audit.
+    """
+    tenant = connection.execute(select(audit.c.tenant).where(audit.c.id == audit_id)).scalar_one_or_none()
+    if tenant is None:
+        raise LookupError(f"no audit {audit_id}")
+    own = select(model.c.tenant).where(model.c.tenant == tenant, model.c.manifest_sha256 == manifest_sha256)
+    under = approvals.used_by(connection, audit_id)
+    return Standing(
+        tenant=tenant,
+        owns=connection.execute(own).one_or_none() is not None,
+        under=tuple((one, approvals.keys_of(connection, one.owner_tenant)) for one in under),
+        now=now_ms(connection),
+    )
 
 
 def revoke(connection: Connection, approval_id: str) -> bool:

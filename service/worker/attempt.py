@@ -21,6 +21,7 @@ from service.store import jobs
 from service.store.engine import StoreBusy, StoreUnavailable
 from service.store.jobs import Ending
 from service.store.shards import plan_of, scanned
+from service.worker.approved import require_consent
 from service.worker.bench import Bench
 from service.worker.cells import Cells
 from service.worker.classes import class_of_error, lost_isolation
@@ -100,6 +101,7 @@ class Attempts:
             for name, one in promises.items()
         }
         run.request = request
+        run.caps = require_consent(bench.store, held.audit, request, promises, run.provenance)
         manifest = read_manifest(bench.blobs, request.model_sha256)
         run.weights_sha256 = weights_sha256(manifest)
         base = read_manifest(bench.blobs, request.base_sha256) if request.base_sha256 else None

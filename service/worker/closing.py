@@ -57,7 +57,13 @@ class Closing:
         def store_result() -> bool:
             with bench.store.begin() as connection:
                 return jobs.finalise(
-                    connection, held, ending, record_sha256=digest, outcome=told.outcome, withheld=withheld
+                    connection,
+                    held,
+                    ending,
+                    record_sha256=digest,
+                    outcome=told.outcome,
+                    withheld=withheld,
+                    caps=run.caps,
                 )
 
         released = self._commit(run, pulse, store_result)

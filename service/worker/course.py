@@ -9,6 +9,7 @@ from typing import Any
 from sandbox.cell import Outcome
 from service.rules.logs import escaped
 from service.rules.states import ExitClass
+from service.store.budget import CAPS, Caps
 from service.store.jobs import Ending, Lease
 from service.worker.cells import Cells
 from service.worker.classes import note_of
@@ -26,6 +27,8 @@ class Run:
     request: Request | None = None
     weights_sha256: str = ""
     base_weights_sha256: str = ""
+    caps: Caps = CAPS
+    """Most bytes that may leave about the model over its lifetime, an owner's consent considered."""
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
     cells: Cells | None = None
     sharded: int | None = None
