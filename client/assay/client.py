@@ -31,6 +31,7 @@ from assay.remote.calls import Calls
 from assay.remote.memory import UploadMemory, state_folder
 from assay.remote.upload import Blob, Progress, Uploader
 from assay.remote.watch import watch
+from assay.remote.webhooks import Webhooks
 
 TIMEOUT_S = 30.0
 """Deadline of one unary call, as the service's own default."""
@@ -64,6 +65,8 @@ class AuditClient:
     ) -> None:
         self._calls = Calls(config, timeout_s=timeout_s, patience_s=patience_s)
         self._memory = UploadMemory(state or state_folder(os.environ), config.address)
+        self.webhooks = Webhooks(self._calls)
+        """Who is told of audits, and how telling went."""
 
     def _nonce(self, request_id: str) -> bytes:
         return hmac.digest(self._calls.secret, b"assay-nonce/v1\n" + request_id.lower().encode(), hashlib.sha256)

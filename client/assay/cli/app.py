@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import audits, catalogue, compare, gate, log, render, reports, submit
+from assay.cli import audits, catalogue, compare, gate, log, render, reports, submit, webhooks
 
 app = typer.Typer(
     name="assay",
@@ -40,4 +40,5 @@ app.command("compare")(compare.compare)
 app.command("render")(render.render)
 app.command("checks")(catalogue.checks)
 app.add_typer(log.log, name="log")
+app.add_typer(webhooks.webhooks, name="webhooks")
 app.command("version")(catalogue.version)

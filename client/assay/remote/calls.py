@@ -17,6 +17,7 @@ from assay.api.v1 import (
     checks_pb2_grpc,
     models_pb2_grpc,
     reports_pb2_grpc,
+    webhooks_pb2_grpc,
 )
 from assay.client_errors import NoConfig, ServerRefused, TimedOut, Unreachable
 from assay.config import ClientConfig
@@ -113,6 +114,7 @@ class Calls:
         self.audits = audits_pb2_grpc.AuditsStub(self._channel)
         self.checks = checks_pb2_grpc.ChecksStub(self._channel)
         self.reports = reports_pb2_grpc.ReportsStub(self._channel)
+        self.webhooks = webhooks_pb2_grpc.WebhooksStub(self._channel)
 
     def close(self) -> None:
         """Close the channel."""
