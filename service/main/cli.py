@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.main import config, dev, journal, pki, roles
+from service.main import access, config, dev, journal, pki, roles
 from service.main.children import ChildFailed
 from service.worker.distribution import ThirdPartyRefused
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -89,13 +89,7 @@ def _add_administration(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     describe.add_argument("--config", type=Path, required=True)
     describe.set_defaults(run=_third_party)
-    principal = commands.add_parser("principals", help="say who may use the service")
-    principal.add_argument("--config", type=Path, required=True)
-    principal.add_argument("action", choices=("add", "disable", "list"))
-    principal.add_argument("id", nargs="?", default="")
-    principal.add_argument("--tenant", default="")
-    principal.add_argument("--role", choices=("auditor", "operator"), default="auditor")
-    principal.set_defaults(run=_principals)
+    access.add_commands(commands)
 
 
 def _dev(options: argparse.Namespace) -> int:
@@ -154,23 +148,4 @@ def _third_party(options: argparse.Namespace) -> int:
         raise config.ConfigError("the configuration names no list: set third_party")
     for path in roles.describe_third_party(server):
         print(path)
-    return 0
-
-
-def _principals(options: argparse.Namespace) -> int:
-    from service.store import principals
-
-    url = config.load(options.config).database_url
-    if options.action == "list":
-        for row in principals.list_principals(url):
-            print(f"{row.id}\t{row.tenant}\t{row.role}\t{'disabled' if row.disabled else 'enabled'}")
-        return 0
-    if not options.id or (options.action == "add" and not options.tenant):
-        raise config.ConfigError(f"principals {options.action}: an id is needed, and --tenant with add")
-    if options.action == "add":
-        principals.put_principal(url, options.id, tenant=options.tenant, role=options.role)
-    elif not principals.disable_principal(url, options.id):
-        raise config.ConfigError(
-            f"principals disable: no principal {options.id!r}; `assay-server principals list` names them"
-        )
     return 0

@@ -19,6 +19,7 @@ from service.queue.polling import PollingKnocker
 from service.rules.addresses import Resolver, resolve_nothing
 from service.rules.logs import log_to
 from service.rules.states import BACKOFF_BASE_MS
+from service.scheduler.approvals import APPROVALS_S, Approvals
 from service.scheduler.deliveries import DELIVERIES_S, Deliveries
 from service.scheduler.effects import PublishEffect, SignerEffects
 from service.scheduler.leases import BackOff, Reaper
@@ -110,6 +111,7 @@ def schedule(
         Loop(name="relay-signer", every_s=RELAY_S, step=signing.step),
         Loop(name="relay-queue", every_s=RELAY_S, step=knocking.step),
         Loop(name="deliveries", every_s=DELIVERIES_S, step=delivering.step),
+        Loop(name="approvals", every_s=APPROVALS_S, step=Approvals(store).step),
         Loop(name="reaper", every_s=tick_s, step=reaper.step),
         Loop(name="back-off", every_s=min(1.0, tick_s), step=BackOff(store).step),
         Loop(

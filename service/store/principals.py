@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select, update
@@ -19,14 +21,20 @@ class Principal:
     tenant: str
     role: str
     disabled: bool
+    selector: Mapping[str, str]
+    """Of a gate: labels that an audit must carry for it to be seen."""
 
 
-def put_principal(url: str, identifier: str, *, tenant: str, role: str) -> None:
-    """Add a principal, or give it this tenant and role and enable it."""
+def put_principal(
+    url: str, identifier: str, *, tenant: str, role: str, selector: Mapping[str, str] | None = None
+) -> None:
+    """Add a principal, or give it this tenant, role and selector and enable it."""
     store = open_store(url)
     with store.begin() as connection:
         connection.execute(delete(principal).where(principal.c.id == identifier))
-        connection.execute(insert(principal).values(id=identifier, tenant=tenant, role=role, disabled=False))
+        row = {"id": identifier, "tenant": tenant, "role": role, "disabled": False}
+        row["selector_json"] = json.dumps(dict(selector or {}), sort_keys=True)
+        connection.execute(insert(principal).values(row))
     store.close()
 
 
@@ -43,6 +51,15 @@ def list_principals(url: str) -> tuple[Principal, ...]:
     """Return every principal, by id."""
     store = open_store(url)
     with store.read() as connection:
-        rows = connection.execute(select(principal).order_by(principal.c.id)).mappings().all()
+        rows = connection.execute(select(principal).order_by(principal.c.id)).all()
     store.close()
-    return tuple(Principal(**row) for row in rows)
+    return tuple(
+        Principal(
+            id=row.id,
+            tenant=row.tenant,
+            role=row.role,
+            disabled=row.disabled,
+            selector=json.loads(row.selector_json),
+        )
+        for row in rows
+    )

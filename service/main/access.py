@@ -1,0 +1,103 @@
+"""Local commands that say who may use the service, and whose signature is whose consent."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from service.main import config
+from service.rules.access import Role
+
+
+def add_commands(commands: Any) -> None:
+    """Add `principals` and `approval-keys` to the table of commands."""
+    principal = commands.add_parser("principals", help="say who may use the service")
+    principal.add_argument("--config", type=Path, required=True)
+    principal.add_argument("action", choices=("add", "disable", "list"))
+    principal.add_argument("id", nargs="?", default="")
+    principal.add_argument("--tenant", default="")
+    principal.add_argument("--role", choices=[str(role) for role in Role], default=str(Role.AUDITOR))
+    principal.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="of a gate: which audits it sees (repeatable)"
+    )
+    principal.set_defaults(run=principals)
+    key = commands.add_parser("approval-keys", help="say whose signature is a model owner's consent")
+    key.add_argument("--config", type=Path, required=True)
+    key.add_argument("action", choices=("add", "list", "revoke"))
+    key.add_argument("id", nargs="?", default="", help="with revoke: the key's id, as list prints it")
+    key.add_argument("--tenant", default="", help="with add: whose models the key speaks for")
+    key.add_argument("--pem", type=Path, help="with add: the public P-256 key")
+    key.set_defaults(run=approval_keys)
+
+
+def principals(options: argparse.Namespace) -> int:
+    """Add, disable or list principals."""
+    from service.store import principals
+
+    url = config.load(options.config).database_url
+    if options.action == "list":
+        for row in principals.list_principals(url):
+            labels = ",".join(f"{key}={value}" for key, value in sorted(row.selector.items()))
+            state = "disabled" if row.disabled else "enabled"
+            print("\t".join((row.id, row.tenant, row.role, state, *([labels] if labels else []))))
+        return 0
+    if not options.id or (options.action == "add" and not options.tenant):
+        raise config.ConfigError(f"principals {options.action}: an id is needed, and --tenant with add")
+    if options.action == "add":
+        selector = _selector(options.role, options.label)
+        principals.put_principal(url, options.id, tenant=options.tenant, role=options.role, selector=selector)
+    elif not principals.disable_principal(url, options.id):
+        raise config.ConfigError(
+            f"principals disable: no principal {options.id!r}; `assay-server principals list` names them"
+        )
+    return 0
+
+
+def _selector(role: str, labels: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in labels]
+    wrong = next((text for text, one in zip(labels, pairs, strict=True) if not all(one)), None)
+    if wrong is not None:
+        raise config.ConfigError(f"principals add: --label {wrong} has not the form KEY=VALUE")
+    if bool(labels) != (role == Role.GATE):
+        raise config.ConfigError("principals add: a gate needs --label, which audits it sees; no other role takes one")
+    return {key: value for key, _, value in pairs}
+
+
+def approval_keys(options: argparse.Namespace) -> int:
+    """Add, list or revoke keys of owners."""
+    from service.store import approval_keys as keys
+
+    url = config.load(options.config).database_url
+    if options.action == "list":
+        for row in keys.list_keys(url, options.tenant):
+            print(f"{row.key_id}\t{row.tenant}\t{'serves' if row.revoked_at is None else 'revoked'}")
+    elif options.action == "revoke":
+        ended = keys.revoke_key(url, options.id)
+        if ended is None:
+            raise config.ConfigError(
+                f"approval-keys revoke: no key {options.id!r} that serves; `assay-server approval-keys list` names them"
+            )
+        print(f"{options.id}\trevoked, with {len(ended)} approvals")
+    else:
+        print(_add_key(url, options.tenant, options.pem))
+    return 0
+
+
+def _add_key(url: str, tenant: str, pem: Path | None) -> str:
+    from assay.errors import Misused
+    from assay.keys import load_public
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    from service.rules.approvals import OwnerKey
+    from service.store.approval_keys import KeyTaken, add_key
+
+    if not tenant or pem is None:
+        raise config.ConfigError("approval-keys add: --tenant and --pem are needed")
+    try:
+        read = load_public(pem)
+        spki = read.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        add_key(url, tenant, OwnerKey(key_id=read.id, spki=spki))
+    except (Misused, KeyTaken) as error:
+        raise config.ConfigError(f"approval-keys add: {error}") from None
+    return read.id
