@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from assay.result import ControlResult, D, Finding, Measured, Name, canonical_decimal
 from pydantic import AfterValidator, Field, model_validator
 
-from checks.check import Check, DataRole, Evidence, MetricSpec, ModelFacts, Needs
+from checks.check import ArtefactSpec, Check, DataRole, Evidence, MetricSpec, ModelFacts, Needs
 from checks.parameters import Between, Layers, Numbers, chosen_layers
 from checks.truth_probe.asking import EVERYONE, asked
 from checks.truth_probe.controls import (
@@ -21,6 +21,7 @@ from checks.truth_probe.controls import (
 from checks.truth_probe.findings import WORDS, findings
 from checks.truth_probe.fitting import How, Method
 from checks.truth_probe.gates import Limits
+from checks.truth_probe.items import BYTES_MAX, FILES, KEPT
 from checks.truth_probe.measuring import measured
 from checks.truth_probe.metrics import METRICS
 from checks.truth_probe.modes import SpoiledFacts
@@ -59,7 +60,7 @@ class TruthProbe(Check):
     """Contrast probes for truth at every layer: CCS, midpoint-displacement, their ceilings, and six gates."""
 
     name: ClassVar[str] = "truth_probe"
-    version: ClassVar[str] = "1.0"
+    version: ClassVar[str] = "1.1"
     source: ClassVar[str] = (
         "Burns et al. 2022 (arXiv 2212.03827); Fry et al. 2023 (2311.00488); Farquhar et al. 2023 (2312.10029); "
         "Marks & Tegmark 2023 (2310.06824); Buerger et al. 2024 (2407.12831); Mallen et al. 2023 (2312.01037)"
@@ -92,6 +93,7 @@ class TruthProbe(Check):
         ),
     )
     metrics: ClassVar[tuple[MetricSpec, ...]] = METRICS
+    artefacts: ClassVar[tuple[ArtefactSpec, ...]] = FILES
     words: ClassVar[tuple[str, ...]] = WORDS
     reasons: ClassVar[tuple[str, ...]] = (
         "role_invalid",
@@ -123,6 +125,8 @@ class TruthProbe(Check):
         "p_resolution",
         "past_crossing",
         "restricted",
+        "items_sampled",
+        "items_room",
     )
 
     layers: Layers = Field(default="all", description="Blocks whose residual stream is probed, counted from 0.")
@@ -188,6 +192,9 @@ class TruthProbe(Check):
         default="auto", description="Cluster flips; auto: the larger of 1000 and 40 for each layer."
     )
     power_draws: int = Field(default=20, ge=10, le=200, description="Plants for each effect and causal layer.")
+    items_bytes: int = Field(
+        default=16384, ge=0, le=BYTES_MAX, description="Bytes of results item by item that are handed out; 0 for none."
+    )
     seed: int = Field(default=0, ge=0, le=2**31, description="Seed of splits and of the distractors' coins.")
 
     @model_validator(mode="after")
@@ -223,6 +230,11 @@ class TruthProbe(Check):
     def judge(self, real: Measured, controls: Sequence[ControlResult]) -> tuple[Finding, ...]:
         """Read the words off the numbers; a missed control makes the words that rest on it INCONCLUSIVE."""
         return findings(real, self.limits(), controls, [control.name for control in self.controls])
+
+    def hand_out(self, evidence: Evidence, real: Measured, findings: Sequence[Finding]) -> Mapping[str, bytes]:
+        """Return the results item by item that `measure` kept, so that two reports of the same data can be paired."""
+        files: Mapping[str, bytes] = evidence.kept.get(KEPT, {})
+        return files
 
     def limits(self) -> Limits:
         """Return the thresholds of the gates as numbers."""

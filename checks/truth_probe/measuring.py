@@ -16,6 +16,7 @@ from checks.truth_probe import nulls
 from checks.truth_probe.areas import Sure
 from checks.truth_probe.beyond import Beyond, Outputs, Place, beyond, outputs
 from checks.truth_probe.gathering import Gathered, Held, gathered
+from checks.truth_probe.items import KEPT, handed_out
 from checks.truth_probe.modes import Mode, SpoiledFacts, spoiled
 from checks.truth_probe.plants import EDGES, EFFECTS, Bar, power
 from checks.truth_probe.plots import plots
@@ -74,6 +75,9 @@ def measured(check: TruthProbe, evidence: Evidence) -> Measured:
             told.transfer[layer] = _transfer(fitted, sure, evidence.rng(f"transfer/{layer}"))
     if not told.layers:
         raise Refusal("nothing_measurable", tuple(f"{one.item}:{one.reason}"[:128] for one in told.faults))
+    files, left = handed_out(held, told.layers, check.items_bytes)
+    evidence.kept[KEPT] = files
+    told.faults.extend(left)
     return _answer(evidence, held, told)
 
 

@@ -42,6 +42,8 @@ class Scored:
     accuracy: Estimate
     p: float
     """Two-sided, by flips of whole clusters; not corrected."""
+    scores: Float[np.ndarray, " row"]
+    """Signed score of each test row: what both numbers are made of, item by item."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,7 @@ def score(fitted: Fitted, test: Rows, sure: Sure, draw: Draw, at: str) -> dict[M
                 values, test.labels, cluster, sure.level, sure.bootstrap, draw(f"bootstrap/{at}")
             ),
             p=float(p),
+            scores=values,
         )
         for (method, values), p in zip(scores.items(), flips, strict=True)
     }

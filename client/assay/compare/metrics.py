@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any
 
 from assay.compare.agreement import Answer, Incomparable, must_agree
@@ -17,6 +18,9 @@ Metric = Mapping[str, Any]
 
 NO_ITEMS, ITEMS_ABSENT = "no_items", "items_absent"
 
+SAMPLE_REACH = 5.0
+"""Half-widths of the report's interval, scaled to the size of a sample, by which the sample's own number may lie
+outside it: at the levels that checks use more than chance explains, and less than other items would differ."""
 
 LEVEL_LEAST = 0.5
 """Intervals of a lower level tell no standard error: their half-width is near zero by definition."""
@@ -102,11 +106,17 @@ def _told(metric: Metric) -> Told:
 
 
 def _check_value(items: Items, metric: Metric, at: str) -> None:
-    """Refuse items whose own metric lies outside what the report claims of it: they are of something else."""
+    """Refuse items whose own metric lies outside what the report claims of it: they are of something else.
+
+    Fewer items than the metric has are a sample of them, whose number strays the more the fewer they are.
+    """
     theta = influence(items).theta
     if theta is None:
         return
     value, step, interval = float(metric["value"]), float(metric["step"]), metric.get("interval")
     low, high = (value, value) if interval is None else (float(interval["low"]), float(interval["high"]))
-    if not low - step <= theta <= high + step:
+    slack, share = step, len(items.scores) / metric["n"] if metric["n"] else 1.0
+    if share < 1.0:
+        slack += SAMPLE_REACH * (high - low) / 2.0 / sqrt(share)
+    if not low - slack <= theta <= high + slack:
         raise Incomparable(f"{at}/items/scores", f"{theta:.6g} by its items", f"{metric['value']} by the report")
