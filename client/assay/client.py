@@ -27,6 +27,7 @@ from assay.catalogue import CheckEntry
 from assay.config import ClientConfig
 from assay.preflight import HashedModel, check_data, hash_model, shipped_types
 from assay.remote import download, values, wire
+from assay.remote.approvals import Approvals
 from assay.remote.calls import Calls
 from assay.remote.memory import UploadMemory, state_folder
 from assay.remote.upload import Blob, Progress, Uploader
@@ -65,6 +66,8 @@ class AuditClient:
     ) -> None:
         self._calls = Calls(config, timeout_s=timeout_s, patience_s=patience_s)
         self._memory = UploadMemory(state or state_folder(os.environ), config.address)
+        self.approvals = Approvals(self._calls)
+        """Consents of model owners."""
         self.webhooks = Webhooks(self._calls)
         """Who is told of audits, and how telling went."""
 
@@ -213,6 +216,8 @@ class AuditClient:
         nonce: bytes | None = None,
         policy: bytes | None = None,
         waivers: bytes | None = None,
+        approvals: Sequence[str] = (),
+        await_approval: bool = False,
         validate_only: bool = False,
     ) -> values.Audit:
         """Submit an audit.
@@ -230,6 +235,8 @@ class AuditClient:
             policy: canonical bytes of the release policy to register with the request (`Policy.data` of
                 `assay.policy.language`), sent before with `upload_document`; by default none.
             waivers: canonical bytes of the waivers to register with it (`waivers_data` of `assay.policy.registered`).
+            approvals: names of approvals to run under, where the model is another tenant's; by default any that fits.
+            await_approval: wait for an approval (state AWAITING_APPROVAL) rather than be refused.
             validate_only: only judge the request; nothing is created and the returned audit has no name.
 
         Raises:
@@ -248,7 +255,10 @@ class AuditClient:
             policy=policy,
             waivers=waivers,
         )
-        request = audits_pb2.SubmitAuditRequest(request_id=wanted, validate_only=validate_only, audit=message)
+        message.approvals.extend(approvals)
+        request = audits_pb2.SubmitAuditRequest(
+            request_id=wanted, validate_only=validate_only, audit=message, await_approval=await_approval
+        )
         return wire.audit(self._calls.unary(self._calls.audits.SubmitAudit, request, patient=True))
 
     def get(self, name: str) -> values.Audit:

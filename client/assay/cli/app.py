@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import audits, catalogue, compare, gate, log, render, reports, submit, webhooks
+from assay.cli import approvals, audits, catalogue, compare, gate, log, render, reports, submit, webhooks
 
 app = typer.Typer(
     name="assay",
@@ -39,6 +39,7 @@ app.command("gate")(gate.gate)
 app.command("compare")(compare.compare)
 app.command("render")(render.render)
 app.command("checks")(catalogue.checks)
+app.add_typer(approvals.approvals, name="approvals")
 app.add_typer(log.log, name="log")
 app.add_typer(webhooks.webhooks, name="webhooks")
 app.command("version")(catalogue.version)

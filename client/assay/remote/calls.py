@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 
 from assay.api.v1 import (
+    approvals_pb2_grpc,
     audits_pb2_grpc,
     blobs_pb2_grpc,
     capabilities_pb2_grpc,
@@ -114,6 +115,7 @@ class Calls:
         self.audits = audits_pb2_grpc.AuditsStub(self._channel)
         self.checks = checks_pb2_grpc.ChecksStub(self._channel)
         self.reports = reports_pb2_grpc.ReportsStub(self._channel)
+        self.approvals = approvals_pb2_grpc.ApprovalsStub(self._channel)
         self.webhooks = webhooks_pb2_grpc.WebhooksStub(self._channel)
 
     def close(self) -> None:
