@@ -76,18 +76,19 @@ class Fake(webhooks_pb2_grpc.WebhooksServicer):
             event_id="e",
             type="t",
             audit="audits/a",
-            state=3,
+            state=webhooks_pb2.Delivery.STATE_DEAD,
             tries=12,
             last_status=500,
             last_error="B\x1b",
         )
-        two = webhooks_pb2.Delivery(name=DELIVERY, state=77, tries=1)
+        newer: Any = 77  # a state that this client does not know
+        two = webhooks_pb2.Delivery(name=DELIVERY, state=newer, tries=1)
         if request.page_token:
             return webhooks_pb2.ListDeliveriesResponse(deliveries=[two])
         return webhooks_pb2.ListDeliveriesResponse(deliveries=[one], next_page_token="2")
 
     def Redeliver(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return webhooks_pb2.Delivery(name=request.name, state=1)
+        return webhooks_pb2.Delivery(name=request.name, state=webhooks_pb2.Delivery.STATE_PENDING)
 
 
 @pytest.fixture

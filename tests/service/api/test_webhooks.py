@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -161,13 +162,14 @@ async def test_a_foreign_webhook_reads_as_an_absent_one_and_its_id_is_not_taken(
     with hooked.store.read() as connection:
         owed = connection.execute(select(delivery.c.id).where(delivery.c.webhook == "mine")).scalar_one()
     theirs = stub(hooked, "ada")
-    for call in (
+    calls: tuple[Callable[[str], Any], ...] = (
         lambda name: theirs.GetWebhook(webhooks_pb2.GetWebhookRequest(name=name)),
         lambda name: theirs.DeleteWebhook(webhooks_pb2.DeleteWebhookRequest(name=name)),
         lambda name: theirs.RotateSecret(webhooks_pb2.RotateSecretRequest(name=name)),
         lambda name: theirs.ListDeliveries(webhooks_pb2.ListDeliveriesRequest(parent=name)),
         lambda name: theirs.Redeliver(webhooks_pb2.RedeliverRequest(name=f"{name}/deliveries/{owed}")),
-    ):
+    )
+    for call in calls:
         foreign, absent = await told(call("webhooks/mine")), await told(call("webhooks/nobodys"))
         assert (foreign.code, foreign.raw) == ("PERMISSION_DENIED", absent.raw)
     assert count(hooked) == 3

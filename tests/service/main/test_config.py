@@ -103,3 +103,18 @@ def test_a_key_of_containers_without_effect_stops_the_start(
 def test_absent_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"none\.toml"):
         config.load(tmp_path / "none.toml")
+
+
+def test_receivers_on_this_machine_are_for_development_alone(tmp_path: Path) -> None:
+    assert server(tmp_path).webhooks.allow_loopback_receivers is False
+    with pytest.raises(ValueError, match="allow_loopback_receivers"):
+        server(tmp_path, profile="production", webhooks={"allow_loopback_receivers": True})
+    before = server(tmp_path, profile="development", webhooks={"allow_loopback_receivers": True, "ports": [443, 8443]})
+    config.dump(before, tmp_path / "server.toml")
+    assert config.load(tmp_path / "server.toml") == before
+
+
+@pytest.mark.parametrize("ports", [[], [0], [65_536], ["443/tcp"], list(range(1, 18))])
+def test_ports_of_receivers_are_ports(tmp_path: Path, ports: list[object]) -> None:
+    with pytest.raises(ValueError, match="ports"):
+        server(tmp_path, webhooks={"ports": ports})

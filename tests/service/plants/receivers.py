@@ -72,7 +72,7 @@ def receiving(folder: Path, script: Script | None = None, *, hosts: tuple[str, .
         made.script = script
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    context.sni_callback = lambda wrapped, name, _context: made._names.__setitem__(id(wrapped), name)  # type: ignore[assignment]
+    context.sni_callback = lambda wrapped, name, _context: made._names.__setitem__(id(wrapped), name)
     with socket.create_server(("127.0.0.1", 0)) as server:
         made.port = server.getsockname()[1]
         threading.Thread(target=_serve, args=(made, server, context), daemon=True).start()

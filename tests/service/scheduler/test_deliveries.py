@@ -15,10 +15,15 @@ import pytest
 from assay import webhooks as receiving_end
 from sqlalchemy import Connection, select, update
 
+from service.blobs import MemoryBlobs
+from service.main.resolver import resolve
+from service.queue.memory import MemoryQueue
+from service.rules.addresses import Allowed
 from service.rules.retries import DELAYS_S, Dead, Reply
 from service.rules.standard_webhooks import Key, Signing
 from service.scheduler.deliveries import Deliveries
 from service.scheduler.outbound import Outbound, OutboundSettings
+from service.scheduler.process import SchedulerSettings, schedule
 from service.store import deliveries as rows
 from service.store import webhooks
 from service.store.audits import SealedReport, cancel, seal
@@ -406,3 +411,29 @@ def test_a_receiver_of_changing_mood_gets_every_event_at_least_once(store: Store
     for one in receiver.heard:
         bodies[one.headers["webhook-id"]].add(one.body)
     assert all(len(same) == 1 for same in bodies.values())
+
+
+def test_the_scheduler_s_own_loops_deliver_to_a_loopback_receiver_where_that_is_allowed(
+    store: Store, tmp_path: Path
+) -> None:
+    """Every part as it is wired: real clock, real connection, the operator's ports and authority."""
+    stop = threading.Event()
+    with receiving(tmp_path / "r") as receiver:
+        allowed = Allowed(ports=frozenset({receiver.port}), loopback=True)
+        settings = SchedulerSettings(
+            database_url="",
+            blob_dir=tmp_path,
+            broker_url=None,
+            signer_socket=tmp_path,
+            outbound=OutboundSettings(allowed=allowed, ca=receiver.ca),
+            resolve=resolve,
+        )
+        hook(store, url=f"https://localhost:{receiver.port}/hook")
+        completed(store)
+        rooms: dict[str, Any] = {"blobs": MemoryBlobs(), "signer": None, "knocker": MemoryQueue()}
+        thread = threading.Thread(target=schedule, args=(settings,), kwargs={"store": store, "stop": stop, **rooms})
+        thread.start()
+        wait_for(lambda: [one.state for one in seen(store)] == ["DELIVERED"])
+        stop.set()
+        thread.join(20)
+    assert [(one.name, one.line) for one in receiver.heard] == [("localhost", "POST /hook HTTP/1.1")]

@@ -187,7 +187,7 @@ def test_a_connection_goes_to_an_address_and_never_to_a_name() -> None:
 
 def test_a_lookup_that_hangs_ends_in_time_and_one_that_fails_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
-    monkeypatch.setattr(system.socket, "getaddrinfo", lambda *_a, **_k: os.read(read, 1) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: os.read(read, 1) and [])
     with pytest.raises(TimeoutError):
         system.resolve("hang.example", 0.05)
     os.write(write, b"x")
@@ -195,7 +195,7 @@ def test_a_lookup_that_hangs_ends_in_time_and_one_that_fails_is_an_oserror(monke
     def fail(*_a: object, **_k: object) -> None:
         raise socket.gaierror("no such name")
 
-    monkeypatch.setattr(system.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(OSError, match="no such name"):
         system.resolve("absent.example", 5.0)
 
@@ -203,6 +203,7 @@ def test_a_lookup_that_hangs_ends_in_time_and_one_that_fails_is_an_oserror(monke
 def test_a_script_of_a_seed_is_the_same_again() -> None:
     from tests.service.plants.receivers import Heard, seeded
 
-    heard, moods = Heard(None, "", {}, b""), [answer(200), answer(500), "hang"]
+    heard = Heard(None, "", {}, b"")
+    moods: list[bytes | str] = [answer(200), answer(500), "hang"]
     one, two = seeded(3, moods), seeded(3, moods)
     assert [one(heard) for _ in range(20)] == [two(heard) for _ in range(20)]
