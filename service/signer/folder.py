@@ -62,6 +62,14 @@ class Folder:
         """Return where an audit's composed statement lies."""
         return self._root / "sealed" / audit / "statement"
 
+    def replication(self, audit: str) -> Path:
+        """Return where the composed statement of an audit's replication lies."""
+        return self._root / "sealed" / audit / "replication"
+
+    def replicated(self, audit: str) -> Path:
+        """Return where the proof that an audit's replication is in the log lies."""
+        return self._root / "sealed" / audit / "replication.tlog-proof"
+
     def report(self, audit: str) -> Path:
         """Return an audit's report directory."""
         return self._root / "sealed" / audit / "report"

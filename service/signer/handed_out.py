@@ -23,8 +23,8 @@ def handed_out(rows: Rows, evidence: Evidence) -> Iterator[tuple[str, bytes]]:
             yield f"the receipt of audit {audit}", str(json.loads(stored)["receipt"]).encode()
         for audit, stored in rows.report_files():
             for file in json.loads(stored):
-                if file["path"] == proofs.REPORT_PROOF:
-                    what = f"the report of audit {audit}"
+                if file["path"] in (proofs.REPORT_PROOF, proofs.REPLICATION_PROOF):
+                    what = f"{file['path']} of audit {audit}"
                     yield what, evidence.read(file["sha256"], proofs.PROOF_MAX, what)
     except Refused as refused:
         raise CannotServe(f"what was handed out before cannot be read: {refused}") from refused

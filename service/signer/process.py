@@ -15,6 +15,7 @@ from typing import Any, Literal
 from assay import catalogue
 from assay.catalogue import Catalogue
 
+from service.signer.desk import Desk
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
 from service.signer.handed_out import handed_out
@@ -23,7 +24,7 @@ from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_k
 from service.signer.refusal import Refused
 from service.signer.registration import register
 from service.signer.rows import Rows
-from service.signer.sealing import Desk, seal, void
+from service.signer.sealing import seal, void
 from service.signer.server import Allowance, Server
 
 log = logging.getLogger(__name__)

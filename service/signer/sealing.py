@@ -6,44 +6,23 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from assay import bundle, canonical, dsse, keys, manifest, moments, request, statement
-from assay.bundle import Bundle
-from assay.catalogue import ARTEFACT_MAX, Catalogue
+from assay import bundle, canonical, dsse, manifest, moments, request, statement
+from assay.catalogue import ARTEFACT_MAX
 from assay.tlog import proofs
 from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from service.signer import judged, record, staged
 from service.signer.compose import DataTold, Inputs, compose
-from service.signer.evidence import Evidence
-from service.signer.folder import Folder
-from service.signer.journal import Journal
+from service.signer.desk import Desk
 from service.signer.record import HostRecord
 from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered, read_asked, recall
-from service.signer.rows import AttemptRow, AuditRow, ResultRow, Rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Desk:
-    """What sealing works with."""
-
-    rows: Rows
-    evidence: Evidence
-    home: Folder
-    catalogue: Catalogue
-    private: EllipticCurvePrivateKey
-    journal: Journal
-    public_file: Path
-    """The public half in PEM, against which the finished report is verified."""
-    profile: str
-    clock: Callable[[], datetime]
+from service.signer.repeating import repeated
+from service.signer.rows import AttemptRow, AuditRow, ResultRow
 
 
 def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
@@ -75,15 +54,16 @@ def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
     predicate = statement.parse(payload)["predicate"]
     artefacts = {a["catalogue_sha256"] for a in predicate["answers"]}
     artefacts |= {one["sha256"] for a in predicate["answers"] for one in a.get("artefacts") or ()}
+    proven = {**logged, **repeated(desk, row.id, payload, asked, registered)}
     written = _write_report(
-        desk, row.id, payload, asked, {**logged, proofs.REQUEST_PROOF: registered.receipt}, artefacts
+        desk, row.id, payload, asked, {**proven, proofs.REQUEST_PROOF: registered.receipt}, artefacts
     )
     # (11) Hand over only what our own client verifies.
     _check_report(desk, row.id)
     return {
         "directory": str(desk.home.report(row.id)),
         "files": written,
-        "key_id": keys.key_id(desk.private.public_key()),
+        "key_id": desk.key_id,
         "composed_at": predicate["audit"]["composed_at"],
     }
 
@@ -135,7 +115,7 @@ def _log_report(desk: Desk, audit: str, payload: bytes, registered: Registered) 
             registered.size,
             commit=hashlib.sha256(dsse.pae(dsse.PAYLOAD_TYPE, payload)).hexdigest(),
             tag=registered.tag,
-            key=keys.key_id(desk.private.public_key()),
+            key=desk.key_id,
             prev=registered.index,
         )
         both = {proofs.REPORT_PROOF: proof.decode(), proofs.CONSISTENCY: consistency.decode()}
@@ -256,10 +236,8 @@ def _now(clock: Callable[[], datetime], attempts: Sequence[AttemptRow], register
 def _write_report(
     desk: Desk, audit: str, payload: bytes, asked: Asked, proven: Mapping[str, bytes], artefacts: set[str]
 ) -> list[dict[str, Any]]:
-    signature = dsse.sign(desk.private, dsse.PAYLOAD_TYPE, payload)
-    signed = Bundle(payload=payload, signature=signature, key_id=keys.key_id(desk.private.public_key()))
     content = {
-        bundle.FILE_NAME: bundle.write(signed),
+        bundle.FILE_NAME: desk.sign(payload),
         request.FILE_NAME: asked.data,
         manifest.FILE_NAME: asked.manifest.data,
         **proven,

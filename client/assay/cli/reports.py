@@ -65,6 +65,7 @@ def verify(
     log_vkey: trust.LogVkeys = None,
     receipt: trust.Receipt = None,
     log: trust.Log = None,
+    first: trust.First = None,
     now: trust.Now = None,
     config: Config = None,
     as_json: Json = False,
@@ -79,6 +80,7 @@ def verify(
         model_dir=model,
         receipt=receipt,
         log_dir=log,
+        first=first,
         now=trust.moment(now),
         **trusted.arguments(),
     )

@@ -26,6 +26,10 @@ Log = Annotated[Path | None, typer.Option("--log", help="A copy of the log: fork
 Receipt = Annotated[
     Path | None, typer.Option("--receipt", help="Folder of the receipt that `assay submit` stored; must be the same.")
 ]
+First = Annotated[
+    Path | None,
+    typer.Option("--first", help="The report that this one repeats: its replication is judged again, not believed."),
+]
 Now = Annotated[str | None, typer.Option("--now", help="Judge as of a moment, e.g. 2026-01-02T03:04:05Z.")]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from assay import bundle, request, statement
-from assay.errors import CouldNotTell, Wrong
-from assay.verify.directory import ARTEFACT_MAX, ARTEFACTS, ReportFiles
+from assay.errors import CouldNotTell
+from assay.verify.directory import ReportFiles
 from assay.verify.outcome import Verification
 
 
@@ -60,15 +60,9 @@ def load(report: Path, seen: Verification) -> Side:
     if hashlib.sha256(asked).hexdigest() != told["predicate"]["registration"]["request_sha256"]:
         raise CouldNotTell(f"{request.FILE_NAME} changed after it was verified")
 
-    def artefact(digest: str) -> bytes | None:
-        try:
-            data = files.read(f"{ARTEFACTS}/{digest}", ARTEFACT_MAX)
-        except CouldNotTell:
-            return None
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise Wrong(f"{ARTEFACTS}/{digest[:16]}… does not have the digest in its name")
-        return data
-
     return Side(
-        statement=told, statement_sha256=str(seen.statement_sha256), request=request.parse(asked), artefact=artefact
+        statement=told,
+        statement_sha256=str(seen.statement_sha256),
+        request=request.parse(asked),
+        artefact=files.artefact,
     )

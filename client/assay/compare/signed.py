@@ -76,7 +76,7 @@ def items_of(predicate: Mapping[str, Any]) -> dict[str, int]:
             if metric.get("margin") is None:
                 continue
             named = [files[name]["sha256"] for name in file_names(metric["name"]) if name in files]
-            digest = metric.get("items_sha256") or next(iter(named), None)
+            digest = metric.get("items_sha256") or next(iter(named), "")
             if digest in sizes:
                 needed[digest] = sizes[digest]
     return needed

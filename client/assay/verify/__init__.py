@@ -38,6 +38,7 @@ def verify(
     model_dir: Path | None = None,
     receipt: Path | None = None,
     log_dir: Path | None = None,
+    first: Path | None = None,
     state_dir: Path | None = None,
     now: datetime | None = None,
     catalogue: Catalogue | None = None,
@@ -56,6 +57,7 @@ def verify(
             model_dir=model_dir,
             receipt=receipt,
             log_dir=log_dir,
+            first=first,
             state_dir=state_dir,
             now=now,
             catalogue=catalogue,
@@ -72,6 +74,7 @@ def open_case(
     model_dir: Path | None = None,
     receipt: Path | None = None,
     log_dir: Path | None = None,
+    first: Path | None = None,
     state_dir: Path | None = None,
     now: datetime | None = None,
     catalogue: Catalogue | None = None,
@@ -86,6 +89,7 @@ def open_case(
         model_dir: the caller's own copy of the model, hashed and compared both ways; None leaves it unchecked.
         receipt: a folder with request.json and request.tlog-proof as they came when the audit was submitted.
         log_dir: the caller's copy of the log; None leaves withdrawals unseen.
+        first: the caller's copy of the report that this one repeats; None leaves its replication as it was signed.
         state_dir: where the newest root and checkpoint are remembered; None remembers nothing.
         now: moment at which to judge, aware of its time zone; default: this machine's clock.
         catalogue: what this client ships; default: the catalogue of this package.
@@ -109,6 +113,7 @@ def open_case(
         memory=None if state_dir is None else Memory(Path(state_dir)),
         receipt=None if receipt is None else given.receipt(receipt),
         log_dir=Path(log_dir) if log_dir is not None else None,
+        first=None if first is None else ReportFiles(Path(first)),
         model_dir=Path(model_dir) if model_dir is not None else None,
         now=now or datetime.now(UTC),
         shipped=catalogue,

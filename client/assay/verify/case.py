@@ -51,6 +51,8 @@ class Case:
     """request.json and request.tlog-proof as the reader got them when the audit was submitted."""
     log_dir: Path | None = None
     """The reader's copy of the log."""
+    first: ReportFiles | None = None
+    """The reader's copy of the report that this one repeats."""
 
     bundle: Bundle | None = None
     trust: TrustRoot | None = None
@@ -66,6 +68,8 @@ class Case:
     """Catalogue entries by digest, where the report carries them or this client ships them."""
     decided: tuple[Policy, Verdict] | None = None
     """The registered policy and its verdict, once V13 has recomputed it."""
+    replication: str | None = None
+    """What the signed replication beside the report came to, once V14 has checked it."""
     open_questions: list[str] = field(default_factory=list)
     """What stays unchecked although its step is ok."""
 

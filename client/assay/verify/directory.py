@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -47,6 +48,21 @@ class ReportFiles:
             Malformed: it is over its cap.
         """
         return read_file(self.place / name, cap)
+
+    def artefact(self, digest: str) -> bytes | None:
+        """Return an artefact's bytes; None where the report does not carry it.
+
+        Raises:
+            Wrong: it does not have the digest in its name.
+            Malformed: it is over its cap.
+        """
+        try:
+            data = self.read(f"{ARTEFACTS}/{digest}", ARTEFACT_MAX)
+        except CouldNotTell:
+            return None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Wrong(f"{ARTEFACTS}/{digest[:16]}… does not have the digest in its name")
+        return data
 
     def artefacts(self) -> Iterator[str]:
         """Yield the names in the artefact folder, sorted; nothing if there is no such folder.

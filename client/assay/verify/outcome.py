@@ -49,6 +49,8 @@ class Verification:
 
     verdict: str | None = None
     """What the registered policy says of the report at its signing, once recomputed; None without a policy."""
+    replication: str | None = None
+    """What the signed replication beside the report came to, once checked; None where the report repeats none."""
 
     def step(self, step_id: str) -> Step:
         """Return a step by its id."""
@@ -68,6 +70,7 @@ class Verification:
             "trusted_by": self.trusted_by,
             "signer_profile": self.profile,
             "verdict": self.verdict,
+            "replication": self.replication,
         }
 
     def render_text(self) -> str:
@@ -80,6 +83,8 @@ class Verification:
             lines.append(f"Verified: {self.audit} about model {self.model_sha256}")
             if self.verdict is not None:
                 lines.append(f"Verdict of the registered policy at signing: {self.verdict}")
+            if self.replication is not None:
+                lines.append(f"As a replication of the first report: {self.replication}")
         else:
             first = next(step for step in self.steps if step.status == self.outcome)
             said = "Wrong" if self.outcome == "wrong" else "Could not tell"

@@ -61,6 +61,7 @@ def run(case: Case) -> Verification:
         trusted_by=_trusted_by(case) if case.signed_by else None,
         profile=told["signer"]["profile"] if told else None,
         verdict=case.decided[1].outcome if case.decided else None,
+        replication=case.replication,
     )
 
 

@@ -71,9 +71,18 @@ def _file(case: Case, name: str, digest: str) -> bytes:
 
 def check_companions(case: Case) -> str:
     """V14: companions that lie beside the report are signed by its key, are about it, and agree with its verdict."""
+    from assay.verify.replication import check_replication
+
     present = [name for name in bundle.COMPANIONS if os.path.lexists(case.files.place / name)]
-    if not present:
+    said = [_check_verdict(case, present)] if present else []
+    repeated = check_replication(case)
+    said += [repeated] if repeated else []
+    if not said:
         raise NotAsked("no companion attestations lie beside the report")
+    return "; ".join(said)
+
+
+def _check_verdict(case: Case, present: list[str]) -> str:
     if case.decided is None:
         if case.predicate.get("verdict") is None:
             raise Wrong(f"{present[0]} is there, and the report has no verdict")

@@ -15,13 +15,13 @@ from assay.testing import Forge, forged_entry
 from sqlalchemy import create_engine, insert, update
 from sqlalchemy.sql import Executable
 
+from service.signer.desk import Desk
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
 from service.signer.journal import Journal
 from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
 from service.signer.process import answer
 from service.signer.rows import Rows
-from service.signer.sealing import Desk
 from service.store.migrations import migrate
 from service.store.tables import attempt, audit, job, result
 

@@ -27,13 +27,13 @@ from tokenizers.pre_tokenizers import Whitespace
 from checks.catalogue import catalogue_json
 from sandbox import BubblewrapCell, CodeMount
 from service.blobs import LocalBlobs
+from service.signer.desk import Desk
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
 from service.signer.journal import Journal
 from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
 from service.signer.process import answer
 from service.signer.rows import Rows
-from service.signer.sealing import Desk
 from service.store.audits import register
 from service.store.tables import attempt, audit, output_charge
 from service.worker.attempt import Attempts
