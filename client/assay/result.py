@@ -25,6 +25,10 @@ STEPS_PER_INTERVAL_MAX = 101
 STEPS_PER_VALUE_MAX = 10**6
 """Without an interval: six significant digits."""
 
+LEVEL_MIN = "0.8"
+"""Least level of an interval: one that covers less is narrow because it claims little, and would decide all the same.
+The level of a bound that is simultaneous over many instances comes near 1, so that has no upper limit but 1."""
+
 INTEGER_MAX = 2**53 - 1
 """Largest integer that every JSON reader reads exactly."""
 
@@ -85,9 +89,15 @@ class Interval(Value):
     low: D
     high: D
     level: D
-    """Coverage level, e.g. "0.95"."""
+    """Coverage level, e.g. "0.95"; 1 for a range from the least to the most that was seen."""
     method: Name
     """How it was made, e.g. "wilson", "cluster-bootstrap"."""
+
+    @model_validator(mode="after")
+    def _covers(self) -> Interval:
+        if not Decimal(LEVEL_MIN) <= Decimal(self.level) <= 1:
+            raise ValueError(f"an interval's level is {LEVEL_MIN} to 1, not {self.level}")
+        return self
 
 
 class NullDistribution(Value):
@@ -294,8 +304,15 @@ class Power(Value):
     value: D
     low: D
     high: D
-    n_planted: Count
+    n_planted: Annotated[int, Field(ge=1, le=INTEGER_MAX)]
     fpr: D
+
+    @model_validator(mode="after")
+    def _is_a_share(self) -> Power:
+        low, value, high, fpr = (Decimal(one) for one in (self.low, self.value, self.high, self.fpr))
+        if not (0 <= low <= value <= high <= 1 and 0 <= fpr <= 1):
+            raise ValueError(f"power of {self.metric}: not 0 <= low <= value <= high <= 1, or no false-positive rate")
+        return self
 
 
 OUTCOMES = ("measured", "refused", "failed")

@@ -252,6 +252,7 @@ def forged_entry(**overrides: Any) -> CheckEntry:
                     "labels": ["layer"],
                     "better": "none",
                     "determinism": "statistical",
+                    "interval": True,
                     "summary": "Share of held-out pairs told apart.",
                 }
             ],

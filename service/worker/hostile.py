@@ -24,7 +24,7 @@ from sandbox.cell import Filled
 from sandbox.errors import ResultRejected
 from sandbox.result import DEPTH, check_fields, document_of, read_result
 from service.worker.artefacts import HandedOut, handed_out, promised_by
-from service.worker.promises import Promise, check_promise
+from service.worker.promises import Promise, check_layers, check_promise
 from service.worker.request import AskedCheck
 
 RESULT_CAP = 2**20
@@ -99,6 +99,8 @@ def parse_result(
         check_promise(answer, promises[answer.check], f"answers.{position}")
     ingest = _value(Ingest, document["ingest"], "ingest")
     facts = None if document["facts"] is None else _value(Facts, document["facts"], "facts")
+    for position, answer in enumerate(answers):
+        check_layers(answer, facts.layers if facts else 0, f"answers.{position}")
     _check_words(ingest, facts, paths)
     told = [document["answers"], document["ingest"], document["facts"]]
     charge = charge_bytes(told, _known(asked, promises, paths))

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from assay.result import Answer, Metric
+from assay import promise as promises
+from assay.errors import Malformed
+from assay.result import Answer
 
 from sandbox.errors import ResultRejected
 
@@ -54,7 +56,7 @@ class Entry:
 
 
 def check_promise(answer: Answer, promise: Promise, at: str) -> None:
-    """Refuse an answer that says what its check never promised to say.
+    """Refuse an answer that says what its check never promised to say (`assay.promise`), or calls itself valid wrongly.
 
     Args:
         answer: a well-formed answer.
@@ -62,21 +64,35 @@ def check_promise(answer: Answer, promise: Promise, at: str) -> None:
         at: where the answer stands, for the error.
 
     Raises:
-        ResultRejected: free_text for a word that is not in the catalogue, result_schema for a wrong form.
+        ResultRejected: free_text for a word that is not in the catalogue, result_schema for a wrong form,
+            host_field_disagrees where `valid` does not follow from the controls.
     """
     if answer.reason is not None:
         _check_reason(answer, promise, at)
-    if answer.outcome != "measured" and (answer.controls or answer.findings or answer.power):
-        raise ResultRejected("result_schema", f"{at}.outcome")
-    if answer.measured is not None:
-        for position, metric in enumerate(answer.measured.metrics):
-            _check_metric(metric, promise, f"{at}.measured.metrics.{position}")
-        silent = _check_controls(answer, promise, at)
-        _check_findings(answer, promise, at)
-        if answer.valid != (not silent and all(control.held for control in answer.controls)):
-            raise ResultRejected("host_field_disagrees", f"{at}.valid")
-    elif answer.valid:
+    try:
+        promises.check_promise(answer.to_json(), promise.raw)
+    except Malformed as error:
+        raise ResultRejected(error.code, f"{at}{error.at.replace('/', '.')}") from None
+    promised = {one["name"] for one in promise.raw["controls"]}
+    whole = promised <= {control.name for control in answer.controls} and all(one.held for one in answer.controls)
+    if answer.valid != (answer.measured is not None and whole):
         raise ResultRejected("host_field_disagrees", f"{at}.valid")
+
+
+def check_layers(answer: Answer, layers: int, at: str) -> None:
+    """Refuse layers that the model does not have: what is owed is said by the cell, and this much the host knows.
+
+    Args:
+        answer: a well-formed answer.
+        layers: of the model; 0 where nobody knows.
+        at: where the answer stands, for the error.
+
+    Raises:
+        ResultRejected: result_schema.
+    """
+    for layer in answer.measured.coverage.get("layer", ()) if answer.measured and layers else ():
+        if not (layer.isascii() and layer.isdecimal() and str(int(layer)) == layer and int(layer) < layers):
+            raise ResultRejected("result_schema", f"{at}.measured.coverage.layer")
 
 
 def _check_reason(answer: Answer, promise: Promise, at: str) -> None:
@@ -84,34 +100,3 @@ def _check_reason(answer: Answer, promise: Promise, at: str) -> None:
     refused_model = answer.outcome == "refused" and reason.startswith("ingest:")
     if not refused_model and reason not in promise.raw["reasons"]:
         raise ResultRejected("free_text", f"{at}.reason")
-
-
-def _check_metric(metric: Metric, promise: Promise, at: str) -> None:
-    told = next((one for one in promise.raw["metrics"] if one["name"] == metric.name), None)
-    if told is None:
-        raise ResultRejected("free_text", f"{at}.name")
-    said = (metric.unit, metric.better, metric.determinism)
-    if said != (told["unit"], told["better"], told["determinism"]) or not metric.labels.keys() <= set(told["labels"]):
-        raise ResultRejected("result_schema", at)
-
-
-def _check_controls(answer: Answer, promise: Promise, at: str) -> set[str]:
-    """Return the promised controls that said nothing; each must be named in `skipped` as `control:NAME`."""
-    promised = {one["name"]: one["kind"] for one in promise.raw["controls"]}
-    for position, control in enumerate(answer.controls):
-        if promised.get(control.name) != control.kind:
-            raise ResultRejected("free_text", f"{at}.controls.{position}.name")
-    silent = promised.keys() - {control.name for control in answer.controls}
-    if not {f"control:{name}" for name in silent} <= {skipped.item for skipped in answer.skipped}:
-        raise ResultRejected("result_schema", f"{at}.controls")
-    return silent
-
-
-def _check_findings(answer: Answer, promise: Promise, at: str) -> None:
-    assert answer.measured is not None
-    numbers = [(metric.name, metric.labels) for metric in answer.measured.metrics]
-    for position, finding in enumerate(answer.findings):
-        if finding.word not in promise.raw["words"]:
-            raise ResultRejected("free_text", f"{at}.findings.{position}.word")
-        if any((ref.name, ref.labels) not in numbers for ref in finding.rests_on):
-            raise ResultRejected("result_schema", f"{at}.findings.{position}.rests_on")

@@ -77,6 +77,27 @@ def _audit(field: str, value: str) -> Change:
     return lambda s: s["predicate"]["audit"].update({field: value})
 
 
+def _metrics(**change: Any) -> Change:
+    return _answer(lambda a: [metric.update(change) for metric in a["measured"]["metrics"]])
+
+
+def _interval(**change: Any) -> Change:
+    return _answer(lambda a: [metric["interval"].update(change) for metric in a["measured"]["metrics"]])
+
+
+def _without_labels(answer: dict[str, Any]) -> None:
+    """One instance, and nothing that says of how many."""
+    answer["measured"]["metrics"].pop()
+    answer["measured"]["metrics"][0]["labels"] = {}
+    answer["measured"]["coverage"] = {}
+    answer["findings"] = []
+
+
+def power(**change: Any) -> dict[str, Any]:
+    told = {"metric": "accuracy", "effect": "e", "value": "0.9", "low": "0.8", "high": "1", "n_planted": 20, "fpr": "0"}
+    return {**told, **change}
+
+
 FORGERIES: dict[str, tuple[str, Change]] = {
     "other_predicate_type": ("V04", lambda s: s.update(predicateType="https://assay.example/replication/v1")),
     "other_statement_type": ("V04", lambda s: s.update(_type="https://in-toto.io/Statement/v0.1")),
@@ -115,6 +136,44 @@ FORGERIES: dict[str, tuple[str, Change]] = {
     "coverage_missing": ("V10", _answer(lambda a: a["measured"]["coverage"].clear())),
     "finding_rests_on_absent_metric": ("V10", _answer(lambda a: a["findings"][0]["rests_on"][0].update(labels={}))),
     "code_differs_from_catalogue": ("V10", _answer(lambda a: a.update(code_sha256="0" * 64))),
+    "labels_dropped": ("V10", _answer(lambda a: _without_labels(a))),
+    "exact_without_interval": ("V10", _metrics(determinism="exact", interval=None)),
+    "statistical_without_interval": ("V10", _metrics(interval=None)),
+    "tolerance_for_statistical": ("V10", _metrics(determinism="tolerance")),
+    "other_unit": ("V10", _metrics(unit="bits")),
+    "other_better": ("V10", _metrics(better="lower")),
+    "one_label_more": ("V10", _answer(lambda a: [m["labels"].update(set="a") for m in a["measured"]["metrics"]])),
+    "metric_that_nobody_promised": (
+        "V10",
+        _answer(lambda a: a["measured"]["metrics"].append({**a["measured"]["metrics"][0], "name": "secret.weights"})),
+    ),
+    "word_that_nobody_promised": ("V10", _answer(lambda a: a["findings"][0].update(word="splendid"))),
+    "control_of_another_kind": ("V10", _answer(lambda a: a["controls"][1].update(kind="null", metric="nothing"))),
+    "control_that_nobody_promised": (
+        "V10",
+        _answer(lambda a: a["controls"].append({**a["controls"][0], "name": "Invented"})),
+    ),
+    "power_of_a_metric_that_nobody_promised": ("V10", _answer(lambda a: a["power"].append(power(metric="ghost")))),
+    "skipped_layer_taken_off_coverage": (
+        "V10",
+        _answer(lambda a: a["skipped"].append({"item": "layer:9", "reason": "too_few_items"})),
+    ),
+    "part_of_a_layer_taken_off_coverage": (
+        "V10",
+        _answer(lambda a: a["measured"]["skipped"].append({"item": "layer:9:pair-7", "reason": "too_few_items"})),
+    ),
+    "access_that_no_check_needs": (
+        "V10",
+        lambda s: s["predicate"]["access"]["derived"].extend(["gradients", "training_data"]),
+    ),
+    "access_dropped": ("V10", lambda s: s["predicate"]["access"]["derived"].pop()),
+    "interval_of_no_level": ("V12", _interval(level="0")),
+    "interval_of_a_low_level": ("V12", _interval(level="0.5")),
+    "interval_above_certain": ("V12", _interval(level="1.1")),
+    "power_that_is_no_share": ("V12", _answer(lambda a: a["power"].append(power(value="5", low="5", high="0")))),
+    "power_of_nothing_planted": ("V12", _answer(lambda a: a["power"].append(power(n_planted=0)))),
+    "power_at_an_impossible_rate": ("V12", _answer(lambda a: a["power"].append(power(fpr="7")))),
+    "power_outside_its_interval": ("V12", _answer(lambda a: a["power"].append(power(value="0.5")))),
     "held_flipped": ("V12", _answer(lambda a: a["controls"][0].update(held=False))),
     "control_value_outside_band": ("V12", _answer(lambda a: a["controls"][0].update(value="0.7"))),
     "valid_flipped": ("V12", _answer(lambda a: a.update(valid=False))),
@@ -154,6 +213,39 @@ def test_a_skipped_layer_with_its_reason_is_honest(forge: Forge) -> None:
     answer["measured"]["metrics"].pop(0)
     answer["skipped"] = [{"item": "layer:0", "reason": "not_finite"}]
     assert look(forge, forge.report(answers=[answer])).outcome == "verified"
+
+
+def test_power_that_was_measured_is_honest(forge: Forge) -> None:
+    answer = {**forge.answer({"layers": 2, "part": 0}), "power": [power()]}
+    assert look(forge, forge.report(answers=[answer])).outcome == "verified"
+
+
+def sharded(forge: Forge) -> list[dict[str, Any]]:
+    """Return attempts of an audit in two shards, of which the second was never read."""
+    forge.entry = forged_entry(
+        data_roles=[
+            {
+                "name": "pairs",
+                "required": True,
+                "media_type": "application/jsonl",
+                "summary": "Pairs of texts.",
+                "many": True,
+            }
+        ],
+        shard_role="pairs",
+    )
+    jobs = [("whole", True), ("shard:0", True), ("shard:1", False), ("combine", True)]
+    return [
+        {**forge.attempt(1, "OK" if done else "CELL_CRASHED", result=done), "job": job}  # one attempt at each
+        for job, done in jobs
+    ]
+
+
+def test_a_shard_that_was_never_read_is_named_or_nothing_was_measured(forge: Forge) -> None:
+    for item, expected in (("shard:1", []), ("shard:0", [("V10", "wrong")]), ("pairs", [("V10", "wrong")])):
+        attempts = sharded(forge)  # in the minute of the next report
+        answer = {**forge.answer({"layers": 2, "part": 0}), "skipped": [{"item": item, "reason": "CELL_CRASHED"}]}
+        assert failing(look(forge, forge.report(attempts=attempts, answers=[answer]))) == expected, item
 
 
 def test_a_control_that_could_not_run_is_honest_when_named_and_not_valid(forge: Forge) -> None:

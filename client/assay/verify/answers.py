@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assay import catalogue, strict_json
+from assay import catalogue, promise, strict_json
 from assay.catalogue import CheckEntry
 from assay.errors import CouldNotTell, Malformed, Wrong, shown
 from assay.verify.case import Case
@@ -53,6 +53,7 @@ def check_completeness(case: Case) -> str:
             _check_against(case, answer, entry, at)
     if unknown:
         raise CouldNotTell(f"no catalogue entry of {', '.join(unknown)}, neither in {ARTEFACTS}/ nor in this client")
+    _check_access(case)
     return (
         f"{len(answers)} answers, {len(case.predicate['attempts'])} attempts, every control and instance owed is there"
     )
@@ -94,6 +95,14 @@ def _check_jobs(told: Sequence[str]) -> None:
         raise Wrong("a shard was read before the plan was made, or after its parts were joined")
 
 
+def _check_access(case: Case) -> None:
+    """How deep the audit looked follows from the entries: a report that claims more would meet a policy's `access`."""
+    derived = promise.access(case.entries[answer["catalogue_sha256"]] for answer in case.predicate["answers"])
+    told = case.predicate["access"]["derived"]
+    if told != derived:
+        raise Wrong(f"/predicate/access/derived is {shown(told)}, the checks' catalogue entries need {shown(derived)}")
+
+
 def _check_coverage(answer: Mapping[str, Any], at: str) -> None:
     measured = answer.get("measured")
     if not measured:
@@ -109,6 +118,8 @@ def _check_coverage(answer: Mapping[str, Any], at: str) -> None:
                 )
         if stray := sorted(seen - set(owed)):
             raise Wrong(f"{at}: {shown(label)} {shown(stray[0])} is measured, but coverage does not list it")
+        if item := promise.stray_item(promise.skipped_items(answer), label, owed):
+            raise Wrong(f"{at}: {shown(item)} is skipped, but coverage does not list that {shown(label)}")
 
 
 def _skipped(answer: Mapping[str, Any]) -> frozenset[str]:
@@ -157,16 +168,12 @@ def _check_against(case: Case, answer: Mapping[str, Any], entry: CheckEntry, at:
         raise Wrong(f"{at}/code_sha256 is not the digest in its catalogue entry")
     _check_shipped(case, entry, at)
     _check_handed_out(answer, entry, at)
-    if answer["outcome"] == "measured":
-        present, skipped = {control["name"] for control in answer["controls"]}, _skipped(answer)
-        # A control that could not run is named as skipped, and the answer is then not valid (V12).
-        absent = [name for name in entry.controls if name not in present and f"control:{name}" not in skipped]
-        if absent:
-            raise Wrong(f"{at}: control {shown(absent[0])} is promised by the catalogue and absent")
-        promised = {label for metric in entry.raw["metrics"] for label in metric.get("labels", ())}
-        used = {label for metric in answer["measured"]["metrics"] for label in metric["labels"]}
-        if promised & used and not answer["measured"]["coverage"]:
-            raise Wrong(f"{at}: metrics have instances, but coverage does not say which were owed")
+    unread = promise.unread_shards((one["job"], one["result_sha256"]) for one in case.predicate["attempts"])
+    try:
+        promise.check_promise(answer, entry.raw)
+        promise.check_unread(answer, entry, unread)
+    except Malformed as error:
+        raise Wrong(f"{at}{error.at}: {error.message}") from None
 
 
 def _check_shipped(case: Case, entry: CheckEntry, at: str) -> None:

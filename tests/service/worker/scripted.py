@@ -113,6 +113,7 @@ def answer(**changes: Any) -> dict[str, Any]:
         "outcome": "measured",
         "valid": True,
         "measured": {
+            "coverage": {"layer": ["0"]},
             "metrics": [
                 {
                     "name": "score",
@@ -125,7 +126,7 @@ def answer(**changes: Any) -> dict[str, Any]:
                     "better": "higher",
                     "determinism": "exact",
                 }
-            ]
+            ],
         },
         "controls": [
             {

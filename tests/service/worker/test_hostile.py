@@ -110,6 +110,17 @@ FACTS = {
 REFUSED = {"outcome": "refused", "valid": False, "measured": None, "controls": [], "findings": []}
 
 
+def covering(*layers: str) -> Json:
+    """Return an answer that owes these layers."""
+    told = answer(skipped=[{"item": f"layer:{layer}", "reason": "x"} for layer in layers[1:]])
+    told["measured"]["coverage"] = {"layer": list(layers)}
+    return told
+
+
+def test_layers_that_the_model_has_are_accepted() -> None:
+    assert parse(canonical.dumps(good() | {"facts": FACTS | {"layers": 7}, "answers": [covering("0", "6")]}))
+
+
 def silenced(*, valid: bool) -> Json:
     value = good()
     answer = value["answers"][0]
@@ -164,6 +175,13 @@ def test_a_control_that_could_not_run_is_told_and_nothing_is_valid() -> None:
         (in_metric(labels={"head": "0"}), "result_schema"),
         (in_metric(unit="nats"), "result_schema"),
         (in_metric(determinism="statistical"), "result_schema"),
+        (in_metric(better="lower"), "result_schema"),
+        (in_metric(labels={}), "result_schema"),
+        (in_metric(labels={"layer": "0", "head": "0"}), "result_schema"),
+        (lambda value: value["answers"][0]["measured"].update(coverage={}), "result_schema"),
+        (at_top(facts=FACTS | {"layers": 7}, answers=[covering("0", "7")]), "result_schema"),
+        (at_top(facts=FACTS | {"layers": 7}, answers=[covering("0", "embed")]), "result_schema"),
+        (at_top(facts=FACTS | {"layers": 7}, answers=[covering("0", "01")]), "result_schema"),
         (in_metric(value="0.512345678"), "unquantised_number"),
         (in_metric(value="0.50"), "unquantised_number"),
         (in_metric(value="1e3"), "unquantised_number"),
