@@ -31,7 +31,10 @@ _NOT_UPLOADED = ("UNKNOWN_MODEL", "MISSING_BLOBS")
 
 
 def submit(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Model directory, Hugging Face style.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="Model directory, Hugging Face style; or models/{64 hex}, sent before."),
+    ],
     check: Annotated[list[str] | None, typer.Option("--check", help="NAME or NAME:key=value,…; repeatable.")] = None,
     check_json: Annotated[
         list[Path] | None, typer.Option("--check-json", help='File: {"check": NAME, "parameters": {…}} or a list.')
@@ -51,6 +54,16 @@ def submit(
         Path | None, typer.Option("--policy", help="Release policy to register before the run, YAML or JSON.")
     ] = None,
     waivers: Annotated[Path | None, typer.Option("--waivers", help="Waivers to register with the policy.")] = None,
+    approval: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--approval", help="models/…/approvals/… of the model's owner, where it is not yours; repeatable."
+        ),
+    ] = None,
+    await_approval: Annotated[
+        bool, typer.Option("--await-approval", help="Wait up to 7 days for the owner's approval, if none fits yet.")
+    ] = False,
+    output_bytes: Annotated[int, typer.Option("--output-bytes", min=0, help="Most bytes of answers; 0: 65536.")] = 0,
     request_id: Annotated[
         str | None, typer.Option("--request-id", help="UUID4; the same id and content is the same audit.")
     ] = None,
@@ -69,8 +82,8 @@ def submit(
 
     rules = policies.read(policy, waivers)
     order = _prepare(directory, check or [], check_json or [], param or [], data or [], label or [], base)
-    order = replace(order, rules=rules)
-    limits = Limits(attempts_max=attempts, wall_s=wall_s)
+    order = replace(order, rules=rules, approvals=tuple(approval or ()), waits=await_approval)
+    limits = Limits(attempts_max=attempts, output_bytes=output_bytes, wall_s=wall_s)
     if report is not None and not wait:
         raise refuse("--report", "needs --wait; or fetch it later with `assay report`")
     for model in (order.model, order.base):
@@ -91,7 +104,8 @@ def submit(
 class Order:
     """What was asked for, looked at on this machine."""
 
-    model: CheckedModel
+    model: CheckedModel | str
+    """A folder that was looked at, or the digest of a model that was sent before, by this tenant or by its owner."""
     base: CheckedModel | str | None
     """A second model: a folder that was looked at, the digest of one that the service has, or none."""
     asked: tuple[Asked, ...]
@@ -99,6 +113,10 @@ class Order:
     labels: dict[str, str]
     rules: Rules | None = None
     """Release policy and waivers to register; None without a policy."""
+    approvals: tuple[str, ...] = ()
+    """Names of approvals to run under."""
+    waits: bool = False
+    """Wait for an approval rather than be refused."""
 
 
 def _prepare(
@@ -121,9 +139,10 @@ def _prepare(
     asked = read_checks(checks, files, parameters)
     types = shipped_types([one.name for one in asked])
     problems: list[Problem] = []
-    model, held, read = None, None, []
+    model: CheckedModel | str | None = None
+    held, read = None, []
     try:
-        model = check_model(directory)
+        model = _digest(str(directory)) or check_model(directory)
     except LocalInputRefused as error:
         problems += error.problems
     try:
@@ -147,27 +166,36 @@ def _base(text: str | None) -> CheckedModel | str | None:
     Raises:
         LocalInputRefused: it is neither, or the folder can never be audited.
     """
-    from assay.manifest import is_sha256
     from assay.preflight import check_model
 
     if text is None:
         return None
-    if is_sha256(text.removeprefix("models/")):
-        return text.removeprefix("models/")
+    if known := _digest(text):
+        return known
     if not Path(text).is_dir():
         raise refuse(f"--base {text}", "is neither a model's folder nor models/ and 64 lower-case hexadecimal digits")
     return check_model(Path(text))
+
+
+def _digest(text: str) -> str | None:
+    """Return the digest of a model that the service has, if the text is one."""
+    from assay.manifest import is_sha256
+
+    bare = text.removeprefix("models/")
+    return bare if is_sha256(bare) else None
 
 
 def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, told: Teller) -> tuple[Uploaded, Audit]:
     """Ask the service before sending, then send and submit."""
     from assay.cli.asking import check_names
     from assay.preflight import hash_chosen
+    from assay.remote.values import Uploaded
 
     known = client.entries()
     types = check_names(order.asked, known, [one.role for one in order.data])
     documents = {} if order.rules is None else order.rules.documents(known)
-    hashed = hash_chosen(order.model)
+    hashed = None if isinstance(order.model, str) else hash_chosen(order.model)
+    model = str(order.model) if hashed is None else hashed.manifest.digest
     base = None if order.base is None or isinstance(order.base, str) else hash_chosen(order.base)
     inputs = [client.hash_data(one.role, one.path, media_type=types[one.role]) for one in order.data]
     asked = [(one.name, one.parameters) for one in order.asked]
@@ -177,14 +205,19 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
         "limits": limits,
         "labels": order.labels,
         "request_id": request_id,
+        "approvals": order.approvals,
+        "await_approval": order.waits,
         **documents,
     }
     try:
-        client.submit(hashed.manifest.digest, asked, validate_only=True, **request)
+        client.submit(model, asked, validate_only=True, **request)
     except ServerRefused as error:
-        if error.reason not in _NOT_UPLOADED:
+        if error.reason not in _NOT_UPLOADED or (hashed is None and error.reason == "UNKNOWN_MODEL"):
             raise
-    uploaded = client.upload_model(order.model.directory, progress=told.upload, hashed=hashed)
+    if hashed is None:
+        uploaded = Uploaded(manifest_sha256=model, files=(), left_out=(), bytes_total=0, bytes_sent=0)
+    else:
+        uploaded = client.upload_model(hashed.chosen.directory, progress=told.upload, hashed=hashed)
     if base is not None:
         second = client.upload_model(base.chosen.directory, progress=told.upload, hashed=base)
         uploaded = replace(
@@ -197,7 +230,7 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
         client.upload_data(one.role, one.path, media_type=types[one.role], progress=told.upload)
     for content in documents.values():
         client.upload_document(content)
-    return uploaded, client.submit(hashed.manifest.digest, asked, **request)
+    return uploaded, client.submit(model, asked, **request)
 
 
 def _tell_left_out(model: CheckedModel) -> None:
