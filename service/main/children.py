@@ -62,6 +62,8 @@ class Children:
     note: Callable[[str], None]
     """Told of every start and death."""
     environment: Mapping[str, str]
+    pause_max_s: float = RESTART_PAUSE_MAX_S
+    """Longest pause before a dead role is started again."""
     _recipes: dict[str, Recipe] = field(default_factory=dict)
     _running: dict[str, _Running] = field(default_factory=dict)
     _pauses: dict[str, float] = field(default_factory=dict)
@@ -128,7 +130,7 @@ class Children:
             if status in self._recipes[name].final:
                 raise _ended(self._recipes[name], status)
             pause = RESTART_PAUSE_S if now - running.started > STEADY_S else self._pauses.get(name, RESTART_PAUSE_S)
-            self._pauses[name] = min(2 * pause, RESTART_PAUSE_MAX_S)
+            self._pauses[name] = min(2 * pause, self.pause_max_s)
             self._restart_at[name] = now + pause
             self.note(f"{name} ended with status {status}; starting it again in {pause:.1f} s")
         for name, due in list(self._restart_at.items()):

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--cgroup-parent", help="control group beneath which each cell gets its own (default: none)")
     start.add_argument("--warm-spares", type=int, default=0, help="cells per slot that wait, started (default: 0)")
     start.add_argument("--third-party", type=Path, metavar="FILE", help="list of the checks of others that are allowed")
+    start.add_argument("--apis", type=int, default=1, help="API processes that share the port (default: 1)")
+    start.add_argument(
+        "--cell", metavar="script=FILE", help="rehearsal: cells isolate nothing and do what each line of FILE says"
+    )
+    start.add_argument("--lift-caps", action="store_true", help="rehearsal: attempts and strikes are not counted out")
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
@@ -93,6 +98,10 @@ def _add_administration(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _dev(options: argparse.Namespace) -> int:
+    if options.cell is not None and not options.cell.startswith("script="):
+        raise config.ConfigError(f"--cell {options.cell}: only script=FILE is known")
+    if options.apis < 1:
+        raise config.ConfigError(f"--apis {options.apis}: at least one process answers")
     if options.workers < 1:
         raise config.ConfigError(f"--workers {options.workers}: at least one process does the work")
     return dev.run(
@@ -108,6 +117,9 @@ def _dev(options: argparse.Namespace) -> int:
             cgroup_parent=options.cgroup_parent,
             warm_spares=options.warm_spares,
             third_party=options.third_party,
+            apis=options.apis,
+            cell_script=Path(options.cell.removeprefix("script=")) if options.cell else None,
+            caps_lifted=options.lift_caps,
         )
     )
 

@@ -13,6 +13,13 @@ KILL_BOUND_S = 5.0
 """The sandbox's promise: that long after a kill order no process of a cell is left (specs: sandbox, section 4)."""
 
 
+KILL_BOUND_LEAST_S = 0.2
+"""Specs: service, section 15: the shortest kill bound that a rehearsal may count on."""
+
+LEASE_S = 30.0
+"""L in earnest (specs: service, section 15)."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the file and the key."""
 
@@ -100,7 +107,8 @@ class Server(_Section):
     """The user that may ask the signer: the scheduler's."""
     slots: int = Field(default=1, ge=1, le=64)
     capability: str = "cpu"
-    lease_s: float = Field(default=30.0, ge=6 * KILL_BOUND_S / 5, le=300.0)
+    lease_s: float = Field(default=30.0, ge=6 * KILL_BOUND_LEAST_S, le=300.0)
+    """L; below 6 s only under development, where nothing but a rehearsal's cells must be dead in so short a time."""
     drain_s: float = Field(default=600.0, ge=0.0, le=7200.0)
     memory_bytes: int | None = Field(default=None, ge=256 * 2**20)
     """Memory limit of one cell; None takes the sandbox's default."""
@@ -119,6 +127,10 @@ class Server(_Section):
     so."""
     sandbox: Sandbox = Sandbox()
     """Where checks measure; by default behind bubblewrap."""
+    cell_script: Path | None = None
+    """Development only: cells isolate nothing and do what this script says (`service.worker.scripted`)."""
+    caps_lifted: bool = False
+    """Development only: attempts and strikes of a job are not counted out; a rehearsal kills workers by the hundred."""
     third_party: Path | None = None
     """TOML list of the third-party checks that are allowed here (`service.worker.plugins`); None allows none."""
 
@@ -128,7 +140,7 @@ class Server(_Section):
     @model_validator(mode="after")
     def _no_loopback_receivers(self) -> Server:
         if self.webhooks.allow_loopback_receivers and self.profile != "development":
-            raise ValueError("webhooks.allow_loopback_receivers: only with profile = \"development\"; remove it")
+            raise ValueError('webhooks.allow_loopback_receivers: only with profile = "development"; remove it')
         return self
 
     @model_validator(mode="after")
@@ -136,6 +148,26 @@ class Server(_Section):
         if self.warm_spares and self.sandbox.backend == "container":
             raise ValueError('warm_spares: a container starts cold; set it to 0 with sandbox.backend = "container"')
         return self
+
+    @model_validator(mode="after")
+    def _rehearses_in_development(self) -> Server:
+        asked = {
+            "lease_s below 6": self.lease_s < 6 * KILL_BOUND_S / 5,
+            "cell_script": self.cell_script is not None,
+            "caps_lifted": self.caps_lifted,
+        }
+        found = [name for name, is_asked in asked.items() if is_asked]
+        if found and self.profile != "development":
+            raise ValueError(f'{", ".join(found)}: only under profile = "development"')
+        bound = self.kill_bound_s
+        if self.lease_s * 5 / 6 + bound > self.lease_s * (1 + 1e-9):  # 2L/3 to notice, L/6 for the last tick
+            raise ValueError(f"lease_s {self.lease_s} is too short for a kill bound of {bound} s")
+        return self
+
+    @property
+    def pace(self) -> float:
+        """How much faster than in earnest back-off and reconciler go: the ratio of a rehearsal's lease to 30 s."""
+        return self.lease_s / LEASE_S if self.lease_s < 6 * KILL_BOUND_S / 5 else 1.0
 
     @property
     def kill_bound_s(self) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from assay.tlog import notes
 
 from service.main import config, pki, trust
-from service.main.children import ChildFailed, Children, Recipe
+from service.main.children import RESTART_PAUSE_MAX_S, RESTART_PAUSE_S, ChildFailed, Children, Recipe
 from service.main.layout import Layout
 from service.main.roles import ROLES
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -56,6 +56,11 @@ class DevOptions:
     cgroup_parent: str | None = None
     warm_spares: int = 0
     third_party: Path | None = None
+    apis: int = 1
+    """API processes that share the port; the first is called "api", the others "api2", "api3"…"""
+    cell_script: Path | None = None
+    """Cells isolate nothing and do what it says."""
+    caps_lifted: bool = False
 
 
 def run(options: DevOptions) -> int:
@@ -73,9 +78,10 @@ def run(options: DevOptions) -> int:
     layout = Layout.at(options.data)
     with _lock(layout):
         server = _prepare(layout, options)
-        children = Children(note=_note, environment=_environment())
+        pause_s = RESTART_PAUSE_S if server.pace < 1 else RESTART_PAUSE_MAX_S  # in a rehearsal what dies was killed
+        children = Children(note=_note, environment=_environment(), pause_max_s=pause_s)
         try:
-            names = _start(children, layout, server, options.workers)
+            names = _start(children, layout, server, options)
             children.await_ready(names)
             _publish(children, layout)
             print(json.dumps(_ready_line(layout, server)), flush=True)
@@ -98,6 +104,7 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
     from service.store.migrations import migrate
     from service.store.principals import put_principal
 
+    _check_script(options)
     pki.ensure(layout.pki, (PRINCIPAL,))
     ensure_key(layout.signing_key)
     ensure_key(layout.root_key)
@@ -140,6 +147,8 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
         cgroup_parent=options.cgroup_parent,
         warm_spares=options.warm_spares,
         third_party=options.third_party.resolve() if options.third_party else None,
+        cell_script=options.cell_script.resolve() if options.cell_script else None,
+        caps_lifted=options.caps_lifted,
     )
     config.dump(server, layout.config)
     _describe(server)
@@ -153,6 +162,21 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
     }
     layout.client_config.write_text(json.dumps(client, indent=2) + "\n", encoding="utf-8")
     return server
+
+
+def _check_script(options: DevOptions) -> None:
+    """Refuse a script that cannot be used before anything starts.
+
+    Raises:
+        ConfigError: the message names its line.
+    """
+    from service.worker.scripted import ScriptRefused, read_script
+
+    if options.cell_script is not None:
+        try:
+            read_script(options.cell_script)
+        except ScriptRefused as error:
+            raise config.ConfigError(str(error)) from error
 
 
 def _describe(server: config.Server) -> None:
@@ -174,17 +198,18 @@ def _describe(server: config.Server) -> None:
         raise IsolationMissing(str(error)) from None
 
 
-def _start(children: Children, layout: Layout, server: config.Server, workers: int) -> tuple[str, ...]:
+def _start(children: Children, layout: Layout, server: config.Server, options: DevOptions) -> tuple[str, ...]:
     """Start Redis if the binary is there, then the roles; they become ready side by side."""
     logs = layout.root / "logs"
     logs.mkdir(exist_ok=True)
     if server.broker_url:
         children.start(_redis(layout, logs))
         children.await_ready(("redis",))
-    several = [f"worker{number}" for number in range(2, workers + 1)]
-    names = ("signer", "scheduler", "worker", *several, "api")
+    several = [f"worker{number}" for number in range(2, options.workers + 1)]
+    apis = [f"api{number}" for number in range(1, options.apis + 1)]
+    names = ("signer", "scheduler", "worker", *several, "api", *apis[1:])
     for name in names:
-        role = "worker" if name in several else name
+        role = name.rstrip("0123456789")
         arguments = (
             sys.executable,
             "-m",

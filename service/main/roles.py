@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from service.rules.addresses import Allowed
     from service.worker.backends import ApartCells
     from service.worker.code import Guest
+    from service.worker.scripted import ScriptedCell
 
 Ready = Callable[[], None]
 
@@ -63,6 +64,7 @@ def _receivers(server: Server) -> Allowed:
 
 def _worker(server: Server, ready: Ready) -> None:
     from sandbox import leftovers
+    from service.rules.states import BACKOFF_BASE_MS
     from service.worker.process import WorkerSettings
     from service.worker.process import run as serve
 
@@ -84,6 +86,8 @@ def _worker(server: Server, ready: Ready) -> None:
                 memory_bytes=server.memory_bytes,
                 drain_s=server.drain_s,
                 kill_bound_s=server.kill_bound_s,
+                backoff_base_ms=round(BACKOFF_BASE_MS * server.pace),
+                caps_lifted=server.caps_lifted,
                 profile=server.profile,
                 third_party=server.third_party,
                 sweep=lambda: _sweep(server) + (sweep_more(_cells(server)) if sweep_more else 0),
@@ -180,13 +184,28 @@ def _bubblewrap(server: Server, workplace: Path) -> BubblewrapCell:
     )
 
 
-def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | WarmCell | ApartCells:
+def _cell(server: Server, workplace: Path, guest: Guest) -> BubblewrapCell | WarmCell | ApartCells | ScriptedCell:
     from sandbox.warm import WarmCell
 
+    if server.cell_script is not None:
+        return _scripted(server, workplace)
     spares = server.warm_spares * server.slots
     if not spares:
         return _cold(server, workplace, guest)
     return WarmCell(_bubblewrap(server, workplace), spares=spares, preload=PRELOAD, code=guest.code)
+
+
+def _scripted(server: Server, workplace: Path) -> ScriptedCell:
+    from sandbox import ProcessCell
+    from service.worker.scripted import ScriptedCell, ScriptRefused, read_script
+
+    assert server.cell_script is not None
+    try:
+        script = read_script(server.cell_script)
+    except ScriptRefused as error:
+        raise ConfigError(str(error)) from error
+    reasons = {one.name: str(one.raw["reasons"][0]) for one in _catalogue(server).checks}
+    return ScriptedCell(ProcessCell(unsafe=True, work_dir=workplace), script, reasons)
 
 
 def _sweep(server: Server) -> int:
@@ -211,9 +230,11 @@ def _guest(server: Server) -> Guest:
 
 
 def _scheduler(server: Server, ready: Ready) -> None:
+    from service.rules.states import BACKOFF_BASE_MS
     from service.scheduler.outbound import OutboundSettings
     from service.scheduler.process import SchedulerSettings
     from service.scheduler.process import run as serve
+    from service.scheduler.reconciler import RECONCILE_S
 
     serve(
         SchedulerSettings(
@@ -222,6 +243,9 @@ def _scheduler(server: Server, ready: Ready) -> None:
             broker_url=server.broker_url or None,
             signer_socket=server.signer_socket,
             lease_s=server.lease_s,
+            backoff_base_ms=round(BACKOFF_BASE_MS * server.pace),
+            reconcile_s=RECONCILE_S * server.pace,
+            caps_lifted=server.caps_lifted,
             outbound=OutboundSettings(allowed=_receivers(server), ca=server.webhooks.ca),
             resolve=resolve,
             ready=ready,

@@ -176,7 +176,9 @@ STRIKES_MAX = 3
 """Specs: service, section 15. Two bad machines are bad luck; a third points at the job."""
 
 
-def next_step(exit_class: ExitClass, *, strikes: int, attempt: int, attempts_max: int, repeated: int) -> Then:
+def next_step(
+    exit_class: ExitClass, *, strikes: int, attempt: int, attempts_max: int, repeated: int, lifted: bool = False
+) -> Then:
     """Return what follows an attempt.
 
     Args:
@@ -185,11 +187,12 @@ def next_step(exit_class: ExitClass, *, strikes: int, attempt: int, attempts_max
         attempt: the job's count of attempts, this one included.
         attempts_max: attempts that the request allows.
         repeated: earlier attempts of the job that ended in the same class.
+        lifted: whether neither attempts nor strikes are counted out, as in a rehearsal.
     """
     rule = EXIT_RULES[exit_class]
     if rule.then is Then.CANCEL:
         return Then.CANCEL
-    spent = attempt >= attempts_max or strikes + rule.strike >= STRIKES_MAX
+    spent = not lifted and (attempt >= attempts_max or strikes + rule.strike >= STRIKES_MAX)
     if rule.then is Then.FINALISE:
         # A crash without a retry left is answered, not failed: the evidence is the crash, and it can be signed.
         return Then.FINALISE if repeated >= rule.repeats or spent else Then.WAIT
@@ -203,7 +206,8 @@ BACKOFF_MAX_MS = 300_000
 
 def backoff_ms(strikes: int, *, base_ms: int = BACKOFF_BASE_MS) -> int:
     """Return how long a job waits after its `strikes`-th strike, in milliseconds."""
-    return min(base_ms << min(strikes, 30), BACKOFF_MAX_MS)
+    longest = BACKOFF_MAX_MS * base_ms // BACKOFF_BASE_MS  # a rehearsal that begins shorter ends shorter
+    return min(base_ms << min(strikes, 30), BACKOFF_MAX_MS, max(longest, base_ms))
 
 
 EVENT_DETAILS: Mapping[str, frozenset[str]] = {

@@ -53,6 +53,7 @@ class Reaper:
         store: the database.
         lease_s: L, in seconds.
         backoff_base_ms: first back-off, in milliseconds.
+        caps_lifted: whether neither attempts nor strikes are counted out: in rehearsals.
         clock: monotonic, in seconds.
     """
 
@@ -62,11 +63,13 @@ class Reaper:
         *,
         lease_s: float,
         backoff_base_ms: int = BACKOFF_BASE_MS,
+        caps_lifted: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
         self._lease_s = lease_s
         self._base_ms = backoff_base_ms
+        self._lifted = caps_lifted
         self._watch = Watch(clock)
 
     def step(self) -> None:
@@ -79,7 +82,9 @@ class Reaper:
                 continue
             pulse = pulses[job]
             with self._store.begin() as connection:
-                then = take_expired(connection, job, pulse.token, pulse.beat, base_ms=self._base_ms)
+                then = take_expired(
+                    connection, job, pulse.token, pulse.beat, base_ms=self._base_ms, lifted=self._lifted
+                )
             if then is not None:
                 log.warning("lease expired, then %s", then, extra={"job": job, "token": pulse.token})
 

@@ -49,6 +49,8 @@ class SchedulerSettings:
     lease_s: float = 30.0
     """L; must be the workers'."""
     backoff_base_ms: int = BACKOFF_BASE_MS
+    caps_lifted: bool = False
+    """Whether neither attempts nor strikes are counted out: in rehearsals."""
     reconcile_s: float = RECONCILE_S
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     """How receivers of webhooks are reached."""
@@ -104,7 +106,12 @@ def schedule(
         on_failure=asking.tell,
     )
     knocking = Relay(store, {"publish": PublishEffect(store, knocker).publish})
-    reaper = Reaper(store, lease_s=settings.lease_s, backoff_base_ms=settings.backoff_base_ms)
+    reaper = Reaper(
+        store,
+        lease_s=settings.lease_s,
+        backoff_base_ms=settings.backoff_base_ms,
+        caps_lifted=settings.caps_lifted,
+    )
     delivering = Deliveries(store, Outbound(settings.outbound, settings.resolve))
     tick_s = settings.lease_s / 6
     loops = (

@@ -37,6 +37,7 @@ def end(
     *,
     confirmation: CancelConfirmation | None = CancelConfirmation.KILLED,
     base_ms: int = BACKOFF_BASE_MS,
+    lifted: bool = False,
 ) -> Then:
     """End a worker's own attempt without a result.
 
@@ -47,6 +48,7 @@ def end(
         confirmation: how the worker knows that its cell is dead; None if it does not, and then a cancelled audit
             is left for the reaper to confirm.
         base_ms: first back-off, in milliseconds.
+        lifted: see `next_step`.
 
     Raises:
         StoreFenced: the lease is over, or the audit is being cancelled and the cell may live.
@@ -55,11 +57,17 @@ def end(
     row = _leased(connection, held.job, held.token)
     if row is None:
         raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
-    return _end(connection, row, ending, confirmation, base_ms)
+    return _end(connection, row, ending, confirmation, base_ms, lifted=lifted)
 
 
 def take_expired(
-    connection: Connection, job_id: str, token: int, beat: int, *, base_ms: int = BACKOFF_BASE_MS
+    connection: Connection,
+    job_id: str,
+    token: int,
+    beat: int,
+    *,
+    base_ms: int = BACKOFF_BASE_MS,
+    lifted: bool = False,
 ) -> Then | None:
     """End the attempt of a worker whose beats stopped; None if it beat again or ended meanwhile."""
     owner = connection.execute(select(job.c.audit).where(job.c.id == job_id)).scalar_one_or_none()
@@ -71,7 +79,7 @@ def take_expired(
         return None
     journal.append(connection, "lease_expired", audit=owner, job=job_id, token=token)
     lost = Ending(exit_class=ExitClass.WORKER_LOST, note=f"worker {row.worker} stopped renewing its lease")
-    return _end(connection, row, lost, CancelConfirmation.LEASE_EXPIRED, base_ms)
+    return _end(connection, row, lost, CancelConfirmation.LEASE_EXPIRED, base_ms, lifted=lifted)
 
 
 def end_waiting(connection: Connection, job_id: str, token: int) -> bool:
@@ -97,7 +105,13 @@ def _leased(connection: Connection, job_id: str, token: int) -> Row[Any] | None:
 
 
 def _end(
-    connection: Connection, row: Row[Any], ending: Ending, confirmation: CancelConfirmation | None, base_ms: int
+    connection: Connection,
+    row: Row[Any],
+    ending: Ending,
+    confirmation: CancelConfirmation | None,
+    base_ms: int,
+    *,
+    lifted: bool,
 ) -> Then:
     parent = connection.execute(select(audit).where(audit.c.id == row.audit)).one()
     then = next_step(
@@ -106,6 +120,7 @@ def _end(
         attempt=row.attempt,
         attempts_max=parent.attempts_max,
         repeated=ended_as(connection, row.id, ending.exit_class),
+        lifted=lifted,
     )
     if row.kind == JobKind.SHARD and then in (Then.FINALISE, Then.FAIL):
         then = Then.BURY

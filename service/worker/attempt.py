@@ -161,6 +161,7 @@ class Attempts:
             attempt=held.tries,
             attempts_max=held.attempts_max,
             repeated=held.crashes if exit_class is ExitClass.CELL_CRASHED else 0,
+            lifted=self._bench.caps_lifted,
         )
         told = self._told(run, exit_class)
         if then is not Then.FINALISE or told is None:

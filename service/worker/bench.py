@@ -42,6 +42,8 @@ class Bench:
     threads: int = 1
     """Threads a cell is ordered to use."""
     backoff_base_ms: int = BACKOFF_BASE_MS
+    caps_lifted: bool = False
+    """Whether neither attempts nor strikes are counted out (`service.rules.states.next_step`)."""
     draining: Callable[[], bool] = lambda: False
     """Says whether running cells must be killed and their jobs given back."""
     image: Callable[[], Installed | None] = lambda: None

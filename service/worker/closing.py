@@ -163,7 +163,12 @@ class Closing:
         def write_end() -> Then:
             with bench.store.begin() as connection:
                 return endings.end(
-                    connection, run.held, ending, confirmation=confirmation, base_ms=bench.backoff_base_ms
+                    connection,
+                    run.held,
+                    ending,
+                    confirmation=confirmation,
+                    base_ms=bench.backoff_base_ms,
+                    lifted=bench.caps_lifted,
                 )
 
         try:

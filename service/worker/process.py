@@ -62,6 +62,8 @@ class WorkerSettings:
     kill_bound_s: float | None = None
     """How long a kill may take; None derives it from the lease, at most the sandbox's 5 s."""
     backoff_base_ms: int = BACKOFF_BASE_MS
+    caps_lifted: bool = False
+    """Whether neither attempts nor strikes are counted out: in rehearsals."""
     catalogue_file: Path = catalogue.FILE
     """Which checks exist; by default the one that the client ships."""
     third_party: Path | None = None
@@ -209,6 +211,7 @@ def _bench(settings: WorkerSettings, guest: Guest, store: Store, drain: Drain) -
         memory_bytes=settings.memory_bytes,
         threads=max(1, len(os.sched_getaffinity(0)) // settings.slots),
         backoff_base_ms=settings.backoff_base_ms,
+        caps_lifted=settings.caps_lifted,
         draining=drain.over,
         image=image_of(settings.cell),
     )
