@@ -16,6 +16,7 @@ from service.api.render import audit_message, shown_event
 from service.api.submit import Submitter
 from service.api.watch import Watches
 from service.rules import names, pages
+from service.rules.access import Shown
 from service.rules.errors import Refusal, not_permitted
 from service.rules.pages import AuditFilter, Position
 from service.store import audits, listings, views
@@ -108,7 +109,9 @@ class Audits(audits_pb2_grpc.AuditsServicer):
         if request.after_sequence < 0:
             raise Refusal("BAD_OFFSET", "after_sequence is negative.")
         await asyncio.to_thread(self._view, call, audit_id)
-        async for event in self.watches.follow(call.caller.tenant, audit_id, request.after_sequence):
+        results = call.shown is Shown.ALL
+        after = request.after_sequence
+        async for event in self.watches.follow(call.caller.tenant, audit_id, after, results=results):
             yield shown_event(event, call.shown)
 
 

@@ -75,8 +75,12 @@ def exit_class(name: str) -> audits_pb2.ExitClass.ValueType:
     return audits_pb2.ExitClass.Value(f"EXIT_CLASS_{name}")
 
 
-def event_message(event: Event) -> audits_pb2.AuditEvent:
+def event_message(event: Event, receipt: tuple[bytes, bytes] | None = None) -> audits_pb2.AuditEvent:
     """Return one event row as a message.
+
+    Args:
+        event: the row.
+        receipt: of a registration: the request's bytes and the proof that it is in the log; None tells neither.
 
     Raises:
         KeyError: a kind without a message: the table of events and the API disagree.
@@ -90,6 +94,8 @@ def event_message(event: Event) -> audits_pb2.AuditEvent:
         message.approval_used.CopyFrom(audits_pb2.ApprovalUsed(**detail))
     elif event.kind == "registered":
         message.registered.request_sha256 = detail["request_sha256"]
+        if receipt is not None:
+            message.registered.request_json, message.registered.request_proof = receipt
     elif event.kind == "attempt_started":
         message.attempt_started.CopyFrom(audits_pb2.AttemptStarted(**detail))
     elif event.kind == "attempt_ended":

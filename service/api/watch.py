@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from assay import request
 from assay.api.v1 import audits_pb2
 from sqlalchemy import select
 
 from service.api.backing import Backing
 from service.api.render import event_message
+from service.blobs import BlobMissing
 from service.rules.errors import Refusal
 from service.rules.states import AUDIT_ENDED, AuditState
 from service.store.events import PAGE, Event, events_after
@@ -42,8 +45,16 @@ class Watches:
         self.looks = 0
         """Looks at the database so far: what shows that watchers share them."""
 
-    async def follow(self, tenant: str, audit_id: str, after: int) -> AsyncIterator[audits_pb2.AuditEvent]:
+    async def follow(
+        self, tenant: str, audit_id: str, after: int, *, results: bool = False
+    ) -> AsyncIterator[audits_pb2.AuditEvent]:
         """Yield an audit's events after a sequence until it has ended, with a keepalive in each silence.
+
+        Args:
+            tenant: who watches.
+            audit_id: the audit.
+            after: the last sequence that is not told.
+            results: False leaves out the receipt: it says what was asked.
 
         Raises:
             Refusal: SEQUENCE_AHEAD, TOO_MANY_WATCHERS, SHUTTING_DOWN.
@@ -54,7 +65,7 @@ class Watches:
         self._by_tenant[tenant] += 1
         self._by_audit[audit_id] += 1
         try:
-            async for message in self._follow(audit_id, after):
+            async for message in self._follow(audit_id, after, results):
                 yield message
         finally:
             self._by_tenant[tenant] -= 1
@@ -63,13 +74,14 @@ class Watches:
                 del self._by_audit[audit_id]
                 self._looks.pop(audit_id, None)
 
-    async def _follow(self, audit_id: str, after: int) -> AsyncIterator[audits_pb2.AuditEvent]:
+    async def _follow(self, audit_id: str, after: int, results: bool) -> AsyncIterator[audits_pb2.AuditEvent]:
         state, last, page = await asyncio.to_thread(self._read, audit_id, after)
         if after > last:
             raise Refusal("SEQUENCE_AHEAD", f"This audit has {last} events.", metadata={"last_sequence": str(last)})
         while True:
             for event in page:
-                yield event_message(event)
+                told = results and event.kind == "registered"
+                yield event_message(event, await asyncio.to_thread(self._receipt, audit_id) if told else None)
                 after = event.sequence
                 if event.kind == "state_changed" and event.detail["state"] in AUDIT_ENDED:
                     return
@@ -88,6 +100,23 @@ class Watches:
         with self._backing.store.read() as connection:
             row = connection.execute(select(audit.c.state, audit.c.last_sequence).where(audit.c.id == audit_id)).one()
             return AuditState(row.state), row.last_sequence, events_after(connection, audit_id, after)
+
+    def _receipt(self, audit_id: str) -> tuple[bytes, bytes] | None:
+        """Return the registered request and its proof, which the signer answered; None where one is not there.
+
+        Read from the audit's row and the request's blob each time they are told: stored twice they could differ.
+        """
+        with self._backing.store.read() as connection:
+            asked = select(audit.c.request_sha256, audit.c.registration_json).where(audit.c.id == audit_id)
+            row = connection.execute(asked).one()
+        proof = json.loads(row.registration_json or "{}").get("receipt")
+        if not isinstance(proof, str):
+            return None  # registered by a signer of before the log
+        try:
+            with self._backing.blobs.open(row.request_sha256) as file:
+                return file.read(request.BYTES_MAX), proof.encode()
+        except BlobMissing:
+            return None
 
     async def _is_more(self, audit_id: str, after: int) -> bool:
         """Wait until there are events after a sequence; False if a keepalive is due first.

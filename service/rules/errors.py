@@ -117,6 +117,10 @@ REASONS: Mapping[str, Reason] = {
         codes=_INVALID,
         next_move="Correct the named policy or waivers; `assay submit --policy` sends the form asked for.",
     ),
+    "BAD_SEED": Reason(
+        codes=_INVALID, next_move="Leave the seed to the log, or name SEED_MODE_FIXED and the first report's own seed."
+    ),
+    "BAD_FIRST": Reason(codes=_INVALID, next_move="Ask exactly what the first report answers; `assay replicate` does."),
     "BAD_LIMITS": Reason(codes=_INVALID, next_move="Correct the named limits; 0 means the default."),
     "BAD_NONCE": Reason(codes=_INVALID, next_move="Send 32 random bytes."),
     "BAD_LABEL": Reason(codes=_INVALID, next_move="Correct the named labels."),

@@ -19,6 +19,7 @@ from service.rules.errors import Violation, refuse_fields
 from service.rules.names import BlobName, shown
 from service.rules.parameters import read_parameters
 from service.rules.policies import read_named
+from service.rules.repeats import Repeat, read_repeat
 from service.rules.roles import AskedData, read_data
 
 CHECKS_MAX = 64
@@ -65,6 +66,8 @@ class Submission:
     """The release policy that is registered with the request; None where there is none."""
     waivers: BlobName | None = None
     """Waivers that are registered with the policy; None where there are none."""
+    repeat: Repeat | None = None
+    """The seed that is fixed, and what is repeated with it; None where the seed is derived."""
     access: tuple[str, ...] = ()
     """Levels of access that the audit claims: at least what its checks need."""
     approvals: tuple[str, ...] = ()
@@ -74,8 +77,9 @@ class Submission:
 
     @property
     def blobs(self) -> tuple[BlobName, ...]:
-        """Everything beside the models that the caller must have sent: data, policy, waivers."""
-        registered = [one for one in (self.policy, self.waivers) if one is not None]
+        """Everything beside the models that the caller must have sent: data, policy, waivers, the first report."""
+        first = self.repeat.first if self.repeat else None
+        registered = [one for one in (self.policy, self.waivers, first) if one is not None]
         return (*(one.blob for one in self.data), *registered)
 
     @property
@@ -104,7 +108,7 @@ class Submission:
                     "output_bytes": self.output_bytes,
                     "wall_s": self.wall_s,
                 },
-                "seed_mode": "derived",
+                **(self.repeat.request_fields() if self.repeat else {"seed_mode": "derived"}),
                 "submitted_at": submitted_at,
             }
         )
@@ -123,6 +127,8 @@ class Submission:
         for field, named in (("policy", self.policy), ("waivers", self.waivers)):
             if named is not None:
                 getattr(message, field).sha256, getattr(message, field).size = named.sha256, named.size
+        if self.repeat is not None:
+            self.repeat.add_to(message)
         message.approvals.extend(f"models/{self.model_sha256}/approvals/{one}" for one in self.approvals)
         message.access.extend(self.access)
         message.limits.attempts_max = self.attempts_max
@@ -143,9 +149,10 @@ def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission
     data, wrong_data = read_data(asked, entries, complete=len(checks) == len(asked.checks))
     base, wrong_base = _base(asked, model_sha256, entries, complete=len(checks) == len(asked.checks))
     policy, waivers, wrong_policy = read_named(asked)
+    repeat, wrong_repeat = read_repeat(asked)
     approvals, wrong_approvals = claims.read_approvals(asked, model_sha256)
     access, wrong_access = claims.read_access(asked, entries, complete=len(checks) == len(asked.checks))
-    wrong += [*wrong_base, *wrong_data, *wrong_policy, *wrong_approvals, *wrong_access]
+    wrong += [*wrong_base, *wrong_data, *wrong_policy, *wrong_repeat, *wrong_approvals, *wrong_access]
     wrong += [*_limits(asked.limits), *_nonce(asked.nonce), *_labels(asked.labels)]
     if wrong:
         raise refuse_fields(wrong)
@@ -161,6 +168,7 @@ def read_submission(asked: audits_pb2.Audit, catalogue: Catalogue) -> Submission
         labels=dict(asked.labels),
         policy=policy,
         waivers=waivers,
+        repeat=repeat,
         access=access,
         approvals=approvals,
         capability=_capability(entries),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from assay import moments
@@ -23,6 +23,7 @@ from service.rules.errors import Refusal, Violation, refuse_fields
 from service.rules.manifest import BYTES_MAX, read_manifest
 from service.rules.names import BlobName
 from service.rules.policies import check_policy, check_waivers
+from service.rules.repeats import check_first
 from service.rules.submission import Submission, read_submission
 from service.store import models, uploads
 from service.store.consent import Asking, ground, unknown_model
@@ -69,9 +70,9 @@ class Intake:
 
         Raises:
             Refusal: every violation at once, UNKNOWN_MODEL, BAD_MANIFEST, MODEL_DELETED, MISSING_BLOBS, BAD_POLICY,
-                APPROVAL_SPENT, APPROVAL_MISMATCH.
+                BAD_SEED, BAD_FIRST, APPROVAL_SPENT, APPROVAL_MISMATCH.
         """
-        submission = read_submission(asked, self.catalogue)
+        submission = self._repeated(caller, read_submission(asked, self.catalogue))
         asking = self._asking(caller, submission, may_wait)
         own = submission.models if asking is None else submission.models[1:]
         manifests = self._require_inputs(caller, submission, own)
@@ -79,6 +80,24 @@ class Intake:
             with self.store.read() as connection:
                 ground(connection, asking)
         return Checked(submission=submission, manifests=manifests, asking=asking)
+
+    def _repeated(self, caller: Caller, asked: Submission) -> Submission:
+        """Return the submission with what its first report is; that report was sent before, and is read as hostile.
+
+        Raises:
+            Refusal: MISSING_BLOBS, BAD_FIRST, BAD_SEED.
+        """
+        repeat = asked.repeat
+        if repeat is None or repeat.first is None:
+            return asked
+        with self.store.read() as connection:
+            uploads.require_granted(connection, caller.tenant, (repeat.first,))
+        first, wrong = check_first(self._small(repeat.first), asked)
+        if first is None:
+            raise refuse_fields(wrong)
+        with self.store.read() as connection:
+            uploads.require_granted(connection, caller.tenant, first.items)
+        return replace(asked, repeat=replace(repeat, statement_sha256=first.statement_sha256))
 
     def _asking(self, caller: Caller, asked: Submission, may_wait: bool) -> Asking | None:
         """Return what an approval must allow; None of a model of the caller's own tenant, which is looked at first."""
