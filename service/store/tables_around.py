@@ -59,8 +59,8 @@ approval_use = Table(
 schedule = Table(
     "schedule",
     metadata,
+    Column("tenant", String(64), primary_key=True),  # each tenant has its own ids, so none learns another's
     Column("id", String(63), primary_key=True),
-    Column("tenant", String(64), nullable=False),
     Column("principal", String(64), nullable=False),
     Column("template", LargeBinary, nullable=False),  # the input fields of assay.api.v1.Audit, serialised
     Column("cron", String(256), nullable=False),
@@ -79,12 +79,14 @@ schedule = Table(
 fire = Table(
     "fire",
     metadata,
-    Column("schedule", String(63), ForeignKey("schedule.id"), primary_key=True),
-    Column("due_at", BigInteger, primary_key=True),
+    Column("tenant", String(64), primary_key=True),
+    Column("schedule", String(63), primary_key=True),
+    Column("due_at", BigInteger, primary_key=True, autoincrement=False),
     Column("fired_at", BigInteger, nullable=False),
     Column("outcome", String(24), nullable=False),
     Column("reason", String(64), nullable=False, server_default=""),
     Column("audit", String(32), ForeignKey("audit.id")),
+    ForeignKeyConstraint(("tenant", "schedule"), ("schedule.tenant", "schedule.id")),
 )
 
 webhook = Table(

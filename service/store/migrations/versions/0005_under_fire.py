@@ -77,8 +77,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "schedule",
-        sa.Column("id", sa.String(length=63), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=63), nullable=False),
         sa.Column("principal", sa.String(length=64), nullable=False),
         sa.Column("template", sa.LargeBinary(), nullable=False),
         sa.Column("cron", sa.String(length=256), nullable=False),
@@ -91,7 +91,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_schedule")),
+        sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_schedule")),
     )
     op.create_index("ix_schedule_page", "schedule", ["tenant", "created_at", "id"], unique=False)
     op.create_table(
@@ -169,6 +169,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "fire",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("schedule", sa.String(length=63), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("fired_at", sa.BigInteger(), nullable=False),
@@ -176,8 +177,10 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=64), server_default="", nullable=False),
         sa.Column("audit", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(["audit"], ["audit.id"], name=op.f("fk_fire_audit_audit")),
-        sa.ForeignKeyConstraint(["schedule"], ["schedule.id"], name=op.f("fk_fire_schedule_schedule")),
-        sa.PrimaryKeyConstraint("schedule", "due_at", name=op.f("pk_fire")),
+        sa.ForeignKeyConstraint(
+            ["tenant", "schedule"], ["schedule.tenant", "schedule.id"], name=op.f("fk_fire_tenant_schedule")
+        ),
+        sa.PrimaryKeyConstraint("tenant", "schedule", "due_at", name=op.f("pk_fire")),
     )
     op.add_column("audit", sa.Column("model_tenant", sa.String(length=64), server_default="", nullable=False))
     op.add_column("audit", sa.Column("schedule", sa.String(length=64), server_default="", nullable=False))
