@@ -33,8 +33,9 @@ def name_of(answer: Answer) -> str:
 
 
 def skipped(answer: Answer) -> list[Mapping[str, Any]]:
-    """Return what was owed and left out."""
-    return [*seek.rows(answer.get("skipped")), *seek.rows(seek.table(answer.get("measured")).get("skipped"))]
+    """Return what was owed and left out, once: an answer and its measurement may both name an item."""
+    told = [*seek.rows(answer.get("skipped")), *seek.rows(seek.table(answer.get("measured")).get("skipped"))]
+    return list({(str(one.get("item")), str(one.get("reason"))): one for one in told}.values())
 
 
 def all_plots(answers: list[Answer]) -> dict[tuple[int, int], plots.Drawing | str]:

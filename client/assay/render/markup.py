@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from assay.errors import shown
 
 TEXT_MAX = 512
 """Longest text of others shown: what a signer accepts (specification, section 3)."""
+
+SHORT = 64
+"""Letters up to which an escaped text is remembered: names, labels and numbers stand on a page many times."""
 
 ATTRIBUTE_MAX = 4 * 1024 * 1024
 """Longest attribute: paths are made of our own numbers, and a page has a cap of its own."""
@@ -38,11 +41,18 @@ def text(value: object, limit: int = TEXT_MAX) -> Html:
     if isinstance(value, Html):
         return value
     plain = value if isinstance(value, str) else "?" if value is None else str(value)
+    return _escaped(plain, limit) if len(plain) <= SHORT else _escape(plain, limit)
+
+
+def _escape(plain: str, limit: int) -> Html:
     if len(plain) <= limit and _PLAIN.fullmatch(plain):
         return Html(plain)
     if len(plain) > limit or not plain.isprintable():
         plain = shown(plain, limit)
     return Html(html.escape(plain, quote=True))
+
+
+_escaped = lru_cache(maxsize=4096)(_escape)
 
 
 def join(*parts: object, by: str = "") -> Html:

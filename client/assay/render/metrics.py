@@ -23,6 +23,10 @@ SHORT = 24
 ACROSS_LETTERS = 12
 """Longest estimate or interval that goes into such a column: "[0.34, 0.784]" no more fits a fifth of half a page."""
 
+SPREAD_LETTERS = 80
+"""Letters from which a row goes across the whole width: half a page has room for about 50 in a line of a table, and a
+row of more than two lines in narrow columns breaks names apart."""
+
 _COLUMNS = {"n": "n", "null": "null", "p": "p"}
 
 
@@ -59,7 +63,21 @@ def _group(key: str, held: list[Metric], summary: str | None, name: str) -> Html
     question = element("p", summary, class_="soft") if summary else ""
     across = None if set(differ) - {"interval"} else _across(held, varying)
     table = _wide(held, varying, across, key) if across else _long(held, varying, differ, told, key)
-    return element("section", element("h5", key, id=name), question, above, table, class_=room(held))
+    crowded = differ and not across and _letters_of_a_row(held, varying, differ, told) > SPREAD_LETTERS
+    class_ = "spread" if crowded else room(held)
+    return element("section", element("h5", key, id=name), question, above, table, class_=class_)
+
+
+def _letters_of_a_row(held: list[Metric], varying: list[str], differ: list[str], told: dict[str, list[str]]) -> int:
+    """Return the letters of a table's longest row, without what its columns' heads say."""
+    lines = zip(held, *(told[field] for field in differ), strict=True)
+    return max(
+        len(str(one.get("value")))
+        + seek.letters(one)
+        + sum(map(len, more))
+        + sum(len(label(one, key)) for key in varying)
+        for one, *more in lines
+    )
 
 
 def split_labels(held: list[Metric]) -> tuple[list[str], list[str]]:

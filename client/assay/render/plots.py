@@ -26,7 +26,8 @@ SERIES_MAX = 12
 ROWS_MAX = 64
 """Rows of a heatmap: `assay.result.Plot` allows no more."""
 
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,18})?", re.ASCII)
+_DECIMAL = r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,18})?"
+_DECIMALS = re.compile(rf"(?:{_DECIMAL}(?:,{_DECIMAL})*+)?", re.ASCII)
 
 
 class NotDrawn(ValueError):
@@ -115,10 +116,12 @@ def _numbers(value: object) -> Numbers:
     if not isinstance(value, list | tuple) or len(value) > POINTS_MAX:
         raise NotDrawn("a column is no list of at most 2000 decimals")
     try:
-        if not all(map(_DECIMAL.fullmatch, value)):
-            raise NotDrawn("a number is no decimal")
+        column = ",".join(value)
     except TypeError:
         raise NotDrawn("a number is no text") from None
+    # One look at the whole column; a text with a comma in it, or an empty one, does not make the count.
+    if column.count(",") != max(len(value) - 1, 0) or not _DECIMALS.fullmatch(column) or (value and not column):
+        raise NotDrawn("a number is no decimal")
     return tuple(map(float, value))
 
 

@@ -47,7 +47,10 @@ tr:last-child>*{border-bottom-color:var(--rule)}
 .missed th,.missed td,.missed p{font-weight:700;background:#fbeeec}
 .metrics{columns:30rem;column-gap:2.5rem}
 .metrics>section.short{break-inside:avoid}
-.metrics section>h5,.metrics section>p{break-after:avoid;break-inside:avoid}
+.metrics section>h5,.metrics section>p{break-inside:avoid}
+.metrics section>h5,.metrics section>p:not(:last-child){break-after:avoid}
+thead{break-inside:avoid}
+.metrics>section.spread{column-span:all;padding-top:1rem}
 .metrics h5:first-child{margin-top:.2rem}
 .metrics table{width:100%}
 .finding{break-inside:avoid;border-left:4px solid var(--rule);padding:.1rem 0 .1rem .75rem;margin:.75rem 0}
