@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assay import canonical, moments, statement
+from assay import canonical, moments, promise, statement
 from assay.catalogue import CheckEntry
 from assay.errors import Malformed, shown
 from assay.predicate import Predicate
@@ -18,8 +18,6 @@ from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered
 from service.signer.rows import AttemptRow, ResultRow
 from service.signer.staged import Scans, numbered
-
-_LEVELS = ("weights", "activations", "gradients", "training_data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ def compose(inputs: Inputs) -> bytes:
             "ingest": record.ingest.to_json() if record.ingest else None,
         },
         "base": _base(inputs),
-        "access": {"derived": _access(inputs.entries)},
+        "access": {"derived": promise.access(inputs.entries)},
         "data": [
             {"role": item["role"], "sha256": item["sha256"], "rows": told.rows, "media_type": told.media_type}
             for item, told in zip(asked["data"], inputs.data, strict=True)
@@ -136,8 +134,3 @@ def _base(inputs: Inputs) -> dict[str, Any] | None:
 def _lifetime(bytes_: int | None, cap: int | None) -> dict[str, int] | None:
     """Return what the ledger said in the transaction that released the result; the host's record cannot say it."""
     return None if bytes_ is None or cap is None else {"bytes": bytes_, "cap": cap}
-
-
-def _access(entries: Sequence[CheckEntry]) -> list[str]:
-    needed = {level for entry in entries for level in entry.access}
-    return [level for level in _LEVELS if level in needed]

@@ -7,7 +7,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from assay import canonical, isolation, strict_json
+from assay import canonical, isolation, promise, strict_json
 from assay.catalogue import Catalogue, CheckEntry
 from assay.errors import Malformed, shown
 from assay.predicate import Cell, Environment, Facts, Ingest, ReportAnswer, Sandbox
@@ -99,21 +99,18 @@ def check_answers(
             raise Refused("CODE_DIFFERS", f"{answer.check} {answer.version} is not in the installed catalogue")
         if (answer.code_sha256, answer.catalogue_sha256) != (entry.code_sha256, entry.sha256):
             raise Refused("CODE_DIFFERS", f"{answer.check} {answer.version} ran other code than the catalogue names")
-        _check_validity(answer, entry)
+        _check_said(answer, entry)
         used[entry.sha256] = entry
     return tuple(used.values())
 
 
-def _check_validity(answer: ReportAnswer, entry: CheckEntry) -> None:
-    present = {control.name for control in answer.controls}
-    inner = answer.measured.skipped if answer.measured else ()
-    told = {item.item for item in (*answer.skipped, *inner)}
-    absent = [name for name in entry.controls if name not in present]
-    # A control that could not run is named with its reason, and then nothing is valid.
-    if answer.outcome == "measured" and (silent := [name for name in absent if f"control:{name}" not in told]):
-        raise Refused("RECORD_REJECTED", f"{answer.check}: control {silent[0]} is promised and absent")
+def _check_said(answer: ReportAnswer, entry: CheckEntry) -> None:
+    try:
+        promise.check_promise(answer.to_json(), entry.raw)
+    except Malformed as error:
+        raise Refused("RECORD_REJECTED", f"{answer.check}{error.at}: {error.message}") from error
     # `held` was recomputed when the control was read: a value cannot contradict its own numbers.
-    held = not absent and all(control.held for control in answer.controls)
+    held = set(entry.controls) <= {one.name for one in answer.controls} and all(one.held for one in answer.controls)
     if answer.valid != (answer.outcome == "measured" and held):
         raise Refused("RECORD_REJECTED", f"{answer.check}: valid is {answer.valid}, its controls say otherwise")
 
@@ -159,15 +156,18 @@ def check_base(record: HostRecord, asked: bool) -> None:
 
 
 def check_dead(record: HostRecord, catalogue: Catalogue, dead: Sequence[int]) -> None:
-    """Refuse numbers of a check that reads its data in shards, if one of them was never read.
+    """Refuse numbers of a check that reads its data in shards, if one of them was never read and goes unnamed.
 
     Raises:
         Refused: RECORD_REJECTED.
     """
     for answer in record.answers if dead else ():
         entry = catalogue.entry(answer.check)
-        if answer.outcome == "measured" and entry is not None and entry.shard_role is not None:
-            raise Refused("RECORD_REJECTED", f"{answer.check} was measured, but shard {dead[0]} was never read")
+        try:
+            if entry is not None:
+                promise.check_unread(answer.to_json(), entry, dead)
+        except Malformed as error:
+            raise Refused("RECORD_REJECTED", error.message) from error
 
 
 def check_cells(record: HostRecord, profile: str, *, base: bool = False, planned: bool = False) -> None:

@@ -16,6 +16,7 @@ from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
 
 from service.signer import judged, record, staged
+from service.signer.claims import check_claims
 from service.signer.compose import DataTold, Inputs, compose
 from service.signer.desk import Desk
 from service.signer.record import HostRecord
@@ -43,6 +44,7 @@ def seal(desk: Desk, row: AuditRow, token: int) -> dict[str, Any]:
         # (4) to (8): judge what the host says, compose, and persist before anything is signed.
         inputs = _gather(desk, asked, registered, result, row)
         composed = compose(inputs)
+        check_claims(inputs, composed, desk.catalogue, desk.clock())
         for entry in inputs.entries:  # kept too: the installed catalogue may change before a retry
             desk.home.write(desk.home.report(row.id) / ARTEFACTS / entry.sha256, entry.data)
         for digest, content in inputs.handed_out.items():
@@ -83,7 +85,9 @@ def void(desk: Desk, row: AuditRow, reason: str) -> None:
         raise Refused("WRONG_STATE", f"audit {row.id} is {row.state}; only an ended audit is voided")
     note = {"schema": "assay-void/v1", "audit": row.id, "ended": row.state.lower(), "reason": reason}
     tried = desk.home.voided(row.id).exists()
-    desk.home.write_once(desk.home.voided(row.id), json.dumps(note, sort_keys=True, separators=(",", ":")).encode())
+    data = json.dumps(note, sort_keys=True, separators=(",", ":")).encode()
+    # What was written first counts: a killed try may have logged it, and one leaf is never logged again otherwise.
+    note = json.loads(desk.home.write_once(desk.home.voided(row.id), data))
     if desk.home.ended(row.id).exists():
         return
     proof = desk.journal.note(
@@ -92,14 +96,14 @@ def void(desk: Desk, row: AuditRow, reason: str) -> None:
         commit=registered.request_sha256,
         tag=registered.tag,
         prev=registered.index,
-        reason=_void_reason(row, reason),
+        reason=_void_reason(note["ended"], note["reason"]),
     )
     desk.home.write_once(desk.home.ended(row.id), proof)
 
 
-def _void_reason(row: AuditRow, reason: str) -> str:
+def _void_reason(ended: str, reason: str) -> str:
     """Return the log's word for why an audit ended without a report."""
-    if row.state == "CANCELLED":
+    if ended == "cancelled":
         return "cancelled"
     return "poisoned" if reason.upper() == "POISONED" else "failed"
 

@@ -117,6 +117,27 @@ def _answers(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, 
     return lambda record: change(record["answers"][0])
 
 
+def _measures(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    metrics: list[dict[str, Any]] = answer["measured"]["metrics"]
+    return metrics
+
+
+def _measured(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
+    return _answers(lambda answer: change(answer["measured"]))
+
+
+def _metrics(**change: Any) -> Callable[[dict[str, Any]], object]:
+    return _measured(lambda measured: [metric.update(change) for metric in measured["metrics"]])
+
+
+def _without_labels(answer: dict[str, Any]) -> None:
+    """One instance, and nothing that says of how many."""
+    answer["measured"]["metrics"].pop()
+    answer["measured"]["metrics"][0]["labels"] = {}
+    answer["measured"]["coverage"] = {}
+    answer["findings"] = []
+
+
 HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "answer_removed": ("RECORD_REJECTED", lambda r: r["answers"].clear()),
     "answer_twice": ("RECORD_REJECTED", lambda r: r["answers"].append(r["answers"][0])),
@@ -128,6 +149,46 @@ HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
         _answers(lambda a: a["controls"][0].update(value="0.9", held=False)),
     ),
     "control_removed": ("RECORD_REJECTED", _answers(lambda a: a["controls"].pop())),
+    "labels_and_coverage_dropped": ("RECORD_REJECTED", _answers(lambda a: _without_labels(a))),
+    "coverage_dropped": ("RECORD_REJECTED", _measured(lambda m: m.update(coverage={}))),
+    "owed_instance_gone": ("RECORD_REJECTED", _answers(lambda a: (_measures(a).pop(), a["findings"].clear()))),
+    "exact_without_interval": ("RECORD_REJECTED", _metrics(determinism="exact", interval=None)),
+    "statistical_without_interval": ("RECORD_REJECTED", _metrics(interval=None)),
+    "other_unit": ("RECORD_REJECTED", _metrics(unit="bits")),
+    "other_better": ("RECORD_REJECTED", _metrics(better="lower")),
+    "metric_that_nobody_promised": (
+        "RECORD_REJECTED",
+        _measured(lambda m: m["metrics"].append({**m["metrics"][0], "name": "secret.weights"})),
+    ),
+    "word_that_nobody_promised": ("RECORD_REJECTED", _answers(lambda a: a["findings"][0].update(word="splendid"))),
+    "control_of_another_kind": (
+        "RECORD_REJECTED",
+        _answers(lambda a: a["controls"][0].update(kind="positive", band={"low": "-9", "high": "9"})),
+    ),
+    "control_that_nobody_promised": (
+        "RECORD_REJECTED",
+        _answers(lambda a: a["controls"].append({**a["controls"][0], "name": "Invented"})),
+    ),
+    "finding_rests_on_an_absent_metric": (
+        "RECORD_REJECTED",
+        _answers(lambda a: a["findings"][0]["rests_on"][0].update(name="ghost")),
+    ),
+    "skipped_layer_taken_off_coverage": (
+        "RECORD_REJECTED",
+        _answers(lambda a: a["skipped"].append({"item": "layer:9", "reason": "too_few_items"})),
+    ),
+    "interval_of_no_level": (
+        "RECORD_REJECTED",
+        _measured(lambda m: [one["interval"].update(level="0") for one in m["metrics"]]),
+    ),
+    "power_that_is_no_share": (
+        "RECORD_REJECTED",
+        _answers(
+            lambda a: a["power"].append(
+                {"metric": "accuracy", "effect": "e", "value": "5", "low": "5", "high": "0", "n_planted": 0, "fpr": "7"}
+            )
+        ),
+    ),
     "other_code": ("CODE_DIFFERS", _answers(lambda a: a.update(code_sha256="0" * 64))),
     "other_catalogue": ("CODE_DIFFERS", _answers(lambda a: a.update(catalogue_sha256="0" * 64))),
     "unknown_field": ("RECORD_REJECTED", _answers(lambda a: a.update(note="hello"))),
@@ -149,7 +210,11 @@ def test_a_hostile_record_is_never_signed(world: World, name: str) -> None:
     world.register()
     world.finish(record)
     assert refused(world.sealed) == code
+    # Nothing is signed, nothing is logged and nothing persisted: the audit can still be voided.
     assert not list((world.root / "signer" / "sealed").rglob("*sigstore*"))
+    assert world.desk.journal.size == 1
+    world.set(state="FAILED")
+    assert world.ask(op="void", reason="RECORD_REJECTED") == {}
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b'{"schema":1,"schema":2}', b"\xff", b'{"a":1.5}'])
@@ -285,6 +350,18 @@ def test_an_ended_audit_is_voided_once_and_never_sealed(world: World) -> None:
     assert world.ask(op="void", reason="cancelled") == {}
     world.finish()
     assert refused(world.sealed) == "VOIDED"
+
+
+def test_a_void_that_was_logged_before_a_kill_is_found_under_any_reason(world: World) -> None:
+    world.register()
+    world.set(state="FAILED")
+    assert world.ask(op="void", reason="POISONED") == {}
+    world.desk.home.ended(world.id).unlink()  # killed between the leaf and the note of it
+    assert world.ask(op="void", reason="ATTEMPTS_EXHAUSTED") == {}
+    world.desk.home.ended(world.id).unlink()
+    world.set(state="CANCELLED")
+    assert world.ask(op="void", reason="cancelled") == {}
+    assert world.desk.journal.size == 2
 
 
 def test_a_sealed_audit_cannot_be_voided(world: World) -> None:
