@@ -9,6 +9,7 @@ import secrets
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,10 +34,14 @@ S = TypeVar("S")
 PRINCIPALS = {
     "ada": ("acme", "auditor"),
     "ben": ("bolt", "auditor"),
+    "ola": ("acme", "owner"),
+    "bea": ("bolt", "owner"),
     "ops": ("house", "operator"),
+    "gil": ("acme", "gate"),
+    "lou": ("house", "log-monitor"),
     "odd": ("acme", "emperor"),
 }
-"""id -> tenant, role. The last has a role that does not exist."""
+"""id -> tenant, role. The last has a role that does not exist; the gate has no label and so sees no audit."""
 
 QUICK = Limits(poll_s=0.05, keepalive_s=0.3, idle_upload_s=0.5, sync_bytes=1 << 20)
 
@@ -108,10 +113,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("db") / "assay.db"
+    prepare_database(file)
+    return file
+
+
+def prepare_database(file: Path) -> None:
+    """Make a database that knows every principal."""
     migrate(f"sqlite:///{file}")
     for name, (tenant, role) in PRINCIPALS.items():
         put_principal(f"sqlite:///{file}", name, tenant=tenant, role=role)
-    return file
 
 
 @dataclass
@@ -196,8 +206,15 @@ class House:
 
 @pytest.fixture
 async def house(tmp_path: Path, certificates: Path, empty_database: Path) -> AsyncIterator[House]:
+    shutil.copy(empty_database, tmp_path / "assay.db")
+    async with opened(tmp_path, certificates) as made:
+        yield made
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, certificates: Path) -> AsyncIterator[House]:
+    """Serve a folder that holds a prepared database."""
     database = tmp_path / "assay.db"
-    shutil.copy(empty_database, database)
     settings = ApiSettings(
         database_url=f"sqlite:///{database}",
         blob_dir=tmp_path / "blobs",
