@@ -25,13 +25,18 @@ AUDIT_STEPS: Mapping[AuditState, frozenset[AuditState]] = {
     AuditState.AWAITING_APPROVAL: frozenset({AuditState.QUEUED, AuditState.CANCELLED}),
     AuditState.QUEUED: frozenset({AuditState.RUNNING, AuditState.CANCELLED}),
     AuditState.RUNNING: frozenset({AuditState.SIGNING, AuditState.CANCELLING, AuditState.CANCELLED, AuditState.FAILED}),
-    AuditState.SIGNING: frozenset({AuditState.COMPLETED}),
+    AuditState.SIGNING: frozenset({AuditState.COMPLETED, AuditState.FAILED}),
     AuditState.CANCELLING: frozenset({AuditState.CANCELLED}),
     AuditState.COMPLETED: frozenset(),
     AuditState.CANCELLED: frozenset(),
     AuditState.FAILED: frozenset(),
 }
-"""RUNNING to CANCELLED at once is the cancel that finds no cell: the job waits between two attempts."""
+"""RUNNING to CANCELLED at once is the cancel that finds no cell: the job waits between two attempts. SIGNING to FAILED
+is the record that no signer will ever sign (`UNSIGNABLE`)."""
+
+UNSIGNABLE = frozenset({"RECORD_REJECTED"})
+"""Codes of the signer after which asking again is no use: the record is stored and will not change. Whatever an
+operator can mend leaves the audit where it is."""
 
 AUDIT_ENDED = frozenset(state for state, steps in AUDIT_STEPS.items() if not steps)
 """States that nothing leaves; a watch of the audit ends there."""

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, select
 
 from service.blobs import BlobError, BlobStore
 from service.queue.contract import Knocker
+from service.rules.states import UNSIGNABLE
 from service.scheduler.errors import SchedulerError, SignerRefused
 from service.scheduler.signer_client import Signer
 from service.store import journal
-from service.store.audits import SealedReport, register, seal, set_reason
+from service.store.audits import SealedReport, register, reject, seal, set_reason
 from service.store.engine import Store, now_ms
 from service.store.outbox import Owed, settle
 from service.store.tables import audit, blob
@@ -48,8 +49,14 @@ class SignerEffects:
         log.info("registered", extra={"audit": debt.audit})
 
     def sign(self, debt: Owed) -> None:
-        """Have a report made, store its files, and complete the audit."""
-        answer = self._signer.ask({"op": "seal", "audit": debt.audit, "token": debt.token})
+        """Have a report made, store its files, and complete the audit; or end it, where it will never have one."""
+        try:
+            answer = self._signer.ask({"op": "seal", "audit": debt.audit, "token": debt.token})
+        except SignerRefused as why:
+            if why.code not in UNSIGNABLE:
+                raise
+            self._reject(debt, why)
+            return
         files = _files(answer)
         try:
             for file in files:
@@ -62,6 +69,12 @@ class SignerEffects:
             seal(connection, debt.audit, debt.token, SealedReport(files=files, key_id=str(answer["key_id"])))
             settle(connection, debt.id)
         log.info("completed", extra={"audit": debt.audit, "token": debt.token})
+
+    def _reject(self, debt: Owed, why: SignerRefused) -> None:
+        with self._store.begin() as connection:
+            reject(connection, debt.audit, debt.token, why.code)
+            settle(connection, debt.id)
+        log.error("its record is never signed: %s", why, extra={"audit": debt.audit, "token": debt.token})
 
     def void(self, debt: Owed) -> None:
         """Have it written down that a registered audit ended without a report."""

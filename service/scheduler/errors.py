@@ -23,6 +23,8 @@ class SignerUnavailable(SchedulerError):
 class SignerRefused(SchedulerError):
     """The signer answered no; asked again for ever, since an operator may repair the cause.
 
+    Only a record that the signer refuses as such (`service.rules.states.UNSIGNABLE`) ends its audit.
+
     Args:
         code: the signer's own, e.g. CLOCK_SKEW.
         message: for operators.

@@ -136,3 +136,19 @@ def seal(connection: Connection, audit_id: str, token: int, sealed: SealedReport
     journal.append(connection, "sealed", audit=audit_id, token=token, detail={"files": digests})
     journal.append(connection, "leaf", audit=audit_id, detail={"leaf": "report"})
     return move_audit(connection, audit_id, AuditState.COMPLETED, state_reason="", ended_at=signed_at)
+
+
+def reject(connection: Connection, audit_id: str, token: int, reason: str) -> bool:
+    """End an audit whose record no signer will ever sign; False if it is not waiting for that signature.
+
+    What it measured is never told: nothing is released without a signed report. The log owes it a void leaf.
+    """
+    row = lock_audit(connection, audit_id)
+    stored = connection.execute(select(result).where(result.c.audit == audit_id, result.c.token == token)).one_or_none()
+    if stored is None or row.state != AuditState.SIGNING:
+        return False
+    ended_at = max(now_ms(connection), stored.finalised_at)
+    told = {"state_reason": reason, "retryable": False, "outcome": "", "ended_at": ended_at}
+    move_audit(connection, audit_id, AuditState.FAILED, **told)
+    owe(connection, "void", audit_id)
+    return True

@@ -239,6 +239,26 @@ def test_a_refused_seal_stays_signing_and_completes_when_the_cause_is_gone(store
     assert {"op": "seal", "audit": held.audit, "token": held.token} in signer.asked
 
 
+def test_an_audit_whose_record_is_refused_fails_and_is_voided(store: Store, tmp_path: Path) -> None:
+    signer = FakeSigner(tmp_path)
+    held = leased(store, registered(store))
+    finished(store, held)
+    signer.trouble = SignerRefused("RECORD_REJECTED", "the composed report would not verify: V10")
+    clock = Clock()
+    relay = signing(store, signer, clock)
+    sweep(relay)
+    found = seen(store, held.audit)
+    assert (found.state, found.state_reason, found.retryable) == (AuditState.FAILED, "RECORD_REJECTED", False)
+    assert (found.outcome, found.reports) == ("", ())  # nothing that was measured is told
+    assert debts(store) == ["publish", "void"]
+    signer.trouble = None
+    clock.now += 60
+    sweep(relay)
+    assert {"op": "void", "audit": held.audit, "reason": "RECORD_REJECTED"} in signer.asked
+    assert debts(store) == ["publish"]
+    assert [one["op"] for one in signer.asked].count("seal") == 1
+
+
 def test_a_report_file_that_is_not_what_the_signer_said_is_not_released(store: Store, tmp_path: Path) -> None:
     class Lying(FakeSigner):
         def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
