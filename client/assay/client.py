@@ -22,15 +22,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from assay import config as configuration
-from assay.api.v1 import audits_pb2, capabilities_pb2, checks_pb2, models_pb2
+from assay.api.v1 import audits_pb2, capabilities_pb2, checks_pb2
 from assay.catalogue import CheckEntry
 from assay.config import ClientConfig
-from assay.preflight import HashedModel, check_data, hash_model, shipped_types
 from assay.remote import download, values, wire
 from assay.remote.approvals import Approvals
 from assay.remote.calls import Calls
+from assay.remote.inputs import Inputs
 from assay.remote.memory import UploadMemory, state_folder
-from assay.remote.upload import Blob, Progress, Uploader
+from assay.remote.submission import to_audit
 from assay.remote.watch import watch
 from assay.remote.webhooks import Webhooks
 
@@ -43,7 +43,7 @@ PATIENCE_S = 120.0
 PAGE = 100
 
 
-class AuditClient:
+class AuditClient(Inputs):
     """A connection to one Assay service. Use it as a context manager, or call `close`.
 
     Args:
@@ -64,14 +64,15 @@ class AuditClient:
         patience_s: float = PATIENCE_S,
         state: Path | None = None,
     ) -> None:
-        self._calls = Calls(config, timeout_s=timeout_s, patience_s=patience_s)
-        self._memory = UploadMemory(state or state_folder(os.environ), config.address)
+        calls = Calls(config, timeout_s=timeout_s, patience_s=patience_s)
+        super().__init__(calls, UploadMemory(state or state_folder(os.environ), config.address))
         self.approvals = Approvals(self._calls)
         """Consents of model owners."""
         self.webhooks = Webhooks(self._calls)
         """Who is told of audits, and how telling went."""
 
-    def _nonce(self, request_id: str) -> bytes:
+    def nonce(self, request_id: str) -> bytes:
+        """Return the nonce that a submission with this request id has by default."""
         return hmac.digest(self._calls.secret, b"assay-nonce/v1\n" + request_id.lower().encode(), hashlib.sha256)
 
     @classmethod
@@ -124,85 +125,6 @@ class AuditClient:
         answer = self._calls.unary(self._calls.checks.ListChecks, checks_pb2.ListChecksRequest())
         return tuple(wire.entry(one) for one in answer.checks)
 
-    def upload_model(
-        self,
-        directory: Path,
-        *,
-        progress: Progress | None = None,
-        preflight: bool = True,
-        hashed: HashedModel | None = None,
-    ) -> values.Uploaded:
-        """Hash a model directory and send what the service lacks.
-
-        A broken upload is taken up where the service has committed it, also by a later run.
-
-        Args:
-            directory: Hugging Face style model directory.
-            progress: called with (bytes done, bytes to send).
-            preflight: refuse on this machine what can never be audited.
-            hashed: what `assay.preflight.hash_model` returned, if it was called before.
-
-        Raises:
-            LocalInputRefused, ServerRefused, Unreachable, TimedOut.
-        """
-        model = hashed or hash_model(directory, preflight=preflight)
-        made = model.manifest
-        blobs = [Blob(sha256=one.sha256, size=one.size, source=directory / one.path) for one in made.files]
-        blobs.append(Blob(sha256=made.digest, size=len(made.data), source=made.data))
-        uploader = Uploader(self._calls, self._memory, progress)
-        uploader.send(blobs)
-        return values.Uploaded(
-            manifest_sha256=made.digest,
-            files=tuple(values.ModelFile(path=one.path, sha256=one.sha256, size=one.size) for one in made.files),
-            left_out=model.chosen.left_out,
-            bytes_total=made.size + len(made.data),
-            bytes_sent=uploader.sent,
-        )
-
-    def hash_data(self, role: str, path: Path, *, media_type: str | None = None) -> values.DataInput:
-        """Check and hash one data file; nothing is sent.
-
-        Args:
-            role: what the file is sent as.
-            path: the file.
-            media_type: what the role takes; by default as this client's own catalogue says, else as the file looks.
-
-        Raises:
-            LocalInputRefused: naming file and line.
-        """
-        told = shipped_types().get(role, "") if media_type is None else media_type
-        return wire.data_input(check_data(role, path, told))
-
-    def upload_data(
-        self, role: str, path: Path, *, media_type: str | None = None, progress: Progress | None = None
-    ) -> values.DataInput:
-        """Check one data file, as `hash_data`, and send it if the service lacks it; its bytes arrive as they are.
-
-        Raises:
-            LocalInputRefused, ServerRefused, Unreachable, TimedOut.
-        """
-        data = self.hash_data(role, path, media_type=media_type)
-        Uploader(self._calls, self._memory, progress).send([Blob(sha256=data.sha256, size=data.size, source=path)])
-        return data
-
-    def upload_document(self, content: bytes) -> None:
-        """Send a small document if the service lacks it: a policy, or waivers.
-
-        Raises:
-            ServerRefused, Unreachable, TimedOut.
-        """
-        blob = Blob(sha256=hashlib.sha256(content).hexdigest(), size=len(content), source=content)
-        Uploader(self._calls, self._memory, None).send([blob])
-
-    def create_model(self, manifest_sha256: str) -> values.Model:
-        """Make an uploaded manifest a model; the same digest returns the same model.
-
-        Raises:
-            ServerRefused: BAD_MANIFEST or MISSING_BLOBS, among others.
-        """
-        request = models_pb2.CreateModelRequest(manifest_sha256=manifest_sha256)
-        return wire.model(self._calls.unary(self._calls.models.CreateModel, request, patient=True))
-
     def submit(
         self,
         model: str,
@@ -216,6 +138,8 @@ class AuditClient:
         nonce: bytes | None = None,
         policy: bytes | None = None,
         waivers: bytes | None = None,
+        seed: int | None = None,
+        first: bytes | None = None,
         approvals: Sequence[str] = (),
         await_approval: bool = False,
         validate_only: bool = False,
@@ -235,6 +159,8 @@ class AuditClient:
             policy: canonical bytes of the release policy to register with the request (`Policy.data` of
                 `assay.policy.language`), sent before with `upload_document`; by default none.
             waivers: canonical bytes of the waivers to register with it (`waivers_data` of `assay.policy.registered`).
+            seed: fixes the seed, to repeat an audit; by default it follows from the log, so that nobody can try seeds.
+            first: bytes of report.sigstore.json of the report that is repeated, sent before with `upload_document`.
             approvals: names of approvals to run under, where the model is another tenant's; by default any that fits.
             await_approval: wait for an approval (state AWAITING_APPROVAL) rather than be refused.
             validate_only: only judge the request; nothing is created and the returned audit has no name.
@@ -244,16 +170,18 @@ class AuditClient:
             Unreachable, TimedOut: repeat with the same request_id.
         """
         wanted = request_id or str(uuid.uuid4())
-        message = wire.to_audit(
+        message = to_audit(
             wire.model_name(model),
             checks,
             data,
             limits or values.Limits(),
             labels or {},
-            nonce or self._nonce(wanted),
+            nonce or self.nonce(wanted),
             base=wire.model_name(base) if base else "",
             policy=policy,
             waivers=waivers,
+            seed=seed,
+            first=first,
         )
         message.approvals.extend(approvals)
         request = audits_pb2.SubmitAuditRequest(
@@ -287,7 +215,7 @@ class AuditClient:
             if not token:
                 return
 
-    def watch(self, name: str, after_sequence: int = 0) -> Iterator[values.Event]:
+    def watch(self, name: str, after_sequence: int = 0, *, timeout_s: float | None = None) -> Iterator[values.Event]:
         """Yield an audit's events in order until it has ended.
 
         A broken connection is taken up after the last event seen; no event is missed or told twice.
@@ -295,12 +223,14 @@ class AuditClient:
         Args:
             name: the audit.
             after_sequence: skip events up to this one.
+            timeout_s: how long one connection may last; None: as long as the audit.
 
         Raises:
+            TimedOut: it lasted longer.
             Unreachable: nothing came for as long as patience lasts; its `last_sequence` is where to go on.
             ServerRefused: unknown audit, or SEQUENCE_AHEAD.
         """
-        return watch(self._calls, wire.audit_name(name), after_sequence)
+        return watch(self._calls, wire.audit_name(name), after_sequence, timeout_s)
 
     def cancel(self, name: str) -> values.Audit:
         """Ask an audit to stop; cancelling twice is fine.

@@ -25,13 +25,21 @@ def watch(
     as_json: Json = False,
 ) -> int:
     """Tell an audit's progress until it has ended; exit with the code of its outcome."""
+    from assay.cli import trust
     from assay.cli.follow import Ending, follow
     from assay.cli.progress import teller
+    from assay.cli.receipts import Keeper, as_told
+    from assay.cli.reports import default_place
     from assay.remote.values import plain
 
     with connect(config, timeout_s, patient=True) as client, teller() as told:
         greet(client)
-        ending = Ending(audit=follow(client, audit, told, after))
+        seen = None
+        if after == 0:
+            known = client.get(audit)
+            keeper = Keeper(default_place(known.name), as_told(known), trust.chosen(None, None, None, config))
+            seen = keeper.see
+        ending = Ending(audit=follow(client, audit, told, after, seen=seen))
     if as_json:
         SCREEN.json({**plain(ending.audit), "audit": ending.audit.name, "exit": ending.code})
         return ending.code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from assay.client_errors import Unreachable
 
 if TYPE_CHECKING:
     from assay.client import AuditClient
-    from assay.remote.values import Audit
+    from assay.remote.values import Audit, Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +79,14 @@ def can_be_continued(name: str) -> Iterator[None]:
         raise
 
 
-def follow(client: AuditClient, name: str, teller: Teller, after: int = 0) -> Audit:
-    """Tell an audit's events until it has ended, and return it as it is then."""
+def follow(
+    client: AuditClient, name: str, teller: Teller, after: int = 0, *, seen: Callable[[Event], None] | None = None
+) -> Audit:
+    """Tell an audit's events until it has ended, and return it as it is then; `seen` is told each event first."""
     with can_be_continued(name):
         for event in client.watch(name, after):
+            if seen is not None:
+                seen(event)
             teller.event(event)
         return client.get(name)
 

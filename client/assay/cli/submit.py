@@ -5,26 +5,26 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli import submitted
 from assay.cli.options import TIMEOUT_S, Config, Json, TimeoutS, connect, greet, pair
 from assay.cli.reports import default_place
-from assay.cli.screen import SCREEN, bytes_text, clean
+from assay.cli.screen import SCREEN, clean
 from assay.client_errors import LocalInputRefused, Problem, ServerRefused, refuse
 
 if TYPE_CHECKING:
     from assay.cli.asking import Asked
-    from assay.cli.follow import Ending
     from assay.cli.policies import Rules
     from assay.cli.progress import Teller
     from assay.client import AuditClient
     from assay.preflight import CheckedData, CheckedModel
+    from assay.receipt import Expected
     from assay.remote.values import Audit, Limits, Uploaded
-
-LEFT_OUT_SHOWN = 20
 
 _NOT_UPLOADED = ("UNKNOWN_MODEL", "MISSING_BLOBS")
 """What a validation may say about a request whose bytes have not been sent yet."""
@@ -74,9 +74,10 @@ def submit(
     as_json: Json = False,
 ) -> int:
     """Submit an audit of a model directory."""
-    from assay.cli import policies
+    from assay.cli import policies, trust
     from assay.cli.follow import fetch, follow
     from assay.cli.progress import teller
+    from assay.cli.receipts import Keeper
     from assay.preflight import CheckedModel
     from assay.remote.values import Limits
 
@@ -88,16 +89,21 @@ def submit(
         raise refuse("--report", "needs --wait; or fetch it later with `assay report`")
     for model in (order.model, order.base):
         if isinstance(model, CheckedModel):
-            _tell_left_out(model)
+            submitted.tell_left_out(model)
     with connect(config, timeout_s, patient=True) as client, teller() as told:
         greet(client)
-        uploaded, audit = _send(client, order, limits, request_id or str(uuid.uuid4()), told)
+        uploaded, audit, expected = _send(client, order, limits, request_id or str(uuid.uuid4()), told)
         SCREEN.note(f"submitted {clean(audit.name)}")
-        if not wait:
-            return _tell_submitted(audit, uploaded, as_json)
         place = report or default_place(audit.name)
-        ending = fetch(client, follow(client, audit.name, told), place)
-    return _tell_ended(ending, uploaded, place, as_json)
+        keeper = Keeper(place, expected, trust.chosen(None, None, None, config))
+        if not wait:
+            if audit.state != "AWAITING_APPROVAL":
+                keeper.wait(client, timeout_s)
+            return submitted.tell_submitted(audit, uploaded, as_json)
+        ending = fetch(client, follow(client, audit.name, told, seen=keeper.see), place)
+        if ending.predicate is not None:
+            keeper.verified()
+    return submitted.tell_ended(ending, uploaded, place, as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +191,10 @@ def _digest(text: str) -> str | None:
     return bare if is_sha256(bare) else None
 
 
-def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, told: Teller) -> tuple[Uploaded, Audit]:
-    """Ask the service before sending, then send and submit."""
+def _send(
+    client: AuditClient, order: Order, limits: Limits, request_id: str, told: Teller
+) -> tuple[Uploaded, Audit, Expected]:
+    """Ask the service before sending, then send and submit; return with it what the receipt must say."""
     from assay.cli.asking import check_names
     from assay.preflight import hash_chosen
     from assay.remote.values import Uploaded
@@ -230,62 +238,24 @@ def _send(client: AuditClient, order: Order, limits: Limits, request_id: str, to
         client.upload_data(one.role, one.path, media_type=types[one.role], progress=told.upload)
     for content in documents.values():
         client.upload_document(content)
-    return uploaded, client.submit(model, asked, **request)
+    audit = client.submit(model, asked, **request)
+    return uploaded, audit, _expected(audit.name, model, asked, request, client.nonce(request_id))
 
 
-def _tell_left_out(model: CheckedModel) -> None:
-    for path in model.left_out[:LEFT_OUT_SHOWN]:
-        SCREEN.note(f"left out, not part of the model: {clean(path, 200)}")
-    if len(model.left_out) > LEFT_OUT_SHOWN:
-        SCREEN.note(f"left out: {len(model.left_out) - LEFT_OUT_SHOWN} more files")
+def _expected(
+    audit: str, model: str, asked: Sequence[tuple[str, dict[str, Any]]], request: dict[str, Any], nonce: bytes
+) -> Expected:
+    """Return what the receipt of a submission must say."""
+    from assay.receipt import Expected
 
-
-def _submitted_json(audit: Audit, uploaded: Uploaded) -> dict[str, Any]:
-    return {
-        "schema": "assay-submit/v1",
-        "audit": audit.name,
-        "model": audit.model,
-        **({"base_model": audit.base_model} if audit.base_model else {}),
-        "state": audit.state,
-        "outcome": audit.outcome,
-        **({"policy_sha256": audit.policy_sha256} if audit.policy_sha256 else {}),
-        "left_out": list(uploaded.left_out),
-        "bytes_total": uploaded.bytes_total,
-        "bytes_sent": uploaded.bytes_sent,
-    }
-
-
-def _tell_submitted(audit: Audit, uploaded: Uploaded, as_json: bool) -> int:
-    if as_json:
-        SCREEN.json(_submitted_json(audit, uploaded))
-        return 0
-    base = f", held against {clean(audit.base_model)}" if audit.base_model else ""
-    SCREEN.out(f"{audit.state} {clean(audit.name)}, model {clean(audit.model)}{base}")
-    SCREEN.out(f"Sent {bytes_text(uploaded.bytes_sent)} of {bytes_text(uploaded.bytes_total)}.")
-    if audit.policy_sha256:
-        SCREEN.out(f"Policy to be registered: {clean(audit.policy_sha256)}")
-    SCREEN.out(f"Watch it: assay watch {clean(audit.name)}")
-    return 0
-
-
-def _tell_ended(ending: Ending, uploaded: Uploaded, place: Path, as_json: bool) -> int:
-    from assay.cli import findings, reading
-
-    if as_json:
-        report = None if ending.predicate is None else reading.summary_json(ending.predicate)
-        SCREEN.json(
-            {
-                **_submitted_json(ending.audit, uploaded),
-                "outcome": ending.word if ending.audit.state == "COMPLETED" else None,
-                "report": None if report is None else str(place),
-                "findings": report,
-                "exit": ending.code,
-            }
-        )
-        return ending.code
-    if ending.predicate is not None:
-        for line in findings.summary(ending.predicate, str(place)):
-            SCREEN.out(line)
-        SCREEN.out(f"Report: {place}")
-    SCREEN.out(ending.line())
-    return ending.code
+    digests = {name: sha256(request[name]).hexdigest() for name in ("policy", "waivers") if name in request}
+    return Expected(
+        audit=audit,
+        model_sha256=model,
+        base_sha256=request["base"],
+        checks=asked,
+        data=[(one.role, one.sha256) for one in request["data"]],
+        policy_sha256=digests.get("policy"),
+        waivers_sha256=digests.get("waivers"),
+        nonce=nonce,
+    )

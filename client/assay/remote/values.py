@@ -24,6 +24,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
         return [plain(one) for one in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     return str(value) if isinstance(value, Path) else value
 
 
@@ -111,6 +113,10 @@ class Audit:
     policy_sha256: str = ""
     """Digest of the release policy that was registered with the request; empty where none was."""
     waivers_sha256: str = ""
+    seed: int | None = None
+    """The fixed seed of an audit that repeats another; None where it is derived."""
+    first_sha256: str = ""
+    """Digest of the bundle of the report that is repeated; empty where none is."""
 
     @property
     def ended(self) -> bool:
@@ -121,6 +127,16 @@ class Audit:
     def word(self) -> str:
         """The outcome of a completed audit, else its state."""
         return self.outcome or "INCONCLUSIVE" if self.state == "COMPLETED" else self.state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What was registered before the run, and the proof that it was in the log by then. Keep both."""
+
+    request: bytes
+    """request.json"""
+    proof: bytes
+    """request.tlog-proof"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +151,9 @@ class Event:
     kind that is newer than this."""
     detail: Mapping[str, Any]
     """state, reason · request_sha256 · job, number · exit_class · phase, done, owed, job · plan_sha256, shards ·
-    shard, done, of."""
+    shard, done, of. What is bytes has a field of its own."""
+    receipt: Receipt | None = None
+    """Of a registration, where the service tells it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,14 @@ from assay.remote.calls import Calls, Patience, is_transient
 from assay.remote.values import Event
 
 
-def watch(calls: Calls, name: str, after_sequence: int) -> Iterator[Event]:
+def watch(calls: Calls, name: str, after_sequence: int, timeout_s: float | None = None) -> Iterator[Event]:
     """Yield events after a sequence number until the audit has ended; see `AuditClient.watch`."""
     last = after_sequence
     patience = Patience(calls.patience_s)
     while True:
-        # No deadline: an audit may take hours. A vanished peer is noticed by the channel's keepalive.
-        stream = calls.audits.WatchAudit(audits_pb2.WatchAuditRequest(name=name, after_sequence=last))
+        # By default no deadline: an audit may take hours. A vanished peer is noticed by the channel's keepalive.
+        asked = audits_pb2.WatchAuditRequest(name=name, after_sequence=last)
+        stream = calls.audits.WatchAudit(asked, timeout=timeout_s)
         try:
             with calls.translated():
                 for message in stream:

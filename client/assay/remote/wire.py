@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -135,6 +134,8 @@ def audit(message: audits_pb2.Audit) -> values.Audit:
         labels=dict(message.labels),
         policy_sha256=message.policy.sha256,
         waivers_sha256=message.waivers.sha256,
+        seed=message.seed if message.seed_mode == audits_pb2.Audit.SEED_MODE_FIXED else None,
+        first_sha256=message.first_report.sha256,
         state=_state(message.state),
         state_reason=message.state_reason,
         retryable=message.retryable,
@@ -187,11 +188,20 @@ def event(message: audits_pb2.AuditEvent) -> values.Event:
         occurred_at=moment(message, "occurred_at"),
         kind=kind,
         detail={} if kind == "unknown" else _detail(kind, getattr(message, kind)),
+        receipt=_receipt(message.registered) if kind == "registered" else None,
     )
 
 
+def _receipt(body: Any) -> values.Receipt | None:
+    """Return the receipt of a registration; None where the service tells none, as services of before the log do."""
+    if not body.request_json or not body.request_proof:
+        return None
+    return values.Receipt(request=body.request_json, proof=body.request_proof)
+
+
 def _detail(kind: str, body: Any) -> dict[str, Any]:
-    detail = {field.name: getattr(body, field.name) for field in body.DESCRIPTOR.fields}
+    told = (field.name for field in body.DESCRIPTOR.fields if field.type != field.TYPE_BYTES)
+    detail = {name: getattr(body, name) for name in told}
     if kind == "state_changed":
         detail["state"] = _state(detail["state"])
     if "exit_class" in detail:
@@ -249,34 +259,6 @@ def capabilities(message: capabilities_pb2.GetCapabilitiesResponse) -> values.Se
     return values.ServerCapabilities(
         **{field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
     )
-
-
-def to_audit(
-    model_name: str,
-    checks: Sequence[tuple[str, Mapping[str, Any]]],
-    data: Sequence[values.DataInput],
-    limits: values.Limits,
-    labels: Mapping[str, str],
-    nonce: bytes,
-    *,
-    base: str = "",
-    policy: bytes | None = None,
-    waivers: bytes | None = None,
-) -> audits_pb2.Audit:
-    """Return the input fields of an audit as a message; policy and waivers are named by digest alone."""
-    message = audits_pb2.Audit(model=model_name, base_model=base, nonce=nonce, labels=dict(labels))
-    for name, parameters in checks:
-        text = json.dumps(dict(parameters), allow_nan=False)
-        message.checks.add(check=f"checks/{name.removeprefix('checks/')}", parameters_json=text)
-    for one in data:
-        added = message.data.add(role=one.role, media_type=one.media_type, rows=one.rows)
-        added.blob.sha256, added.blob.size = one.sha256, one.size
-    for field in ("attempts_max", "output_bytes", "wall_s"):
-        setattr(message.limits, field, getattr(limits, field))
-    for named, content in ((message.policy, policy), (message.waivers, waivers)):
-        if content is not None:
-            named.sha256, named.size = hashlib.sha256(content).hexdigest(), len(content)
-    return message
 
 
 def model_name(text: str) -> str:
