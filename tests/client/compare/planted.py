@@ -94,10 +94,10 @@ class Pair:
             ]
         if alter is not None:
             alter(told)
-        self._promise(made, told, forge)
+        self.promise(made, told, forge)
         return forge.reseal(made, told)
 
-    def _promise(self, made: Path, told: dict[str, Any], forge: Forge) -> None:
+    def promise(self, made: Path, told: dict[str, Any], forge: Forge) -> None:
         """Give every answer a catalogue entry that promises what it says: other tests ask what readers do without."""
         for one in told["predicate"]["answers"]:
             metrics, raw = (one["measured"] or {"metrics": []})["metrics"], dict(forge.entry.raw)
