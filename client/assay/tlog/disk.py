@@ -47,20 +47,21 @@ class Disk:
         Raises:
             MachineFailed: the disk refused; some of the files may be there.
         """
+        aside = self.root / ASIDE
         with storage(self.root):
             folders: dict[Path, None] = {}
             for number, (name, data) in enumerate(files):
                 path = self.root / name
                 made = self._prepare(path.parent)
-                self.write(self.root / ASIDE, data)
-                self.rename(self.root / ASIDE, path)
+                self.write(aside, data)
+                self.rename(aside, path)
                 folders |= dict.fromkeys(one.parent for one in made)
                 if number < sure:
                     folders[path.parent] = None
-            self.write(self.root / ASIDE, head[1])
+            self.write(aside, head[1])
             for place in folders:
                 self.sync(place)
-            self.rename(self.root / ASIDE, self.root / head[0])
+            self.rename(aside, self.root / head[0])
 
     def drop(self, name: str) -> None:
         """Remove a folder of plain files, if it is there."""
@@ -77,14 +78,18 @@ class Disk:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file's bytes and sync them."""
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file its name."""
-        source.replace(target)
+        os.replace(source, target)
 
     def make(self, place: Path) -> None:
         """Make one folder."""

@@ -89,16 +89,16 @@ class Log:
         Raises:
             MachineFailed: the disk refused, or the clock went back; after the first, open the log again.
         """
-        path = self._edge.frontier.path_of_next()
-        index = self._extend((entry,))
-        return index, proofs.write_proof(Proof(entry=entry.data, index=index, hashes=path, checkpoint=self._note))
+        path, raw = self._edge.frontier.path_of_next(), entry.data
+        index = self._extend((entry,), [raw])
+        return index, proofs.write_proof(Proof(entry=raw, index=index, hashes=path, checkpoint=self._note))
 
     def append_all(self, batch: Sequence[Entry]) -> list[tuple[int, bytes]]:
         """Append up to 256 entries under one checkpoint; see `append`."""
-        first = self._extend(batch)
+        first = self._extend(batch, [entry.data for entry in batch])
         return [(index, self.prove(index)) for index in range(first, self.size)]
 
-    def _extend(self, batch: Sequence[Entry]) -> int:
+    def _extend(self, batch: Sequence[Entry], raw: Sequence[bytes]) -> int:
         if not 1 <= len(batch) <= BATCH_MAX:
             raise Misused(f"a batch has 1 to {BATCH_MAX} entries, this one {len(batch)}")
         if self._broken:
@@ -107,7 +107,7 @@ class Log:
             if at < before:
                 raise MachineFailed(f"the clock went back: an entry of {at} follows one of {before}")
         first = self.size
-        self._commit([entry.data for entry in batch])
+        self._commit(raw)
         self._last = batch[-1].at
         return first
 

@@ -56,7 +56,7 @@ def partial_folder(name: str) -> str:
 
 def pack(entries: Sequence[bytes]) -> bytes:
     """Return a bundle: each entry behind its length in two bytes, big-endian."""
-    return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+    return b"".join([len(entry).to_bytes(2, "big") + entry for entry in entries])
 
 
 def unpack(data: bytes, width: int, name: str) -> list[bytes]:
