@@ -87,10 +87,34 @@ class Base(Value):
     """As the sandbox's, of this model: its weights are charged for the same report."""
 
 
+Level = Literal["weights", "activations", "gradients", "training_data"]
+
+
 class AccessLevels(Value):
     """How deep the audit looked; follows from the checks' catalogue entries."""
 
-    derived: tuple[Literal["weights", "activations", "gradients", "training_data"], ...]
+    derived: tuple[Level, ...]
+    granted: tuple[Level, ...] | None = None
+    """What the registered request claims, and an approval allows where one was needed; null in older reports."""
+    grant: Sha256 | None = None
+    """Digest of the envelope of the owner's approval; null where the model is the auditor's own."""
+
+
+class Approval(Value):
+    """A signed consent of the model's owner, under which the audit ran."""
+
+    name: Text
+    key_id: Sha256
+    """Of the owner's key."""
+    envelope_sha256: Sha256
+
+
+class Parties(Value):
+    """Who asked, and whose model it is; names are those of the service's tenants."""
+
+    auditor: Text
+    owner: Text
+    approvals: tuple[Approval, ...]
 
 
 class Data(Value):
@@ -251,6 +275,8 @@ class Predicate(Value):
     registration: Registration
     model: Model
     base: Base | None = None
+    parties: Parties | None = None
+    """Null in reports of before owners approved."""
     access: AccessLevels
     data: tuple[Data, ...]
     answers: tuple[ReportAnswer, ...]

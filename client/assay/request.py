@@ -24,6 +24,7 @@ SHAPE = {
     "data": [{"role": TEXT, "sha256": SHA256}],
     "policy_sha256": Maybe(SHA256),
     "waivers_sha256": Maybe(SHA256),
+    "access": Maybe({"granted": [TEXT]}),
     "limits": {"attempts_max": COUNT, "output_bytes": COUNT, "wall_s": COUNT},
     "seed_mode": SEED_MODE,
     "seed": Maybe(COUNT),

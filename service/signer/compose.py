@@ -13,6 +13,7 @@ from assay.predicate import Predicate
 from pydantic import ValidationError
 
 from service.signer import judged
+from service.signer.consent import Consent
 from service.signer.record import HostRecord
 from service.signer.refusal import Refused
 from service.signer.registration import Asked, Registered
@@ -43,6 +44,7 @@ class Inputs:
     scans: Scans
     """What cells before the deciding attempt have done, where data was read in shards."""
     result: ResultRow
+    consent: Consent
     data: Sequence[DataTold]
     """Of each data set, in the order of the request."""
     handed_out: Mapping[str, bytes]
@@ -75,7 +77,12 @@ def compose(inputs: Inputs) -> bytes:
             "ingest": record.ingest.to_json() if record.ingest else None,
         },
         "base": _base(inputs),
-        "access": {"derived": promise.access(inputs.entries)},
+        "parties": inputs.consent.parties(),
+        "access": {
+            "derived": promise.access(inputs.entries),
+            "granted": (asked.get("access") or {}).get("granted"),
+            "grant": inputs.consent.grant,
+        },
         "data": [
             {"role": item["role"], "sha256": item["sha256"], "rows": told.rows, "media_type": told.media_type}
             for item, told in zip(asked["data"], inputs.data, strict=True)

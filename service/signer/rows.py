@@ -13,8 +13,10 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.rules.approvals import OwnerKey
 from service.signer.refusal import Refused
 from service.store.tables import attempt, audit, report, result
+from service.store.tables_around import approval, approval_key, approval_use
 
 BUSY_MS = 10_000
 """Readers wait in WAL mode only while a checkpoint restarts."""
@@ -60,6 +62,20 @@ class ResultRow:
     base_lifetime_bytes: int | None
     """The same of the base model; None where the audit names none."""
     base_lifetime_cap: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsentRow:
+    """On whose word an audit may read its model; the envelopes are verified before they are believed."""
+
+    tenant: str
+    """Who asks."""
+    model_tenant: str
+    """Whose model it is; empty in rows of before there were owners."""
+    envelopes: tuple[tuple[str, bytes], ...]
+    """(id, envelope) of each approval that was counted for it."""
+    keys: tuple[OwnerKey, ...]
+    """The owner's approval keys, revoked ones too."""
 
 
 class Rows:
@@ -119,6 +135,34 @@ class Rows:
         if row is None:
             raise Refused("WRONG_STATE", f"audit {audit_id} has no result")
         return ResultRow(**row._mapping)
+
+    def consent(self, audit_id: str) -> ConsentRow:
+        """Return on whose word an audit may read its model.
+
+        Raises:
+            Refused: UNKNOWN_AUDIT, DATABASE_UNAVAILABLE.
+        """
+        counted = (
+            select(approval.c.id, approval.c.envelope, approval.c.owner_tenant)
+            .join(approval_use, approval_use.c.approval == approval.c.id)
+            .where(approval_use.c.audit == audit_id)
+            .order_by(approval.c.id)
+        )
+        with self._connection() as connection:
+            row = connection.execute(
+                select(audit.c.tenant, audit.c.model_tenant).where(audit.c.id == audit_id)
+            ).one_or_none()
+            found = connection.execute(counted).all()
+            of_owners = approval_key.c.tenant.in_({one.owner_tenant for one in found})
+            keys = connection.execute(select(approval_key).where(of_owners)).all() if found else []
+        if row is None:
+            raise Refused("UNKNOWN_AUDIT", f"no audit {audit_id}")
+        return ConsentRow(
+            tenant=row.tenant,
+            model_tenant=row.model_tenant,
+            envelopes=tuple((one.id, one.envelope) for one in found),
+            keys=tuple(OwnerKey(key_id=key.key_id, spki=key.public_spki) for key in keys),
+        )
 
     def receipts(self) -> Iterator[tuple[str, str]]:
         """Yield every audit that was registered, with its registration as stored.

@@ -15,7 +15,7 @@ from assay.tlog import proofs
 from assay.verify import verify
 from assay.verify.directory import ARTEFACTS
 
-from service.signer import judged, record, staged
+from service.signer import consent, judged, record, staged
 from service.signer.claims import check_claims
 from service.signer.compose import DataTold, Inputs, compose
 from service.signer.desk import Desk
@@ -182,6 +182,7 @@ def _gather(desk: Desk, asked: Asked, registered: Registered, result: ResultRow,
         attempts=attempts,
         scans=scans,
         result=result,
+        consent=consent.read(desk.rows.consent(asked.content["audit"]), asked.content, entries),
         data=data,
         handed_out=_handed_out(desk, told),
         profile=desk.profile,

@@ -272,7 +272,7 @@ async def attempt(world: World, method: str, role: str, target: str) -> Tried:
     told = next(one for one in SERVICES if one.name == service).methods_by_name[name]
     made = PROBES[method].make(world, role, target)
     request = await made if hasattr(made, "__await__") else made
-    channel = world.house.channel(ROLES[role])
+    channel = world.channel(ROLES[role])
     shape = f"{'stream' if told.client_streaming else 'unary'}_{'stream' if told.server_streaming else 'unary'}"
     reply = GetMessageClass(told.output_type)
     stub = getattr(channel, shape)(
@@ -285,9 +285,6 @@ async def attempt(world: World, method: str, role: str, target: str) -> Tried:
         replies = [one async for one in call] if told.server_streaming else [await call]
     except grpc.RpcError as error:
         return Tried(False, _blotted(told_by(error).raw, request))
-    finally:
-        await channel.close()
-        world.house.channels.remove(channel)
     reached = PROBES[method].reached(world, role, target, replies)
     return Tried(reached, _blotted(b"".join(one.SerializeToString(deterministic=True) for one in replies), request))
 

@@ -126,6 +126,13 @@ class World:
     owners: dict[str, Owner]
     approvals: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Side -> (approval of that side's model, approval that grants that side's tenant something)."""
+    channels: dict[str, Any] = field(default_factory=dict)
+
+    def channel(self, principal: str) -> Any:
+        """Return the one connection of a principal."""
+        if principal not in self.channels:
+            self.channels[principal] = self.house.channel(principal)
+        return self.channels[principal]
 
     @property
     def serves_schedules(self) -> bool:
