@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -41,6 +41,10 @@ class Expected:
     """The fixed seed; None where it is derived."""
     first_sha256: str | None = None
     """Digest of the bundle of the report that is repeated; None where none is."""
+
+    def of(self, audit: str) -> Expected:
+        """Return the same of an audit that has its name now."""
+        return replace(self, audit=audit)
 
 
 def place_beside(report: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import approvals, audits, catalogue, compare, gate, log, render, reports, submit, webhooks
+from assay.cli import approvals, audits, catalogue, compare, gate, log, render, replicate, reports, submit, webhooks
 
 app = typer.Typer(
     name="assay",
@@ -37,6 +37,7 @@ app.command("findings")(reports.findings)
 app.command("verify")(reports.verify)
 app.command("gate")(gate.gate)
 app.command("compare")(compare.compare)
+app.command("replicate")(replicate.replicate)
 app.command("render")(render.render)
 app.command("checks")(catalogue.checks)
 app.add_typer(approvals.approvals, name="approvals")
