@@ -147,6 +147,7 @@ FORGERIES: dict[str, tuple[str, Change]] = {
         "V10",
         _answer(lambda a: a["measured"]["metrics"].append({**a["measured"]["metrics"][0], "name": "secret.weights"})),
     ),
+    "instance_told_twice": ("V10", _answer(lambda a: a["measured"]["metrics"].append(a["measured"]["metrics"][1]))),
     "word_that_nobody_promised": ("V10", _answer(lambda a: a["findings"][0].update(word="splendid"))),
     "control_of_another_kind": ("V10", _answer(lambda a: a["controls"][1].update(kind="null", metric="nothing"))),
     "control_that_nobody_promised": (

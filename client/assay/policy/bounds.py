@@ -11,10 +11,14 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
+from assay import result
 from assay.policy import evidence
 from assay.policy.evidence import Number
 from assay.policy.language import Operator, decimal_text
 from assay.policy.verdict import Outcome
+
+LEVEL_MIN = Decimal(result.LEVEL_MIN)
+"""An interval that covers less is narrow because it claims little; it decides nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ def of_metric(metric: Mapping[str, Any], bound: str) -> Range | str:
         return Range(value, value, False) if metric.get("determinism") == "exact" else "interval_missing"
     interval = evidence.table(told)
     low, high = evidence.number(interval.get("low")), evidence.number(interval.get("high"))
-    if low is None or high is None or low > high or bound != "worst":
+    level = evidence.number(interval.get("level"))
+    if low is None or high is None or bound != "worst" or not low <= value <= high:
+        return "metric_unreadable"
+    if level is None or not LEVEL_MIN <= level <= 1:
         return "metric_unreadable"
     return Range(low, high, True)
 

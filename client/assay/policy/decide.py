@@ -2,9 +2,13 @@
 
 Source: section 11 of the report's specification. Pure; independent of the order of answers, metrics and entries.
 Monotone: with the quantifier `every`, deleting any part of a well-formed report, or adding an answer or instance to a
-complete one, never turns fail or inconclusive into pass. Two deletions cannot be seen here, since the report itself
-does not say how many are owed: that of one finding among several, and of one sandbox cell among several. The signature
-guards those.
+complete one, never turns fail or inconclusive into pass. Four deletions cannot be seen here, since nothing says how
+many are owed; the signature guards those:
+
+- one finding among several of an answer;
+- one power row among several of a metric: a catalogue entry does not name the effects that were planted;
+- one sandbox cell among several of an attempt;
+- from `coverage`, a value whose instance is skipped under that value alone ("h.0.mlp", not "matrix:h.0.mlp").
 """
 
 from __future__ import annotations

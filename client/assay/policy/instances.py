@@ -12,6 +12,8 @@ from itertools import product
 from math import prod
 from typing import Any
 
+from assay import promise
+from assay.errors import shown
 from assay.policy import evidence
 from assay.policy.fields import Labels
 from assay.policy.language import Assertion
@@ -51,6 +53,7 @@ def select(assertion: Assertion, answer: Mapping[str, Any]) -> Selection:
     if len(keys) > 1:
         flaws.append(("labels_differ", "instances carry different labels; pin one of them in `where`"))
     owed = _owed(dict(assertion.where), sorted({key for one in keys for key in one}), present, measured, flaws)
+    flaws += _stray(dict(assertion.where), {key for one in keys for key in one}, answer, measured)
     seen = {labels for labels, _ in present}
     absent = [labels for labels in owed if labels not in seen]
     named = _skipped(answer, measured)
@@ -89,6 +92,18 @@ def _owed(
         flaws.append(("instance_missing", "coverage owes more instances than a report can hold"))
         return iter(())
     return (tuple(zip(keys, one, strict=True)) for one in product(*values)) if keys else iter(())
+
+
+def _stray(
+    where: Mapping[str, str], keys: set[str], answer: Mapping[str, Any], measured: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is skipped and not owed: its instance was taken off the list, and nothing else would show that."""
+    coverage, items = evidence.table(measured.get("coverage")), promise.skipped_items(answer)
+    for key in sorted(keys - where.keys()):
+        listed = coverage.get(key)
+        owed = [one for one in listed if isinstance(one, str)] if isinstance(listed, list | tuple) else []
+        if item := promise.stray_item(items, key, owed):
+            yield "label_not_covered", f"{shown(item)} is skipped, and its {key} is not in coverage"
 
 
 def _skipped(answer: Mapping[str, Any], measured: Mapping[str, Any]) -> frozenset[str]:

@@ -423,9 +423,35 @@ def test_an_unused_waiver_is_told() -> None:
     assert (told.outcome, told.waivers[0].state) == ("pass", "unused")
 
 
+@pytest.mark.parametrize("level", ["0", "0.5", "0.79", "1.01", "-1", "high", None])
+def test_an_interval_that_covers_too_little_decides_nothing(level: Any) -> None:
+    told = predicate()
+    told["answers"][0]["measured"]["metrics"][0]["interval"]["level"] = level
+    assert first(verdict(told)) == ("inconclusive", "inconclusive", "metric_unreadable")
+
+
+@pytest.mark.parametrize("value", ["0.39", "0.51", "0.95"])
+def test_a_value_outside_its_interval_decides_nothing(value: str) -> None:
+    told = predicate()
+    told["answers"][0]["measured"]["metrics"][0]["value"] = value
+    assert first(verdict(told)) == ("inconclusive", "inconclusive", "metric_unreadable")
+
+
+def test_a_layer_that_was_skipped_and_taken_off_coverage_is_seen() -> None:
+    told = predicate()
+    told["answers"][0]["skipped"] = [{"item": "layer:9", "reason": "too_few_items"}]
+    decided = verdict(told)
+    assert first(decided) == ("inconclusive", "inconclusive", "label_not_covered")
+    assert "layer:9" in instances(decided)[0].detail
+    pinned = policy(where='{layer: "1"}')
+    assert verdict(told, pinned).outcome == "pass"  # nobody asked about layer 9
+
+
 def test_a_waivers_fingerprint_outlives_a_rebuild() -> None:
     rebuilt = predicate(answer(), model={"manifest_sha256": "cd" * 32})
-    rebuilt["answers"][0]["measured"]["metrics"][1].update(value="0.52", interval={"low": "0.47", "high": "0.57"})
+    rebuilt["answers"][0]["measured"]["metrics"][1].update(
+        value="0.52", interval={"low": "0.47", "high": "0.57", "level": "0.95"}
+    )
     for told in (predicate(), rebuilt):
         assert verdict(told, LOW, waivers=(waiver(),)).waivers[0].state == "used"
     bound = waiver(model=SHA)
