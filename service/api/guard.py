@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,13 +17,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from sqlalchemy import select
 
 from service.api.failures import abort, refusal_of
-from service.rules.access import SHOWN, Caller, Reach, Role, Scope, Shown, authorise, scope_of
+from service.rules.access import SHOWN, Caller, Reach, Scope, Shown, authorise, scope_of
 from service.rules.errors import Refusal
 from service.store.engine import Store
-from service.store.tables import principal
+from service.store.principals import find_caller
 
 CACHE_S = 5.0
 """How long the database's word on a principal is believed."""
@@ -96,11 +94,7 @@ class Directory:
 
     def _read(self, identifier: str) -> Caller | None:
         with self._store.read() as connection:
-            row = connection.execute(select(principal).where(principal.c.id == identifier)).one_or_none()
-        if row is None or row.disabled or row.role not in set(map(str, Role)):
-            return None
-        selector = json.loads(row.selector_json)
-        return Caller(principal=row.id, tenant=row.tenant, role=Role(row.role), selector=selector)
+            return find_caller(connection, identifier)
 
 
 def _identity(auth_context: Mapping[str, Any]) -> str:

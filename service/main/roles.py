@@ -248,6 +248,7 @@ def _scheduler(server: Server, ready: Ready) -> None:
             caps_lifted=server.caps_lifted,
             outbound=OutboundSettings(allowed=_receivers(server), ca=server.webhooks.ca),
             resolve=resolve,
+            catalogue=_catalogue(server),
             ready=ready,
         )
     )

@@ -127,6 +127,14 @@ REASONS: Mapping[str, Reason] = {
     "UNKNOWN_MODEL": Reason(codes=_PRECONDITION, next_move="Upload the model's files and its manifest first."),
     "ALREADY_FINISHED": Reason(codes=_PRECONDITION, next_move="Read the audit; it can no longer be cancelled."),
     "SEQUENCE_AHEAD": Reason(codes=("OUT_OF_RANGE",), next_move="Read last_sequence from GetAudit and watch from it."),
+    # Schedules
+    "BAD_CRON": Reason(
+        codes=_INVALID, next_move="Correct the calendar; `assay-server cron EXPR ZONE` shows when one fires."
+    ),
+    "BAD_TIME_ZONE": Reason(codes=_INVALID, next_move="Name an IANA time zone, e.g. Europe/Berlin."),
+    "BAD_SCHEDULE": Reason(codes=_INVALID, next_move="Correct the named field."),
+    "SCHEDULE_EXISTS": Reason(codes=("ALREADY_EXISTS",), next_move="Choose another id, or update that schedule."),
+    "TOO_MANY_SCHEDULES": Reason(codes=("RESOURCE_EXHAUSTED",), next_move="Delete a schedule, then create this one."),
     # Webhooks
     "BAD_WEBHOOK": Reason(codes=_INVALID, next_move="Correct the named field."),
     "FORBIDDEN_ADDRESS": Reason(codes=_INVALID, next_move="Name an https receiver on a public address."),

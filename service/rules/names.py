@@ -19,6 +19,7 @@ _APPROVAL = re.compile(r"models/([0-9a-f]{64})/approvals/([0-9a-f]{32})")
 _AUDIT = re.compile(r"audits/([0-9a-f]{32})")
 _REPORT = re.compile(r"audits/([0-9a-f]{32})/reports/r([1-9][0-9]{0,5})")
 _WEBHOOK = re.compile(r"webhooks/([a-z0-9-]{4,63})")
+_SCHEDULE = re.compile(r"schedules/([a-z0-9-]{4,63})")
 _DELIVERY = re.compile(rf"{_WEBHOOK.pattern}/deliveries/([0-9a-f]{{32}})")
 _CHECK = re.compile(r"checks/([a-z][a-z0-9_]{0,62})")
 
@@ -135,6 +136,15 @@ def check(name: str) -> str:
         Refusal: BAD_RESOURCE_NAME.
     """
     return _parts(_CHECK, name, "checks/{name}")[0]
+
+
+def schedule(name: str) -> str:
+    """Return the id of `schedules/{id}`.
+
+    Raises:
+        Refusal: BAD_RESOURCE_NAME.
+    """
+    return _parts(_SCHEDULE, name, "schedules/{id}")[0]
 
 
 def webhook(name: str) -> str:

@@ -12,16 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from assay import catalogue
+from assay.catalogue import Catalogue
+
 from service.blobs import BlobStore, LocalBlobs
 from service.queue.celery_queue import CeleryKnocker
 from service.queue.contract import Knocker
 from service.queue.polling import PollingKnocker
 from service.rules.addresses import Resolver, resolve_nothing
 from service.rules.logs import log_to
+from service.rules.schedules import MISFIRE_MS
 from service.rules.states import BACKOFF_BASE_MS
 from service.scheduler.approvals import APPROVALS_S, Approvals
 from service.scheduler.deliveries import DELIVERIES_S, Deliveries
 from service.scheduler.effects import PublishEffect, SignerEffects
+from service.scheduler.fires import FIRES_S, Fires
 from service.scheduler.leases import BackOff, Reaper
 from service.scheduler.loops import Loop, run_loops
 from service.scheduler.outbound import Outbound, OutboundSettings
@@ -29,6 +34,7 @@ from service.scheduler.reconciler import RECONCILE_S, Reconciler
 from service.scheduler.relay import RELAY_S, Relay
 from service.scheduler.signer_client import Signer, SignerClient
 from service.store.engine import Store, open_store
+from service.store.intake import Intake
 from service.store.migrations import check_revision
 
 log = logging.getLogger("assay.scheduler")
@@ -56,6 +62,10 @@ class SchedulerSettings:
     """How receivers of webhooks are reached."""
     resolve: Resolver = resolve_nothing
     """Looks receivers' names up at every try."""
+    catalogue: Catalogue | None = None
+    """Checks that a schedule's audits may ask; None are those of the installed release. Must be the api's."""
+    misfire_ms: int = MISFIRE_MS
+    """A fire of a schedule that is later is a misfire, in milliseconds."""
     ready: Callable[[], None] = lambda: None
     """Called once, before the loops start."""
 
@@ -112,11 +122,14 @@ def schedule(
         backoff_base_ms=settings.backoff_base_ms,
         caps_lifted=settings.caps_lifted,
     )
+    intake = Intake(store=store, blobs=blobs, catalogue=settings.catalogue or catalogue.load())
+    firing = Fires(store, intake, misfire_ms=settings.misfire_ms)
     delivering = Deliveries(store, Outbound(settings.outbound, settings.resolve))
     tick_s = settings.lease_s / 6
     loops = (
         Loop(name="relay-signer", every_s=RELAY_S, step=signing.step),
         Loop(name="relay-queue", every_s=RELAY_S, step=knocking.step),
+        Loop(name="fires", every_s=FIRES_S, step=firing.step),
         Loop(name="deliveries", every_s=DELIVERIES_S, step=delivering.step),
         Loop(name="approvals", every_s=APPROVALS_S, step=Approvals(store).step),
         Loop(name="reaper", every_s=tick_s, step=reaper.step),

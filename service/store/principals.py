@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
+from service.rules.access import Caller, Role
 from service.store.engine import open_store
 from service.store.tables import principal
 
@@ -63,3 +64,11 @@ def list_principals(url: str) -> tuple[Principal, ...]:
         )
         for row in rows
     )
+
+
+def find_caller(connection: Connection, identifier: str) -> Caller | None:
+    """Return what a principal may act as now; None if it is unknown, disabled, or of a role that does not exist."""
+    row = connection.execute(select(principal).where(principal.c.id == identifier)).one_or_none()
+    if row is None or row.disabled or row.role not in set(map(str, Role)):
+        return None
+    return Caller(principal=row.id, tenant=row.tenant, role=Role(row.role), selector=json.loads(row.selector_json))
