@@ -28,7 +28,8 @@ from pathlib import Path
 from assay import AuditClient
 from assay.errors import AssayError
 from assay.verify import verify
-from soak_tree import APIS, BIN, LEASE_S, WORKERS, Faults, Planned, Tree, plan, until
+
+from benchmarks.soak_tree import APIS, BIN, LEASE_S, WORKERS, Faults, Planned, Tree, plan, until
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 10
@@ -157,7 +158,7 @@ def _count_ended(tree: Tree) -> int:
 
 
 def _owes(tree: Tree) -> bool:
-    return bool(tree._read("SELECT kind FROM outbox WHERE kind != 'publish' LIMIT 1"))
+    return bool(tree.read("SELECT kind FROM outbox WHERE kind != 'publish' LIMIT 1"))
 
 
 def _unverified(client: AuditClient, tree: Tree, folder: Path) -> list[str]:

@@ -25,6 +25,8 @@ LEASE_S = 1.5
 WORKERS, APIS, SLOTS = 3, 2, 2
 PATIENCE_S = 120.0
 """Longest wait for a process that was killed to be there again: some twenty starts of an interpreter on a busy host."""
+FROZEN_S = 20 * LEASE_S
+"""Longest time that a worker stands still."""
 LIVE = ("QUEUED", "RUNNING")
 SCRIPT = "slow 0.2\nslow 0.4\nslow 0.7\nslow 1.0\nslow 0.3\nok\nrefuse\ncrash 11\ngarbage\nbig\noom\n"
 """A line an audit. `hang` is left out: nobody waits for an hour's limit, and a cancel meets `slow` as well."""
@@ -75,15 +77,16 @@ class Tree:
 
     def states(self) -> dict[str, str]:
         """Return every audit's state."""
-        return dict(self._read("SELECT id, state FROM audit"))
+        return {str(row[0]): str(row[1]) for row in self.read("SELECT id, state FROM audit")}
 
     def leasing(self) -> set[int]:
         """Return the workers that hold a lease."""
         return {
-            int(worker.rpartition(":")[2]) for (worker,) in self._read("SELECT worker FROM job WHERE state='LEASED'")
+            int(worker.rpartition(":")[2]) for (worker,) in self.read("SELECT worker FROM job WHERE state='LEASED'")
         }
 
-    def _read(self, statement: str) -> list[tuple[str, ...]]:
+    def read(self, statement: str) -> list[tuple[str, ...]]:
+        """Return the rows of a question to the server's database, beside the server."""
         connection = sqlite3.connect(f"file:{self.data / 'assay.sqlite'}?mode=ro", uri=True, timeout=30)
         try:
             return connection.execute(statement).fetchall()
@@ -159,7 +162,11 @@ class Faults:
         return {name: pid for name, pid in self.tree.alive("worker").items() if pid in leasing}
 
     def _go_on(self, pid: int, after_s: float) -> None:
+        """Thaw a worker when L has passed and the reaper, which may have been killed meanwhile, has taken its lease."""
         time.sleep(after_s)
+        deadline = time.monotonic() + FROZEN_S
+        while pid in self.tree.leasing() and time.monotonic() < deadline:
+            time.sleep(0.1)
         self.tree.stopped.discard(pid)
         if runs(pid):
             os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,30 @@
+"""A short soak: processes are killed, frozen and emptied while audits run; the journal and every report hold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.soak_tree import FAULTS, plan
+from tests.e2e.conftest import ROOT
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("faults", [20, pytest.param(50, marks=pytest.mark.slow)])
+def test_nothing_is_lost_and_nothing_is_done_twice_under_faults(faults: int) -> None:
+    """50 faults take a minute on two idle cores and two on busy ones; so the default run does 20, in half of that."""
+    command = [sys.executable, "-m", "benchmarks.soak", "--faults", str(faults), "--seed", "9"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing lost, nothing twice, no violation, every report verifies" in done.stdout
+    assert '"lost": 0, "finished_twice": 0, "violations": 0' in done.stdout
+
+
+def test_a_seed_fixes_the_plan_and_every_kind_of_fault_is_in_it() -> None:
+    assert plan(7, 1000) == plan(7, 1000) != plan(8, 1000)
+    counts = [sum(one.kind == kind for one in plan(7, 1000)) for kind in FAULTS]
+    assert len(counts) == 8
+    assert min(counts) >= 50

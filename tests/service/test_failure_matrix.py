@@ -1,0 +1,443 @@
+"""The failure matrix (specs: service, section 18): faults at named points, and the journal held against its rules.
+
+`ROWS` says which tests show which row of the matrix. The counts that the journals of this file's faults have are
+printed when its last test is over.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import ProcessCell
+from sandbox.cell import Cancelled, OnStep, Order, Outcome
+from service.blobs import BlobStore, LocalBlobs
+from service.rules.consistency import Checker
+from service.scheduler.leases import BackOff, Reaper
+from service.store import audits, engine, jobs
+from service.store.engine import Store, open_store
+from service.store.journal import entries, note_fenced
+from service.store.outbox import owed, settle
+from service.worker import scripted as rehearsal
+from service.worker.attempt import Attempts
+from tests.service.store.planting import SHA, finished, leased, new_store, registered
+from tests.service.worker.scripted import House, good, house
+
+HERE = Path(__file__).parents[1]
+
+ROWS: Mapping[str, tuple[str, ...]] = {
+    "redis SIGKILLed and restarted empty; redis gone for 5 min": (
+        "service/scheduler/test_scheduler.py::test_a_broker_that_lost_everything_is_told_again",
+        "service/scheduler/test_scheduler.py::test_a_broker_that_is_away_ends_nothing",
+        "service/queue/test_celery_queue.py::test_a_broker_that_is_away_is_told_within_seconds_and_found_again",
+        "e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",
+    ),
+    "worker SIGKILLed before lease, after lease, mid-cell, before finalise, after commit": (
+        "service/test_failure_matrix.py::test_entry_of_killed_worker_is_recovered",
+        "service/worker/test_process.py::test_a_worker_killed_mid_cell_costs_one_attempt_and_the_audit_ends_once",
+        "e2e/test_kills.py::test_worker_killed_in_mid_audit_ends_once_with_both_attempts",
+        "e2e/test_contamination.py::test_a_worker_killed_while_it_scans_changes_no_part",
+    ),
+    "api SIGKILLed at 10, 50, 99 % of an upload; between commit and reply": (
+        "e2e/test_kills.py::test_server_killed_in_mid_upload_resumes_from_the_committed_offset",
+        "service/api/test_uploads.py::test_upload_resumes_on_a_new_server_and_cuts_what_was_not_synced",
+        "service/api/test_submit.py::test_repeated_call_returns_the_current_state",
+    ),
+    "blob store full": (
+        "service/api/test_blobs.py::test_full_disk_refuses_uploads_before_the_bytes",
+        "service/test_failure_matrix.py::test_a_full_blob_store_costs_an_attempt_and_no_audit",
+    ),
+    "write lock held 10 s": (
+        "service/api/test_submit.py::test_busy_store_is_unavailable_with_a_delay",
+        "service/scheduler/test_scheduler.py::test_a_busy_database_is_tried_again",
+        "service/test_failure_matrix.py::test_a_lock_held_for_a_third_of_the_lease_loses_no_lease",
+    ),
+    "clock of worker or scheduler ±1 h, or stepping back at a fire": (
+        "service/test_failure_matrix.py::test_a_clock_that_jumps_an_hour_reaps_nothing_early",
+        "service/signer/test_sealing.py::test_clocks_that_disagree_are_waited_for",
+    ),
+    "one id published x10; unknown id; body that is no string": (
+        "service/worker/test_attempt.py::test_duplicate_delivery_is_one_run",
+        "service/worker/test_attempt.py::test_unknown_job_id_is_dropped",
+        "service/queue/test_celery_queue.py::test_a_body_that_is_no_string_is_dropped_and_counted",
+    ),
+    "supervisor stopped 60 s, then continued": (
+        "service/test_failure_matrix.py::test_a_frozen_supervisor_is_fenced_and_kills_its_cell_first",
+        "service/worker/test_attempt.py::test_a_fenced_worker_kills_its_cell_and_writes_nothing",
+        "e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",
+    ),
+    "cell: crash, memory, endless loop, fork bomb, result of 2x cap": (
+        "service/test_failure_matrix.py::test_memoryerror_frees_slot",
+        "e2e/test_misbehaving_models.py::test_one_that_hangs_is_killed_at_its_wall_limit",
+        "e2e/test_misbehaving_models.py::test_one_that_eats_memory_is_killed_at_its_limit",
+    ),
+    "one request_id x100 in parallel; same id with another body": (
+        "service/api/test_submit.py::test_hundred_parallel_submissions_of_one_id_are_one_audit",
+        "service/api/test_submit.py::test_request_id_with_other_content_is_refused",
+    ),
+    "signer down 2 min; killed between log and reply; key swapped mid-run": (
+        "service/scheduler/test_scheduler.py::test_without_a_signer_nothing_is_leased_and_the_audit_says_why",
+        "service/scheduler/test_scheduler.py::test_a_refused_seal_stays_signing_and_completes_when_the_cause_is_gone",
+        "service/signer/test_killed.py::test_killed_while_sealing_at_every_step",
+        "service/signer/test_killed.py::test_killed_while_registering_at_every_step",
+        "service/signer/test_keys.py::test_a_lost_or_swapped_public_half_is_made_again",
+    ),
+    "cancel racing finalise, 1,000 interleavings": (
+        "service/store/test_jobs.py::test_cancel_racing_finalise_has_one_winner",
+        "service/worker/test_attempt.py::test_cancel_that_comes_with_the_result_wins",
+    ),
+    "webhook receiver: 500s for 24 h (scaled clock), hanging, redirecting to loopback": (
+        "service/scheduler/test_deliveries.py::test_500s_for_a_day_and_more_end_in_a_dead_letter_with_one_id_and_one_body",
+        "service/scheduler/test_deliveries.py::test_hanging_receiver_does_not_delay_another_webhook",
+    ),
+    "two schedulers; scheduler SIGKILLed every 2 L": (
+        "service/scheduler/test_scheduler.py::test_two_schedulers_do_one_schedulers_work",
+        "service/scheduler/test_scheduler.py::"
+        "test_an_effect_interrupted_before_its_debt_was_deleted_happens_again_harmlessly",
+        "e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",
+    ),
+}
+"""Rows of the matrix and the tests that show them."""
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_of_the_matrix_has_its_tests(row: str) -> None:
+    for name in ROWS[row]:
+        file, _, function = name.partition("::")
+        tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
+        assert function in {
+            one.name for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+
+
+@pytest.fixture(scope="module")
+def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Counter[str]]]:
+    """Collects what the journal of each fault says, and prints it as a table at the end."""
+    rows: dict[str, Counter[str]] = {}
+    yield rows
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    if terminal is not None:
+        terminal.ensure_newline()
+        for name, counts in rows.items():
+            terminal.write_line(f"{name}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
+
+
+def consistent(store: Store, blobs: BlobStore | None = None) -> Counter[str]:
+    """Hold a store's journal against its rules; return how many entries it has of each kind."""
+
+    def stored(digest: str) -> bool:
+        return blobs is None or blobs.size(digest) is not None
+
+    checker = Checker(stored=stored if blobs else None)
+    found = [one for entry in entries(store) for one in checker.feed(entry)]
+    found += checker.close(live=True)
+    assert not found
+    return Counter(checker.counts)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def reap(store: Store) -> None:
+    """Let a lease pass without a beat, and then the back-off."""
+    clock = Clock()
+    reaper, back_off = Reaper(store, lease_s=30, backoff_base_ms=10, clock=clock), BackOff(store, clock=clock)
+    for step in (reaper.step, back_off.step):
+        step()
+        clock.now += 31
+        step()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[House]:
+    """A house whose blobs lie on disk, so that a process that dies leaves them."""
+    store = new_store(tmp_path)
+    made = house(store, tmp_path)
+    blobs = LocalBlobs(tmp_path / "blobs")
+    yield House(store, blobs, made.cell, replace(made.bench, blobs=blobs))  # type: ignore[arg-type]
+    store.close()
+
+
+def die(*_arguments: Any, **_named: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_before(module: Any, name: str, place: House) -> None:
+    setattr(module, name, die)
+
+
+def dies_after(module: Any, name: str, place: House) -> None:
+    """Die when the transaction round a step is committed."""
+    step, begin = getattr(module, name), place.store.begin
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        made = step(*arguments, **named)
+        place.store.begin = committed  # type: ignore[method-assign]
+        return made
+
+    def committed() -> Any:
+        die()
+
+    class Dies:
+        def __enter__(self) -> Any:
+            self._inner = begin()
+            return self._inner.__enter__()
+
+        def __exit__(self, *exception: Any) -> Any:
+            swallowed = self._inner.__exit__(*exception)
+            if place.store.begin is committed:
+                die()
+            return swallowed
+
+    place.store.begin = Dies  # type: ignore[method-assign, assignment]
+    setattr(module, name, noted)
+
+
+def dies_in_the_cell(_module: Any, _name: str, place: House) -> None:
+    place.cell.script = die
+
+
+POINTS: Mapping[str, tuple[Callable[[Any, str, House], None], str, list[str]]] = {
+    "before the lease": (dies_before, "lease", ["OK"]),
+    "after the lease": (dies_after, "lease", ["WORKER_LOST", "OK"]),
+    "in the cell": (dies_in_the_cell, "", ["WORKER_LOST", "OK"]),
+    "before it finalises": (dies_before, "finalise", ["WORKER_LOST", "OK"]),
+    "after the commit": (dies_after, "finalise", ["OK"]),
+}
+"""Where a worker is killed, and how the audit's attempts end then."""
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_entry_of_killed_worker_is_recovered(place: House, point: str, told: dict[str, Counter[str]]) -> None:
+    kill, step, classes = POINTS[point]
+    key = place.submit()
+    url = str(place.store._engine.url)
+    place.store.close()  # no connection is shared with the child
+    child = os.fork()
+    if not child:
+        try:
+            place.store = open_store(url)
+            kill(jobs, step, place)
+            Attempts(replace(place.bench, store=place.store)).attempt(key)
+        finally:
+            os._exit(0)  # it should be dead by now
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    reap(place.store)
+    place.attempt(key)
+    with place.store.read() as connection:
+        found = connection.exec_driver_sql("SELECT exit_class FROM attempt ORDER BY n").scalars().all()
+        assert connection.exec_driver_sql("SELECT count(*) FROM result").scalar_one() == 1
+    assert found == classes
+    counts = consistent(place.store, place.blobs)
+    assert counts["finalised"] == 1
+    told[f"worker killed {point}"] = counts
+
+
+def test_a_frozen_supervisor_is_fenced_and_kills_its_cell_first(place: House, told: dict[str, Counter[str]]) -> None:
+    """Its process stands still for longer than L; another finishes; then it goes on, and may write nothing."""
+    key, order_of_things = place.submit(), list[str]()
+    frozen, thaw = threading.Event(), threading.Event()
+
+    def freezes(_order: Order, _on_step: OnStep, cancelled: Cancelled) -> Outcome:
+        frozen.set()
+        assert thaw.wait(20)
+        deadline = time.monotonic() + 20
+        while not cancelled():  # as the supervisor of a real cell asks, ten times a second
+            assert time.monotonic() < deadline, "nobody killed the cell"
+            time.sleep(0.01)
+        order_of_things.append("cell killed")
+        return replace(good(_order, _on_step, cancelled), ended="killed", status=9, why="cancelled", result=None)
+
+    place.cell.script = freezes
+    fenced = lambda: order_of_things.append("fenced")  # noqa: E731
+    # A beat comes only when the process runs again: L is long for its own clock, and over for the reaper's.
+    thread = place.start(key, lease_s=1.8, on_fenced=fenced)
+    assert frozen.wait(20)
+    with place.store.begin() as connection:  # what the reaper does, after L without a beat by its own clock
+        token, beats = connection.exec_driver_sql("SELECT token, beat FROM job").one()
+    take(place.store, key, token, beats)
+    place.cell.script = good
+    reap(place.store)
+    place.attempt(key)
+    thaw.set()
+    thread.join(20)
+    assert order_of_things == ["cell killed", "fenced"]
+    counts = consistent(place.store, place.blobs)
+    assert (counts["fenced"], counts["finalised"], counts["leased"]) == (1, 1, 2)
+    told["supervisor frozen"] = counts
+
+
+def take(store: Store, key: str, token: int, beats: int) -> None:
+    """Take a job as the reaper would; the worker may beat in between, as its thread is not really frozen."""
+    from service.store.endings import take_expired
+
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with store.begin() as connection:
+            if take_expired(connection, key, token, beats, base_ms=1) is not None:
+                return
+            beats = connection.exec_driver_sql("SELECT beat FROM job").scalar_one()
+    raise AssertionError("the job was never taken")
+
+
+def test_a_full_blob_store_costs_an_attempt_and_no_audit(place: House, told: dict[str, Counter[str]]) -> None:
+    from service.blobs import NoSpace
+
+    key, put = place.submit(), place.blobs.put
+
+    def full(source: Any, digest: str) -> None:
+        raise NoSpace("the blob store's disk is full; free space and try again")
+
+    place.blobs.put = full  # type: ignore[method-assign]
+    place.attempt(key)
+    place.blobs.put = put  # type: ignore[method-assign]
+    clock = Clock()
+    back_off = BackOff(place.store, clock=clock)
+    back_off.step()
+    clock.now += 1
+    back_off.step()
+    place.attempt(key)
+    counts = consistent(place.store, place.blobs)
+    assert (counts["ended"], counts["finalised"]) == (2, 1)
+    told["blob store full"] = counts
+
+
+def test_a_lock_held_for_a_third_of_the_lease_loses_no_lease(place: House, told: dict[str, Counter[str]]) -> None:
+    """10 s of 30 s; here 1 s of 3 s. No beat gets through meanwhile, and the next one does."""
+    key, running = place.submit(), threading.Event()
+
+    def slow(order: Order, on_step: OnStep, cancelled: Cancelled) -> Outcome:
+        running.set()
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            assert not cancelled(), "the lease was given up"
+            time.sleep(0.02)
+        return good(order, on_step, cancelled)
+
+    place.cell.script = slow
+    thread = place.start(key, lease_s=3.0)
+    assert running.wait(20)
+    with place.store.begin():
+        time.sleep(1.0)  # the fault itself
+    thread.join(20)
+    counts = consistent(place.store, place.blobs)
+    assert (counts["leased"], counts["finalised"], counts["lease_expired"]) == (1, 1, 0)
+    told["write lock held"] = counts
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_jumps_an_hour_reaps_nothing_early(
+    place: House, monkeypatch: pytest.MonkeyPatch, hours: int, told: dict[str, Counter[str]]
+) -> None:
+    key, clock = registered(place.store), Clock()
+    reaper = Reaper(place.store, lease_s=30, clock=clock)
+    held = leased(place.store, key)
+    reaper.step()
+    shifted = engine.CLOCKS["sqlite"] + f" + {hours * 3_600_000}"
+    monkeypatch.setitem(engine.CLOCKS, "sqlite", shifted)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    clock.now += 29
+    reaper.step()
+    with place.store.begin() as connection:
+        assert jobs.beat(connection, held) is jobs.Beat.GO
+    finished(place.store, held)
+    with place.store.begin() as connection:
+        sealed = audits.SealedReport(files=[{"path": "report", "sha256": SHA, "size": 1}], key_id="k")
+        assert audits.seal(connection, key, held.token, sealed)
+        for debt in owed(connection, ("sign",)):
+            settle(connection, debt.id)
+        moments = connection.exec_driver_sql(
+            "SELECT submitted_at, registered_at, started_at, ended_at FROM audit"
+        ).one()
+    assert list(moments) == sorted(moments), "a step is earlier than the one before"
+    told[f"clock {hours:+} h"] = consistent(place.store)
+
+
+CELLS: Mapping[str, list[str]] = {
+    "ok": ["OK"],
+    "refuse": ["REFUSED"],
+    "slow 0.1": ["OK"],
+    "crash 11": ["CELL_CRASHED", "CELL_CRASHED"],
+    "oom": ["MEMORY_LIMIT"],
+    "hang": ["TIME_LIMIT"],
+    "big": ["LIMIT_HIT"],
+    "garbage": ["RESULT_REJECTED"],
+}
+"""Lines of a script, and how attempts at an audit end then."""
+
+
+@pytest.mark.parametrize("line", CELLS)
+def test_memoryerror_frees_slot(place: House, tmp_path: Path, line: str, told: dict[str, Counter[str]]) -> None:
+    """A scripted cell in a real process ends in its class, an audit follows it at once, and nothing of it is left."""
+    script = tmp_path / "script"
+    script.write_text(f"# one line\n{line}\n", encoding="utf-8")
+    cell = Scripted(rehearsal.read_script(script), tmp_path)
+    bench = replace(place.bench, cell=cell)
+    key = place.submit()
+    began = time.monotonic()
+    for _ in CELLS[line]:
+        Attempts(bench).attempt(key)
+        reap(place.store)
+    with place.store.read() as connection:
+        assert connection.exec_driver_sql("SELECT exit_class FROM attempt ORDER BY n").scalars().all() == CELLS[line]
+    cell.inner.close()
+    place.attempt(place.submit(1))
+    assert time.monotonic() - began < 30
+    counts = consistent(place.store, place.blobs)
+    assert counts["finalised"] == 2
+    told[f"cell: {line}"] = counts
+
+
+class Scripted:
+    """Reads the model as the planted cell does, and measures by a script in a real process."""
+
+    def __init__(self, script: tuple[rehearsal.Line, ...], folder: Path) -> None:
+        self.inner = rehearsal.ScriptedCell(
+            ProcessCell(unsafe=True, work_dir=folder), script, {"scripted": "too_few_items"}
+        )
+        self._reads = house(None, folder).cell  # type: ignore[arg-type]
+
+    def prove(self) -> Any:
+        return self.inner.prove()
+
+    def run(self, order: Order, **named: Any) -> Outcome:
+        if order.kind == "ingest":
+            return self._reads.run(order, **named)
+        limits = {**order.limits, "wall_s": 2} if "hang" in str(self.inner._script) else order.limits
+        return self.inner.run(replace(order, limits=limits), **named)
+
+
+def test_a_fence_is_written_only_where_the_lease_is_over(place: House) -> None:
+    held = leased(place.store, registered(place.store))
+    with place.store.begin() as connection:
+        assert not note_fenced(connection, audit=held.audit, job=held.job, token=held.token)
+    assert consistent(place.store)["fenced"] == 0
+    reap(place.store)
+    with place.store.begin() as connection:
+        assert note_fenced(connection, audit=held.audit, job=held.job, token=held.token)
+    assert consistent(place.store)["fenced"] == 1
+
+
+BAD_SCRIPTS = ("", "sleep", "crash", "crash 99", "ok 3", "slow -1", "slow nan", "slow soon", "rm -rf /")
+
+
+@pytest.mark.parametrize("text", BAD_SCRIPTS)
+def test_a_script_that_is_none_is_refused_by_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "script").write_text(text, encoding="utf-8")
+    with pytest.raises(rehearsal.ScriptRefused, match="script"):
+        rehearsal.read_script(tmp_path / "script")
