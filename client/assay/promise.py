@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -55,7 +56,7 @@ def check_promise(answer: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
         _check_metric(metric, promised, f"/measured/metrics/{position}")
     told = [(str(metric.get("name")), _labels(metric)) for metric in metrics]
     if len(set(told)) != len(told):
-        twice = next(one for position, one in enumerate(told) if one in told[:position])
+        twice = next(one for one, count in Counter(told).items() if count > 1)
         _refuse("result_schema", "/measured/metrics", f"an instance of {shown(twice[0])} is told twice")
     if any(metric.get("labels") for metric in metrics) and not measured.get("coverage"):
         _refuse(

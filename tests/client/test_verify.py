@@ -369,10 +369,25 @@ def test_model_files_are_compared_both_ways(forge: Forge) -> None:
     assert failing(look(forge, report, model_dir=model / "nowhere")) == [("V09", "unknown")]
 
 
-@pytest.mark.parametrize("name", [".gitattributes", ".cache/x.bin", "README.md", "pairs.jsonl", "LICENSE", "img/a.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".gitattributes",
+        ".git/HEAD",
+        ".git/objects/ab/cd",
+        ".cache/huggingface/download/model.safetensors.metadata",
+        ".cache/huggingface/.gitignore",
+        "README.md",
+        "pairs.jsonl",
+        "LICENSE",
+        "LICENSE.md",
+        "NOTICE.txt",
+        "img/a.png",
+    ],
+)
 def test_files_beside_a_model_are_listed(forge: Forge, name: str) -> None:
     report, path = forge.report(), forge.model_dir / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_bytes(b"x")
     seen = look(forge, report)
     assert seen.outcome == "verified"
@@ -390,12 +405,33 @@ def test_files_beside_a_model_are_listed(forge: Forge, name: str) -> None:
         "x.jinja",
         "s",
         "a/b/c.so",
+        ".cache/x.bin",
+        ".cache/model.safetensors",
+        ".cache/huggingface/download/model.safetensors",
+        ".cache/huggingface/download/notes",
+        ".git/model.safetensors",
+        ".hidden.py",
+        ".hidden",
+        "a/.hidden",
+        "a/.gitignore/x",
+        "LICENSE.safetensors",
+        "LICENSE/pytorch_model.bin",
+        "LICENSE_weights",
+        "NOTICE_modeling.py",
+        "README.md.py",
     ],
 )
 def test_anything_else_that_was_not_audited_is_wrong(forge: Forge, name: str) -> None:
     report, path = forge.report(), forge.model_dir / name
     path.parent.mkdir(exist_ok=True, parents=True)
     path.write_bytes(b"")
+    assert failing(look(forge, report)) == [("V09", "wrong")]
+
+
+@pytest.mark.parametrize("name", ["README.md", ".gitattributes", ".git2", "x.bin", "LICENSE"])
+def test_a_link_beside_a_model_is_wrong(forge: Forge, name: str) -> None:
+    report = forge.report()
+    (forge.model_dir / name).symlink_to("/etc")
     assert failing(look(forge, report)) == [("V09", "wrong")]
 
 

@@ -15,7 +15,26 @@ BESIDE = (".md", ".jsonl", ".csv", ".parquet", ".log", ".pdf", ".png", ".jpg")
 """Suffixes of files that lie beside a model and that no loader reads. Everything else that was not audited is wrong:
 weights in any format, code, and every settings or tokenizer file, because its mere presence changes what is loaded."""
 
-BESIDE_NAMES = ("LICENSE", "NOTICE")
+BESIDE_NAMES = ("LICENSE", "LICENSE.txt", "NOTICE", "NOTICE.txt", "COPYING", "USE_POLICY")
+"""Names, whole, of texts without a suffix of their own; those ending in .md are in `BESIDE`."""
+
+HIDDEN = (".gitattributes", ".gitignore", ".gitmodules", ".DS_Store")
+"""Hidden files that version control and file managers leave."""
+
+HIDDEN_FOLDERS = (".git/",)
+"""Where version control keeps its own."""
+
+HUB_FOLDER = ".cache/huggingface/"
+HUB_NAMES = (".metadata", ".lock", "/.gitignore", "/CACHEDIR.TAG")
+"""What the model hub's download tool writes below its folder, by the end of its path."""
+
+LOADABLE = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".keras", ".gguf", ".ggml", ".onnx"),
+    *(".msgpack", ".npy", ".npz", ".tflite", ".pb", ".mlmodel", ".joblib", ".model", ".tiktoken", ".so", ".py", ".pyc"),
+    *(".json", ".jinja", ".yaml", ".yml", ".toml"),
+)
+"""Suffixes of weights, code, tokenizers and settings: never beside a model, whatever their folder and the rest of their
+name. Left out: what only version control itself writes below .git/, which has no suffix."""
 
 PATHS_MAX = 100_000
 """A directory with more files is not a model; looking on would only take time."""
@@ -49,8 +68,12 @@ def check_model_files(case: Case) -> str:
 
 def _is_beside(path: str) -> bool:
     name = path.rpartition("/")[2]
-    hidden = any(segment.startswith(".") for segment in path.split("/"))
-    return hidden or name.lower().endswith(BESIDE) or name.startswith(BESIDE_NAMES)
+    if name.lower().endswith(LOADABLE):
+        return False
+    if any(segment.startswith(".") for segment in path.split("/")):
+        of_hub = path.startswith(HUB_FOLDER) and path.endswith(HUB_NAMES)
+        return path in HIDDEN or path.startswith(HIDDEN_FOLDERS) or of_hub
+    return name.lower().endswith(BESIDE) or name in BESIDE_NAMES
 
 
 def _present(directory: Path) -> set[str]:
@@ -71,7 +94,7 @@ def _walk(directory: Path, prefix: str) -> Iterator[str]:
             path = f"{prefix}/{entry.name}" if prefix else entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(directory, path)
-            elif entry.is_symlink() and not _is_beside(path):
+            elif entry.is_symlink():
                 raise Wrong(f"{shown(path)} is a link; put the file itself there")
             else:
                 yield path
