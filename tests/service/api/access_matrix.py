@@ -41,58 +41,9 @@ from assay.api.v1 import (
 from google.protobuf.message_factory import GetMessageClass
 
 from service.api.server import SERVICES
+from tests.service.api.access_table import expected
 from tests.service.api.access_world import ABSENT, OWN, ROLES, TARGETS, World
 from tests.service.api.conftest import blob_of, told_by
-
-EXPECTED = """
-method                          auditor owner operator gate log-monitor
-Capabilities/GetCapabilities    yyy     yyy   yyy      yyy  yyy
-Checks/ListChecks               yyy     yyy   yyy      yyy  ---
-Checks/GetCheck                 yyy     yyy   yyy      yyy  ---
-Blobs/FindMissingBlobs          y--     y--   ---      ---  ---
-Blobs/BatchUpdateBlobs          yyy     yyy   ---      ---  ---
-Blobs/Write                     yyy     yyy   ---      ---  ---
-Blobs/QueryWriteStatus          y--     y--   ---      ---  ---
-Blobs/Read                      y--     y--   ---      y--  ---
-Models/CreateModel              y--     y--   ---      ---  ---
-Models/GetModel                 y--     y--   ---      ---  ---
-Models/ListModels               y--     y--   ---      ---  ---
-Models/DeleteModel              ---     y--   ---      ---  ---
-Models/UndeleteModel            ---     y--   ---      ---  ---
-Audits/SubmitAudit              y--     y--   ---      ---  ---
-Audits/GetAudit                 y--     y--   yy-      y--  ---
-Audits/ListAudits               y--     y--   yy-      y--  ---
-Audits/WatchAudit               y--     y--   yy-      y--  ---
-Audits/CancelAudit              y--     y--   yy-      ---  ---
-Reports/GetReport               y--     y--   ---      y--  ---
-Reports/ListReports             y--     y--   ---      y--  ---
-Approvals/CreateApproval        ---     y--   ---      ---  ---
-Approvals/GetApproval           y--     y--   ---      ---  ---
-Approvals/ListApprovals         y--     y--   ---      ---  ---
-Approvals/RevokeApproval        ---     y--   ---      ---  ---
-Schedules/CreateSchedule        y--     y--   ---      ---  ---
-Schedules/GetSchedule           y--     y--   ---      ---  ---
-Schedules/ListSchedules         y--     y--   ---      ---  ---
-Schedules/UpdateSchedule        y--     y--   ---      ---  ---
-Schedules/RunSchedule           y--     y--   ---      ---  ---
-Schedules/PauseSchedule         y--     y--   ---      ---  ---
-Schedules/ResumeSchedule        y--     y--   ---      ---  ---
-Schedules/ListFires             y--     y--   ---      ---  ---
-Schedules/DeleteSchedule        y--     y--   ---      ---  ---
-Webhooks/CreateWebhook          yyy     yyy   ---      ---  ---
-Webhooks/GetWebhook             y--     y--   ---      ---  ---
-Webhooks/ListWebhooks           y--     y--   ---      ---  ---
-Webhooks/RotateSecret           y--     y--   ---      ---  ---
-Webhooks/ListDeliveries         y--     y--   ---      ---  ---
-Webhooks/Redeliver              y--     y--   ---      ---  ---
-Webhooks/DeleteWebhook          y--     y--   ---      ---  ---
-"""
-"""Written from the table of the service's specification, section 14. Each cell: own, foreign and absent object.
-
-y: the call reaches the object · -: it does not, and says the same of a foreign and of an absent one. "yyy" is a method
-without an object, or one that makes a thing of the caller's own tenant whatever others have. What an auditor owns of
-approvals are those that grant it runs; a gate's own audits carry its labels, and the foreign ones carry them too.
-"""
 
 
 @dataclass(frozen=True)
@@ -138,7 +89,7 @@ def _listed(field: str, name: Callable[[World, str, str], str]) -> Callable[[Wor
 
 
 async def _submit(world: World, _role: str, target: str) -> Any:
-    asked = au.Audit(model=world.sides[target].model, checks=[{"check": "checks/weigh"}], nonce=b"n" * 32)
+    asked = au.Audit(model=world.sides[target].model, checks=[au.CheckRequest(check="checks/weigh")], nonce=b"n" * 32)
     return au.SubmitAuditRequest(request_id=str(uuid.uuid4()), audit=asked)
 
 
@@ -250,17 +201,6 @@ PROBES: Mapping[str, Probe] = {
 """How every method is tried, in the order of the table."""
 
 
-def expected() -> dict[tuple[str, str], str]:
-    """Return (method, role) -> three letters, of the table above."""
-    head, *lines = EXPECTED.strip().splitlines()
-    roles = head.split()[1:]
-    cells = {}
-    for line in lines:
-        method, *letters = line.split()
-        cells |= {(method, role): word for role, word in zip(roles, letters, strict=True)}
-    return cells
-
-
 def served() -> list[str]:
     """Return every method that the server serves, as the table names it."""
     return [f"{service.name}/{method.name}" for service in SERVICES for method in service.methods]
@@ -271,7 +211,7 @@ async def attempt(world: World, method: str, role: str, target: str) -> Tried:
     service, name = method.split("/")
     told = next(one for one in SERVICES if one.name == service).methods_by_name[name]
     made = PROBES[method].make(world, role, target)
-    request = await made if hasattr(made, "__await__") else made
+    request: Any = await made if hasattr(made, "__await__") else made
     channel = world.channel(ROLES[role])
     shape = f"{'stream' if told.client_streaming else 'unary'}_{'stream' if told.server_streaming else 'unary'}"
     reply = GetMessageClass(told.output_type)

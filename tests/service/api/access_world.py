@@ -181,7 +181,7 @@ class World:
         return schedules_pb2.CreateScheduleRequest(schedule_id=identifier, schedule=self.schedule(side))
 
     def schedule(self, side: str, name: str = "") -> schedules_pb2.Schedule:
-        asked = audits_pb2.Audit(model=self.sides[side].model, checks=[{"check": "checks/weigh"}])
+        asked = audits_pb2.Audit(model=self.sides[side].model, checks=[audits_pb2.CheckRequest(check="checks/weigh")])
         return schedules_pb2.Schedule(name=name, template=asked, cron="0 3 * * *", time_zone="UTC")
 
 

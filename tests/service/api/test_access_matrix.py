@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from service.rules.access import ACCESS, Role
-from tests.service.api.access_matrix import PROBES, ROLES, expected, letters, served, try_all
-from tests.service.api.access_world import build
+from tests.service.api.access_matrix import PROBES, letters, served, try_all
+from tests.service.api.access_table import expected
+from tests.service.api.access_world import ROLES, build
 from tests.service.api.conftest import House
 
 

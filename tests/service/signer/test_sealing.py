@@ -67,7 +67,8 @@ def test_an_audit_becomes_a_report_that_verifies(world: World) -> None:
     assert told["registration"]["seed"] == registration["seed"]
     assert [(a["n"], a["exit_class"]) for a in told["attempts"]] == [(1, "CELL_CRASHED"), (2, "OK")]
     assert told["data"][0]["rows"] == 3  # the blank line is none, the last line without newline is one
-    assert told["access"] == {"derived": ["weights", "activations"]}
+    assert told["access"] == {"derived": ["weights", "activations"], "granted": None, "grant": None}
+    assert told["parties"] == {"auditor": "t", "owner": "t", "approvals": []}
     assert told["audit"]["composed_at"] == sealed["composed_at"]
     assert {file["path"] for file in sealed["files"]} == {
         "report.sigstore.json",
