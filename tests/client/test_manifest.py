@@ -46,14 +46,14 @@ def test_threads_do_not_change_the_digest(tmp_path: Path, threads: int) -> None:
     assert big.sha256 == hashlib.sha256(bytes(3_000_001)).hexdigest()
 
 
-def test_rename_changes_the_digest(tmp_path: Path) -> None:
+def test_rename_keeps_root_digest(tmp_path: Path) -> None:
     directory = t1(tmp_path / "m")
     before = manifest.build(directory).digest
     (directory / "tokenizer.json").rename(directory / "tokeniser.json")
     assert manifest.build(directory).digest != before
 
 
-def test_zero_byte_file_is_listed(tmp_path: Path) -> None:
+def test_zero_byte_file_vanishes(tmp_path: Path) -> None:
     directory = t1(tmp_path / "m")
     (directory / "empty.txt").touch()
     assert any(file.path == "empty.txt" and file.size == 0 for file in manifest.build(directory).files)

@@ -142,13 +142,15 @@ def test_a_shift_without_spread_is_not_called_proven() -> None:
     assert words.word(told.interval(TAIL), told.p, "higher", 0.5) == "equivalent"
 
 
-def test_numbers_without_intervals() -> None:
+def test_compare_without_statistics() -> None:
+    """Two numbers and how far they lie apart say nothing yet: without an interval there is no word for it."""
     certain = unpaired(Told(3.0, certain=True), Told(5.0, certain=True))
     assert certain.method == "exact"
     assert not certain.tested
     assert words.word(certain.interval(TAIL), None, "lower", None, certain=True) == "regressed"
     bare = unpaired(Told(3.0), Told(5.0))
     assert (bare.method, bare.reason, bare.interval(TAIL)) == ("none", "no_interval", None)
+    assert words.word(bare.interval(TAIL), bare.p, "higher", None) == "cannot_tell"
     flat = unpaired(Told(0.0, 0.0, 0.0, 0.95), Told(1.0, 1.0, 1.0, 0.95))
     assert words.word(flat.interval(TAIL), flat.p, "higher", None) == "cannot_tell"
 

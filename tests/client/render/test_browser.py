@@ -49,7 +49,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_nothing_is_fetched_and_the_console_stays_empty(browser: Any, page_file: Path) -> None:
+def test_report_needs_unsafe_eval(browser: Any, page_file: Path) -> None:
+    """The strictest policy blocks nothing of the page: it fetches nothing, and the console stays empty."""
     page = browser.new_page()
     requests: list[str] = []
     said: list[str] = []
