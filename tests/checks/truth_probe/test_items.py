@@ -11,8 +11,9 @@ from assay.compare.influence import influence
 from assay.compare.items import Items, read_all
 from assay.result import Measured
 
+from checks.truth_probe.asking import CELLS_MAX
 from checks.truth_probe.check import TruthProbe
-from checks.truth_probe.items import BYTES_MAX, FILES, KINDS
+from checks.truth_probe.items import ANSWER_BYTES, BYTES_MAX, CELL_BYTES, FILES, KINDS
 from tests.checks.truth_probe.cases import BARE, Case, Layer, evidence, probe
 
 CASE = replace(BARE, layers=(Layer(a=3.0), Layer(a=1.0)), train=120, test=160, width=24)
@@ -93,3 +94,7 @@ def test_none_are_handed_out_where_none_are_wanted() -> None:
     real, files = run(items_bytes=0)
     assert files == {}
     assert not [one for one in real.skipped if one.item.startswith("items")]
+
+
+def test_the_largest_answer_still_leaves_room() -> None:
+    assert 0 < ANSWER_BYTES - CELLS_MAX * CELL_BYTES < BYTES_MAX < ANSWER_BYTES < 64 * 1024

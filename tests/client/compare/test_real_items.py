@@ -62,7 +62,7 @@ def report(pair: Pair, which: int, ran: Ran, *, items: bool = True) -> Path:
     mine["measured"] = ran.measured.model_dump(mode="json")
     mine["findings"] = []
     if items:
-        mine["artefacts"] = [_put(made, offer, ran.files[offer["name"]]) for offer in offers]
+        mine["artefacts"] = [_put(made, offer, ran.files[str(offer["name"])]) for offer in offers]
     pair.promise(made, told, forge)
     return forge.reseal(made, told)
 
