@@ -101,7 +101,7 @@ sandbox-matrix: setup ## Write the matrix of this machine's sandbox to sandbox/m
 	@$(BIN)/python -m tests.sandbox.suite --out sandbox/matrix.json
 
 soak: setup ## Kill processes FAULTS times (SEED replays the plan) and count what was lost
-	@$(BIN)/python benchmarks/soak.py --faults $(FAULTS) --seed $(SEED)
+	@$(BIN)/python -m benchmarks.soak --faults $(FAULTS) --seed $(SEED)
 
 clean: ## Remove what the project made here, but not the caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build client/build *.egg-info client/*.egg-info
