@@ -32,9 +32,9 @@ BYTES_MAX = 48 * 1024
 """Most bytes of all files: of an audit's 64 KiB at least a quarter stays for the answer itself."""
 
 ANSWER_BYTES, CELL_BYTES = 62 * 1024, 2450
-"""What answer and files share of an audit's 64 KiB, and what one set at one layer takes of it: with every role 2050 bytes
-of numbers (measured at 12 layers), and its share of controls and findings. Answers come first; the rest of the 64 KiB is
-for what is told of the model's files."""
+"""What answer and files share of an audit's 64 KiB, and what one set at one layer takes of it: with every role 2050
+bytes of numbers (measured at 12 layers), and its share of controls and findings. Answers come first; the rest of the
+64 KiB is for what is told of the model's files."""
 
 SAMPLES = (400, 200, 100)
 """Test rows that are kept of a set where all do not fit. Below 100 hardly any difference could be told."""
