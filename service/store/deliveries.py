@@ -15,7 +15,7 @@ from typing import Any
 
 from assay.api.v1 import audits_pb2
 from assay.bundle import FILE_NAME
-from sqlalchemy import Connection, Row, func, select, tuple_, update
+from sqlalchemy import Connection, Row, func, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.rules.callbacks import TYPES, Told
@@ -30,6 +30,9 @@ from service.store.uploads import insert_absent
 
 CLAIM_MS = 60_000
 """A claimed try ends within 10 s; what is still claimed after a minute belongs to a scheduler that died."""
+
+_PENDING = literal_column("'PENDING'")
+"""Written out: with a bound parameter SQLite cannot know that the partial index of what is pending fits."""
 
 
 class DeliveryState(StrEnum):
@@ -140,11 +143,15 @@ def _told(connection: Connection, parent: Row[Any], state: str) -> Told:
 
 def due_lanes(connection: Connection, now: int, limit: int) -> tuple[Lane, ...]:
     """Return webhooks that have a delivery due, the longest due first, at most `limit`."""
+    # Grouped by expressions: grouped by the columns, SQLite would read every delivery ever made in the page index's
+    # order; so it reads what is pending alone.
+    empty = literal_column("''")
+    tenant, hook = delivery.c.tenant.concat(empty), delivery.c.webhook.concat(empty)
     rows = connection.execute(
-        select(delivery.c.tenant, delivery.c.webhook)
+        select(tenant.label("tenant"), hook.label("webhook"))
         .join(webhook, (webhook.c.tenant == delivery.c.tenant) & (webhook.c.id == delivery.c.webhook))
-        .where(delivery.c.state == "PENDING", delivery.c.not_before <= now, webhook.c.disabled_at.is_(None))
-        .group_by(delivery.c.tenant, delivery.c.webhook)
+        .where(delivery.c.state == _PENDING, delivery.c.not_before <= now, webhook.c.disabled_at.is_(None))
+        .group_by(tenant, hook)
         .order_by(func.min(delivery.c.not_before))
         .limit(limit)
     )
@@ -164,14 +171,14 @@ def claim(connection: Connection, lane: Lane, now: int) -> Try | None:
         return None
     first = (
         select(delivery.c.id)
-        .where(*_deliveries(lane), delivery.c.state == "PENDING", delivery.c.not_before <= now)
+        .where(*_deliveries(lane), delivery.c.state == _PENDING, delivery.c.not_before <= now)
         .order_by(delivery.c.not_before, delivery.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
     taken = connection.execute(
         update(delivery)
-        .where(delivery.c.id == first.scalar_subquery(), delivery.c.state == "PENDING")
+        .where(delivery.c.id == first.scalar_subquery(), delivery.c.state == _PENDING)
         .values(tries=delivery.c.tries + 1, not_before=now + CLAIM_MS)
         .returning(delivery)
     ).one_or_none()
@@ -212,7 +219,7 @@ def settle(connection: Connection, made: Try, then: Delivered | Again | Dead, st
         values |= {"last_error": then.error, "not_before": now + then.delay_ms}
     mine = connection.execute(
         update(delivery)
-        .where(delivery.c.id == made.delivery, delivery.c.tries == made.number, delivery.c.state == "PENDING")
+        .where(delivery.c.id == made.delivery, delivery.c.tries == made.number, delivery.c.state == _PENDING)
         .values(**values)
     ).rowcount
     if not mine:
@@ -230,7 +237,7 @@ def bury(connection: Connection, lane: Lane, error: str, now: int) -> None:
     """Make everything that is still owed to a webhook a dead letter."""
     buried = connection.execute(
         update(delivery)
-        .where(*_deliveries(lane), delivery.c.state == "PENDING")
+        .where(*_deliveries(lane), delivery.c.state == _PENDING)
         .values(state=DeliveryState.DEAD, last_error=error, ended_at=now)
         .returning(delivery.c.audit, delivery.c.event_id, delivery.c.body)
     ).all()
