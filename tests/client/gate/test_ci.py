@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from assay.testing import Forge
 
 yaml = pytest.importorskip("yaml")
 
@@ -27,6 +30,9 @@ echo $((n + 1)) > "$FAKE_COUNT"
 codes=($FAKE_CODES)
 exit "${codes[$n]:-${codes[-1]}}"
 """
+
+
+ENTRY = "import sys; from assay.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,34 @@ def test_a_pass_without_a_summary_is_none(tmp_path: Path) -> None:
 
 def test_a_page_that_cannot_be_rendered_changes_no_code(tmp_path: Path) -> None:
     assert act(tmp_path, "0", FAKE_RENDER="1").code == 0
+
+
+@pytest.mark.parametrize(("start", "limit", "code"), [("act", "0.8", 1), ("lab", "0.85", 2)])
+def test_every_output_is_written_by_the_command_itself(
+    tmp_path: Path, forge: Forge, start: str, limit: str, code: int
+) -> None:
+    """No stand-in: both templates run `assay` on a real report, and the page, too, is there when the answer is no."""
+    rules = (
+        "schema: assay-policy/v1\nname: release\nassertions:\n"
+        f'  - {{id: low, check: forged_probe, metric: accuracy, op: "<=", value: {limit}}}\n'
+    )
+    (tmp_path / "policy.yaml").write_text(rules)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "assay").write_text(
+        f'#!/bin/bash\nexec {shlex.quote(sys.executable)} -c {shlex.quote(ENTRY)} "$@"\n'
+    )
+    (tmp_path / "bin" / "assay").chmod(0o755)
+    change = {"ASSAY_REPORT": str(forge.report(rules=rules)), "ASSAY_KEY": str(forge.key_file), "HOME": str(tmp_path)}
+    ran = {"act": act, "lab": lab}[start](tmp_path, "", PYTHONPATH=str(CI.parents[1] / "client"), **change)
+    assert ran.code == code, ran.stdout
+    out = tmp_path / ("out" if start == "act" else "assay-out")
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"assay.{kind}" for kind in ("html", "json", "junit.xml", "md", "sarif")
+    ]
+    assert "no HTML was written" not in ran.stdout
+    assert "NOT ESTABLISHED" not in (out / "assay.html").read_text()
+    if start == "act":
+        assert ran.summary.startswith("before\n## assay gate: ")
 
 
 HOSTILE = ["$(touch owned)", "`touch owned`", "a b;touch owned", "'\"; touch owned #", "--help", "-rf", "*"]
