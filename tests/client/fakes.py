@@ -142,6 +142,10 @@ class Audits(audits_pb2_grpc.AuditsServicer):
         self.state = audits_pb2.Audit.STATE_COMPLETED
         self.attempts: list[Any] = []
         self.listed: list[Any] = []
+        self.data: list[Any] = []
+        """What GetAudit says that an audit reads."""
+        self.knows_seeds = True
+        """False is a service of before replications: it ignores what it does not know."""
         self.trouble: Callable[[grpc.ServicerContext], None] | None = None
 
     def SubmitAudit(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -152,6 +156,8 @@ class Audits(audits_pb2_grpc.AuditsServicer):
             abort(context, "FAILED_PRECONDITION", "UNKNOWN_MODEL", "No such model.")
         made = audits_pb2.Audit()
         made.CopyFrom(request.audit)
+        for name in () if self.knows_seeds else ("seed_mode", "seed", "first_report"):
+            made.ClearField(name)
         if request.validate_only:
             return made
         known = self.by_request.setdefault(request.request_id, request.audit)
@@ -163,7 +169,7 @@ class Audits(audits_pb2_grpc.AuditsServicer):
     def GetAudit(self, request: Any, context: grpc.ServicerContext) -> Any:
         if self.trouble:
             self.trouble(context)
-        made = audits_pb2.Audit(name=request.name, state=self.state, attempts=self.attempts)
+        made = audits_pb2.Audit(name=request.name, state=self.state, attempts=self.attempts, data=self.data)
         made.limits.wall_s = 20
         if self.state == audits_pb2.Audit.STATE_COMPLETED:
             made.outcome = self.outcome

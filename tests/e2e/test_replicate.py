@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,9 @@ def test_numbers_that_were_changed_under_the_operators_own_key_do_not_come_out_a
     carried = bundle.read((altered / bundle.FILE_NAME).read_bytes())
     told = json.loads(carried.payload)
     metrics = told["predicate"]["answers"][0]["measured"]["metrics"]
-    exact = next(one for one in metrics if one["determinism"] == "exact" and one["step"] == "1")
-    exact["value"] = str(int(exact["value"]) + 1)
+    exact = next(one for one in metrics if one["determinism"] == "exact")
+    moved = format(Decimal(exact["value"]) + Decimal(exact["step"]), "f")
+    exact["value"] = moved.rstrip("0").rstrip(".") if "." in moved else moved
     payload = canonical.dumps(told)
     signature = dsse.sign(load_key(server.data / "signer" / "report.key.pem"), dsse.PAYLOAD_TYPE, payload)
     sealed = bundle.Bundle(payload=payload, signature=signature, key_id=carried.key_id)

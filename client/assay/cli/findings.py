@@ -22,6 +22,7 @@ def lines(predicate: dict[str, Any], place: str, *, everything: bool = False) ->
     if predicate.get("base"):
         yield f"held against base model sha256:{clean(predicate['base']['manifest_sha256'])}"
     yield f"This is a rendering and proves nothing: run `assay verify {clean(place, 200)}`."
+    yield from fixed_seed(predicate)
     yield ""
     yield from not_answered(answers)
     for answer in answers:
@@ -33,9 +34,17 @@ def lines(predicate: dict[str, Any], place: str, *, everything: bool = False) ->
             yield f"Attempt {attempt['n']} of job {clean(attempt['job'])} ended {clean(attempt['exit_class'])}."
 
 
+def fixed_seed(predicate: dict[str, Any]) -> Iterator[str]:
+    """Yield that the seed was fixed by whoever asked, where it was: nobody can try seeds that are derived."""
+    registered = predicate.get("registration") or {}
+    if registered.get("seed_mode") != "derived":
+        yield f"Seed {clean(registered.get('seed'))} was FIXED by the auditor, as a replication's is."
+
+
 def summary(predicate: dict[str, Any], place: str) -> Iterator[str]:
     """Yield what a person reads first: what was not answered, and each check's findings about the model as a whole."""
     answers = predicate["answers"]
+    yield from fixed_seed(predicate)
     yield from not_answered(answers)
     for answer in answers:
         if reading.state_of(answer) not in ("measured", "inconclusive"):

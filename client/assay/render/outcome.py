@@ -35,6 +35,7 @@ def banner(source: Source) -> Html:
         ("Audit", seek.digest(audit.get("name"))),
         *((name, audit.get(field)) for name, field in _DATES),
         ("Seed", _seed(seek.table(predicate.get("registration")))),
+        *_repeats(source),
         ("Bundle, SHA-256", seek.digest(source.bundle_sha256)),
     ]
     proves = join("This page is a rendering and proves nothing: run ", element("code", "assay verify"), ".")
@@ -73,6 +74,16 @@ def _seed(registered: Mapping[str, Any]) -> str:
     mode = str(registered.get("seed_mode"))
     said = {"derived": "drawn after registration", "fixed": "FIXED by the auditor, as a replication is"}
     return f"{registered.get('seed')}, {said.get(mode, mode)}"
+
+
+def _repeats(source: Source) -> list[tuple[object, object]]:
+    """Return which report this one repeats, and what came of it; nothing for a report that repeats none."""
+    first = seek.table(source.request.get("first"))
+    if not first:
+        return []
+    said = {"replicated": "replicated", "not_replicated": "NOT replicated", "cannot_tell": "could not tell"}
+    outcome = said.get(source.replication or "", "no signed replication was checked")
+    return [("Repeats statement", join(seek.digest(first.get("statement_sha256")), f": {outcome}"))]
 
 
 def _warnings(source: Source) -> list[Html]:

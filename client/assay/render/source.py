@@ -30,6 +30,8 @@ class Source:
     """The registered request; empty where there is none, or it is another one."""
     doubts: tuple[tuple[str, str], ...]
     """Steps of verification that were neither ok nor not asked, with their status; empty after a verification."""
+    replication: str | None = None
+    """What the signed replication beside a report that repeats another one came to, once checked."""
 
     @property
     def predicate(self) -> Mapping[str, Any]:
@@ -62,6 +64,7 @@ def look(report: Path, *, now: datetime, **given: Any) -> tuple[Verification, So
         entries=_entries(files, told, catalogue) if doubts else case.entries,
         request=case.request,
         doubts=doubts,
+        replication=case.replication,
     )
 
 
