@@ -31,7 +31,7 @@ from service.store.uploads import insert_absent
 CLAIM_MS = 60_000
 """A claimed try ends within 10 s; what is still claimed after a minute belongs to a scheduler that died."""
 
-_PENDING = literal_column("'PENDING'")
+_PENDING: ColumnElement[str] = literal_column("'PENDING'")
 """Written out: with a bound parameter SQLite cannot know that the partial index of what is pending fits."""
 
 
@@ -145,7 +145,7 @@ def due_lanes(connection: Connection, now: int, limit: int) -> tuple[Lane, ...]:
     """Return webhooks that have a delivery due, the longest due first, at most `limit`."""
     # Grouped by expressions: grouped by the columns, SQLite would read every delivery ever made in the page index's
     # order; so it reads what is pending alone.
-    empty = literal_column("''")
+    empty: ColumnElement[str] = literal_column("''")
     tenant, hook = delivery.c.tenant.concat(empty), delivery.c.webhook.concat(empty)
     rows = connection.execute(
         select(tenant.label("tenant"), hook.label("webhook"))

@@ -24,6 +24,7 @@ from service.rules.standard_webhooks import Key, Signing
 from service.scheduler.deliveries import Deliveries
 from service.scheduler.outbound import Outbound, OutboundSettings
 from service.scheduler.process import SchedulerSettings, schedule
+from service.scheduler.signer_client import SignerClient
 from service.store import deliveries as rows
 from service.store import webhooks
 from service.store.audits import SealedReport, cancel, seal
@@ -430,7 +431,11 @@ def test_the_scheduler_s_own_loops_deliver_to_a_loopback_receiver_where_that_is_
         )
         hook(store, url=f"https://localhost:{receiver.port}/hook")
         completed(store)
-        rooms: dict[str, Any] = {"blobs": MemoryBlobs(), "signer": None, "knocker": MemoryQueue()}
+        rooms: dict[str, Any] = {
+            "blobs": MemoryBlobs(),
+            "signer": SignerClient(tmp_path / "absent.sock"),
+            "knocker": MemoryQueue(),
+        }
         thread = threading.Thread(target=schedule, args=(settings,), kwargs={"store": store, "stop": stop, **rooms})
         thread.start()
         wait_for(lambda: [one.state for one in seen(store)] == ["DELIVERED"])
