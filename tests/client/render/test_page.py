@@ -253,6 +253,31 @@ def test_metrics_share_what_their_rows_have_in_common(forge: Forge) -> None:
     assert 'scope="col">method md<' in page or 'scope="col">layer 0<' in page
 
 
+def test_what_is_left_out_is_counted_once(forge: Forge) -> None:
+    place = full(forge)
+    statement = forge.statement(place)
+    answer = statement["predicate"]["answers"][0]
+    answer["skipped"] = [{"item": "layer:7", "reason": "too_large"}]
+    answer["measured"]["skipped"] = [{"item": "layer:7", "reason": "too_large"}]
+    text = Reader(page_of(forge, forge.reseal(place, statement))).text
+    assert re.search(r"left out 1, reason too_large : layer:7", text)
+
+
+def test_long_rows_stand_across_the_page(forge: Forge) -> None:
+    place = full(forge)
+    statement = forge.statement(place)
+    names = ["encoder.layer.0.intermediate.dense.weight", "encoder.layer.1.intermediate.dense.weight"]
+    held = [
+        metric(
+            "long", {"matrix": name}, null={"kind": f"kind-{at}", "mean": "0.1", "sd": "0.02", "n": 999, "p95": "0.3"}
+        )
+        for at, name in enumerate(names)
+    ]
+    statement["predicate"]["answers"][0]["measured"]["metrics"] += held
+    page = page_of(forge, forge.reseal(place, statement))
+    assert page.count('class="spread"') == 1
+
+
 def test_hundreds_of_metrics_of_one_name_are_each_shown(forge: Forge) -> None:
     place = full(forge)
     statement = forge.statement(place)
