@@ -36,6 +36,7 @@ def audit_message(view: AuditView, *, shown: Shown = Shown.ALL) -> audits_pb2.Au
         message.ParseFromString(view.submission)
         message.request_sha256 = view.request_sha256
         message.reports.extend(f"audits/{view.id}/reports/r{n}" for n in view.reports)
+        message.schedule = f"schedules/{view.schedule}" if view.schedule else ""
         if view.outcome:
             message.outcome = audits_pb2.Audit.Outcome.Value(f"OUTCOME_{view.outcome}")
     message.name = f"audits/{view.id}"

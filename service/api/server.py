@@ -23,6 +23,8 @@ from assay.api.v1 import (
     models_pb2_grpc,
     reports_pb2,
     reports_pb2_grpc,
+    schedules_pb2,
+    schedules_pb2_grpc,
     webhooks_pb2,
     webhooks_pb2_grpc,
 )
@@ -39,6 +41,7 @@ from service.api.guard import Directory, Guard
 from service.api.health import Health
 from service.api.models import Models
 from service.api.reports import Reports
+from service.api.schedules import Schedules
 from service.api.upload import Uploads, prepare_folder
 from service.api.webhooks import Webhooks
 from service.rules.access import without_row
@@ -51,6 +54,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
     checks_pb2.DESCRIPTOR.services_by_name["Checks"],
     models_pb2.DESCRIPTOR.services_by_name["Models"],
     reports_pb2.DESCRIPTOR.services_by_name["Reports"],
+    schedules_pb2.DESCRIPTOR.services_by_name["Schedules"],
     webhooks_pb2.DESCRIPTOR.services_by_name["Webhooks"],
 )
 """What is served besides health and reflection."""
@@ -114,6 +118,7 @@ def build(backing: Backing) -> Served:
     checks_pb2_grpc.add_ChecksServicer_to_server(Checks(backing), server)
     models_pb2_grpc.add_ModelsServicer_to_server(Models(backing), server)
     reports_pb2_grpc.add_ReportsServicer_to_server(Reports(backing), server)
+    schedules_pb2_grpc.add_SchedulesServicer_to_server(Schedules(backing), server)
     webhooks_pb2_grpc.add_WebhooksServicer_to_server(Webhooks(backing), server)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     if backing.settings.reflection:

@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from assay.api.v1 import audits_pb2
+from assay.api.v1 import audits_pb2, schedules_pb2
+from sqlalchemy import Connection
 
 from service.api.backing import Backing
 from service.rules import names
 from service.rules.access import Caller
-from service.store import submissions, views
+from service.rules.schedules import ScheduleKey
+from service.store import fires, submissions, views
 from service.store.engine import StoreConflict
 from service.store.intake import Checked, Intake
-from service.store.submissions import Ticket
+from service.store.submissions import NewAudit, Ticket
 from service.store.views import AuditView
 
 
@@ -44,23 +46,46 @@ class Submitter:
         Raises:
             Refusal: see `Audits.SubmitAudit` in the protos. Nothing was created.
         """
-        ticket = _ticket(caller, request)
+
+        def accept(connection: Connection, ticket: Ticket, new: NewAudit) -> str:
+            return submissions.accept(connection, ticket, new, expired=expired)
+
+        return self._once(caller, _ticket(caller, request), lambda: self._checked(caller, request), accept)
+
+    def run(
+        self, caller: Caller, request: schedules_pb2.RunScheduleRequest, asked: audits_pb2.Audit, key: ScheduleKey
+    ) -> AuditView:
+        """Store an audit that a schedule's template asks, beside its calendar; a repeated call finds the one before.
+
+        Raises:
+            Refusal: as `submit`.
+        """
+
+        def accept(connection: Connection, ticket: Ticket, new: NewAudit) -> str:
+            return fires.accept_of(connection, key, ticket, new)
+
+        return self._once(caller, _ticket(caller, request), lambda: self.intake.check(caller, asked), accept)
+
+    def _once(
+        self,
+        caller: Caller,
+        ticket: Ticket,
+        check: Callable[[], Checked],
+        accept: Callable[[Connection, Ticket, NewAudit], str],
+    ) -> AuditView:
         with self.backing.store.read() as connection:
             audit_id = submissions.accepted_before(connection, ticket)
         if audit_id is None:
-            audit_id = self._accept(caller, ticket, request, expired)
+            audit_id = self._accept(ticket, self.intake.prepare(caller, check()), accept)
         with self.backing.store.read() as connection:
             found = views.view(connection, audit_id)
         assert found is not None  # it was just accepted, and audits are never deleted
         return found
 
-    def _accept(
-        self, caller: Caller, ticket: Ticket, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]
-    ) -> str:
-        new = self.intake.prepare(caller, self._checked(caller, request))
+    def _accept(self, ticket: Ticket, new: NewAudit, accept: Callable[[Connection, Ticket, NewAudit], str]) -> str:
         try:
             with self.backing.store.begin() as connection:
-                return submissions.accept(connection, ticket, new, expired=expired)
+                return accept(connection, ticket, new)
         except StoreConflict:
             # Only where writers run side by side (PostgreSQL): the same call, repeated, was first.
             with self.backing.store.read() as connection:
@@ -73,9 +98,8 @@ class Submitter:
         return self.intake.check(caller, request.audit, may_wait=request.await_approval)
 
 
-def _ticket(caller: Caller, request: audits_pb2.SubmitAuditRequest) -> Ticket:
-    content = audits_pb2.SubmitAuditRequest()
-    content.CopyFrom(request)
+def _ticket(caller: Caller, request: audits_pb2.SubmitAuditRequest | schedules_pb2.RunScheduleRequest) -> Ticket:
+    content = type(request).FromString(request.SerializeToString())
     content.ClearField("request_id")
     return Ticket(
         principal=caller.principal,

@@ -19,7 +19,8 @@ _APPROVAL = re.compile(r"models/([0-9a-f]{64})/approvals/([0-9a-f]{32})")
 _AUDIT = re.compile(r"audits/([0-9a-f]{32})")
 _REPORT = re.compile(r"audits/([0-9a-f]{32})/reports/r([1-9][0-9]{0,5})")
 _WEBHOOK = re.compile(r"webhooks/([a-z0-9-]{4,63})")
-_SCHEDULE = re.compile(r"schedules/([a-z0-9-]{4,63})")
+_CLIENT_ID = re.compile(r"[a-z0-9-]{4,63}")
+_SCHEDULE = re.compile(rf"schedules/({_CLIENT_ID.pattern})")
 _DELIVERY = re.compile(rf"{_WEBHOOK.pattern}/deliveries/([0-9a-f]{{32}})")
 _CHECK = re.compile(r"checks/([a-z][a-z0-9_]{0,62})")
 
@@ -49,6 +50,11 @@ def is_sha256(text: str) -> bool:
 def is_digest(sha256: str, size: int) -> bool:
     """Tell whether a digest and a size can name a blob."""
     return is_sha256(sha256) and 0 <= size <= SIZE_MAX
+
+
+def is_client_id(text: str) -> bool:
+    """Tell whether the text is an id that a caller may choose: 4 to 63 of a-z, 0-9 and -."""
+    return _CLIENT_ID.fullmatch(text) is not None
 
 
 def request_id(text: str) -> str:

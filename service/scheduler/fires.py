@@ -18,6 +18,7 @@ from service.rules.cron import CronMalformed, TimeZoneUnknown
 from service.rules.errors import Refusal, not_permitted
 from service.rules.schedules import MISFIRE_MS, NEVER_MS, FireOutcome, Look, Overlap, look
 from service.rules.submission import NONCE_BYTES
+from service.rules.templates import audit_of
 from service.store import fires, principals, schedules
 from service.store.engine import Store, StoreConflict, now_ms
 from service.store.intake import Intake
@@ -142,8 +143,7 @@ class Fires:
             Refusal: as SubmitAudit; NOT_PERMITTED where the principal has lost its role or its tenant.
         """
         caller = self._caller(seen)
-        asked = audits_pb2.Audit.FromString(seen.template)
-        asked.nonce = secrets.token_bytes(NONCE_BYTES)
+        asked = audit_of(audits_pb2.Audit.FromString(seen.template), secrets.token_bytes(NONCE_BYTES))
         return self._intake.prepare(caller, self._intake.check(caller, asked))
 
     def _caller(self, seen: ScheduleView) -> Caller:

@@ -50,6 +50,8 @@ class AuditView:
     attempts: tuple[AttemptView, ...]
     reports: tuple[int, ...]
     """Numbers of the signed reports."""
+    schedule: str = ""
+    """Id of the schedule that it is of; empty where a caller submitted it."""
 
 
 def view(connection: Connection, audit_id: str) -> AuditView | None:
@@ -100,6 +102,7 @@ def _view(row: Row[Any], attempts: tuple[AttemptView, ...], reports: tuple[int, 
         ended_at=row.ended_at,
         attempts=attempts,
         reports=reports,
+        schedule=row.schedule,
     )
 
 

@@ -85,7 +85,9 @@ class Schedule(_message.Message):
     cron: _builtins.str
     """Five fields, or @hourly, @daily, @weekly, @monthly."""
     time_zone: _builtins.str
-    """IANA name, required."""
+    """IANA name, required. Minutes that a change of the clocks swallows fire once, with the first minute after it; of
+    minutes that come twice the first fires. An hour field that begins with * fires at every UTC minute that matches.
+    """
     misfire: Global___Schedule.Misfire.ValueType
     overlap: Global___Schedule.Overlap.ValueType
     jitter_s: _builtins.int
@@ -141,7 +143,7 @@ class Fire(_message.Message):
         OUTCOME_SKIPPED_OVERLAP: Fire._Outcome.ValueType  # 2
         OUTCOME_SKIPPED_MISFIRE: Fire._Outcome.ValueType  # 3
         OUTCOME_REFUSED: Fire._Outcome.ValueType  # 4
-        """SubmitAudit would have refused it; `reason` says with what."""
+        """SubmitAudit would have refused it; `reason` says with what, e.g. NOT_PERMITTED of a caller that lost its role."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
     OUTCOME_UNSPECIFIED: Fire.Outcome.ValueType  # 0
@@ -149,7 +151,7 @@ class Fire(_message.Message):
     OUTCOME_SKIPPED_OVERLAP: Fire.Outcome.ValueType  # 2
     OUTCOME_SKIPPED_MISFIRE: Fire.Outcome.ValueType  # 3
     OUTCOME_REFUSED: Fire.Outcome.ValueType  # 4
-    """SubmitAudit would have refused it; `reason` says with what."""
+    """SubmitAudit would have refused it; `reason` says with what, e.g. NOT_PERMITTED of a caller that lost its role."""
 
     DUE_AT_FIELD_NUMBER: _builtins.int
     FIRED_AT_FIELD_NUMBER: _builtins.int

@@ -88,10 +88,13 @@ class SchedulesServicer:
     """
 
     def CreateSchedule(self, request, context):
-        """Errors:
-        INVALID_ARGUMENT BAD_CRON, BAD_TIME_ZONE, BAD_SCHEDULE -> correct the named field
+        """The template is held against the same rules as SubmitAudit now, and again at each fire.
+        Errors:
+        INVALID_ARGUMENT BAD_CRON -> correct the calendar; BAD_TIME_ZONE -> name an IANA time zone;
+        BAD_SCHEDULE -> correct the named field
         INVALID_ARGUMENT and FAILED_PRECONDITION as Audits.SubmitAudit, for the template
-        ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id
+        ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id, or update that schedule
+        RESOURCE_EXHAUSTED TOO_MANY_SCHEDULES -> delete one; a tenant has at most 100
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,22 +115,26 @@ class SchedulesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSchedule(self, request, context):
-        """Replaces everything but the name. Fires that were due before the change are not made up for.
-        Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again.
+        """Replaces everything but the name. Fires that were due before the change are not made up for, and from now on the
+        caller's rights are those that its fires are submitted with. An empty etag means any.
+        Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again;
+        PERMISSION_DENIED NOT_PERMITTED for an unknown or foreign schedule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSchedule(self, request, context):
-        """Its audits and fires stay. Errors: ABORTED ETAG_MISMATCH -> read the schedule again.
+        """Its audits and fires stay. A schedule that is made anew under its id goes on where it was.
+        Errors: ABORTED ETAG_MISMATCH -> read the schedule again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RunSchedule(self, request, context):
-        """Submits the template now, beside the calendar. Errors: as Audits.SubmitAudit.
+        """Submits the template now, beside the calendar and whatever runs: no fire is written down, but the audit counts as one
+        of the schedule's for `overlap`. Errors: as Audits.SubmitAudit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

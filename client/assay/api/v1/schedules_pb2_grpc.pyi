@@ -35,23 +35,32 @@ class SchedulesStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SchedulesAsyncStub: ...
     CreateSchedule: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.CreateScheduleRequest, _schedules_pb2.Schedule]
-    """Errors:
-      INVALID_ARGUMENT BAD_CRON, BAD_TIME_ZONE, BAD_SCHEDULE -> correct the named field
+    """The template is held against the same rules as SubmitAudit now, and again at each fire.
+    Errors:
+      INVALID_ARGUMENT BAD_CRON -> correct the calendar; BAD_TIME_ZONE -> name an IANA time zone;
+        BAD_SCHEDULE -> correct the named field
       INVALID_ARGUMENT and FAILED_PRECONDITION as Audits.SubmitAudit, for the template
-      ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id
+      ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id, or update that schedule
+      RESOURCE_EXHAUSTED TOO_MANY_SCHEDULES -> delete one; a tenant has at most 100
     """
     GetSchedule: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.GetScheduleRequest, _schedules_pb2.Schedule]
     """Errors: PERMISSION_DENIED for an unknown or foreign schedule."""
     ListSchedules: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.ListSchedulesRequest, _schedules_pb2.ListSchedulesResponse]
     """Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
     UpdateSchedule: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.UpdateScheduleRequest, _schedules_pb2.Schedule]
-    """Replaces everything but the name. Fires that were due before the change are not made up for.
-    Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again.
+    """Replaces everything but the name. Fires that were due before the change are not made up for, and from now on the
+    caller's rights are those that its fires are submitted with. An empty etag means any.
+    Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again;
+    PERMISSION_DENIED NOT_PERMITTED for an unknown or foreign schedule.
     """
     DeleteSchedule: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.DeleteScheduleRequest, _schedules_pb2.DeleteScheduleResponse]
-    """Its audits and fires stay. Errors: ABORTED ETAG_MISMATCH -> read the schedule again."""
+    """Its audits and fires stay. A schedule that is made anew under its id goes on where it was.
+    Errors: ABORTED ETAG_MISMATCH -> read the schedule again.
+    """
     RunSchedule: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.RunScheduleRequest, _audits_pb2.Audit]
-    """Submits the template now, beside the calendar. Errors: as Audits.SubmitAudit."""
+    """Submits the template now, beside the calendar and whatever runs: no fire is written down, but the audit counts as one
+    of the schedule's for `overlap`. Errors: as Audits.SubmitAudit.
+    """
     PauseSchedule: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.PauseScheduleRequest, _schedules_pb2.Schedule]
     """Pausing twice is OK."""
     ResumeSchedule: _grpc.UnaryUnaryMultiCallable[_schedules_pb2.ResumeScheduleRequest, _schedules_pb2.Schedule]
@@ -65,23 +74,32 @@ class SchedulesAsyncStub(SchedulesStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSchedule: _aio.UnaryUnaryMultiCallable[_schedules_pb2.CreateScheduleRequest, _schedules_pb2.Schedule]  # type: ignore[assignment]
-    """Errors:
-      INVALID_ARGUMENT BAD_CRON, BAD_TIME_ZONE, BAD_SCHEDULE -> correct the named field
+    """The template is held against the same rules as SubmitAudit now, and again at each fire.
+    Errors:
+      INVALID_ARGUMENT BAD_CRON -> correct the calendar; BAD_TIME_ZONE -> name an IANA time zone;
+        BAD_SCHEDULE -> correct the named field
       INVALID_ARGUMENT and FAILED_PRECONDITION as Audits.SubmitAudit, for the template
-      ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id
+      ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id, or update that schedule
+      RESOURCE_EXHAUSTED TOO_MANY_SCHEDULES -> delete one; a tenant has at most 100
     """
     GetSchedule: _aio.UnaryUnaryMultiCallable[_schedules_pb2.GetScheduleRequest, _schedules_pb2.Schedule]  # type: ignore[assignment]
     """Errors: PERMISSION_DENIED for an unknown or foreign schedule."""
     ListSchedules: _aio.UnaryUnaryMultiCallable[_schedules_pb2.ListSchedulesRequest, _schedules_pb2.ListSchedulesResponse]  # type: ignore[assignment]
     """Errors: INVALID_ARGUMENT BAD_PAGE_TOKEN, BAD_PAGE_SIZE."""
     UpdateSchedule: _aio.UnaryUnaryMultiCallable[_schedules_pb2.UpdateScheduleRequest, _schedules_pb2.Schedule]  # type: ignore[assignment]
-    """Replaces everything but the name. Fires that were due before the change are not made up for.
-    Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again.
+    """Replaces everything but the name. Fires that were due before the change are not made up for, and from now on the
+    caller's rights are those that its fires are submitted with. An empty etag means any.
+    Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again;
+    PERMISSION_DENIED NOT_PERMITTED for an unknown or foreign schedule.
     """
     DeleteSchedule: _aio.UnaryUnaryMultiCallable[_schedules_pb2.DeleteScheduleRequest, _schedules_pb2.DeleteScheduleResponse]  # type: ignore[assignment]
-    """Its audits and fires stay. Errors: ABORTED ETAG_MISMATCH -> read the schedule again."""
+    """Its audits and fires stay. A schedule that is made anew under its id goes on where it was.
+    Errors: ABORTED ETAG_MISMATCH -> read the schedule again.
+    """
     RunSchedule: _aio.UnaryUnaryMultiCallable[_schedules_pb2.RunScheduleRequest, _audits_pb2.Audit]  # type: ignore[assignment]
-    """Submits the template now, beside the calendar. Errors: as Audits.SubmitAudit."""
+    """Submits the template now, beside the calendar and whatever runs: no fire is written down, but the audit counts as one
+    of the schedule's for `overlap`. Errors: as Audits.SubmitAudit.
+    """
     PauseSchedule: _aio.UnaryUnaryMultiCallable[_schedules_pb2.PauseScheduleRequest, _schedules_pb2.Schedule]  # type: ignore[assignment]
     """Pausing twice is OK."""
     ResumeSchedule: _aio.UnaryUnaryMultiCallable[_schedules_pb2.ResumeScheduleRequest, _schedules_pb2.Schedule]  # type: ignore[assignment]
@@ -98,10 +116,13 @@ class SchedulesServicer(metaclass=_abc_1.ABCMeta):
         request: _schedules_pb2.CreateScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedules_pb2.Schedule, _abc.Awaitable[_schedules_pb2.Schedule]]:
-        """Errors:
-          INVALID_ARGUMENT BAD_CRON, BAD_TIME_ZONE, BAD_SCHEDULE -> correct the named field
+        """The template is held against the same rules as SubmitAudit now, and again at each fire.
+        Errors:
+          INVALID_ARGUMENT BAD_CRON -> correct the calendar; BAD_TIME_ZONE -> name an IANA time zone;
+            BAD_SCHEDULE -> correct the named field
           INVALID_ARGUMENT and FAILED_PRECONDITION as Audits.SubmitAudit, for the template
-          ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id
+          ALREADY_EXISTS SCHEDULE_EXISTS -> choose another id, or update that schedule
+          RESOURCE_EXHAUSTED TOO_MANY_SCHEDULES -> delete one; a tenant has at most 100
         """
 
     @_abc_1.abstractmethod
@@ -126,8 +147,10 @@ class SchedulesServicer(metaclass=_abc_1.ABCMeta):
         request: _schedules_pb2.UpdateScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedules_pb2.Schedule, _abc.Awaitable[_schedules_pb2.Schedule]]:
-        """Replaces everything but the name. Fires that were due before the change are not made up for.
-        Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again.
+        """Replaces everything but the name. Fires that were due before the change are not made up for, and from now on the
+        caller's rights are those that its fires are submitted with. An empty etag means any.
+        Errors: as CreateSchedule, and ABORTED ETAG_MISMATCH -> read the schedule again;
+        PERMISSION_DENIED NOT_PERMITTED for an unknown or foreign schedule.
         """
 
     @_abc_1.abstractmethod
@@ -136,7 +159,9 @@ class SchedulesServicer(metaclass=_abc_1.ABCMeta):
         request: _schedules_pb2.DeleteScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedules_pb2.DeleteScheduleResponse, _abc.Awaitable[_schedules_pb2.DeleteScheduleResponse]]:
-        """Its audits and fires stay. Errors: ABORTED ETAG_MISMATCH -> read the schedule again."""
+        """Its audits and fires stay. A schedule that is made anew under its id goes on where it was.
+        Errors: ABORTED ETAG_MISMATCH -> read the schedule again.
+        """
 
     @_abc_1.abstractmethod
     def RunSchedule(
@@ -144,7 +169,9 @@ class SchedulesServicer(metaclass=_abc_1.ABCMeta):
         request: _schedules_pb2.RunScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audits_pb2.Audit, _abc.Awaitable[_audits_pb2.Audit]]:
-        """Submits the template now, beside the calendar. Errors: as Audits.SubmitAudit."""
+        """Submits the template now, beside the calendar and whatever runs: no fire is written down, but the audit counts as one
+        of the schedule's for `overlap`. Errors: as Audits.SubmitAudit.
+        """
 
     @_abc_1.abstractmethod
     def PauseSchedule(
