@@ -18,6 +18,7 @@ from typing import Any
 
 from assay import bundle, canonical, dsse, forged_parts, keys, manifest, moments, request, statement
 from assay.bundle import Bundle
+from assay.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from assay.catalogue import CheckEntry, parse_entry
 from assay.forged_log import ForgedLog, LoggedRequest
 from assay.forged_rules import ForgedRules, put_beside
@@ -62,6 +63,13 @@ class Forge:
         self.entry = forged_entry()
         self.logged = ForgedLog(self._hex, f"forge-{seed}.assay.example", self._private)
         self.trust_root = self.logged.write_root(directory / f"trust-{seed}")
+
+    @property
+    def catalogue_file(self) -> Path:
+        """A catalogue of the forge's one check, written anew: what a reader gives with `--catalogue`."""
+        place = self._directory / f"catalogue-{self._seed}.json"
+        place.write_bytes(canonical.dumps({"schema": CATALOGUE_SCHEMA, "checks": [dict(self.entry.raw)]}))
+        return place
 
     @property
     def log_dir(self) -> Path:

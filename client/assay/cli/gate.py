@@ -32,6 +32,10 @@ def gate(
     unregistered_policy: Annotated[
         bool, typer.Option("--unregistered-policy", help="Accept a policy that was not registered before the run.")
     ] = False,
+    unshipped_checks: Annotated[
+        bool, typer.Option("--unshipped-checks", help="Believe the report on what checks promise that are not shipped.")
+    ] = False,
+    catalogue: trust.OwnCatalogue = None,
     model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
     trust_root: trust.TrustRoot = None,
     key: trust.Keys = None,
@@ -48,10 +52,12 @@ def gate(
 
     files = outputs.parse(out or [])  # usage is refused before anything is looked at
     asked = _asked(policy, waivers, now, unregistered=unregistered_policy)
+    asked = replace(asked, unshipped_checks=unshipped_checks)
     trusted = trust.chosen(trust_root, key, log_vkey, config)
-    seen = established.look(report, now=asked.now, model_dir=model, receipt=receipt, log_dir=log, **trusted.arguments())
+    known = {**trusted.arguments(), **trust.catalogue(catalogue)}
+    seen = established.look(report, now=asked.now, model_dir=model, receipt=receipt, log_dir=log, **known)
     if baseline is not None:
-        older = established.look(baseline, now=asked.now, **trusted.arguments())
+        older = established.look(baseline, now=asked.now, **known)
         asked = replace(asked, **established.against(report, seen, baseline, older))
     result = gates.decide(seen, replace(asked, registered_policy_sha256=established.registered_policy(seen)))
     failed = outputs.write(result, files)

@@ -66,6 +66,7 @@ def verify(
     receipt: trust.Receipt = None,
     log: trust.Log = None,
     first: trust.First = None,
+    catalogue: trust.OwnCatalogue = None,
     now: trust.Now = None,
     config: Config = None,
     as_json: Json = False,
@@ -83,6 +84,7 @@ def verify(
         first=first,
         now=trust.moment(now),
         **trusted.arguments(),
+        **trust.catalogue(catalogue),
     )
     if as_json:
         SCREEN.json({**seen.to_json(), "key_source": trusted.source})

@@ -26,6 +26,10 @@ Log = Annotated[Path | None, typer.Option("--log", help="A copy of the log: fork
 Receipt = Annotated[
     Path | None, typer.Option("--receipt", help="Folder of the receipt that `assay submit` stored; must be the same.")
 ]
+OwnCatalogue = Annotated[
+    Path | None,
+    typer.Option("--catalogue", help="A catalogue of your own: what checks that this client does not ship promise."),
+]
 First = Annotated[
     Path | None,
     typer.Option("--first", help="The report that this one repeats: its replication is judged again, not believed."),
@@ -88,6 +92,19 @@ def chosen(trust_root: Path | None, key: list[Path] | None, log_vkey: list[str] 
         return Trust(keys=(found.report_key,), log_vkeys=(), trust_root=None, source=said)
     said = f"no --trust-root or --key given and {where} names no trust_root and no report_key; give --trust-root F"
     return Trust(keys=(), log_vkeys=(), trust_root=None, source=said)
+
+
+def catalogue(place: Path | None) -> dict[str, Any]:
+    """Return what `assay.verify.open_case` is told of a catalogue of the reader's own; nothing where there is none.
+
+    Raises:
+        Misused: it cannot be read, or is none.
+    """
+    if place is None:
+        return {}
+    from assay.verify import given
+
+    return {"catalogue": given.catalogue(place)}
 
 
 def moment(text: str | None) -> datetime | None:

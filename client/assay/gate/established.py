@@ -37,6 +37,7 @@ def of_case(case: Case) -> Report:
         statement=case.statement or None,
         request=case.request or None,
         entries=dict(case.entries),
+        unshipped=tuple(dict.fromkeys(case.unshipped)),
         reported_at=case.leaf.at if case.leaf else None,  # without a proven leaf an age cannot be told (V05)
     )
 

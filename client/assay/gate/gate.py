@@ -50,6 +50,8 @@ class Report:
     """The parsed `request.json`; None unless its digest is the registered one (V06)."""
     entries: Mapping[str, CheckEntry]
     """Catalogue entries by digest, as V10 found them."""
+    unshipped: tuple[str, ...]
+    """Checks whose catalogue entry only the report itself carries (V10)."""
     reported_at: datetime | None
     """`at` of the report leaf (V05); None where the report is in no log."""
 
@@ -67,6 +69,8 @@ class Asked:
     """Path for CI outputs, relative to the working directory."""
     unregistered_policy: bool = False
     """The caller accepts a policy that was not fixed before the run; every output says so."""
+    unshipped_checks: bool = False
+    """The caller believes the report's own catalogue entries of checks that are not shipped; every output says so."""
     waivers: tuple[Waiver, ...] = ()
     differences: Differences | None = None
     """Intervals of candidate minus baseline; None without a baseline."""
@@ -177,6 +181,10 @@ def _problems(report: Report, asked: Asked) -> list[Problem]:
         found.append(Problem("statement_absent", "there is no statement that a trusted key signed"))
     if report.request is None:
         found.append(Problem("request_absent", "there is no registered request, so nobody knows what is owed"))
+    if report.unshipped and not asked.unshipped_checks:
+        named = ", ".join(report.unshipped)
+        said = f"{named}: only the report says what was promised; give --catalogue FILE, or --unshipped-checks"
+        found.append(Problem("check_not_shipped", said))
     if asked.baseline_problem is not None:
         found.append(Problem("baseline_not_verified", asked.baseline_problem))
     if asked.policy.sha256 != asked.registered_policy_sha256 and not asked.unregistered_policy:
@@ -209,6 +217,9 @@ def _warnings(report: Report, asked: Asked, verdict: Verdict | None) -> list[str
     said = []
     if asked.policy.sha256 != asked.registered_policy_sha256 and asked.unregistered_policy:
         said.append("the policy was not registered before the run (--unregistered-policy)")
+    if report.unshipped and asked.unshipped_checks:
+        named = ", ".join(report.unshipped)
+        said.append(f"the report's own word was taken for what {named} promises (--unshipped-checks)")
     if report.verification.profile == "development":
         said.append("signed under a development key: good for trying things out, no evidence for anyone else")
     said += [f"not checked: {item}" for item in report.verification.not_checked]

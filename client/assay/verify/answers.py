@@ -178,9 +178,11 @@ def _check_against(case: Case, answer: Mapping[str, Any], entry: CheckEntry, at:
 
 def _check_shipped(case: Case, entry: CheckEntry, at: str) -> None:
     named = f"{shown(entry.name)} {shown(entry.version)}"
-    shipped = case.shipped.entry(entry.name) if case.shipped else None
-    if shipped is None or shipped.version != entry.version:
+    here = case.shipped.checks if case.shipped else ()
+    shipped = next((one for one in here if (one.name, one.version) == (entry.name, entry.version)), None)
+    if shipped is None:
         case.open_questions.append(f"this client ships no catalogue entry of {named}: the report's own was used")
+        case.unshipped.append(named)
         return
     for field in _PROMISES:
         if _promise(entry, field) != _promise(shipped, field):

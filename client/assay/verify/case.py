@@ -38,7 +38,7 @@ class Case:
     model_dir: Path | None
     now: datetime
     shipped: Catalogue | None
-    """The catalogue of this client; None if the installation has none."""
+    """The catalogue of this client, with what the reader added; None if the installation has none."""
 
     vkeys: tuple[Vkey, ...] = ()
     """Log keys that the user pinned beside them."""
@@ -66,6 +66,8 @@ class Case:
     manifest: Manifest | None = None
     entries: dict[str, CheckEntry] = field(default_factory=dict)
     """Catalogue entries by digest, where the report carries them or this client ships them."""
+    unshipped: list[str] = field(default_factory=list)
+    """Checks, each with its version, whose promises are known from the report alone: its entry may be a weaker one."""
     decided: tuple[Policy, Verdict] | None = None
     """The registered policy and its verdict, once V13 has recomputed it."""
     replication: str | None = None

@@ -6,7 +6,9 @@ import os
 import re
 from pathlib import Path
 
+from assay import catalogue as catalogues
 from assay import request
+from assay.catalogue import Catalogue
 from assay.errors import CouldNotTell, Malformed, Misused, shown
 from assay.tlog import notes, proofs
 from assay.tlog.notes import Vkey
@@ -66,6 +68,21 @@ def receipt(folder: Path) -> tuple[bytes, bytes]:
         _bytes(folder / request.FILE_NAME, "receipt", request.BYTES_MAX),
         _bytes(folder / proofs.REQUEST_PROOF, "receipt", proofs.PROOF_MAX),
     )
+
+
+def catalogue(place: Path) -> Catalogue:
+    """Read a catalogue of the reader's own, and put this client's behind it: of one check and version his comes first.
+
+    Raises:
+        Misused: it cannot be read, or is none.
+        MachineFailed: this client's own is broken.
+    """
+    try:
+        own = catalogues.parse(_bytes(place, "catalogue", catalogues.BYTES_MAX))
+    except Malformed as error:
+        raise Misused(f"the catalogue {shown(str(place), 200)} cannot be used: {error}") from None
+    shipped = catalogues.load()
+    return Catalogue((*own.checks, *shipped.checks), own.sha256)
 
 
 def _bytes(place: Path, what: str, cap: int) -> bytes:

@@ -46,6 +46,7 @@ def look(forge: Forge, place: Path, *, keys: bool = True) -> Report:
         statement=case.statement or None,
         request=case.request or None,
         entries=case.entries,
+        unshipped=tuple(case.unshipped),
         reported_at=AT,
     )
 

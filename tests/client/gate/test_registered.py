@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from assay import canonical
+from assay.catalogue import SCHEMA
 from assay.cli import run as running
 from assay.forged_rules import ForgedRules
-from assay.testing import Forge
+from assay.testing import Forge, forged_entry
 
 from tests.client.test_verify_verdict import FAILS, PASSES, POLICY, STRADDLES, WAIVED, failed_print
 
@@ -33,7 +35,8 @@ def gate(forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
 
     def call(report: Path, policy: str, *arguments: object) -> tuple[int, dict[str, Any]]:
         (tmp_path / "policy.yaml").write_text(policy)
-        given = ("gate", report, "--policy", "policy.yaml", "--key", forge.key_file, "--json", *arguments)
+        known = ("--key", forge.key_file, "--catalogue", forge.catalogue_file)
+        given = ("gate", report, "--policy", "policy.yaml", *known, "--json", *arguments)
         capsys.readouterr()
         code = running.run([str(one) for one in given])
         told = capsys.readouterr().out
@@ -77,8 +80,10 @@ def test_an_age_runs_from_the_logged_moment_and_is_unknown_without_a_log(
     (tmp_path / "policy.yaml").write_text(PASSES)
     report = forge.report(rules=PASSES)
 
+    known = ("--catalogue", forge.catalogue_file)
+
     def ask(*arguments: object) -> tuple[int, str]:
-        code = running.run([str(one) for one in ("gate", report, "--policy", "policy.yaml", *arguments)])
+        code = running.run([str(one) for one in ("gate", report, "--policy", "policy.yaml", *known, *arguments)])
         return code, capsys.readouterr().out
 
     root = ("--trust-root", forge.trust_root, "--now")
@@ -200,3 +205,78 @@ def test_no_field_at_all_that_is_taken_away_makes_a_no_into_a_yes(forge: Forge, 
 def test_a_straddling_report_is_registered_as_inconclusive(forge: Forge, gate: Gate) -> None:
     code, told = gate(forge.report(rules=STRADDLES), STRADDLES)
     assert (code, told["verify"]["verdict"]) == (2, "inconclusive")
+
+
+WITHOUT_CONTROLS = {"controls": []}
+
+
+def weaker(forge: Forge) -> Path:
+    """Return a report that carries a catalogue entry without controls, and no control."""
+    honest = forge.entry
+    forge.entry = forged_entry(**WITHOUT_CONTROLS)
+    answer = {**forge.answer({"layers": 2, "part": 0}), "controls": []}
+    place = forge.report(rules=PLAIN % "0.9", answers=[answer])
+    forge.entry = honest
+    return place
+
+
+def ask_all(
+    forge: Forge, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, dict[str, str]]:
+    """Return exit code and every output of a gate that knows no check of the forge's."""
+    (tmp_path / "policy.yaml").write_text(PLAIN % "0.9")
+    outs = {name: tmp_path / f"gate.{name}" for name in ("junit", "sarif", "md", "json")}
+    told = [part for name, place in outs.items() for part in ("--out", f"{name}={place}")]
+    given = ("gate", report, "--policy", tmp_path / "policy.yaml", "--key", forge.key_file, *told, *arguments)
+    capsys.readouterr()
+    code = running.run([str(one) for one in given])
+    return code, {"console": capsys.readouterr().out, **{name: place.read_text() for name, place in outs.items()}}
+
+
+def test_a_weaker_entry_of_a_check_that_is_not_shipped_never_passes(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    for report in (weaker(forge), forge.report(rules=PLAIN % "0.9")):  # nobody here can tell which is the weaker one
+        code, outputs = ask_all(forge, report, tmp_path, capsys)
+        assert code == 2
+        assert all("check_not_shipped" in one or "only the report says" in one for one in outputs.values()), outputs
+        code, outputs = ask_all(forge, report, tmp_path, capsys, "--unshipped-checks")
+        assert code == 0
+        assert [name for name, one in outputs.items() if "--unshipped-checks" not in one] == []
+
+
+def test_a_catalogue_of_the_readers_own_tells_a_weaker_entry(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    own = ("--catalogue", forge.catalogue_file)
+    assert ask_all(forge, forge.report(rules=PLAIN % "0.9"), tmp_path, capsys, *own)[0] == 0
+    code, outputs = ask_all(forge, weaker(forge), tmp_path, capsys, *own, "--unshipped-checks")
+    assert code == 1
+    assert "differs in controls" in outputs["console"]
+    other = tmp_path / "other.json"
+    other.write_bytes(canonical.dumps({"schema": SCHEMA, "checks": [dict(forged_entry(version="2.0").raw)]}))
+    assert ask_all(forge, forge.report(rules=PLAIN % "0.9"), tmp_path, capsys, "--catalogue", other)[0] == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"schema":"assay-catalogue/v1","checks":[{}]}', None])
+def test_a_catalogue_that_is_none_is_misuse(
+    forge: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes | None
+) -> None:
+    (tmp_path / "policy.yaml").write_text(PLAIN % "0.9")
+    place = tmp_path / "own.json"
+    if data is not None:
+        place.write_bytes(data)
+    given = (
+        "gate",
+        forge.report(),
+        "--policy",
+        tmp_path / "policy.yaml",
+        "--key",
+        forge.key_file,
+        "--catalogue",
+        place,
+    )
+    assert running.run([str(one) for one in given]) == 3
+    assert "own.json" in capsys.readouterr().err
