@@ -55,6 +55,7 @@ def _suite(root: ElementTree.Element, name: str, cases: Sequence[_Case], result:
         "statement_sha256": result.verification.statement_sha256 or "",
         "model_sha256": result.verification.model_sha256 or "",
     }
+    told |= {f"warning.{number}": warning for number, warning in enumerate(result.warnings, start=1)}
     told |= {case.name: case.told[0] for case in cases if case.told}
     for key, value in told.items():
         ElementTree.SubElement(properties, "property", {"name": neutral.xml(key), "value": neutral.xml(value)})
