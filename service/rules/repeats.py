@@ -45,6 +45,13 @@ class Repeat:
     """The report's bundle; None where no report is named."""
     statement_sha256: str | None = None
     """Of the bundle's signed bytes, once it was read."""
+    items: tuple[BlobName, ...] = ()
+    """Its per-item results that judging the replication reads, once it was read."""
+
+    @property
+    def blobs(self) -> tuple[BlobName, ...]:
+        """What the caller must have sent."""
+        return (*((self.first,) if self.first else ()), *self.items)
 
     def request_fields(self) -> dict[str, Any]:
         """Return the fields of `request.json`."""

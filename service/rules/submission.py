@@ -78,9 +78,8 @@ class Submission:
     @property
     def blobs(self) -> tuple[BlobName, ...]:
         """Everything beside the models that the caller must have sent: data, policy, waivers, the first report."""
-        first = self.repeat.first if self.repeat else None
-        registered = [one for one in (self.policy, self.waivers, first) if one is not None]
-        return (*(one.blob for one in self.data), *registered)
+        registered = [one for one in (self.policy, self.waivers) if one is not None]
+        return (*(one.blob for one in self.data), *registered, *(self.repeat.blobs if self.repeat else ()))
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class Intake:
             raise refuse_fields(wrong)
         with self.store.read() as connection:
             uploads.require_granted(connection, caller.tenant, first.items)
-        return replace(asked, repeat=replace(repeat, statement_sha256=first.statement_sha256))
+        return replace(asked, repeat=replace(repeat, statement_sha256=first.statement_sha256, items=first.items))
 
     def _asking(self, caller: Caller, asked: Submission, may_wait: bool) -> Asking | None:
         """Return what an approval must allow; None of a model of the caller's own tenant, which is looked at first."""
