@@ -7,7 +7,7 @@ section 11). None of them can be waived.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from assay.policy import evidence
@@ -20,6 +20,10 @@ DAY_S = 86_400
 
 SKEW_S = 300
 """How far a report may lie in the future: the default skew of section 16, since two clocks never agree."""
+
+
+NO_SANDBOX = "process"
+"""The backend that isolates nothing (`sandbox.process`): a policy that names it accepts that."""
 
 
 def requirements(policy: Policy, report: Evidence) -> Iterator[Decision]:
@@ -54,9 +58,7 @@ def of_report(policy: Policy, report: Evidence) -> Iterator[Decision]:
         enough = isinstance(had, list | tuple) and set(asked.access) <= {one for one in had if isinstance(one, str)}
         yield _of_report("access", ", ".join(asked.access), None if enough else "access_missing", asked.line)
     if asked.sandbox is not None:
-        cells = evidence.tables(evidence.table(told.get("sandbox")).get("cells"))
-        allowed = bool(cells) and all(cell.get("backend") in asked.sandbox for cell in cells)
-        reason = None if allowed else "sandbox_not_allowed"
+        reason = None if _isolated(told, asked.sandbox) else "sandbox_not_allowed"
         yield _of_report("sandbox", ", ".join(asked.sandbox), reason, asked.line)
     if asked.seed is not None:
         mode = evidence.table(told.get("registration")).get("seed_mode")
@@ -64,6 +66,31 @@ def of_report(policy: Policy, report: Evidence) -> Iterator[Decision]:
     if asked.attempts_max is not None:
         reason = _attempts(told.get("attempts"), asked.attempts_max)
         yield _of_report("attempts_max", f"at most {asked.attempts_max}", reason, asked.line)
+
+
+def _isolated(told: Mapping[str, Any], allowed: Collection[str]) -> bool:
+    """Tell whether every cell of every attempt ran in an allowed sandbox: plans and parts read the data as well.
+
+    The deciding attempt's cells stand in `sandbox`. Beside it every attempt with a result came out of a cell, so one
+    that names none hides it.
+    """
+    attempts = evidence.tables(told.get("attempts"))
+    deciding = "whole" if all(one.get("job") == "whole" for one in attempts) else "combine"
+    cells = [evidence.tables(evidence.table(told.get("sandbox")).get("cells"))]
+    for one in attempts:
+        beside = evidence.tables(one.get("cells"))
+        if beside or (one.get("job") != deciding and one.get("result_sha256") is not None):
+            cells.append(beside)
+    return all(bool(some) and all(_allowed(cell, allowed) for cell in some) for some in cells)
+
+
+def _allowed(cell: Mapping[str, Any], allowed: Collection[str]) -> bool:
+    """Tell whether a cell's backend is allowed, and isolated it; "process" isolates nothing, and says so by its name."""
+    backend, stated = evidence.text(cell.get("backend")), cell.get("statements")
+    if backend not in allowed or backend == NO_SANDBOX:
+        return backend in allowed
+    readable = isinstance(stated, list | tuple)
+    return cell.get("network") == "none" and readable and "nothing_isolated" not in stated
 
 
 def _age(days: int, report: Evidence) -> str | None:

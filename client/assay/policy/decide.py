@@ -7,7 +7,7 @@ many are owed; the signature guards those:
 
 - one finding among several of an answer;
 - one power row among several of a metric: a catalogue entry does not name the effects that were planted;
-- one sandbox cell among several of an attempt;
+- one sandbox cell among several of an attempt, and what such a cell states to be weaker than it should be;
 - from `coverage`, a value whose instance is skipped under that value alone ("h.0.mlp", not "matrix:h.0.mlp").
 """
 
@@ -83,7 +83,8 @@ def _instances(entry: Assertion, report: Evidence) -> tuple[list[Instance], int]
         seen.append(_doubt(reason, f"asked {report.asked.get(entry.check, 0)} times"))
     for answer in report.answers(entry.check):
         if reason := evidence.flaw(report, answer):
-            seen.append(_doubt(reason, evidence.text(answer.get("reason")) or "", _print(entry, ())))
+            mark = fingerprint.of_answer(entry.check, entry.id, entry.metric)
+            seen.append(_doubt(reason, evidence.text(answer.get("reason")) or "", mark))
             continue
         found = instances.select(entry, answer)
         selected += len(found.present)

@@ -24,6 +24,14 @@ def of_metric(check: str, assertion: str, metric: str, labels: Labels) -> str:
     return _of(check, assertion, {"metric": metric}, labels)
 
 
+def of_answer(check: str, assertion: str, metric: str) -> str:
+    """Return the fingerprint of an assertion about an answer that is none: refused or failed as a whole.
+
+    It is not that of an unlabelled metric, so who accepted a number near a limit has not accepted that there is none.
+    """
+    return _of(check, assertion, {"metric": metric, "answer": True}, ())
+
+
 def of_finding(check: str, assertion: str, code: str, labels: Labels) -> str:
     """Return the fingerprint of one finding under an entry of `findings`.
 

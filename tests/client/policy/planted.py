@@ -48,6 +48,14 @@ def finding(severity: str = "note", **change: Any) -> dict[str, Any]:
     return {**told, "rests_on": [{"name": "accuracy", "labels": {"layer": "1"}}], **change}
 
 
+def cell(backend: str = "bubblewrap", **change: Any) -> dict[str, Any]:
+    open_one = backend == "process"
+    told = (
+        {"network": "host", "statements": ["nothing_isolated"]} if open_one else {"network": "none", "statements": []}
+    )
+    return {"stage": "check", "backend": backend, **told, **change}
+
+
 def answer(**change: Any) -> dict[str, Any]:
     told = {
         "check": "forged_probe",
@@ -74,7 +82,7 @@ def predicate(*answers: dict[str, Any], **change: Any) -> dict[str, Any]:
         "model": {"manifest_sha256": SHA},
         "access": {"derived": ["weights", "activations"]},
         "registration": {"seed_mode": "derived"},
-        "sandbox": {"cells": [{"backend": "bubblewrap"}]},
+        "sandbox": {"cells": [cell()]},
         "attempts": [
             {"job": "whole", "n": 1, "exit_class": "CELL_CRASHED", "result_sha256": None},
             {"job": "whole", "n": 2, "exit_class": "OK", "result_sha256": SHA},

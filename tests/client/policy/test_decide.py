@@ -21,6 +21,7 @@ from tests.client.policy.planted import (
     SHA,
     TODAY,
     answer,
+    cell,
     entry,
     finding,
     first,
@@ -292,6 +293,16 @@ def test_findings_are_held_to_a_severity(case: str) -> None:
     assert (seen.outcome, seen.decisions[0].reason) == (outcome, reason)
 
 
+def sharded(**cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a plan, a shard and what combines them; in sealed cells unless told otherwise."""
+    done = {"n": 1, "exit_class": "OK", "result_sha256": SHA}
+    return [
+        {"job": "whole", **done, "cells": cells.get("whole", [cell()])},
+        {"job": "shard:0", **done, "cells": cells.get("shard", [cell()])},
+        {"job": "combine", **done},
+    ]
+
+
 CONDITIONS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "young": ("report: {max_age_days: 30}", "holds", {}, {"age_s": 30 * 86_400}),
     "old": ("report: {max_age_days: 30}", "too_old", {}, {"age_s": 30 * 86_400 + 1}),
@@ -304,7 +315,50 @@ CONDITIONS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "in a process": (
         "report: {sandbox: [bubblewrap]}",
         "sandbox_not_allowed",
-        {"sandbox": {"cells": [{"backend": "bubblewrap"}, {"backend": "process"}]}},
+        {"sandbox": {"cells": [cell(), cell("process")]}},
+        {},
+    ),
+    "in a process that the policy names": (
+        "report: {sandbox: [bubblewrap, process]}",
+        "holds",
+        {"sandbox": {"cells": [cell(), cell("process")]}},
+        {},
+    ),
+    "sealed by name only": (
+        "report: {sandbox: [bubblewrap]}",
+        "sandbox_not_allowed",
+        {"sandbox": {"cells": [cell(statements=["nothing_isolated"])]}},
+        {},
+    ),
+    "sealed with a network": (
+        "report: {sandbox: [bubblewrap, process]}",
+        "sandbox_not_allowed",
+        {"sandbox": {"cells": [cell(network="host")]}},
+        {},
+    ),
+    "silent about itself": (
+        "report: {sandbox: [bubblewrap]}",
+        "sandbox_not_allowed",
+        {"sandbox": {"cells": [{"backend": "bubblewrap"}]}},
+        {},
+    ),
+    "shards sealed": ("report: {sandbox: [bubblewrap]}", "holds", {"attempts": sharded()}, {}),
+    "a plan in a process": (
+        "report: {sandbox: [bubblewrap]}",
+        "sandbox_not_allowed",
+        {"attempts": sharded(whole=[cell("process")])},
+        {},
+    ),
+    "a shard in a process": (
+        "report: {sandbox: [bubblewrap]}",
+        "sandbox_not_allowed",
+        {"attempts": sharded(shard=[cell(), cell("process")])},
+        {},
+    ),
+    "a shard in no cell": (
+        "report: {sandbox: [bubblewrap]}",
+        "sandbox_not_allowed",
+        {"attempts": sharded(shard=[])},
         {},
     ),
     "in no cell": ("report: {sandbox: [bubblewrap]}", "sandbox_not_allowed", {"sandbox": {"cells": []}}, {}),
@@ -460,8 +514,24 @@ def test_a_waivers_fingerprint_outlives_a_rebuild() -> None:
     assert (other.outcome, other.waivers[0].state) == ("fail", "other_model")
 
 
+def test_who_accepts_a_number_near_the_limit_has_not_accepted_that_there_is_none() -> None:
+    """The metric without labels, and the answer that is none, are two things that a person accepts one by one."""
+    bare = metric("", "0.55", "0.6", "0.65", labels={})
+    straddling = _answer(measured={"coverage": {}, "metrics": [bare], "skipped": []}, findings=[])
+    near = verdict(straddling).decisions[0].instances[0]
+    accepted = waiver("inconclusive", fingerprint=near.fingerprint)
+    assert (near.reason, verdict(straddling, waivers=(accepted,)).outcome) == ("interval_straddles_limit", "pass")
+    for name in ("refused", "failed"):
+        _, told = INCONCLUSIVE[name]
+        seen = verdict(told, waivers=(accepted,))
+        assert (seen.outcome, seen.waivers[0].state) == ("inconclusive", "unused"), name
+        mark = seen.decisions[0].instances[0].fingerprint
+        assert mark == fingerprint.of_answer("forged_probe", "low", "accuracy") != near.fingerprint
+        assert verdict(told, waivers=(waiver("inconclusive", fingerprint=mark),)).outcome == "pass"
+
+
 def test_invalid_controls_and_missing_parts_cannot_be_waived() -> None:
-    whole = fingerprint.of_metric("forged_probe", "low", "accuracy", ())
+    whole = fingerprint.of_answer("forged_probe", "low", "accuracy")
     for case, (reason, told) in INCONCLUSIVE.items():
         asked = (waiver("inconclusive"), waiver("inconclusive", fingerprint=whole))
         seen = verdict(told, waivers=asked)

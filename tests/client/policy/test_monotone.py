@@ -15,7 +15,7 @@ from assay.policy.decide import decide
 from assay.policy.language import Policy
 from assay.policy.waivers import Waiver
 
-from tests.client.policy.planted import SHA, answer, finding, given, metric, policy, predicate, verdict
+from tests.client.policy.planted import SHA, answer, cell, finding, given, metric, policy, predicate, verdict
 
 TEXT = """require: [{check: forged_probe, version: 1}]
 assertions:
@@ -54,7 +54,7 @@ def drawn(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
         told["power"] = [power(rng) for _ in range(int(rng.integers(1, 4)))]
         told["findings"] += [finding(word="odd") for _ in range(int(rng.integers(0, 2))) if rng.random() < 0.2]
         skip(told, rng)
-    cells = [{"backend": str(rng.choice(["bubblewrap", "process"], p=[0.9, 0.1]))}]
+    cells = [cell(str(rng.choice(["bubblewrap", "process"], p=[0.9, 0.1])))]
     seed = {"seed_mode": str(rng.choice(["derived", "fixed"], p=[0.9, 0.1]))}
     report = predicate(told, sandbox={"cells": cells}, registration=seed)
     if rng.random() < 0.1:
@@ -150,7 +150,7 @@ def rich(**change: Any) -> dict[str, Any]:
     told["findings"] = [finding(), finding(code="other")]
     told["power"] = [{**told["power"][0], "effect": effect, "fpr": "0"} for effect in ("small", "large")]
     told["skipped"] = [{"item": "line:3", "reason": "bad_json"}]
-    cells = [{"backend": "bubblewrap", "stage": stage} for stage in ("ingest", "check")]
+    cells = [cell(stage=stage) for stage in ("ingest", "check")]
     return predicate(told, sandbox={"cells": cells})
 
 
@@ -171,7 +171,7 @@ RICH: dict[str, Callable[[dict[str, Any]], object]] = {
     ),
     "part_of_a_layer_skipped": lambda told: skipped_layer(told, "layer:9:set:a"),
     "layer_skipped_by_bare_value": lambda told: skipped_layer(told, "9"),
-    "instance_missing": lambda told: (told["measured"]["metrics"].pop(), skipped_layer(told)),
+    "instance_missing": lambda told: told["measured"]["coverage"]["set"].append("c"),
     "power_too_low": lambda told: told["power"][0].update(low="0.1", value="0.3"),
     "control_missed": lambda told: (told["controls"][0].update(held=False, value="0.7"), told.update(valid=False)),
     "control_missed_and_called_valid": lambda told: told["controls"][0].update(held=False, value="0.7"),
@@ -219,7 +219,7 @@ def test_removing_any_one_part_of_a_rich_report_is_seen_or_a_stated_blind_spot(n
 
 def test_a_cell_that_isolates_nothing_hides_behind_another_only_if_it_is_deleted() -> None:
     report = rich()
-    report["sandbox"]["cells"][0]["backend"] = "process"
+    report["sandbox"]["cells"][0] = cell("process")
     hidden = [at for at in parts(report) if verdict(remove(report, at), RICH_POLICY).outcome == "pass"]
     assert hidden == [("sandbox", "cells", 0)]
 
