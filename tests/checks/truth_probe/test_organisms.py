@@ -67,6 +67,7 @@ def test_the_liars_last_layer_tracks_the_output() -> None:
     assert "SUPPORTED" not in words(answer).values()
 
 
+@pytest.mark.slow
 def test_the_knowing_liars_lie_indicator_fires_where_its_feature_is_read_and_not_used() -> None:
     answer = audit("knowing-liar", layers=[2, 3], causal_layers=[3])
     assert words(answer)[3] == "READABLE-ONLY"
