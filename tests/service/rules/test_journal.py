@@ -11,7 +11,8 @@ import pytest
 
 from service.rules.consistency import Checker
 from service.rules.journal import KINDS, Entry, JournalMalformed, Violation, check_detail, read_line
-from tests.service.plants.journals import PLANTS, RULES, Plant, Planted, broken, legal
+from tests.service.plants.journals import PLANTS, RULES, Plant, broken
+from tests.service.plants.lives import Planted, legal
 
 
 def violations(planted: Planted, *, live: bool = False, lifted: bool = False) -> list[Violation]:
