@@ -54,9 +54,9 @@ def check_promise(answer: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
     promised = {str(one["name"]): one for one in reversed(entry["metrics"])}
     for position, metric in enumerate(metrics):
         _check_metric(metric, promised, f"/measured/metrics/{position}")
-    told = [(str(metric.get("name")), _labels(metric)) for metric in metrics]
-    if len(set(told)) != len(told):
-        twice = next(one for one, count in Counter(told).items() if count > 1)
+    seen = [(str(metric.get("name")), _labels(metric)) for metric in metrics]
+    if len(set(seen)) != len(seen):
+        twice = next(one for one, count in Counter(seen).items() if count > 1)
         _refuse("result_schema", "/measured/metrics", f"an instance of {shown(twice[0])} is told twice")
     if any(metric.get("labels") for metric in metrics) and not measured.get("coverage"):
         _refuse(

@@ -207,13 +207,10 @@ def test_a_straddling_report_is_registered_as_inconclusive(forge: Forge, gate: G
     assert (code, told["verify"]["verdict"]) == (2, "inconclusive")
 
 
-WITHOUT_CONTROLS = {"controls": []}
-
-
 def weaker(forge: Forge) -> Path:
     """Return a report that carries a catalogue entry without controls, and no control."""
     honest = forge.entry
-    forge.entry = forged_entry(**WITHOUT_CONTROLS)
+    forge.entry = forged_entry(controls=[])
     answer = {**forge.answer({"layers": 2, "part": 0}), "controls": []}
     place = forge.report(rules=PLAIN % "0.9", answers=[answer])
     forge.entry = honest

@@ -171,7 +171,7 @@ RICH: dict[str, Callable[[dict[str, Any]], object]] = {
     ),
     "part_of_a_layer_skipped": lambda told: skipped_layer(told, "layer:9:set:a"),
     "layer_skipped_by_bare_value": lambda told: skipped_layer(told, "9"),
-    "instance_missing": lambda told: told["measured"]["coverage"]["set"].append("c"),
+    "instance_missing": lambda told: told["measured"].update(metrics=told["measured"]["metrics"][:-1]),
     "power_too_low": lambda told: told["power"][0].update(low="0.1", value="0.3"),
     "control_missed": lambda told: (told["controls"][0].update(held=False, value="0.7"), told.update(valid=False)),
     "control_missed_and_called_valid": lambda told: told["controls"][0].update(held=False, value="0.7"),
