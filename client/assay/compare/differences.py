@@ -19,7 +19,7 @@ from assay.compare.influence import Influence, influence
 from assay.compare.items import Items
 
 Method = Literal["paired_t", "bonett_price", "unpaired", "exact", "none"]
-"""How a difference was judged. "exact": both numbers are certain; "none": nothing tells their uncertainty."""
+"""How a difference was judged. "exact": both numbers are certain; "none": nothing tells how uncertain it is."""
 
 CLUSTERS_LEAST = 8
 """Fewer independent clusters cannot tell: their t interval is known to be too short (specification, section 15)."""
@@ -39,7 +39,7 @@ class Difference:
     p: float | None = None
     """Two-sided; None where nothing was tested."""
     reason: str | None = None
-    """Why nothing can be told, where nothing can: few_clusters, no_interval."""
+    """Why nothing can be told, where nothing can: few_clusters, no_interval, no_spread."""
     freedom: float | None = None
     """Degrees of freedom of the t interval."""
     centre: float | None = None
@@ -80,19 +80,25 @@ def paired(a: Items, b: Items, value_a: float, value_b: float) -> Difference:
     psi_a, psi_b = influence(a), influence(b)
     theta_a = value_a if psi_a.theta is None else psi_a.theta
     theta_b = value_b if psi_b.theta is None else psi_b.theta
-    return clustered(theta_b - theta_a, psi_a, psi_b, groups)
+    same = a.scores == b.scores and a.scale == b.scale
+    return clustered(theta_b - theta_a, psi_a, psi_b, groups, same=same)
 
 
-def clustered(d: float, a: Influence, b: Influence, groups: tuple[Sequence[int], int] | None) -> Difference:
+def clustered(
+    d: float, a: Influence, b: Influence, groups: tuple[Sequence[int], int] | None, *, same: bool = False
+) -> Difference:
     """Return the t interval of a difference from both sides' influence values.
 
-    SE = sqrt(G / (G - 1) * sum of U_g^2) / n, where U_g is a cluster's sum of psi_B - psi_A.
+    SE = sqrt(G / (G - 1) * sum of U_g^2) / n, where U_g is a cluster's sum of psi_B - psi_A. An SE of 0 says that the
+    interval has nothing to go by, not that the difference is certain. One case is: where every item scored the same on
+    both sides, these items have no difference, and d = 0 is no estimate.
 
     Args:
         d: theta_B - theta_A.
         a: influence values of A.
         b: the same of B, item by item.
         groups: each item's cluster, from 0 to below n, and their number; None where every item is its own.
+        same: whether every item has one score on both sides.
     """
     n = len(a.values)
     count = n if groups is None else groups[1]
@@ -101,13 +107,10 @@ def clustered(d: float, a: Influence, b: Influence, groups: tuple[Sequence[int],
     se = sqrt(count / (count - 1)) * _length(a, b, groups) / n
     size = abs(a.centre) + abs(b.centre) + abs(d)
     if se <= NOISE * size:
-        se = 0.0
-    return Difference(d=d, method="paired_t", se=se, p=_p_of_t(d, se, count - 1), freedom=count - 1)
-
-
-def _p_of_t(d: float, se: float, freedom: int) -> float:
-    # Without any spread the test has nothing to go by: no difference is certain, and one is not proven by it.
-    return known.t_two_sided(d / se, freedom) if se > 0.0 else 1.0
+        if not same or d != 0.0:
+            return Difference(d=d, method="none", reason="no_spread")
+        return Difference(d=d, method="paired_t", se=0.0, p=1.0, freedom=count - 1)
+    return Difference(d=d, method="paired_t", se=se, p=known.t_two_sided(d / se, count - 1), freedom=count - 1)
 
 
 def _length(a: Influence, b: Influence, groups: tuple[Sequence[int], int] | None) -> float:
@@ -178,12 +181,17 @@ class Told:
 
 
 def unpaired(a: Told, b: Told) -> Difference:
-    """Return the difference of two numbers that nothing pairs: SE^2 = SE_A^2 + SE_B^2, from their intervals."""
+    """Return the difference of two numbers that nothing pairs: SE^2 = SE_A^2 + SE_B^2, from their intervals.
+
+    An interval without width of a number that is not exact tells no error: a bootstrap of five equal items gives one.
+    """
     d = fsum((b.value, -a.value))
     error_a, error_b = a.se, b.se
     if error_a is None or error_b is None:
         return Difference(d=d, method="none", reason="no_interval")
-    if a.certain and b.certain and error_a == error_b == 0.0:
+    if any(one.se == 0.0 and not one.certain for one in (a, b)):
+        return Difference(d=d, method="none", reason="no_spread")
+    if error_a == error_b == 0.0:
         return Difference(d=d, method="exact", se=0.0)
     se = hypot(error_a, error_b)
-    return Difference(d=d, method="unpaired", se=se, p=known.normal_two_sided(d / se) if se > 0.0 else 1.0)
+    return Difference(d=d, method="unpaired", se=se, p=known.normal_two_sided(d / se))

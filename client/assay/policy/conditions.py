@@ -85,7 +85,7 @@ def _isolated(told: Mapping[str, Any], allowed: Collection[str]) -> bool:
 
 
 def _allowed(cell: Mapping[str, Any], allowed: Collection[str]) -> bool:
-    """Tell whether a cell's backend is allowed, and isolated it; "process" isolates nothing, and says so by its name."""
+    """Tell whether a cell's backend is allowed, and isolated it; "process" says by its name that it isolates nothing."""
     backend, stated = evidence.text(cell.get("backend")), cell.get("statements")
     if backend not in allowed or backend == NO_SANDBOX:
         return backend in allowed

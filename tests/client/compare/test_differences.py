@@ -127,19 +127,57 @@ def test_influence_values_move_the_reports_own_numbers() -> None:
 
 def test_few_clusters_cannot_tell() -> None:
     for size, word in ((56, "few_clusters"), (64, None)):
-        sides = [[0.1 * i * i + shift for i in range(size)] for shift in (0, 5)]
+        sides = [[0.1 * i * i + shift * (i % 11) for i in range(size)] for shift in (0, 5)]
         told = found(sides, clusters=[i // 8 for i in range(size)])
         assert told.reason == word
         assert (told.interval(TAIL) is None) is (word is not None)
     assert shares([True] * 7, [False] * 7).reason == "few_clusters"
 
 
-def test_a_shift_without_spread_is_not_called_proven() -> None:
-    told = found(([0.1 * i for i in range(20)], [0.1 * i + 0.3 for i in range(20)]))
-    assert told.se == 0.0
-    assert told.p == 1.0
+ROW = [0.1 * i for i in range(20)]
+NO_SPREAD: dict[str, tuple[list[float], list[float], dict[str, Any]]] = {
+    "every item moved by the same": (ROW, [one + 0.3 for one in ROW], {}),
+    "ranks that no item changed": (ROW, [2 * one for one in ROW], {"reducer": "auc", "targets": [0] * 10 + [1] * 10}),
+    "clusters that cancel out": (
+        ROW,
+        [one + 0.1 * (-1) ** i for i, one in enumerate(ROW)],
+        {"clusters": [i // 2 for i in range(20)]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_SPREAD)
+def test_without_any_spread_nothing_is_told_not_even_with_a_margin(name: str) -> None:
+    a, b, how = NO_SPREAD[name]
+    told = found((a, b), **how)
+    assert (told.method, told.reason, told.tested) == ("none", "no_spread", False)
+    for margin in (None, 0.5):
+        assert words.word(told.interval(TAIL), told.p, "higher", margin) == "cannot_tell"
+
+
+@pytest.mark.parametrize("how", [how for _, _, how in NO_SPREAD.values()])
+def test_items_that_scored_the_same_have_no_difference_and_that_is_a_fact(how: dict[str, Any]) -> None:
+    told = found((ROW, ROW), **how)
+    assert (told.d, told.interval(TAIL), told.reason) == (0.0, (0.0, 0.0), None)
     assert words.word(told.interval(TAIL), told.p, "higher", None) == "cannot_tell"
-    assert words.word(told.interval(TAIL), told.p, "higher", 0.5) == "equivalent"
+    assert words.word(told.interval(TAIL), told.p, "higher", 0.001) == "equivalent"
+
+
+def test_equal_influence_values_of_two_numbers_are_no_proof_of_their_difference() -> None:
+    told = found((ROW, ROW), (0.7, 0.9), reducer="influence")
+    assert (told.method, told.reason) == ("none", "no_spread")
+    assert found((ROW, ROW), (0.7, 0.7), reducer="influence").interval(TAIL) == (0.0, 0.0)
+
+
+FLAT, EXACT = Told(0.9, 0.9, 0.9, 0.95), Told(0.9, certain=True)
+
+
+@pytest.mark.parametrize("sides", [(FLAT, FLAT), (FLAT, EXACT), (EXACT, FLAT), (Told(0.5, 0.4, 0.6, 0.95), FLAT)])
+def test_an_interval_without_width_is_no_certainty(sides: tuple[Told, Told]) -> None:
+    """A bootstrap of five items that were all right has one; "at least as good as before" was proven by it."""
+    told = unpaired(*sides)
+    assert (told.method, told.reason, told.interval(TAIL), told.tested) == ("none", "no_spread", None, False)
+    assert words.word(told.interval(TAIL), told.p, "higher", 1.0) == "cannot_tell"
 
 
 def test_compare_without_statistics() -> None:
