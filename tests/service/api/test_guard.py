@@ -113,7 +113,7 @@ async def test_server_fault_is_an_incident_and_never_a_traceback(
     def fail(*_arguments: Any) -> None:
         raise ZeroDivisionError("secret path /etc/assay")
 
-    monkeypatch.setattr("service.store.views.view", fail)
+    monkeypatch.setattr("service.api.audits.sees_audit", fail)
     stub = house.stub(audits_pb2_grpc.AuditsStub)
     with caplog.at_level(logging.ERROR, "assay.api"):
         answer = await told(stub.GetAudit(audits_pb2.GetAuditRequest(name=f"audits/{'0' * 32}")))

@@ -165,7 +165,7 @@ async def test_every_kind_of_event_has_a_message(house: House) -> None:
     from service.store.events import Event
 
     examples: dict[str, Any] = {"state": "RUNNING", "exit_class": "OK", "number": 1, "done": 1, "owed": 2, "shards": 2}
-    examples |= {"shard": 0, "dead": 1, "of": 2}
+    examples |= {"shard": 0, "dead": 1, "of": 2, "used": 1, "max_runs": 2}
     for kind, keys in EVENT_DETAILS.items():
         detail = {key: examples.get(key, "text") for key in keys}
         message = event_message(Event(sequence=1, kind=kind, detail=detail, occurred_at=1))

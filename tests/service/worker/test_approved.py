@@ -14,7 +14,7 @@ from service.store import approvals, consent
 from service.store.approvals import candidates
 from service.store.tables import audit, model, outbox, output_charge
 from service.store.tables_around import approval as approval_table
-from service.store.tables_around import approval_key
+from service.store.tables_around import approval_key, approval_use
 from tests.service.rules.test_approvals import KEY, OTHER, owner
 from tests.service.worker.scripted import House
 from tests.service.worker.test_attempt import classes, record, seen
@@ -58,7 +58,7 @@ def approved(place: House, key: str, digest: str, signer: Any = KEY, **changes: 
     }  # fmt: skip
     with place.store.begin() as connection:
         connection.execute(insert(approval_table).values(row))
-        connection.execute(insert(approvals.approval_use).values(approval=identifier, audit=key, used_at=1))
+        connection.execute(insert(approval_use).values(approval=identifier, audit=key, used_at=1))
     return identifier
 
 
