@@ -30,6 +30,7 @@ from assay.remote.approvals import Approvals
 from assay.remote.calls import Calls
 from assay.remote.inputs import Inputs
 from assay.remote.memory import UploadMemory, state_folder
+from assay.remote.schedules import Schedules
 from assay.remote.submission import to_audit
 from assay.remote.watch import watch
 from assay.remote.webhooks import Webhooks
@@ -70,6 +71,8 @@ class AuditClient(Inputs):
         """Consents of model owners."""
         self.webhooks = Webhooks(self._calls)
         """Who is told of audits, and how telling went."""
+        self.schedules = Schedules(self._calls)
+        """Audits that are submitted again and again, by a calendar."""
 
     def nonce(self, request_id: str) -> bytes:
         """Return the nonce that a submission with this request id has by default."""

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import approvals, audits, catalogue, compare, gate, log, render, replicate, reports, submit, webhooks
+from assay.cli import (
+    approvals,
+    audits,
+    catalogue,
+    compare,
+    gate,
+    log,
+    render,
+    replicate,
+    reports,
+    schedules,
+    submit,
+    webhooks,
+)
 
 app = typer.Typer(
     name="assay",
@@ -42,5 +55,6 @@ app.command("render")(render.render)
 app.command("checks")(catalogue.checks)
 app.add_typer(approvals.approvals, name="approvals")
 app.add_typer(log.log, name="log")
+app.add_typer(schedules.schedules, name="schedules")
 app.add_typer(webhooks.webhooks, name="webhooks")
 app.command("version")(catalogue.version)

@@ -18,6 +18,7 @@ from assay.api.v1 import (
     checks_pb2_grpc,
     models_pb2_grpc,
     reports_pb2_grpc,
+    schedules_pb2_grpc,
     webhooks_pb2_grpc,
 )
 from assay.client_errors import NoConfig, ServerRefused, TimedOut, Unreachable
@@ -117,6 +118,7 @@ class Calls:
         self.reports = reports_pb2_grpc.ReportsStub(self._channel)
         self.approvals = approvals_pb2_grpc.ApprovalsStub(self._channel)
         self.webhooks = webhooks_pb2_grpc.WebhooksStub(self._channel)
+        self.schedules = schedules_pb2_grpc.SchedulesStub(self._channel)
 
     def close(self) -> None:
         """Close the channel."""
