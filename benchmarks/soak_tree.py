@@ -25,8 +25,9 @@ LEASE_S = 1.5
 WORKERS, APIS, SLOTS = 3, 2, 2
 PATIENCE_S = 120.0
 """Longest wait for a process that was killed to be there again: some twenty starts of an interpreter on a busy host."""
-FROZEN_S = 20 * LEASE_S
-"""Longest time that a worker stands still."""
+FROZEN_S = 5 * LEASE_S
+"""How much longer a worker may stand still. One that froze inside a transaction holds SQLite's only lock, so that not
+even its lease can be taken from it."""
 LIVE = ("QUEUED", "RUNNING")
 SCRIPT = "slow 0.2\nslow 0.4\nslow 0.7\nslow 1.0\nslow 0.3\nok\nrefuse\ncrash 11\ngarbage\nbig\noom\n"
 """A line an audit. `hang` is left out: nobody waits for an hour's limit, and a cancel meets `slow` as well."""

@@ -116,11 +116,21 @@ class Closing:
         try:
             return self._insist(pulse, write)
         except StoreFenced:
-            # Either another worker has the job, or a cancel came first; the beat tells which.
+            reason = self._ended_by(run)
+        except (StoreBusy, StoreUnavailable) as error:
+            log.warning("the result was not written, another attempt's will: %s", error, extra=run.labels)
+            reason = Reason.STALE
+        self.stop(run, pulse, reason)
+        return None
+
+    def _ended_by(self, run: Run) -> Reason:
+        """Return why a lease is over: another worker has the job, or a cancel came first; the beat tells which."""
+        try:
             with self._bench.store.begin() as connection:
                 heard = jobs.beat(connection, run.held)
-            self.stop(run, pulse, Reason.CANCEL if heard is Beat.CANCEL else Reason.FENCED)
-            return None
+        except (StoreBusy, StoreUnavailable):
+            return Reason.STALE
+        return Reason.CANCEL if heard is Beat.CANCEL else Reason.FENCED
 
     def _put_record(self, run: Run, told: Told) -> str:
         """Store the host's record of an attempt, and the files that it names; return its digest."""

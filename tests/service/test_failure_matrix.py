@@ -340,6 +340,27 @@ def test_a_lock_held_for_a_third_of_the_lease_loses_no_lease(place: House, told:
     told["write lock held"] = counts
 
 
+def test_a_store_that_stays_busy_at_the_end_does_not_end_the_worker(place: House) -> None:
+    """A neighbour froze with the lock in its hand: found by a soak, where the other slots lost their leases with it."""
+    key, begin = place.submit(), place.store.begin
+
+    def busy() -> Any:
+        raise engine.StoreBusy("another writer holds the database; call again")
+
+    def locks(order: Order, on_step: OnStep, cancelled: Cancelled) -> Outcome:
+        place.store.begin = busy  # type: ignore[method-assign]
+        return good(order, on_step, cancelled)
+
+    place.cell.script = locks
+    place.attempt(key, lease_s=0.9)
+    place.store.begin = begin  # type: ignore[method-assign]
+    place.cell.script = good
+    reap(place.store)
+    place.attempt(key)
+    counts = consistent(place.store, place.blobs)
+    assert (counts["lease_expired"], counts["finalised"], counts["fenced"]) == (1, 1, 0)
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_jumps_an_hour_reaps_nothing_early(
     place: House, monkeypatch: pytest.MonkeyPatch, hours: int, told: dict[str, Counter[str]]
