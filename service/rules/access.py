@@ -105,6 +105,16 @@ ACCESS: Mapping[str, Row] = {
 A webhook has no model: an owner's are its tenant's, as an auditor's are.
 """
 
+_READING = ("Get", "List", "Watch", "Find", "Query", "Read")
+"""How the names of methods begin that change nothing (AIP-131, 132, and the byte stream's own)."""
+
+MUTATIONS = frozenset(
+    method
+    for method in ACCESS
+    if method.startswith("/assay.api.") and not method.rpartition("/")[2].startswith(_READING)
+)
+"""Methods that change something: each leaves a row in the log of access, and an unbound token serves one of them."""
+
 SHOWN: Mapping[Role, Shown] = {
     Role.AUDITOR: Shown.ALL,
     Role.OWNER: Shown.ALL,

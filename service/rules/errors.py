@@ -34,6 +34,14 @@ REASONS: Mapping[str, Reason] = {
         codes=("UNAUTHENTICATED",),
         next_move="Present a client certificate of an enabled principal; do not retry without it.",
     ),
+    "BAD_TOKEN": Reason(
+        codes=("UNAUTHENTICATED",),
+        next_move="Have the issuer make a fresh token for this service; do not retry with this one.",
+    ),
+    "TOKEN_USED": Reason(
+        codes=("UNAUTHENTICATED",),
+        next_move="Send a fresh token, or one that is bound to your certificate (cnf).",
+    ),
     "NOT_PERMITTED": Reason(
         codes=("PERMISSION_DENIED",),
         next_move="Check the name and the principal; do not retry as it is.",
@@ -52,6 +60,27 @@ REASONS: Mapping[str, Reason] = {
     ),
     "INTERNAL": Reason(codes=("INTERNAL",), next_move="Quote the incident id to the operator."),
     # Limits and quotas
+    "TOO_MANY_CALLS": Reason(
+        codes=("RESOURCE_EXHAUSTED",), next_move="Retry after the delay in RetryInfo.", retry_s=1.0
+    ),
+    "TENANT_FULL": Reason(
+        codes=("RESOURCE_EXHAUSTED",),
+        next_move="Delete models that are no longer needed, or ask the operator for more room.",
+        retry_s=3600.0,
+    ),
+    "TOO_MANY_AUDITS": Reason(
+        codes=("RESOURCE_EXHAUSTED",),
+        next_move="Wait for an audit to end, or cancel one; then retry with the same request_id.",
+        retry_s=60.0,
+    ),
+    "GPU_TIME_SPENT": Reason(
+        codes=("RESOURCE_EXHAUSTED",),
+        next_move="Submit again after midnight UTC, or ask the operator for more.",
+        retry_s=3600.0,
+    ),
+    "TOO_MANY_FILES": Reason(
+        codes=("RESOURCE_EXHAUSTED",), next_move="Put the weights into fewer files; the limit is in Capabilities."
+    ),
     "TOO_MANY": Reason(codes=_INVALID, next_move="Ask in parts."),
     "BLOB_TOO_LARGE": Reason(codes=("RESOURCE_EXHAUSTED",), next_move="Split the file; the limit is in Capabilities."),
     "TOO_MANY_UPLOADS": Reason(
@@ -181,6 +210,7 @@ class Refusal(Exception):
         violations: what is wrong with which field.
         missing: blobs to upload.
         quota: subject of the limit that was hit.
+        retry_s: RetryInfo's delay where it is known better than the table's, in seconds.
 
     Raises:
         KeyError: the reason has no row in the table.
@@ -197,6 +227,7 @@ class Refusal(Exception):
         violations: Sequence[Violation] = (),
         missing: Sequence[Missing] = (),
         quota: str | None = None,
+        retry_s: float | None = None,
     ) -> None:
         row = REASONS[reason]
         if code is not None and code not in row.codes:
@@ -209,7 +240,7 @@ class Refusal(Exception):
         self.violations = tuple(violations)
         self.missing = tuple(missing)
         self.quota = quota
-        self.retry_s = row.retry_s
+        self.retry_s = row.retry_s if retry_s is None else retry_s
 
 
 def not_permitted() -> Refusal:

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("method", sa.String(length=64), nullable=False),
         sa.Column("object", sa.String(length=128), nullable=False),
         sa.Column("outcome", sa.String(length=32), nullable=False),
+        sa.Column("times", sa.Integer(), server_default="1", nullable=False),
         sa.Column("previous_sha256", sa.String(length=64), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_access_log")),
@@ -200,6 +201,8 @@ def upgrade() -> None:
     op.add_column("model", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
     op.add_column("model", sa.Column("purged_at", sa.BigInteger(), nullable=True))
     op.add_column("principal", sa.Column("selector_json", sa.Text(), server_default="{}", nullable=False))
+    # The journal begins here: of an audit that is older nobody wrote down how it began.
+    op.execute("INSERT INTO journal (audit, sequence, kind, at) SELECT id, 1, 'carried_over', submitted_at FROM audit")
     if op.get_bind().dialect.name == "postgresql":
         op.alter_column("audit", "state", type_=sa.String(length=24), existing_type=sa.String(length=16))
 
