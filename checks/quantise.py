@@ -29,6 +29,11 @@ NOISE = Decimal("1e-9")
 P_FLOOR = 1e-12
 """No p-value is reported below this; a Monte Carlo test's own floor is 1 / (draws + 1)."""
 
+REPEATED = (1e-6, 1e-4)
+"""Absolute and relative difference that a re-run on the same machine, with the same packages and seed, may show where
+a check states no other: such runs are equal byte by byte (each family's `two_runs` test), so this is room for one
+rounding of single-precision sums and nothing else."""
+
 _EXACT = Context(prec=60)
 """15 digits before and 18 after the point are carried exactly."""
 
@@ -159,7 +164,7 @@ def metric(
         p_floor: smallest p that the test can show.
         multiplicity: which tests were looked at together.
         better: which way is better.
-        tolerance: absolute and relative difference that a re-run may show.
+        tolerance: absolute and relative difference that a re-run may show; `REPEATED` if not given, none if exact.
         margin: difference that matters.
 
     Raises:
@@ -167,6 +172,8 @@ def metric(
     """
     if interval is not None and method == "unstated":
         raise ValueError(f"{name}: say how the interval was made")
+    if tolerance is None and determinism != "exact":
+        tolerance = REPEATED
     told, low, high, step = quantise(value, *(interval or (None, None)))
     return Metric(
         name=name,

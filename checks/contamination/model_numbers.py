@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from assay.result import Metric, Multiplicity, NullDistribution
 
 from checks.contamination.shares_estimate import Estimate
 from checks.quantise import metric
 
+Determinism = Literal["exact", "tolerance", "statistical"]
+
 UNIFORM_SD = "0.288675"
 """Standard deviation of a p-value where there is nothing to find, 1/sqrt(12)."""
 
 
-def count(name: str, value: int, benchmark: str, determinism: str = "tolerance", **more: str) -> Metric:
+def count(name: str, value: int, benchmark: str, determinism: Determinism = "tolerance", **more: str) -> Metric:
     """Return a count; more: labels beside the benchmark."""
     labels = {"benchmark": benchmark, **more}
-    made = metric(name, value, n=value, unit="count", determinism="exact", labels=labels)
-    return made if determinism == "exact" else made.model_copy(update={"determinism": determinism})
+    return metric(name, value, n=value, unit="count", determinism=determinism, labels=labels)
 
 
 def p_metric(
-    name: str, p: float, n: int, benchmark: str, determinism: str = "tolerance", null: NullDistribution | None = None
+    name: str,
+    p: float,
+    n: int,
+    benchmark: str,
+    determinism: Determinism = "tolerance",
+    null: NullDistribution | None = None,
 ) -> Metric:
     """Return a p-value that is not corrected, with the law it has where there is nothing to find."""
     family = Multiplicity(family=f"{name}:{benchmark}"[:128], m=1, corrected="none")
-    made = metric(name, p, n=n, unit="1", determinism="exact", labels={"benchmark": benchmark}, null=null, p=p,
+    return metric(name, p, n=n, unit="1", determinism=determinism, labels={"benchmark": benchmark}, null=null, p=p,
                   multiplicity=family)  # fmt: skip
-    return made.model_copy(update={"determinism": determinism})
 
 
 def least_p(name: str, p: float, n: int, benchmark: str) -> Metric:
     """Return the smallest p that a test could have shown."""
-    made = metric(name, p, n=n, unit="1", determinism="exact", labels={"benchmark": benchmark})
-    return made.model_copy(update={"determinism": "tolerance"})  # it hangs on how many texts could be scored
+    # Not exact: it hangs on how many texts could be scored.
+    return metric(name, p, n=n, unit="1", determinism="tolerance", labels={"benchmark": benchmark})
 
 
-def estimated(name: str, told: Estimate, benchmark: str, unit: str, determinism: str = "tolerance") -> Metric:
+def estimated(name: str, told: Estimate, benchmark: str, unit: str, determinism: Determinism = "tolerance") -> Metric:
     """Return an estimate with its interval, where it has one."""
     interval = None if told.method == "none" else (told.low, told.high)
-    made = metric(name, told.value, n=told.n, unit=unit, determinism="exact", labels={"benchmark": benchmark},
+    return metric(name, told.value, n=told.n, unit=unit, determinism=determinism, labels={"benchmark": benchmark},
                   interval=interval, method=told.method)  # fmt: skip
-    return made.model_copy(update={"determinism": determinism})
 
 
 def uniform(kind: str, draws: int) -> NullDistribution:
