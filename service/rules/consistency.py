@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from service.rules.journal import TERMINAL, Entry, Rule, Violation, digests_of
+from service.rules.journal import FIRST, TERMINAL, Entry, Rule, Violation, digests_of
 from service.rules.states import EXIT_RULES, STRIKES_MAX, ExitClass
 
 
@@ -45,6 +45,8 @@ class _Job:
 @dataclass(slots=True)
 class _Life:
     first: bool = True
+    older: bool = False
+    """Whether it began before there was a journal: then only gaps and a second end can be told."""
     sequence: int = 0
     seq: int = 0
     attempts_max: int | None = None
@@ -119,6 +121,9 @@ class Checker:
             return
         life = self._lives.setdefault(entry.audit, _Life())
         yield from _in_order(life, entry)
+        if life.older:
+            yield from _older(life, entry)
+            return
         if entry.kind in _OF_LEASE and 0 < entry.token < life.job(entry.job).token:
             yield "J6"
             return
@@ -163,9 +168,19 @@ class Checker:
 def _in_order(life: _Life, entry: Entry) -> Iterator[Rule]:
     if entry.sequence != life.sequence + 1:
         yield "J7"
-    if life.first != (entry.kind == "submitted"):
+    if life.first != (entry.kind in FIRST):
         yield "J1"
+    life.older = life.older or (life.first and entry.kind == "carried_over")
+    if entry.kind == "submitted":
+        life.attempts_max = int(entry.detail["attempts_max"])
     life.first, life.sequence, life.seq = False, entry.sequence, entry.seq
+
+
+def _older(life: _Life, entry: Entry) -> Iterator[Rule]:
+    if entry.kind in TERMINAL:
+        if life.ended:
+            yield "J2"
+        life.ended = entry.kind
 
 
 def _missing(life: _Life, *, live: bool) -> Iterator[Rule]:
@@ -173,11 +188,6 @@ def _missing(life: _Life, *, live: bool) -> Iterator[Rule]:
         yield "J4"  # sealed and completed are one transaction
     if life.registered and life.ended and not life.leaves and (life.ended == "completed" or not live):
         yield "J15"
-
-
-def _submitted(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
-    life.attempts_max = int(entry.detail["attempts_max"])
-    return iter(())
 
 
 def _registered(life: _Life, _entry: Entry, _lifted: bool) -> Iterator[Rule]:
@@ -278,7 +288,6 @@ def _leaf(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
 
 
 _STEPS: Mapping[str, Callable[[_Life, Entry, bool], Iterator[Rule]]] = {
-    "submitted": _submitted,
     "registered": _registered,
     "leased": _leased,
     "ended": _ended,

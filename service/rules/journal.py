@@ -16,6 +16,7 @@ LINE_MAX = 64 * 1024
 """Bytes of one line; a report of 64 files is named in 5 KiB."""
 
 KINDS: Mapping[str, frozenset[str]] = {
+    "carried_over": frozenset(),
     "submitted": frozenset({"request_id", "principal", "attempts_max"}),
     "registered": frozenset(),
     "published": frozenset(),
@@ -40,7 +41,9 @@ KINDS: Mapping[str, frozenset[str]] = {
     "approval_used": frozenset({"approval", "max_runs"}),
 }
 """Kinds and the keys that each one's detail has. `shard_dead` and `delivery_owed` are not of the specification's list:
-without them nobody could tell a lost shard from one that may be left out, nor a lost delivery from none."""
+without them nobody could tell a lost shard from one that may be left out, nor a lost delivery from none. Nor is
+`carried_over`: a migration writes it, and nothing else, as the first entry of an audit that is older than the
+journal."""
 
 MAY: Mapping[str, frozenset[str]] = {
     "finalised": frozenset({"shard", "of"}),
@@ -50,6 +53,7 @@ MAY: Mapping[str, frozenset[str]] = {
 }
 """Keys that a detail may have besides."""
 
+FIRST = frozenset({"submitted", "carried_over"})
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 LEAVES = frozenset({"report", "void"})
 

@@ -126,7 +126,9 @@ def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Counter[str]]]:
     rows: dict[str, Counter[str]] = {}
     yield rows
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
-    if terminal is not None:
+    if terminal is None:  # a worker of pytest-xdist
+        return
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         terminal.ensure_newline()
         for name, counts in rows.items():
             terminal.write_line(f"{name}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))

@@ -192,6 +192,14 @@ def called_back(pen: Pen) -> Iterator[Group]:
         yield [(pen.rng.choice(["delivered", "dead_letter"]), "", 0, told)]
 
 
+def carried_over(pen: Pen) -> Iterator[Group]:
+    """Begun before there was a journal."""
+    yield [("carried_over", "", 0, {})]
+    yield pen.loses("whole", 3)
+    yield [("leased", "whole", 4, {})]
+    yield from pen.finish("whole", 4)
+
+
 LIVES: tuple[Callable[[Pen], Iterator[Group]], ...] = (
     simple,
     stubborn,
@@ -199,6 +207,7 @@ LIVES: tuple[Callable[[Pen], Iterator[Group]], ...] = (
     cancelled_early,
     sharded,
     called_back,
+    carried_over,
 )
 
 

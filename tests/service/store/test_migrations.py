@@ -12,6 +12,8 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from service.rules.consistency import Checker
+from service.store import journal
 from service.store.engine import StoreNotUsable, open_store
 from service.store.migrations import _config, check_revision, difference, head, migrate
 
@@ -130,3 +132,27 @@ def test_shards_are_said_to_postgresql_in_its_words() -> None:
     assert "ALTER TABLE job ADD COLUMN part_sha256 VARCHAR(64)" in said
     assert "CREATE TABLE plan" in said
     assert "PRIMARY KEY (audit)" in said
+
+
+def test_audits_of_before_the_journal_are_carried_over(url: str, tmp_path: Path) -> None:
+    ids = ["a" * 32, "b" * 32]
+    with migrated_to(url, "0004"), sqlite3.connect(tmp_path / "assay.db") as raw:
+        for key in ids:
+            raw.execute(
+                "INSERT INTO audit (id, tenant, principal, model_sha256, checks, request_sha256, submission, state,"
+                " attempts_max, last_sequence, submitted_at) VALUES (?,'t','p','m','c','r','','RUNNING',8,0,5)",
+                (key,),
+            )
+    raw.close()
+    migrate(url)
+    store = open_store(url)
+    with store.begin() as connection:
+        journal.append(connection, "failed", audit=ids[0], detail={"reason": "HOST_FAULT"})
+    found = list(journal.entries(store))
+    store.close()
+    assert [(one.kind, one.audit, one.sequence, one.at) for one in found[:2]] == [
+        ("carried_over", key, 1, 5) for key in ids
+    ]
+    assert found[2].sequence == 2
+    checker = Checker()
+    assert [violation for one in found for violation in checker.feed(one)] == []
