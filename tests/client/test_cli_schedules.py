@@ -29,17 +29,18 @@ class Fake(schedules_pb2_grpc.SchedulesServicer, audits_pb2_grpc.AuditsServicer)
         self.stale = False
 
     def GetAudit(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return audits_pb2.Audit(
-            name=AUDIT,
-            model=MODEL,
-            checks=[{"check": "checks/weigh", "version": "1.0", "parameters_json": "{}"}],
-            data=[{"role": "pairs", "blob": {"sha256": "cd" * 32, "size": 9}, "media_type": "application/jsonl"}],
-            nonce=b"n" * 32,
-            labels={"team": "red"},
-            state=audits_pb2.Audit.STATE_COMPLETED,
-            reports=[AUDIT + "/reports/r1"],
-            request_sha256="ef" * 32,
-        )
+        fields: dict[str, Any] = {
+            "name": AUDIT,
+            "model": MODEL,
+            "checks": [{"check": "checks/weigh", "version": "1.0", "parameters_json": "{}"}],
+            "data": [{"role": "pairs", "blob": {"sha256": "cd" * 32, "size": 9}, "media_type": "application/jsonl"}],
+            "nonce": b"n" * 32,
+            "labels": {"team": "red"},
+            "state": audits_pb2.Audit.STATE_COMPLETED,
+            "reports": [AUDIT + "/reports/r1"],
+            "request_sha256": "ef" * 32,
+        }
+        return audits_pb2.Audit(**fields)
 
     def CreateSchedule(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.asked.append(request)
@@ -93,7 +94,7 @@ class Fake(schedules_pb2_grpc.SchedulesServicer, audits_pb2_grpc.AuditsServicer)
         return audits_pb2.Audit(name=AUDIT, model=MODEL, schedule=request.name)
 
     def ListFires(self, request: Any, context: grpc.ServicerContext) -> Any:
-        rows = [
+        rows: list[Any] = [
             {"due_at": {"seconds": 1_774_746_000}, "outcome": 1, "audit": AUDIT},
             {"due_at": {"seconds": 1_774_659_600}, "outcome": 4, "reason": "NOT_PERMITTED\x1b[31m"},
             {"due_at": {"seconds": 1_774_573_200}, "outcome": 99},
@@ -109,7 +110,7 @@ def schedules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tu
 
     folder = tmp_path / "fake"
     folder.mkdir()
-    tls, fake = certificates(folder), Fake()
+    tls, fake = certificates(folder), Fake()  # type: ignore[abstract]  # calls that no command makes
     server = grpc.server(ThreadPoolExecutor(4))
     schedules_pb2_grpc.add_SchedulesServicer_to_server(fake, server)
     audits_pb2_grpc.add_AuditsServicer_to_server(fake, server)

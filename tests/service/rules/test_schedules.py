@@ -75,7 +75,8 @@ def test_however_the_clock_moves_each_minute_is_decided_at_most_once_and_none_is
     timing: Timing, steps: list[int]
 ) -> None:
     """Steps are minutes between two looks: a scheduler that stands still, and a clock that is set back."""
-    now, until, rows = START, START, {}
+    now, until = START, START
+    rows: dict[int, str] = {}
     for step in [*steps, 400]:
         now = max(now + step * MINUTE, START)
         for _ in range(3):  # a look that stopped at a part is taken up
@@ -99,7 +100,9 @@ def test_however_the_clock_moves_each_minute_is_decided_at_most_once_and_none_is
 def test_of_a_standstill_one_late_fire_at_most_is_made_up_for(stood: int, misfire: Misfire, jitter_s: int) -> None:
     """1,300 minutes are three parts: the latest of all is made up for, not the latest of each part."""
     timing = Timing(cron="* * * * *", time_zone="UTC", misfire=misfire, jitter_s=jitter_s)
-    now, until, late, decided = START + stood * MINUTE, START, [], set()
+    now, until = START + stood * MINUTE, START
+    late: list[int] = []
+    decided: set[int] = set()
     for _ in range(4):
         found = look(KEY, timing, considered_until=until, now=now, decided=frozenset(decided))
         until = found.until

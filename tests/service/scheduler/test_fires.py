@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 
-from service.blobs import MemoryBlobs, NoSpace
-from service.rules import schedules as rules
-from service.rules.schedules import Misfire, Overlap, ScheduleKey
+from service.rules.schedules import Overlap, ScheduleKey
 from service.scheduler.fires import Fires
-from service.store import fires, journal, schedules
-from service.store.principals import disable_principal, put_principal
+from service.store import fires, schedules
 from service.store.schedules import Wanted
-from service.store.tables import audit
-from tests.service.scheduler.calendars import KEY, Calendars, calendars, moment
-from tests.service.store.planting import new_store
-
-
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("empty")
-    new_store(folder).close()
-    return folder / "assay.db"
-
-
-@pytest.fixture
-def house(tmp_path: Path, empty: Path) -> Iterator[Calendars]:
-    shutil.copy(empty, tmp_path / "assay.db")
-    with calendars(tmp_path, "2026-03-28T00:00") as made:
-        yield made
+from tests.service.scheduler.calendars import KEY, Calendars, moment
 
 
 def at(house: Calendars, text: str) -> None:
@@ -166,107 +144,6 @@ def test_two_schedulers_on_one_database_fire_each_minute_once(house: Calendars) 
     assert house.audits() == 8
 
 
-@pytest.mark.parametrize(
-    ("misfire", "expected"),
-    [
-        (Misfire.SKIP, ["SKIPPED_MISFIRE"] * 3),
-        (Misfire.ONCE, ["SKIPPED_MISFIRE", "SKIPPED_MISFIRE", "SUBMITTED"]),
-    ],
-)
-def test_a_standstill_makes_up_for_at_most_the_latest(house: Calendars, misfire: Misfire, expected: list[str]) -> None:
-    house.make("0 * * * *", misfire=misfire)
-    at(house, "2026-03-28T03:05:01")
-    house.scheduler().step()
-    house.scheduler().step()
-    assert [line.split()[2] for line in house.told()] == expected
-
-
-def test_five_minutes_late_is_in_time(house: Calendars) -> None:
-    house.make("0 * * * *", misfire=Misfire.SKIP)
-    at(house, "2026-03-28T01:05:00")
-    house.scheduler().step()
-    assert house.told() == ["03-28 01:00 SUBMITTED"]
-
-
-def test_a_long_standstill_is_written_down_whole_in_parts(house: Calendars, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hours stood still: each minute is a row, one late one alone was submitted, no step decided more than 50."""
-    monkeypatch.setattr(rules, "BATCH", 50)
-    house.make("* * * * *", overlap=Overlap.QUEUE)
-    at(house, "2026-03-28T02:00:00")
-    loop, sizes = house.scheduler(), []
-    for _ in range(4):
-        loop.step()
-        sizes.append(len(house.told()))
-    assert sizes == [50, 100, 120, 120]
-    assert [line.split()[2] for line in house.told()] == ["SKIPPED_MISFIRE"] * 113 + ["SUBMITTED"] * 7
-    assert house.audits() == 7  # the latest misfire, and the six minutes that are not late yet
-
-
-def test_what_has_not_ended_is_not_run_beside(house: Calendars) -> None:
-    house.make("0 * * * *", overlap=Overlap.SKIP)
-    loop = house.scheduler()
-    house.run(loop, "2026-03-28T02:00:01", step_s=300)
-    house.end_audits()
-    house.run(loop, "2026-03-28T03:00:01", step_s=300)
-    assert house.told() == ["03-28 01:00 SUBMITTED", "03-28 02:00 SKIPPED_OVERLAP", "03-28 03:00 SUBMITTED"]
-
-
-def test_a_replaced_audit_is_cancelled_with_the_fire_that_replaces_it(house: Calendars) -> None:
-    house.make("0 * * * *", overlap=Overlap.REPLACE)
-    house.run(house.scheduler(), "2026-03-28T02:00:01", step_s=300)
-    with house.store.read() as connection:
-        states = {row.id: row.state for row in connection.execute(select(audit.c.id, audit.c.state))}
-        newest, oldest = (one.audit for one in fires.page(connection, KEY, None, 2))
-    assert (states[oldest], states[newest]) == ("CANCELLED", "QUEUED")
-
-
-def test_a_lost_role_and_a_disabled_principal_are_refused_with_the_reason(house: Calendars) -> None:
-    house.make("0 * * * *")
-    loop = house.scheduler()
-    put_principal(house.url, "ada", tenant="acme", role="operator")
-    house.run(loop, "2026-03-28T01:00:01", step_s=600)
-    put_principal(house.url, "ada", tenant="other", role="auditor")
-    house.run(loop, "2026-03-28T02:00:01", step_s=600)
-    put_principal(house.url, "ada", tenant="acme", role="auditor")
-    disable_principal(house.url, "ada")
-    house.run(loop, "2026-03-28T03:00:01", step_s=600)
-    assert house.told() == [f"03-28 0{hour}:00 REFUSED NOT_PERMITTED" for hour in (1, 2, 3)]
-    put_principal(house.url, "ada", tenant="acme", role="auditor")
-    house.run(loop, "2026-03-28T04:00:01", step_s=600)
-    assert house.told()[-1] == "03-28 04:00 SUBMITTED"
-
-
-def test_what_submit_would_refuse_is_refused_with_its_reason(house: Calendars) -> None:
-    """A check that this release no longer has, as after an update of the server."""
-    gone = house.template(checks=[{"check": "checks/gone"}])
-    house.make("0 * * * *", template=gone)
-    house.run(house.scheduler(), "2026-03-28T01:00:01", step_s=600)
-    assert house.told() == ["03-28 01:00 REFUSED UNKNOWN_CHECK"]
-    assert house.audits() == 0
-
-
-def test_an_ended_approval_is_refused(house: Calendars) -> None:
-    """Of a foreign model without an approval a fire does not wait: it is refused, as SubmitAudit is."""
-    foreign = house.template(model=f"models/{'cd' * 32}")
-    house.make("0 * * * *", template=foreign)
-    house.run(house.scheduler(), "2026-03-28T01:00:01", step_s=600)
-    assert house.told() == ["03-28 01:00 REFUSED UNKNOWN_MODEL"]
-
-
-def test_a_paused_schedule_makes_up_for_nothing(house: Calendars) -> None:
-    house.make("0 * * * *")
-    with house.store.begin() as connection:
-        schedules.pause(connection, KEY)
-        schedules.pause(connection, KEY)
-    loop = house.scheduler()
-    house.run(loop, "2026-03-28T03:30", step_s=600)
-    with house.store.begin() as connection:
-        schedules.resume(connection, KEY, house.now)
-        schedules.resume(connection, KEY, house.now)
-    house.run(loop, "2026-03-28T04:30", step_s=600)
-    assert house.told() == ["03-28 04:00 SUBMITTED"]
-
-
 def test_a_schedule_changed_at_the_fire_is_not_fired_by_what_it_was(house: Calendars) -> None:
     """The loop has read the schedule when a caller changes it: the row's revision decides, not the loop."""
     seen = house.make("0 * * * *")
@@ -280,35 +157,6 @@ def test_a_schedule_changed_at_the_fire_is_not_fired_by_what_it_was(house: Calen
     assert house.audits() == 0
 
 
-def test_jitter_delays_a_fire_always_by_the_same_and_survives_a_restart(house: Calendars) -> None:
-    house.make("0 * * * *", jitter_s=3600, overlap=Overlap.QUEUE)
-    house.run(house.scheduler(), "2026-03-28T06:00", step_s=600)
-    house.run(house.scheduler(), "2026-03-28T12:00", step_s=600)
-    with house.store.read() as connection:
-        found = fires.page(connection, KEY, None, 100)
-    late = [one.fired_at - one.due_at - rules.jitter_ms(KEY, one.due_at, 3600) for one in found]
-    assert len({one.due_at for one in found}) == len(found) >= 10
-    assert all(0 <= one < 600_000 for one in late), "by the next look after the minute and its own delay"
-    assert len({rules.jitter_ms(KEY, one.due_at, 3600) for one in found}) == len(found)
-
-
-def test_a_full_disk_leaves_the_minute_open(house: Calendars) -> None:
-    class Full(MemoryBlobs):
-        def put(self, source: object, digest: str) -> None:
-            raise NoSpace("full")
-
-    house.make("0 * * * *")
-    working, house.blobs = house.blobs, Full()
-    loop = house.scheduler()
-    at(house, "2026-03-28T01:00:01")
-    house.blobs.open = working.open  # type: ignore[method-assign]
-    loop.step()
-    assert house.told() == []
-    house.blobs = working
-    house.scheduler().step()
-    assert house.told() == ["03-28 01:00 SUBMITTED"]
-
-
 def test_a_schedule_that_cannot_be_read_any_more_holds_no_other(house: Calendars) -> None:
     house.make("0 * * * *")
     house.make("0 * * * *", key=ScheduleKey("acme", "broken"))
@@ -316,15 +164,6 @@ def test_a_schedule_that_cannot_be_read_any_more_holds_no_other(house: Calendars
         connection.execute(text("UPDATE schedule SET time_zone = 'Mars/Olympus' WHERE id = 'broken'"))
     house.run(house.scheduler(), "2026-03-28T01:00:01", step_s=600)
     assert house.told() == ["03-28 01:00 SUBMITTED"]
-
-
-def test_a_fire_is_in_the_journal_once_with_its_audit(house: Calendars) -> None:
-    house.make("0 * * * *")
-    house.run(house.scheduler(), "2026-03-28T02:00:01", step_s=600)
-    fired = [one for one in journal.entries(house.store) if one.kind == "fired"]
-    assert [one.detail["outcome"] for one in fired] == ["SUBMITTED", "SKIPPED_OVERLAP"]
-    assert [bool(one.audit) for one in fired] == [True, False]
-    assert fired[0].detail["schedule"] == "acme/nightly"
 
 
 def test_a_quiet_schedule_is_not_written_every_minute(house: Calendars) -> None:
@@ -353,15 +192,3 @@ def test_a_deleted_schedule_keeps_its_fires_and_its_name_may_be_used_again(house
     house.run(loop, "2026-03-28T00:11")
     assert house.told() == ["03-28 00:05 SUBMITTED", "03-28 00:10 SUBMITTED"]
     assert house.audits() == 2
-
-
-def test_overlap_reads_the_index_of_unfinished_audits(house: Calendars) -> None:
-    """With a million finished audits a fire must not read them all."""
-    with house.store.read() as connection:
-        plan = connection.execute(
-            text(
-                "EXPLAIN QUERY PLAN SELECT id FROM audit WHERE tenant = 'acme' "
-                "AND state NOT IN ('COMPLETED','CANCELLED','FAILED') AND schedule = 'nightly'"
-            )
-        ).all()
-    assert "ix_audit_unfinished" in str(plan)
