@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from service.blobs import BlobError, disk_errors
 from service.rules.names import UploadName
 
 STEP = 1 << 20
@@ -49,6 +50,7 @@ class Part:
         """Bytes in the file, safe or not."""
         self.committed = 0
         """Bytes that survive a power loss."""
+        self._broken: BlobError | None = None
 
     def rewind(self, committed: int) -> None:
         """Cut the tail that was never synced and rebuild the hash of what remains by one read.
@@ -65,8 +67,13 @@ class Part:
         self.written = self.committed = remains
 
     def append(self, data: bytes) -> None:
-        """Write and hash the next bytes."""
-        with self._guard:
+        """Write and hash the next bytes.
+
+        Raises:
+            NoSpace: the disk is full; what was written before stays.
+            BlobFault: the disk failed.
+        """
+        with self._guard, disk_errors():
             if self._descriptor < 0:
                 return
             view = memoryview(data)
@@ -77,10 +84,25 @@ class Part:
                 view = view[count:]
 
     def sync(self) -> int:
-        """Make what was written safe; return how many bytes are."""
+        """Make what was written safe; return how many bytes are.
+
+        After a failure this claim never calls a byte safe again: the kernel may have dropped what it could not write,
+        and would report success the next time. The next claim cuts to what was safe before.
+
+        Raises:
+            NoSpace: the disk is full.
+            BlobFault: the disk failed.
+        """
         with self._guard:
             if self._descriptor >= 0 and self.committed != self.written:
-                os.fsync(self._descriptor)
+                if self._broken is not None:
+                    raise self._broken
+                try:
+                    with disk_errors():
+                        os.fsync(self._descriptor)
+                except BlobError as error:
+                    self._broken = error
+                    raise
                 self.committed = self.written
             return self.committed
 

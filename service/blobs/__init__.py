@@ -10,6 +10,7 @@ from service.blobs.contract import (
     BlobMissing,
     BlobStore,
     NoSpace,
+    disk_errors,
 )
 from service.blobs.local import LocalBlobs
 from service.blobs.memory import MemoryBlobs
@@ -24,4 +25,5 @@ __all__ = [
     "LocalBlobs",
     "MemoryBlobs",
     "NoSpace",
+    "disk_errors",
 ]

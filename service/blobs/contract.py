@@ -9,8 +9,10 @@ BlobError
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -100,3 +102,18 @@ def checked_digest(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise ValueError("a digest is 64 lower-case hex digits of SHA-256")
     return digest
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn the operating system's errors into a blob store's own.
+
+    Raises:
+        NoSpace, BlobFault.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace("the blob store's disk is full; free space and try again") from error
+        raise BlobFault(f"the blob store's disk failed: {errno.errorcode.get(error.errno or 0, '?')}") from error

@@ -7,11 +7,10 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from service.blobs.contract import EMPTY_SHA256, BlobFault, BlobMismatch, BlobMissing, NoSpace, checked_digest
+from service.blobs.contract import EMPTY_SHA256, BlobFault, BlobMismatch, BlobMissing, checked_digest, disk_errors
 
 STEP = 1 << 20
 """Bytes copied and hashed at a time: 1 MiB is where hashing and writing both run at full speed."""
@@ -40,7 +39,7 @@ class LocalBlobs:
             return
         aside = self._aside / secrets.token_hex(16)
         try:
-            with _disk_errors():
+            with disk_errors():
                 found = _copy(source, aside)
                 if found != digest:
                     raise BlobMismatch(f"the bytes hash to {found}, not to {digest}; nothing was stored")
@@ -52,7 +51,7 @@ class LocalBlobs:
         """See `BlobStore.adopt`."""
         target = self._target(digest)
         try:
-            with _disk_errors():
+            with disk_errors():
                 self._place(part, target)
         except BlobFault as fault:
             if not isinstance(fault.__cause__, OSError) or fault.__cause__.errno != errno.EXDEV:
@@ -94,7 +93,7 @@ class LocalBlobs:
         """See `BlobStore.probe`: writes aside, so that a probe never competes with a real blob."""
         aside = self._aside / f"probe-{secrets.token_hex(8)}"
         try:
-            with _disk_errors():
+            with disk_errors():
                 _copy(PROBE, aside)
                 if aside.read_bytes() != PROBE:
                     raise BlobFault("what was written is not what is read back")
@@ -144,14 +143,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    """Turn the operating system's errors into this store's own."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace("the blob store's disk is full; free space and try again") from error
-        raise BlobFault(f"the blob store's disk failed: {errno.errorcode.get(error.errno or 0, '?')}") from error

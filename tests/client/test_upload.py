@@ -112,7 +112,7 @@ def test_many_small_blobs_are_asked_and_sent_in_parts(fake: Fake, client: AuditC
     assert not fake.blobs.writes
 
 
-def test_patience_starts_at_the_first_break_and_is_renewed_by_progress() -> None:
+def test_backoff_resets_after_progress_and_patience_starts_at_the_first_break() -> None:
     now = 0.0
     slept: list[float] = []
 

@@ -50,10 +50,12 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     ),
     "api SIGKILLed at 10, 50, 99 % of an upload; between commit and reply": (
         "e2e/test_kills.py::test_server_killed_in_mid_upload_resumes_from_the_committed_offset",
+        "service/api/test_process.py::test_upload_resumes_after_sigkill",
         "service/api/test_uploads.py::test_upload_resumes_on_a_new_server_and_cuts_what_was_not_synced",
         "service/api/test_submit.py::test_repeated_call_returns_the_current_state",
     ),
     "blob store full": (
+        "service/api/test_uploads_full.py::test_a_real_disk_that_fills_up_serves_reads_and_goes_on_with_space",
         "service/api/test_blobs.py::test_full_disk_refuses_uploads_before_the_bytes",
         "service/test_failure_matrix.py::test_a_full_blob_store_costs_an_attempt_and_no_audit",
     ),

@@ -83,17 +83,21 @@ async def test_sigterm_drains_and_exits_cleanly(house: House) -> None:
         assert (await child.stdout.read()).strip() == b"drained"
 
 
-async def test_upload_resumes_after_sigkill(house: House) -> None:
-    data = os.urandom(5 * MIB)
+@pytest.mark.parametrize("percent", [99, *(pytest.param(one, marks=pytest.mark.slow) for one in (10, 50))])
+async def test_upload_resumes_after_sigkill(house: House, percent: int) -> None:
+    """At most one sync step, one message and 1 % are sent again, and no half blob can be seen meanwhile."""
+    data = os.urandom(12 * MIB + 17)
+    step = 128 << 10
     digest = digest_of(data)
     name = f"uploads/{uuid.uuid4()}/blobs/sha256/{digest.sha256}/{digest.size}"
     query = blobs_pb2.QueryWriteStatusRequest(resource_name=name)
+    until = len(data) * percent // 100 // step * step
     async with _server(house) as (child, channel):
         stub: Any = blobs_pb2_grpc.BlobsStub(channel)
         call = stub.Write()
-        for at in range(0, 3 * MIB, MIB):
-            await call.write(blobs_pb2.WriteRequest(resource_name=name, write_offset=at, data=data[at : at + MIB]))
-        while (await stub.QueryWriteStatus(query)).committed_size < 2 * MIB:
+        for at in range(0, until, step):
+            await call.write(blobs_pb2.WriteRequest(resource_name=name, write_offset=at, data=data[at : at + step]))
+        while (await stub.QueryWriteStatus(query)).committed_size < until // MIB * MIB:
             await asyncio.sleep(0.01)
         child.kill()
         await child.wait()
@@ -102,12 +106,21 @@ async def test_upload_resumes_after_sigkill(house: House) -> None:
     assert house.blobs.size(digest.sha256) is None
     async with _server(house) as (_, channel):
         stub = blobs_pb2_grpc.BlobsStub(channel)
+        find = blobs_pb2.FindMissingBlobsRequest(digests=[digest])
+        assert list((await stub.FindMissingBlobs(find)).missing) == [digest]
         committed = (await stub.QueryWriteStatus(query)).committed_size
-        assert committed >= 2 * MIB
-        last = blobs_pb2.WriteRequest(
-            resource_name=name, write_offset=committed, data=data[committed:], finish_write=True
-        )
-        assert (await stub.Write(iter([last]))).committed_size == len(data)
+        assert until - committed <= MIB + step + len(data) // 100
+        rest = [
+            blobs_pb2.WriteRequest(
+                resource_name=name,
+                write_offset=at,
+                data=data[at : at + MIB],
+                finish_write=at + MIB >= len(data),
+            )
+            for at in range(committed, len(data), MIB)
+        ]
+        assert (await stub.Write(iter(rest))).committed_size == len(data)
+        assert not (await stub.FindMissingBlobs(find)).missing
     assert house.blobs.path(digest.sha256).read_bytes() == data
 
 
