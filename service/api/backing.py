@@ -9,8 +9,10 @@ from pathlib import Path
 
 from assay.catalogue import Catalogue
 
+from service.api.bearer import Issuer
 from service.blobs import BlobStore
 from service.rules.addresses import Allowed, Resolver, resolve_nothing
+from service.rules.limits import QUOTAS, Quotas
 from service.store.engine import Store
 
 
@@ -34,6 +36,12 @@ class Limits:
     find_missing: int = 1000
     uploads_per_tenant: int = 16
     watchers_per_tenant: int = 200
+    calls_per_s: float = 20.0
+    """Calls of one principal in the long run, in each API process (specs: service, section 15)."""
+    calls_burst: int = 100
+    """Calls of one principal at once."""
+    quotas: Quotas = QUOTAS
+    """What a tenant may hold and run."""
     unary_s: float = 30.0
     """Deadline of a unary call that came without one."""
     idle_upload_s: float = 60.0
@@ -59,6 +67,10 @@ class ApiSettings:
     address: str
     """host:port; port 0 takes a free one."""
     tls: TlsFiles
+    token_address: str = ""
+    """host:port for callers that show a token and no certificate; empty: every caller shows a certificate."""
+    issuers: tuple[Issuer, ...] = ()
+    """Whose tokens are believed."""
     page_key: bytes
     """Secret under which page tokens are made; at least 16 bytes, the same for all processes of one server."""
     reflection: bool

@@ -12,12 +12,13 @@ from assay.api.v1 import blobs_pb2, blobs_pb2_grpc
 
 from service.api.backing import Backing
 from service.api.guard import Call, current_call
+from service.api.ledger import about
 from service.api.upload import Uploads
 from service.blobs import BlobMissing
 from service.rules import names
 from service.rules.errors import Refusal, Violation, refuse_fields
 from service.rules.names import BlobName
-from service.store import listings, uploads
+from service.store import listings, quotas, uploads
 
 READ_STEP = 256 << 10
 """Bytes of one message of Read."""
@@ -80,13 +81,21 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
             len(one) == name.size and hashlib.sha256(one).hexdigest() == name.sha256
             for name, one in zip(asked, data, strict=True)
         ]
+        with self._backing.store.read() as connection:
+            fit = [name for name, is_good in zip(asked, good, strict=True) if is_good]
+            new = uploads.missing(connection, tenant, fit)
+            quotas.require_room(connection, tenant, self._backing.limits.quotas, sum(name.size for name in new))
         for name, one, is_good in zip(asked, data, good, strict=True):
             if is_good:
                 self._backing.blobs.put(one, name.sha256)
+        if new:
+            more = f"+{len(new) - 1}" if len(new) > 1 else ""
+            about(f"blobs/sha256/{new[0].sha256}/{new[0].size}{more}")
         with self._backing.store.begin() as connection:
-            for name, is_good in zip(asked, good, strict=True):
-                if is_good:
-                    uploads.grant(connection, tenant, name)
+            quotas.lock(connection, tenant)
+            for name in fit:
+                uploads.grant(connection, tenant, name)
+            quotas.require_room(connection, tenant, self._backing.limits.quotas)
         return ["" if is_good else "DIGEST_MISMATCH" for is_good in good]
 
     async def Write(

@@ -1,7 +1,7 @@
 """The one door of the API: who is calling, may they call this, is the message readable, and how does it end.
 
-Every method runs behind it. A method without a row in `rules/access.py` is denied, and the caller's identity comes
-from the certificate and the database alone.
+Every method runs behind it. A method without a row in `rules/access.py` is denied. The caller's identity comes from the
+certificate or a verified token, and what it may do from the database alone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from service.api import ledger
+from service.api.bearer import Bearers, token_in
 from service.api.failures import abort, refusal_of
-from service.rules.access import SHOWN, Caller, Reach, Scope, Shown, authorise, scope_of
+from service.api.ledger import Denials, Entry
+from service.rules.access import MUTATIONS, SHOWN, Caller, Reach, Scope, Shown, authorise, scope_of
+from service.rules.access_log import object_of
+from service.rules.bearer import Token, refuse
 from service.rules.errors import Refusal
+from service.rules.limits import CallRates
+from service.store import token_uses
 from service.store.engine import Store
 from service.store.principals import find_caller
 
@@ -70,20 +77,19 @@ def current_call() -> Call:
 
 
 class Directory:
-    """Principals by their certificates' names, as the database has them."""
+    """Principals by their ids, as the database has them."""
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
         self._known: dict[str, tuple[float, Caller | None]] = {}
 
-    async def caller(self, auth_context: Mapping[str, Any]) -> Caller:
-        """Return who presents this certificate.
+    async def caller(self, identifier: str) -> Caller:
+        """Return what a principal may act as.
 
         Raises:
-            Refusal: NO_CREDENTIAL: no certificate of ours, or its principal is unknown or disabled.
+            Refusal: NO_CREDENTIAL: it is unknown or disabled.
         """
-        identifier = _identity(auth_context)
         until, caller = self._known.get(identifier, (0.0, None))
         if until <= self._clock():
             caller = await asyncio.to_thread(self._read, identifier)
@@ -96,13 +102,25 @@ class Directory:
         with self._store.read() as connection:
             return find_caller(connection, identifier)
 
+    async def spend(self, token: Token) -> None:
+        """Let a token that is bound to no certificate change something this once.
 
-def _identity(auth_context: Mapping[str, Any]) -> str:
+        Raises:
+            Refusal: TOKEN_USED, BAD_TOKEN.
+        """
+
+        def spend() -> None:
+            with self._store.begin() as connection:
+                token_uses.spend(connection, token)
+
+        await asyncio.to_thread(spend)
+
+
+def _certified(auth_context: Mapping[str, Any]) -> str | None:
+    """Return the principal that the connection's certificate names, None if it names none or there is none."""
     names = auth_context.get("x509_subject_alternative_name", ())
     found = [match[1] for name in names if (match := _URI.fullmatch(name.decode("utf-8", "replace")))]
-    if len(found) != 1:
-        raise _no_credential()
-    return str(found[0])
+    return str(found[0]) if len(found) == 1 else None
 
 
 def _no_credential() -> Refusal:
@@ -114,11 +132,19 @@ class Guard(grpc.aio.ServerInterceptor):
 
     Args:
         directory: who principals are.
+        bearers: whose tokens are believed.
+        rates: how often each principal may call.
+        denials: where those who were turned away are counted.
         unary_s: deadline of a unary call that came without one, in seconds.
     """
 
-    def __init__(self, directory: Directory, *, unary_s: float) -> None:
+    def __init__(
+        self, directory: Directory, *, bearers: Bearers, rates: CallRates, denials: Denials, unary_s: float
+    ) -> None:
         self._directory = directory
+        self._bearers = bearers
+        self._rates = rates
+        self._denials = denials
         self._unary_s = unary_s
 
     async def intercept_service(
@@ -146,25 +172,53 @@ class Guard(grpc.aio.ServerInterceptor):
         )
         return guarded
 
-    async def _enter(self, context: grpc.aio.ServicerContext[Any, Any], method: str) -> None:
-        caller = await self._directory.caller(context.auth_context())
-        _CALL.set(Call(caller=caller, reach=authorise(caller, method)))
+    async def _enter(self, context: grpc.aio.ServicerContext[Any, Any], entry: Entry) -> None:
+        """Let a call in: who it is, whether it comes too often, whether it may; and spend its token if it must."""
+        token = await self._admit(context, entry, count=True)
+        if token is not None and not token.is_bound and entry.method in MUTATIONS:
+            await self._directory.spend(token)
+
+    async def _admit(self, context: Any, entry: Entry, *, count: bool = False) -> Token | None:
+        """Say in whose name the call runs; on an open stream again, where nothing is counted a second time."""
+        auth = context.auth_context()
+        certified, token = _certified(auth), None
+        text = token_in(context.invocation_metadata() or ())
+        if text is not None:
+            token = self._bearers.verify(text, next(iter(auth.get("x509_pem_cert", ())), None))
+            if certified not in (None, token.principal):
+                refuse("sub is another principal than the certificate's")
+        identifier = certified if token is None else token.principal
+        if identifier is None:
+            raise _no_credential()
+        entry.principal = identifier
+        caller = await self._directory.caller(identifier)
+        if count:
+            self._rates.take(caller.principal)
+        _CALL.set(Call(caller=caller, reach=authorise(caller, entry.method)))
+        return token
+
+    def _refusal(self, error: Exception, entry: Entry) -> Refusal:
+        refusal = refusal_of(error, entry.method)
+        if refusal.code in ledger.DENIED:
+            self._denials.note(entry, refusal.reason)
+        return refusal
 
     def _single(
         self, method: str, behaviour: Any, decode: Callable[[Any, _Recheck], Any], default_s: float | None
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: Any) -> Any:
+            entry = ledger.enter(method)
             try:
                 async with asyncio.timeout(default_s if context.time_remaining() is None else None):
-                    await self._enter(context, method)
-                    recheck = _Recheck(lambda: self._enter(context, method))
+                    await self._enter(context, entry)
+                    recheck = _Recheck(lambda: self._admit(context, entry))
                     return await behaviour(decode(request, recheck), context)
             except grpc.aio.AbortError:
                 raise
             except TimeoutError:
                 return await abort(context, Refusal("DEADLINE_PASSED", "The call took too long."))
             except Exception as error:
-                return await abort(context, refusal_of(error, method))
+                return await abort(context, self._refusal(error, entry))
 
         return call
 
@@ -172,16 +226,17 @@ class Guard(grpc.aio.ServerInterceptor):
         self, method: str, behaviour: Any, decode: Callable[[Any, _Recheck], Any]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+            entry = ledger.enter(method)
             try:
-                await self._enter(context, method)
-                recheck = _Recheck(lambda: self._enter(context, method))
+                await self._enter(context, entry)
+                recheck = _Recheck(lambda: self._admit(context, entry))
                 async for reply in behaviour(decode(request, recheck), context):
                     await recheck()
                     yield reply
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
-                await abort(context, refusal_of(error, method))
+                await abort(context, self._refusal(error, entry))
 
         return call
 
@@ -189,7 +244,7 @@ class Guard(grpc.aio.ServerInterceptor):
 class _Recheck:
     """Authenticates an open stream again, every RECHECK_S at most."""
 
-    def __init__(self, enter: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, enter: Callable[[], Awaitable[object]]) -> None:
         self._enter = enter
         self._due = time.monotonic() + RECHECK_S
 
@@ -207,7 +262,12 @@ def _decode(decode: Callable[[bytes], Any], raw: bytes) -> Any:
 
 
 def _decode_one(decode: Callable[[bytes], Any]) -> Callable[[Any, _Recheck], Any]:
-    return lambda raw, _recheck: _decode(decode, raw)
+    def one(raw: bytes, _recheck: _Recheck) -> Any:
+        message = _decode(decode, raw)
+        ledger.about(object_of(message))
+        return message
+
+    return one
 
 
 def _decode_each(decode: Callable[[bytes], Any]) -> Callable[[Any, _Recheck], Any]:

@@ -15,6 +15,7 @@ from service.api.guard import current_call
 from service.api.render import model_message
 from service.rules import names, pages
 from service.rules.errors import Missing, Violation, not_permitted, refuse_fields
+from service.rules.limits import require_files
 from service.rules.pages import Position
 from service.store import models, uploads
 from service.store.intake import sent_manifest
@@ -37,6 +38,7 @@ class Models(models_pb2_grpc.ModelsServicer):
         manifest = sent_manifest(self._backing.store, self._backing.blobs, tenant, digest)
         if manifest is None:
             raise uploads.missing_blobs([Missing(digest, None)])
+        require_files(len(manifest.files), self._backing.limits.quotas)
         with self._backing.store.read() as connection:
             known = models.find_model(connection, tenant, digest)
         if known is None or known.deleted_at is not None:

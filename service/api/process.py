@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from assay import catalogue
 
 from service.api.backing import ApiSettings, Backing, Limits, TlsFiles
+from service.api.bearer import Issuer
+from service.api.ledger import FLUSH_S
 from service.api.server import NotReady, Served, build, drain
 from service.blobs import LocalBlobs
 from service.store.engine import BUSY_MS_API, StoreError, open_store
 from service.store.migrations import check_revision
 
-__all__ = ["ApiSettings", "Limits", "NotReady", "TlsFiles", "run"]
+__all__ = ["ApiSettings", "Issuer", "Limits", "NotReady", "TlsFiles", "run"]
 
 THREADS = 24
 """Threads for database and disk: 16 uploads of one tenant and some reads; the rest queues and loses nothing."""
@@ -70,7 +72,8 @@ async def _serve(settings: ApiSettings) -> None:
 
 async def _until(stop: asyncio.Event, served: Served) -> None:
     """Run the server's own loops until it is told to stop. A loop that dies takes the process down with it."""
-    loops = [asyncio.create_task(served.health.watch()), asyncio.create_task(_sweep(served))]
+    own = (served.health.watch(), _sweep(served), _write_denials(served))
+    loops = [asyncio.create_task(one) for one in own]
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
@@ -81,6 +84,15 @@ async def _until(stop: asyncio.Event, served: Served) -> None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def _write_denials(served: Served) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        try:
+            await asyncio.to_thread(served.denials.flush)
+        except StoreError as error:
+            LOG.warning("denials are kept until the store takes them: %s", error)
 
 
 async def _sweep(served: Served) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -35,16 +36,20 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from service.api.approvals import Approvals
 from service.api.audits import Audits
 from service.api.backing import Backing, TlsFiles
+from service.api.bearer import Bearers, JwksRefused
 from service.api.blobs import Blobs
 from service.api.catalogue import Capabilities, Checks
 from service.api.guard import Directory, Guard
 from service.api.health import Health
+from service.api.ledger import Denials, RunningCall
 from service.api.models import Models
 from service.api.reports import Reports
 from service.api.schedules import Schedules
 from service.api.upload import Uploads, prepare_folder
 from service.api.webhooks import Webhooks
 from service.rules.access import without_row
+from service.rules.limits import CallRates
+from service.store.access_log import RecordedStore
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
     approvals_pb2.DESCRIPTOR.services_by_name["Approvals"],
@@ -92,22 +97,27 @@ class Served:
     health: Health
     uploads: Uploads
     audits: Audits
+    denials: Denials
     port: int
     """The port it listens on."""
+    token_port: int | None
+    """The port of callers without certificates, where there is one."""
 
 
 def build(backing: Backing) -> Served:
     """Build the server and bind its address; call it inside the running event loop.
 
     Raises:
-        NotReady: a served method has no row in the access table, a file of TLS is unreadable, the page key is too
-            short, or the address is taken.
+        NotReady: a served method has no row in the access table, a file of TLS or of an issuer's keys is unusable,
+            the page key is too short, or an address is taken.
     """
     if len(backing.settings.page_key) < 16:
         raise NotReady("page_key has fewer than 16 bytes; write 32 random bytes")
     prepare_folder(backing.settings.upload_dir)
     require_rows([*SERVICES, *_standard_services(backing.settings.reflection)])
-    guard = Guard(Directory(backing.store), unary_s=backing.limits.unary_s)
+    denials = Denials(backing.store)
+    guard = _guard(backing, denials)
+    backing = replace(backing, store=RecordedStore(backing.store, RunningCall()))
     server = grpc.aio.server(interceptors=(guard,), options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
     health = Health(backing, [service.full_name for service in SERVICES])
     uploads, audits = Uploads(backing), Audits(backing)
@@ -124,7 +134,23 @@ def build(backing: Backing) -> Served:
     if backing.settings.reflection:
         names = [service.full_name for service in (*SERVICES, *_standard_services(True))]
         reflection.enable_server_reflection(names, server)
-    return Served(server, health, uploads, audits, _bind(server, backing.settings.address, backing.settings.tls))
+    settings = backing.settings
+    port = _bind(server, settings.address, settings.tls, require_certificate=True)
+    token_port = None
+    if settings.token_address:
+        token_port = _bind(server, settings.token_address, settings.tls, require_certificate=False)
+    return Served(server, health, uploads, audits, denials, port, token_port)
+
+
+def _guard(backing: Backing, denials: Denials) -> Guard:
+    try:
+        bearers = Bearers(backing.settings.issuers)
+    except JwksRefused as error:
+        raise NotReady(str(error)) from None
+    limits = backing.limits
+    rates = CallRates(rate=limits.calls_per_s, burst=limits.calls_burst, clock=time.monotonic)
+    directory = Directory(backing.store)
+    return Guard(directory, bearers=bearers, rates=rates, denials=denials, unary_s=limits.unary_s)
 
 
 def require_rows(services: Sequence[ServiceDescriptor]) -> None:
@@ -146,12 +172,17 @@ def _standard_services(with_reflection: bool) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles) -> int:
+def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles, *, require_certificate: bool) -> int:
+    """Listen on an address, and return its port.
+
+    grpcio either demands a client certificate or does not ask for one (measured with 1.85.1): callers that have only a
+    token need an address of their own, and there a certificate is never seen.
+    """
     try:
         credentials = grpc.ssl_server_credentials(
             [(tls.key.read_bytes(), tls.certificate.read_bytes())],
-            root_certificates=tls.ca.read_bytes(),
-            require_client_auth=True,
+            root_certificates=tls.ca.read_bytes() if require_certificate else None,
+            require_client_auth=require_certificate,
         )
     except OSError as error:
         raise NotReady(f"cannot read the server's certificate, key or CA: {error}") from error
@@ -169,4 +200,4 @@ async def drain(served: Served, backing: Backing, grace_s: float) -> None:
     backing.draining.set()
     await served.health.probe()
     await served.server.stop(grace_s)
-    await asyncio.sleep(0)
+    await asyncio.to_thread(served.denials.flush)

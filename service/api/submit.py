@@ -10,12 +10,14 @@ from assay.api.v1 import audits_pb2, schedules_pb2
 from sqlalchemy import Connection
 
 from service.api.backing import Backing
+from service.api.ledger import about
 from service.rules import names
 from service.rules.access import Caller
 from service.rules.schedules import ScheduleKey
 from service.store import fires, submissions, views
 from service.store.engine import StoreConflict
 from service.store.intake import Checked, Intake
+from service.store.quotas import require_submission
 from service.store.submissions import NewAudit, Ticket
 from service.store.views import AuditView
 
@@ -29,7 +31,12 @@ class Submitter:
     @property
     def intake(self) -> Intake:
         """What this submission, and every fire of a schedule, is held against."""
-        return Intake(store=self.backing.store, blobs=self.backing.blobs, catalogue=self.backing.catalogue)
+        return Intake(
+            store=self.backing.store,
+            blobs=self.backing.blobs,
+            catalogue=self.backing.catalogue,
+            quotas=self.backing.limits.quotas,
+        )
 
     def validate(self, caller: Caller, request: audits_pb2.SubmitAuditRequest) -> audits_pb2.Audit:
         """Check everything, write nothing; return the request as it would be accepted.
@@ -38,7 +45,10 @@ class Submitter:
             Refusal: as `submit`.
         """
         names.request_id(request.request_id)
-        return self._checked(caller, request).submission.to_proto()
+        submission = self._checked(caller, request).submission
+        with self.backing.store.read() as connection:
+            require_submission(connection, caller.tenant, submission.capability, self.backing.limits.quotas)
+        return submission.to_proto()
 
     def submit(self, caller: Caller, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]) -> AuditView:
         """Store the audit, or find the one that this very call stored before; return its current state.
@@ -85,7 +95,9 @@ class Submitter:
     def _accept(self, ticket: Ticket, new: NewAudit, accept: Callable[[Connection, Ticket, NewAudit], str]) -> str:
         try:
             with self.backing.store.begin() as connection:
-                return accept(connection, ticket, new)
+                audit_id = accept(connection, ticket, new)
+                about(f"audits/{audit_id}")
+                return audit_id
         except StoreConflict:
             # Only where writers run side by side (PostgreSQL): the same call, repeated, was first.
             with self.backing.store.read() as connection:

@@ -12,11 +12,12 @@ from pathlib import Path
 from assay.api.v1 import blobs_pb2
 
 from service.api.backing import Backing
+from service.api.ledger import about
 from service.api.parts import Part, PartBusy
 from service.rules import names
 from service.rules.errors import Refusal
 from service.rules.names import UploadName
-from service.store import uploads
+from service.store import quotas, uploads
 from service.store.engine import StoreBusy
 from service.store.uploads import UploadState
 
@@ -137,8 +138,10 @@ class Uploads:
             Refusal: DISK_FULL.
         """
         disk = shutil.disk_usage(self._folder)
-        if disk.free - size < self._floor(disk.total):
-            raise Refusal("DISK_FULL", "The blob would fill the server's disk.", quota="disk")
+        floor = self._floor(disk.total)
+        if disk.free - size < floor:
+            text = f"The server keeps {floor} bytes of its disk free, and the blob would take some of them."
+            raise Refusal("DISK_FULL", text, metadata={"quota": "disk", "limit": str(floor)}, quota="disk")
 
     def _floor(self, total: int) -> int:
         settings = self._backing.settings
@@ -153,7 +156,10 @@ class Uploads:
             raise Refusal("UPLOAD_BUSY", "Another stream writes this upload.", metadata={"upload": name.id}) from None
         try:
             with self._backing.store.begin() as connection:
+                quotas.lock(connection, tenant)
                 state = uploads.begin_upload(connection, tenant, name)
+                if not state.complete:
+                    quotas.require_room(connection, tenant, self._backing.limits.quotas)
             if state.complete:
                 part.delete()
             else:
@@ -189,6 +195,7 @@ class Uploads:
 
     def _complete(self, tenant: str, name: UploadName) -> None:
         """Write the rows of a blob that is in place; without them all bytes would have to be sent again."""
+        about(f"blobs/sha256/{name.blob.sha256}/{name.blob.size}")
         tries = 3
         for left in reversed(range(tries)):
             try:

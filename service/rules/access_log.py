@@ -1,8 +1,8 @@
 """The log of access as a chain: each row's hash covers the row and the hash of the row before.
 
 What the chain shows: that no row between the first and the head was removed, put elsewhere or altered by anyone who did
-not rewrite everything after it. What it cannot show by itself: that rows at the end were cut off, or that all was written
-anew by someone who writes the database. For both, keep the head (seq and hash) outside and hand it to `check`.
+not rewrite everything after it. What it cannot show by itself: that rows at the end were cut off, or that all was
+written anew by someone who writes the database. For both, keep the head (seq and hash) outside and hand it to `check`.
 """
 
 from __future__ import annotations

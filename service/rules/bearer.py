@@ -37,8 +37,8 @@ RSA_BITS_MIN = 2048
 """RFC 7518, section 3.3: shorter keys must not be used with RS256."""
 
 _HEADER = frozenset({"alg", "kid", "typ"})
-"""Members of a header that are understood. A `crit`, `jku`, `x5u`, `x5c` or `jwk` would let the token choose how, or with
-whose key, it is verified: each is refused, not skipped."""
+"""Members of a header that are understood. A `crit`, `jku`, `x5u`, `x5c` or `jwk` would let the token choose how, or
+with whose key, it is verified: each is refused, not skipped."""
 
 _TYPES = frozenset({"jwt", "at+jwt"})
 """RFC 7519, section 5.1, and RFC 9068, section 2.1; compared without regard to case."""

@@ -35,6 +35,10 @@ class Quotas:
     """Files of one model's manifest; never more than the ingest cell reads."""
 
 
+QUOTAS = Quotas()
+"""The defaults."""
+
+
 @dataclass
 class _Bucket:
     tokens: float

@@ -20,6 +20,7 @@ from assay.manifest import Manifest
 from service.rules.access import Caller, may_ask_foreign
 from service.rules.approvals import wanted_of
 from service.rules.errors import Refusal, Violation, refuse_fields
+from service.rules.limits import QUOTAS, Quotas, require_files
 from service.rules.manifest import BYTES_MAX, read_manifest
 from service.rules.names import BlobName
 from service.rules.policies import check_policy, check_waivers
@@ -59,6 +60,8 @@ class Intake:
     store: Store
     blobs: Bytes
     catalogue: Catalogue
+    quotas: Quotas = QUOTAS
+    """Of each tenant."""
 
     def check(self, caller: Caller, asked: audits_pb2.Audit, *, may_wait: bool = False) -> Checked:
         """Hold a request against catalogue and store; nothing is written.
@@ -129,6 +132,7 @@ class Intake:
             request=BlobName(digest, len(data)),
             submitted_at=submitted_at,
             asking=checked.asking,
+            quotas=self.quotas,
         )
 
     def _require_inputs(self, caller: Caller, asked: Submission, own: Sequence[str]) -> tuple[Manifest, ...]:
@@ -138,6 +142,8 @@ class Intake:
         """
         found = [self._unknown(caller, digest, asked) for digest in own]
         manifests = tuple(manifest for manifest in found if manifest is not None)
+        for manifest in manifests:
+            require_files(len(manifest.files), self.quotas)
         with self.store.read() as connection:
             for manifest in manifests:
                 models.require_files(connection, caller.tenant, manifest)

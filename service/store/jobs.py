@@ -21,6 +21,7 @@ from service.store.deliveries import owe_deliveries
 from service.store.engine import StoreFenced, now_ms
 from service.store.events import append_event
 from service.store.outbox import owe
+from service.store.quotas import charge_attempt
 from service.store.tables import attempt, audit, job, result
 
 
@@ -290,6 +291,7 @@ def close_attempt(
             result_sha256=result_sha256,
         )
     )
+    charge_attempt(connection, job_id, started=row.started_at, ended=ended)
     detail = {"job": row.job_label, "number": row.n, "exit_class": ending.exit_class.value}
     append_event(connection, row.audit, "attempt_ended", detail)
     told = {"class": ending.exit_class.value}

@@ -9,6 +9,7 @@ from assay.manifest import Manifest
 from sqlalchemy import Connection, insert, select
 
 from service.rules.errors import Refusal
+from service.rules.limits import QUOTAS, Quotas
 from service.rules.names import BlobName
 from service.rules.states import AuditState, JobState
 from service.rules.submission import Submission
@@ -19,6 +20,7 @@ from service.store.deliveries import owe_deliveries
 from service.store.events import append_event
 from service.store.models import put_model, require_live
 from service.store.outbox import owe
+from service.store.quotas import require_submission
 from service.store.tables import audit, audit_label, idempotency, job
 from service.store.uploads import record_blob, require_granted, touch
 
@@ -48,6 +50,8 @@ class NewAudit:
     """`request.json`, already in the blob store; granted to nobody."""
     submitted_at: int
     """Milliseconds since 1970 by the database's clock, as written into `request.json`."""
+    quotas: Quotas = QUOTAS
+    """Of the tenant."""
     asking: Asking | None = None
     """Set where the model is not the tenant's own: what an approval of its owner must allow."""
 
@@ -84,12 +88,13 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
         expired: asked last, so that a caller who gave up meanwhile finds nothing created.
 
     Raises:
-        Refusal: REQUEST_ID_REUSED, MISSING_BLOBS, MODEL_DELETED, DEADLINE_PASSED; of a model that is not the
-            tenant's own also what `consent.ground` raises.
+        Refusal: REQUEST_ID_REUSED, TOO_MANY_AUDITS, GPU_TIME_SPENT, MISSING_BLOBS, MODEL_DELETED, DEADLINE_PASSED; of
+            a model that is not the tenant's own also what `consent.ground` raises.
     """
     before = accepted_before(connection, ticket)
     if before is not None:
         return before
+    require_submission(connection, new.tenant, new.submission.capability, new.quotas)
     blobs = new.submission.blobs
     for manifest in new.manifests:
         put_model(connection, new.tenant, manifest)

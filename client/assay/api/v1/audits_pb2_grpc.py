@@ -82,6 +82,8 @@ class AuditsServicer:
         FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
         FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
         FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
+        RESOURCE_EXHAUSTED TOO_MANY_AUDITS -> wait for one to end, or cancel one; GPU_TIME_SPENT -> after midnight UTC;
+        TOO_MANY_FILES -> put the model's weights into fewer files
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

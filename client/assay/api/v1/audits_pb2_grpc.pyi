@@ -49,6 +49,8 @@ class AuditsStub:
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
       FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
       FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
+      RESOURCE_EXHAUSTED TOO_MANY_AUDITS -> wait for one to end, or cancel one; GPU_TIME_SPENT -> after midnight UTC;
+        TOO_MANY_FILES -> put the model's weights into fewer files
     """
     GetAudit: _grpc.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]
     """Errors: PERMISSION_DENIED for an unknown or foreign audit."""
@@ -88,6 +90,8 @@ class AuditsAsyncStub(AuditsStub):
       FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
       FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
       FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
+      RESOURCE_EXHAUSTED TOO_MANY_AUDITS -> wait for one to end, or cancel one; GPU_TIME_SPENT -> after midnight UTC;
+        TOO_MANY_FILES -> put the model's weights into fewer files
     """
     GetAudit: _aio.UnaryUnaryMultiCallable[_audits_pb2.GetAuditRequest, _audits_pb2.Audit]  # type: ignore[assignment]
     """Errors: PERMISSION_DENIED for an unknown or foreign audit."""
@@ -130,6 +134,8 @@ class AuditsServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION MISSING_BLOBS -> upload what PreconditionFailure names, call again
           FAILED_PRECONDITION MODEL_DELETED -> an owner of the caller's tenant takes the deletion back (UndeleteModel)
           FAILED_PRECONDITION APPROVAL_SPENT, APPROVAL_MISMATCH -> ask the model's owner for another approval
+          RESOURCE_EXHAUSTED TOO_MANY_AUDITS -> wait for one to end, or cancel one; GPU_TIME_SPENT -> after midnight UTC;
+            TOO_MANY_FILES -> put the model's weights into fewer files
         """
 
     @_abc_1.abstractmethod

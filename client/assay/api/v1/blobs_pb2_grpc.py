@@ -95,7 +95,8 @@ class BlobsServicer:
         ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
         ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
         QueryWriteStatus.committed_size
-        RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
+        RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo;
+        TENANT_FULL -> delete models that are no longer needed, or ask the operator for more room
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,8 @@ class BlobsStub:
       ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
       ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
         QueryWriteStatus.committed_size
-      RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
+      RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo;
+        TENANT_FULL -> delete models that are no longer needed, or ask the operator for more room
     """
     QueryWriteStatus: _grpc.UnaryUnaryMultiCallable[_blobs_pb2.QueryWriteStatusRequest, _blobs_pb2.QueryWriteStatusResponse]
     """How much of an upload is safe on the server's disk. An unknown upload answers 0.
@@ -92,7 +93,8 @@ class BlobsAsyncStub(BlobsStub):
       ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
       ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
         QueryWriteStatus.committed_size
-      RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
+      RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo;
+        TENANT_FULL -> delete models that are no longer needed, or ask the operator for more room
     """
     QueryWriteStatus: _aio.UnaryUnaryMultiCallable[_blobs_pb2.QueryWriteStatusRequest, _blobs_pb2.QueryWriteStatusResponse]  # type: ignore[assignment]
     """How much of an upload is safe on the server's disk. An unknown upload answers 0.
@@ -145,7 +147,8 @@ class BlobsServicer(metaclass=_abc_1.ABCMeta):
           ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
           ABORTED UPLOAD_UNFINISHED, UPLOAD_IDLE -> the stream ended or fell silent before finish_write; go on at
             QueryWriteStatus.committed_size
-          RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo
+          RESOURCE_EXHAUSTED BLOB_TOO_LARGE -> split the file; TOO_MANY_UPLOADS, DISK_FULL -> retry after RetryInfo;
+            TENANT_FULL -> delete models that are no longer needed, or ask the operator for more room
         """
 
     @_abc_1.abstractmethod

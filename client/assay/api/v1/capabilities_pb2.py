@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61ssay/api/v1/capabilities.proto\x12\x0c\x61ssay.api.v1\"\x18\n\x16GetCapabilitiesRequest\"\x8d\x02\n\x17GetCapabilitiesResponse\x12\x13\n\x0b\x61pi_version\x18\x01 \x01(\t\x12\x17\n\x0f\x64igest_function\x18\x02 \x01(\t\x12\x18\n\x10\x63\x61talogue_sha256\x18\x03 \x01(\t\x12\x17\n\x0f\x62\x61tch_bytes_max\x18\x04 \x01(\x03\x12\x16\n\x0e\x62lob_bytes_max\x18\x05 \x01(\x03\x12\x18\n\x10\x66ind_missing_max\x18\x06 \x01(\x05\x12\x1a\n\x12manifest_files_max\x18\x07 \x01(\x05\x12\x11\n\tisolation\x18\x08 \x01(\t\x12\x18\n\x10isolation_detail\x18\t \x01(\t\x12\x16\n\x0esigner_profile\x18\n \x01(\t2n\n\x0c\x43\x61pabilities\x12^\n\x0fGetCapabilities\x12$.assay.api.v1.GetCapabilitiesRequest\x1a%.assay.api.v1.GetCapabilitiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61ssay/api/v1/capabilities.proto\x12\x0c\x61ssay.api.v1\"\x18\n\x16GetCapabilitiesRequest\"\xca\x03\n\x17GetCapabilitiesResponse\x12\x13\n\x0b\x61pi_version\x18\x01 \x01(\t\x12\x17\n\x0f\x64igest_function\x18\x02 \x01(\t\x12\x18\n\x10\x63\x61talogue_sha256\x18\x03 \x01(\t\x12\x17\n\x0f\x62\x61tch_bytes_max\x18\x04 \x01(\x03\x12\x16\n\x0e\x62lob_bytes_max\x18\x05 \x01(\x03\x12\x18\n\x10\x66ind_missing_max\x18\x06 \x01(\x05\x12\x1a\n\x12manifest_files_max\x18\x07 \x01(\x05\x12\x11\n\tisolation\x18\x08 \x01(\t\x12\x18\n\x10isolation_detail\x18\t \x01(\t\x12\x16\n\x0esigner_profile\x18\n \x01(\t\x12\x18\n\x10\x63\x61lls_per_second\x18\x0b \x01(\x01\x12\x13\n\x0b\x63\x61lls_burst\x18\x0c \x01(\x05\x12\x18\n\x10stored_bytes_max\x18\r \x01(\x03\x12\x1c\n\x14parallel_uploads_max\x18\x0e \x01(\x05\x12\x14\n\x0cwatchers_max\x18\x0f \x01(\x05\x12\x1d\n\x15unfinished_audits_max\x18\x10 \x01(\x05\x12\x1f\n\x17gpu_seconds_per_day_max\x18\x11 \x01(\x03\x32n\n\x0c\x43\x61pabilities\x12^\n\x0fGetCapabilities\x12$.assay.api.v1.GetCapabilitiesRequest\x1a%.assay.api.v1.GetCapabilitiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCAPABILITIESREQUEST']._serialized_start=49
   _globals['_GETCAPABILITIESREQUEST']._serialized_end=73
   _globals['_GETCAPABILITIESRESPONSE']._serialized_start=76
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=345
-  _globals['_CAPABILITIES']._serialized_start=347
-  _globals['_CAPABILITIES']._serialized_end=457
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=534
+  _globals['_CAPABILITIES']._serialized_start=536
+  _globals['_CAPABILITIES']._serialized_end=646
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,13 @@ class GetCapabilitiesResponse(_message.Message):
     ISOLATION_FIELD_NUMBER: _builtins.int
     ISOLATION_DETAIL_FIELD_NUMBER: _builtins.int
     SIGNER_PROFILE_FIELD_NUMBER: _builtins.int
+    CALLS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CALLS_BURST_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    PARALLEL_UPLOADS_MAX_FIELD_NUMBER: _builtins.int
+    WATCHERS_MAX_FIELD_NUMBER: _builtins.int
+    UNFINISHED_AUDITS_MAX_FIELD_NUMBER: _builtins.int
+    GPU_SECONDS_PER_DAY_MAX_FIELD_NUMBER: _builtins.int
     api_version: _builtins.str
     """Version of this API: major.minor."""
     digest_function: _builtins.str
@@ -65,6 +72,19 @@ class GetCapabilitiesResponse(_message.Message):
     """Why isolation is "none": the missing layer and what to do; empty otherwise."""
     signer_profile: _builtins.str
     """Which key signs reports: "development" or "production"."""
+    calls_per_second: _builtins.float
+    """Calls a second of one principal in the long run; calls_burst at once. Of each process that answers."""
+    calls_burst: _builtins.int
+    stored_bytes_max: _builtins.int
+    """Of one tenant: bytes of all blobs that it has sent or is sending."""
+    parallel_uploads_max: _builtins.int
+    """Of one tenant: uploads at a time, of each process that answers."""
+    watchers_max: _builtins.int
+    """Of one tenant: watches at a time, of each process that answers."""
+    unfinished_audits_max: _builtins.int
+    """Of one tenant: audits that have not ended."""
+    gpu_seconds_per_day_max: _builtins.int
+    """Of one tenant: wall time of attempts on GPUs that end on one day (UTC), in seconds."""
     def __init__(
         self,
         *,
@@ -78,10 +98,17 @@ class GetCapabilitiesResponse(_message.Message):
         isolation: _builtins.str = ...,
         isolation_detail: _builtins.str = ...,
         signer_profile: _builtins.str = ...,
+        calls_per_second: _builtins.float = ...,
+        calls_burst: _builtins.int = ...,
+        stored_bytes_max: _builtins.int = ...,
+        parallel_uploads_max: _builtins.int = ...,
+        watchers_max: _builtins.int = ...,
+        unfinished_audits_max: _builtins.int = ...,
+        gpu_seconds_per_day_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "batch_bytes_max", b"batch_bytes_max", "blob_bytes_max", b"blob_bytes_max", "catalogue_sha256", b"catalogue_sha256", "digest_function", b"digest_function", "find_missing_max", b"find_missing_max", "isolation", b"isolation", "isolation_detail", b"isolation_detail", "manifest_files_max", b"manifest_files_max", "signer_profile", b"signer_profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "batch_bytes_max", b"batch_bytes_max", "blob_bytes_max", b"blob_bytes_max", "calls_burst", b"calls_burst", "calls_per_second", b"calls_per_second", "catalogue_sha256", b"catalogue_sha256", "digest_function", b"digest_function", "find_missing_max", b"find_missing_max", "gpu_seconds_per_day_max", b"gpu_seconds_per_day_max", "isolation", b"isolation", "isolation_detail", b"isolation_detail", "manifest_files_max", b"manifest_files_max", "parallel_uploads_max", b"parallel_uploads_max", "signer_profile", b"signer_profile", "stored_bytes_max", b"stored_bytes_max", "unfinished_audits_max", b"unfinished_audits_max", "watchers_max", b"watchers_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,10 +30,12 @@ class CapabilitiesStub:
     """What this server can do and where its limits lie. Ask once, before the first upload.
 
     Every method of every service of this package may also return
-      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it
+      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it;
+                          BAD_TOKEN: have the issuer make a fresh token; TOKEN_USED: the same, or one bound by cnf
       PERMISSION_DENIED   NOT_PERMITTED: the caller may not do this to this object (an absent one reads the same)
       INVALID_ARGUMENT    MALFORMED_MESSAGE: encode by these protos; BAD_RESOURCE_NAME: correct the name
-      RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry
+      RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry; of any method
+                          TOO_MANY_CALLS: retry after RetryInfo
       UNAVAILABLE         STORE_BUSY, STORE_UNAVAILABLE, SHUTTING_DOWN: retry after RetryInfo
       DEADLINE_EXCEEDED   DEADLINE_PASSED: retry; SubmitAudit with the SAME request_id
       INTERNAL            a fault of the server; the message carries an incident id to quote
@@ -52,10 +54,12 @@ class CapabilitiesAsyncStub(CapabilitiesStub):
     """What this server can do and where its limits lie. Ask once, before the first upload.
 
     Every method of every service of this package may also return
-      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it
+      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it;
+                          BAD_TOKEN: have the issuer make a fresh token; TOKEN_USED: the same, or one bound by cnf
       PERMISSION_DENIED   NOT_PERMITTED: the caller may not do this to this object (an absent one reads the same)
       INVALID_ARGUMENT    MALFORMED_MESSAGE: encode by these protos; BAD_RESOURCE_NAME: correct the name
-      RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry
+      RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry; of any method
+                          TOO_MANY_CALLS: retry after RetryInfo
       UNAVAILABLE         STORE_BUSY, STORE_UNAVAILABLE, SHUTTING_DOWN: retry after RetryInfo
       DEADLINE_EXCEEDED   DEADLINE_PASSED: retry; SubmitAudit with the SAME request_id
       INTERNAL            a fault of the server; the message carries an incident id to quote
@@ -70,10 +74,12 @@ class CapabilitiesServicer(metaclass=_abc_1.ABCMeta):
     """What this server can do and where its limits lie. Ask once, before the first upload.
 
     Every method of every service of this package may also return
-      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it
+      UNAUTHENTICATED     NO_CREDENTIAL: present the client certificate, do not retry without it;
+                          BAD_TOKEN: have the issuer make a fresh token; TOKEN_USED: the same, or one bound by cnf
       PERMISSION_DENIED   NOT_PERMITTED: the caller may not do this to this object (an absent one reads the same)
       INVALID_ARGUMENT    MALFORMED_MESSAGE: encode by these protos; BAD_RESOURCE_NAME: correct the name
-      RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry
+      RESOURCE_EXHAUSTED  a limit or quota, named in QuotaFailure: wait or free something, then retry; of any method
+                          TOO_MANY_CALLS: retry after RetryInfo
       UNAVAILABLE         STORE_BUSY, STORE_UNAVAILABLE, SHUTTING_DOWN: retry after RetryInfo
       DEADLINE_EXCEEDED   DEADLINE_PASSED: retry; SubmitAudit with the SAME request_id
       INTERNAL            a fault of the server; the message carries an incident id to quote

@@ -73,6 +73,7 @@ class ModelsServicer:
         INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
         FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
         FAILED_PRECONDITION MODEL_DELETED -> an owner of the tenant takes the deletion back (UndeleteModel)
+        RESOURCE_EXHAUSTED TOO_MANY_FILES -> put the weights into fewer files
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,6 +40,7 @@ class ModelsStub:
       INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
       FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
       FAILED_PRECONDITION MODEL_DELETED -> an owner of the tenant takes the deletion back (UndeleteModel)
+      RESOURCE_EXHAUSTED TOO_MANY_FILES -> put the weights into fewer files
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
@@ -72,6 +73,7 @@ class ModelsAsyncStub(ModelsStub):
       INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
       FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
       FAILED_PRECONDITION MODEL_DELETED -> an owner of the tenant takes the deletion back (UndeleteModel)
+      RESOURCE_EXHAUSTED TOO_MANY_FILES -> put the weights into fewer files
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]  # type: ignore[assignment]
     """Errors: PERMISSION_DENIED for an unknown or foreign model."""
@@ -107,6 +109,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT BAD_DIGEST -> correct manifest_sha256
           FAILED_PRECONDITION MISSING_BLOBS -> upload the blobs named in PreconditionFailure, call again
           FAILED_PRECONDITION MODEL_DELETED -> an owner of the tenant takes the deletion back (UndeleteModel)
+          RESOURCE_EXHAUSTED TOO_MANY_FILES -> put the weights into fewer files
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,111 @@
+"""What a tenant holds and uses, counted in the database and held against its quotas.
+
+Counts are read under one lock per tenant in the transaction that adds to them, so two callers side by side cannot both
+take the last place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.rules.limits import MS_PER_DAY, Quotas, is_gpu, require_audit, require_bytes, require_gpu
+from service.store.engine import now_ms
+from service.store.tables import audit, blob, blob_grant, job, upload
+from service.store.tables_around import quota_use
+
+GPU = "gpu_milliseconds"
+"""Row of `quota_use` that attempts on GPUs are charged to."""
+
+_UNFINISHED = text("state NOT IN ('COMPLETED','CANCELLED','FAILED')")
+"""Literally the condition of the index `ix_audit_unfinished`, or SQLite does not use it."""
+
+
+def lock(connection: Connection, tenant: str) -> None:
+    """Let no other transaction count for this tenant until this one ends; take it before any row is locked."""
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(f"quota:{tenant}".encode()).digest()[:8], "big", signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def stored_bytes(connection: Connection, tenant: str) -> int:
+    """Return the bytes of all blobs that a tenant has sent, and of those that it is sending, by their declared sizes.
+
+    A blob counts once, however many uploads of it run. An upload that nobody goes on with counts until it is swept.
+    """
+    held = connection.execute(
+        select(func.coalesce(func.sum(blob.c.size), 0))
+        .join(blob_grant, blob_grant.c.sha256 == blob.c.sha256)
+        .where(blob_grant.c.tenant == tenant)
+    ).scalar_one()
+    sent = select(blob_grant.c.sha256).where(blob_grant.c.tenant == tenant)
+    coming = (
+        select(upload.c.sha256, upload.c.size)
+        .where(upload.c.tenant == tenant, upload.c.complete.is_(False), upload.c.sha256.not_in(sent))
+        .distinct()
+        .subquery()
+    )
+    return int(held) + int(connection.execute(select(func.coalesce(func.sum(coming.c.size), 0))).scalar_one())
+
+
+def require_room(connection: Connection, tenant: str, quotas: Quotas, adding: int = 0) -> None:
+    """Do nothing if the tenant may hold what it holds now, and `adding` bytes more.
+
+    Raises:
+        Refusal: TENANT_FULL.
+    """
+    require_bytes(stored_bytes(connection, tenant) + adding, quotas)
+
+
+def require_submission(connection: Connection, tenant: str, capability: str, quotas: Quotas) -> None:
+    """Do nothing if the tenant may submit an audit of this capability now; others that submit wait for this one's end.
+
+    Args:
+        connection: inside `Store.begin`, before any row is locked.
+        tenant: who submits.
+        capability: what the audit's cells need.
+        quotas: the tenant's.
+
+    Raises:
+        Refusal: TOO_MANY_AUDITS, GPU_TIME_SPENT.
+    """
+    lock(connection, tenant)
+    unfinished = select(func.count()).select_from(audit).where(audit.c.tenant == tenant, _UNFINISHED)
+    require_audit(connection.execute(unfinished).scalar_one(), quotas)
+    if is_gpu(capability):
+        now = now_ms(connection)
+        require_gpu(gpu_ms(connection, tenant, now // MS_PER_DAY), now, quotas)
+
+
+def gpu_ms(connection: Connection, tenant: str, day: int) -> int:
+    """Return the milliseconds of a tenant's attempts on GPUs that ended on a day (days since 1970, UTC)."""
+    used = select(quota_use.c.used).where(
+        quota_use.c.tenant == tenant, quota_use.c.quota == GPU, quota_use.c.day == day
+    )
+    return int(connection.execute(used).scalar_one_or_none() or 0)
+
+
+def charge_attempt(connection: Connection, job_id: str, *, started: int, ended: int) -> None:
+    """Charge the wall time of an attempt that ends to its audit's tenant, if it ran on a GPU.
+
+    Args:
+        connection: inside `Store.begin`, in the transaction of the end.
+        job_id: the job.
+        started: milliseconds since 1970.
+        ended: likewise; the day it lies in is charged.
+    """
+    asked = select(job.c.capability, audit.c.tenant).join(audit, audit.c.id == job.c.audit).where(job.c.id == job_id)
+    row = connection.execute(asked).one()
+    used = ended - started
+    if not is_gpu(row.capability) or used <= 0:
+        return
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    charged = kind.insert(quota_use).values(tenant=row.tenant, quota=GPU, day=ended // MS_PER_DAY, used=used)
+    connection.execute(
+        charged.on_conflict_do_update(
+            index_elements=[quota_use.c.tenant, quota_use.c.quota, quota_use.c.day],
+            set_={"used": quota_use.c.used + charged.excluded.used},
+        )
+    )
