@@ -103,3 +103,16 @@ def test_data_that_cannot_carry_the_check_is_refused_with_the_item(
     (answer,) = payload(folder)["predicate"]["answers"]
     assert (answer["outcome"], answer["reason"]) == ("refused", "one_sided_labels"), ran.text
     assert any(one["item"].startswith("train:true:") for one in answer["skipped"]), answer["skipped"]
+
+
+@pytest.mark.slow
+def test_run_again_on_the_same_cpu_every_number_comes_out_within_its_tolerance(
+    server: Server, organism: Path, report: Path, tmp_path: Path
+) -> None:
+    data = f"pairs={organism / 'pairs-instructed.jsonl'}"
+    ran = server.assay("replicate", report, "--data", data, "--out", tmp_path / "again", "--json", timeout=600)
+    assert ran.status == 0, ran.text + server.logs()
+    told = ran.json()
+    assert (told["outcome"], told["signed"]) == ("replicated", "replicated")
+    assert len(told["results"]) > 100
+    assert {row["word"] for row in told["results"]} == {"agrees"}
