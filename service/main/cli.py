@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.main import access, config, cron, dev, journal, pki, roles
+from service.main import access, access_log, config, cron, dev, journal, pki, roles
 from service.main.children import ChildFailed
 from service.worker.distribution import ThirdPartyRefused
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate.set_defaults(run=_migrate)
     _add_administration(commands)
     journal.add_commands(commands)
+    access_log.add_commands(commands)
     cron.add_command(commands)
     return parser
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.main.callers import Issuer, Limits
 
 KILL_BOUND_S = 5.0
 """The sandbox's promise: that long after a kill order no process of a cell is left (specs: sandbox, section 4)."""
@@ -93,6 +95,8 @@ class Server(_Section):
     """Redis, e.g. "redis+socket:///run/assay/redis.sock"; empty means that workers poll the database."""
     address: str
     """Host and port of the API."""
+    token_address: str = ""
+    """Host and port for callers that show a token and no certificate; empty: every caller shows a certificate."""
     tls: Tls
     page_key: Path
     """File of 32 random bytes that authenticate page tokens."""
@@ -134,8 +138,20 @@ class Server(_Section):
     third_party: Path | None = None
     """TOML list of the third-party checks that are allowed here (`service.worker.plugins`); None allows none."""
 
+    issuers: tuple[Issuer, ...] = Field(default=(), max_length=16)
+    """Whose bearer tokens are believed; none by default."""
+    limits: Limits = Limits()
+    """How often callers may call, and what a tenant may hold and run."""
     webhooks: Webhooks = Webhooks()
     """Which receivers of signed calls may be called."""
+
+    @model_validator(mode="after")
+    def _issuers_are_distinct(self) -> Server:
+        if len({one.issuer for one in self.issuers}) < len(self.issuers):
+            raise ValueError("issuers: one is named twice; give each its one file of keys")
+        if self.token_address and not self.issuers:
+            raise ValueError("token_address: nobody could enter there; name the [[issuers]] of tokens too")
+        return self
 
     @model_validator(mode="after")
     def _no_loopback_receivers(self) -> Server:
@@ -197,8 +213,15 @@ def dump(server: Server, path: Path) -> None:
     tables: list[str] = []
     for key, value in server.model_dump(mode="json", exclude_none=True).items():
         if isinstance(value, dict):
-            tables += [f"[{key}]", *(f"{name} = {json.dumps(item)}" for name, item in value.items())]
+            tables += _table(f"[{key}]", value)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for one in value:
+                tables += _table(f"[[{key}]]", one)
         else:
             lines.append(f"{key} = {json.dumps(value)}")
     path.write_text("\n".join([*lines, *tables, ""]), encoding="utf-8")
     path.chmod(0o600)
+
+
+def _table(heading: str, value: dict[str, Any]) -> list[str]:
+    return [heading, *(f"{name} = {json.dumps(item)}" for name, item in value.items())]

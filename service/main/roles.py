@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from sandbox import BubblewrapCell
     from sandbox.container import ContainerCell
     from sandbox.warm import WarmCell
+    from service.api.process import Limits
     from service.main.config import Sandbox
     from service.rules.addresses import Allowed
+    from service.rules.limits import Quotas
     from service.worker.backends import ApartCells
     from service.worker.code import Guest
     from service.worker.scripted import ScriptedCell
@@ -33,7 +35,7 @@ def run(role: str, server: Server, ready: Ready) -> None:
 
 
 def _api(server: Server, ready: Ready) -> None:
-    from service.api.process import ApiSettings, TlsFiles
+    from service.api.process import ApiSettings, Issuer, TlsFiles
     from service.api.process import run as serve
 
     serve(
@@ -42,6 +44,10 @@ def _api(server: Server, ready: Ready) -> None:
             blob_dir=server.blobs,
             upload_dir=server.uploads,
             address=server.address,
+            token_address=server.token_address,
+            issuers=tuple(Issuer(**one.model_dump()) for one in server.issuers),
+            limits=_limits(server),
+            disk_floor_bytes=server.limits.disk_floor_bytes,
             tls=TlsFiles(ca=server.tls.ca, certificate=server.tls.certificate, key=server.tls.key),
             page_key=server.page_key.read_bytes(),
             reflection=server.profile == "development",
@@ -52,6 +58,37 @@ def _api(server: Server, ready: Ready) -> None:
             resolve=resolve,
             ready=lambda _address: ready(),
         )
+    )
+
+
+def _limits(server: Server) -> Limits:
+    """Limits of callers; a rehearsal's few callers do the work of many, and are counted out by nothing."""
+    from service.api.process import Limits
+
+    chosen = server.limits
+    lifted = {"calls_per_s": 1e6, "calls_burst": 1_000_000, "watchers_per_tenant": 100_000}
+    counted = {
+        "calls_per_s": chosen.calls_per_second,
+        "calls_burst": chosen.calls_burst,
+        "watchers_per_tenant": chosen.watchers,
+    }
+    return Limits(
+        blob_bytes=chosen.blob_bytes,
+        uploads_per_tenant=chosen.parallel_uploads,
+        quotas=_quotas(server),
+        **(lifted if server.caps_lifted else counted),
+    )
+
+
+def _quotas(server: Server) -> Quotas:
+    from service.rules.limits import Quotas
+
+    chosen = server.limits
+    return Quotas(
+        stored_bytes=chosen.stored_bytes,
+        unfinished_audits=10**6 if server.caps_lifted else chosen.unfinished_audits,
+        gpu_seconds_per_day=chosen.gpu_seconds_per_day,
+        manifest_files=chosen.manifest_files,
     )
 
 
@@ -249,6 +286,7 @@ def _scheduler(server: Server, ready: Ready) -> None:
             outbound=OutboundSettings(allowed=_receivers(server), ca=server.webhooks.ca),
             resolve=resolve,
             catalogue=_catalogue(server),
+            quotas=_quotas(server),
             ready=ready,
         )
     )

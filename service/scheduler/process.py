@@ -20,6 +20,7 @@ from service.queue.celery_queue import CeleryKnocker
 from service.queue.contract import Knocker
 from service.queue.polling import PollingKnocker
 from service.rules.addresses import Resolver, resolve_nothing
+from service.rules.limits import QUOTAS, Quotas
 from service.rules.logs import log_to
 from service.rules.schedules import MISFIRE_MS
 from service.rules.states import BACKOFF_BASE_MS
@@ -55,6 +56,8 @@ class SchedulerSettings:
     lease_s: float = 30.0
     """L; must be the workers'."""
     backoff_base_ms: int = BACKOFF_BASE_MS
+    quotas: Quotas = QUOTAS
+    """Of each tenant; what schedules submit counts like everything else."""
     caps_lifted: bool = False
     """Whether neither attempts nor strikes are counted out: in rehearsals."""
     reconcile_s: float = RECONCILE_S
@@ -122,7 +125,7 @@ def schedule(
         backoff_base_ms=settings.backoff_base_ms,
         caps_lifted=settings.caps_lifted,
     )
-    intake = Intake(store=store, blobs=blobs, catalogue=settings.catalogue or catalogue.load())
+    intake = Intake(store=store, blobs=blobs, catalogue=settings.catalogue or catalogue.load(), quotas=settings.quotas)
     firing = Fires(store, intake, misfire_ms=settings.misfire_ms)
     delivering = Deliveries(store, Outbound(settings.outbound, settings.resolve))
     tick_s = settings.lease_s / 6
