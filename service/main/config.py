@@ -87,10 +87,15 @@ class Server(_Section):
     profile: Literal["development", "production"]
     """Development: generated keys, reflection on, reports that say so."""
     database_url: str
+    """`sqlite:////absolute/path`, or `postgresql+psycopg://user:password@host/name` for more than one machine."""
     blobs: Path
+    """Folder of the content-addressed bytes; every role reads it, the signer nothing else of it than that."""
     uploads: Path
+    """Folder of part files, on the file system of `blobs`: finishing an upload is a rename."""
     work: Path
+    """The worker's copies of inputs. Private to one worker: what lies there at its start is removed."""
     isolation_file: Path
+    """Where a worker tells which isolation it could arm; the API serves it."""
     broker_url: str = ""
     """Redis, e.g. "redis+socket:///run/assay/redis.sock"; empty means that workers poll the database."""
     address: str
@@ -101,8 +106,11 @@ class Server(_Section):
     page_key: Path
     """File of 32 random bytes that authenticate page tokens."""
     signer_socket: Path
+    """Unix socket between scheduler and signer."""
     signer_home: Path
+    """The signer's folder: registrations, salts, sealed reports and the log. It alone writes there."""
     signing_key: Path
+    """The report key's private half, P-256; readable by its owner alone."""
     log_key: Path
     """The transparency log's private key, Ed25519; the log lies in the signer's home."""
     log_origin: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")
@@ -110,10 +118,12 @@ class Server(_Section):
     signer_uid: int
     """The user that may ask the signer: the scheduler's."""
     slots: int = Field(default=1, ge=1, le=64)
+    """Cells that one worker minds at once."""
     capability: str = "cpu"
     lease_s: float = Field(default=30.0, ge=6 * KILL_BOUND_LEAST_S, le=300.0)
     """L; below 6 s only under development, where nothing but a rehearsal's cells must be dead in so short a time."""
     drain_s: float = Field(default=600.0, ge=0.0, le=7200.0)
+    """How long running cells may go on after SIGTERM before they are killed and their jobs given back."""
     memory_bytes: int | None = Field(default=None, ge=256 * 2**20)
     """Memory limit of one cell; None takes the sandbox's default."""
     warm_spares: int = Field(default=0, ge=0, le=4)
