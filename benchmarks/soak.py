@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -167,12 +168,24 @@ def _unverified(client: AuditClient, tree: Tree, folder: Path) -> list[str]:
     wrong = []
     for name, state in tree.states().items():
         if state == "COMPLETED":
-            client.report(f"audits/{name}", folder / name)
+            until(lambda name=name: _fetched(client, name, folder / name), f"the report of {name}")  # type: ignore[misc]
             found = verify(folder / name, keys=[key])
             if found.outcome != "verified":
                 wrong.append(name)
                 print(f"audits/{name}: {found.outcome}: {[one for one in found.steps if one.status == 'wrong']}")
     return wrong
+
+
+def _fetched(client: AuditClient, name: str, folder: Path) -> bool:
+    """Fetch a report; False where the service wants fewer calls a second, or is not there in this moment."""
+    try:
+        client.report(f"audits/{name}", folder)
+    except AssayError as error:
+        print(f"the report of {name} is fetched again: {error}"[:200], file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(1)
+        return False
+    return True
 
 
 def _cells(tree: Tree) -> int:
