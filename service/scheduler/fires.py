@@ -108,7 +108,7 @@ class Fires:
                 # The disk is full or failed. The minute stays open, and is tried again at the next look.
                 log.warning("schedule %s cannot fire now: %s", seen.key, error)
                 return
-            log.info("fired: %s", outcome, extra={"schedule": str(seen.key), "due_at": due_at})
+            log.info("schedule %s, due at %d: %s", seen.key, due_at, outcome or "decided by somebody else")
         if found.misfires or found.fires or found.until - seen.considered_until >= ADVANCE_MS:
             with self._store.begin() as connection:
                 schedules.advance(connection, seen, found.until)

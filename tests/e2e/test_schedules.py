@@ -17,7 +17,7 @@ def test_a_schedule_fires_while_its_scheduler_is_killed_and_each_minute_has_one_
 ) -> None:
     server = start_server("--lease-s", "6")
     first = server.assay("submit", model, "--check", "clusterability", "--wait", "--json")
-    assert first.status in (0, 1), first.text
+    assert first.status in (0, 1, 2), first.text
     like = first.json()["audit"]
     made = server.assay(
         "schedules", "create", "every-minute", "--cron", "* * * * *", "--zone", "Europe/Berlin", "--like", like,
@@ -38,7 +38,8 @@ def test_a_schedule_fires_while_its_scheduler_is_killed_and_each_minute_has_one_
     assert len({one["due_at"] for one in told}) == len({one["audit"] for one in told}) == len(told)
 
     audit = told[-1]["audit"]
-    assert server.assay("watch", audit).status in (0, 1), server.logs()
+    watched = server.assay("watch", audit, "--json")
+    assert watched.json()["state"] == "COMPLETED", watched.text + server.logs()  # of random weights, whatever it says
     assert server.assay("report", audit, "--out", tmp_path / "report").status == 0
     checked = server.assay("verify", tmp_path / "report", "--key", server.public_key)
     assert checked.status == 0, checked.text
