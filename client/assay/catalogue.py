@@ -174,6 +174,7 @@ def parse_entry(value: Any, at: str = "") -> CheckEntry:
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise Malformed("catalogue_form", f"{at}/{field}/{index}", "an object with a name is missing")
             _check_words(item.get("labels", []), f"{at}/{field}/{index}/labels")
+            _check_words(item.get("optional", []), f"{at}/{field}/{index}/optional")
             if not isinstance(item.get("interval", False), bool):
                 raise Malformed("catalogue_form", f"{at}/{field}/{index}/interval", "expected true or false")
     _check_optional(value, at)

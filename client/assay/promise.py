@@ -2,9 +2,10 @@
 
 One rule for all who ask: the worker, of what a cell says; the signer, before it composes; the reader, in step V10.
 Pure, and over plain JSON, so that a reader needs no schema library. Fields of the entry that an answer is held to:
-`metrics` (name, unit, labels, better, determinism, and `interval: true` where each instance has one), `controls` (name,
-kind, and what else the entry fixes of them) and `words`. A number without an interval decides nothing under `worst`
-unless its entry promises it to be exact (`assay.policy.bounds`), so an interval that is left out never helps.
+`metrics` (name, unit, labels less `optional` ones, better, determinism, and `interval: true` where each instance has
+one), `controls` (name, kind, and what else the entry fixes of them) and `words`. A number without an interval decides
+nothing under `worst` unless its entry promises it to be exact (`assay.policy.bounds`), so an interval that is left out
+never helps.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from assay.catalogue import CheckEntry
@@ -20,6 +22,25 @@ from assay.errors import Malformed, shown
 
 LEVELS = ("weights", "activations", "gradients", "training_data")
 """Levels of access, in the order in which a report names them."""
+
+LEFT_AWAY: Mapping[tuple[str, str], Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        ("sae_features", "1.0"): MappingProxyType(
+            {
+                "*": frozenset({"site", "dictionary"}),
+                "ev": frozenset({"model"}),
+                "auroc": frozenset({"shift"}),
+                "concept_rows": frozenset({"shift"}),
+                "concept_groups": frozenset({"shift"}),
+                "diff_p": frozenset({"concept"}),
+                "diff_rate": frozenset({"concept"}),
+            }
+        )
+    }
+)
+"""Labels that checks leave away where they say nothing, by check and version, by metric or "*"; for entries that do not
+say so themselves with `optional`. Source: the head of `checks.sae_features.metric_specs`, and what it tells of a base
+model and of shifts. A next version of the check says it in its entry."""
 
 _SHARD = re.compile(r"shard:(0|[1-9][0-9]*)", re.ASCII)
 
@@ -53,7 +74,8 @@ def check_promise(answer: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
     metrics = _tables(measured.get("metrics"))
     promised = {str(one["name"]): one for one in reversed(entry["metrics"])}
     for position, metric in enumerate(metrics):
-        _check_metric(metric, promised, f"/measured/metrics/{position}")
+        left_away = _left_away(entry, str(metric.get("name")))
+        _check_metric(metric, promised, left_away, f"/measured/metrics/{position}")
     seen = [(str(metric.get("name")), _labels(metric)) for metric in metrics]
     if len(set(seen)) != len(seen):
         twice = next(one for one, count in Counter(seen).items() if count > 1)
@@ -139,7 +161,16 @@ def _ends(text: str, joints: str) -> Iterator[int]:
     return (end for end, letter in enumerate(text[:NAME_MAX]) if letter in joints)
 
 
-def _check_metric(metric: Mapping[str, Any], promised: Mapping[str, Mapping[str, Any]], at: str) -> None:
+def _left_away(entry: Mapping[str, Any], metric: str) -> frozenset[str]:
+    """Return the labels that an instance may leave away: the entry says so, or it is from before entries could."""
+    told = next((one for one in entry["metrics"] if one["name"] == metric), {})
+    before = LEFT_AWAY.get((str(entry.get("name")), str(entry.get("version"))), {})
+    return before.get("*", frozenset()) | before.get(metric, frozenset()) | frozenset(told.get("optional", ()))
+
+
+def _check_metric(
+    metric: Mapping[str, Any], promised: Mapping[str, Mapping[str, Any]], left_away: frozenset[str], at: str
+) -> None:
     name = str(metric.get("name"))
     told = promised.get(name)
     if told is None:
@@ -151,7 +182,7 @@ def _check_metric(metric: Mapping[str, Any], promised: Mapping[str, Mapping[str,
             )
             _refuse("result_schema", f"{at}/{field}", said)
     labels, owed = set(metric.get("labels") or ()), set(told.get("labels", ()))
-    if labels != owed:
+    if not owed - left_away <= labels <= owed:
         said = f"{shown(name)}: labels are {shown(sorted(labels))}, the catalogue promises {shown(sorted(owed))}"
         _refuse("result_schema", f"{at}/labels", said)
     if metric.get("interval") is None and told.get("interval") is True:
