@@ -113,7 +113,18 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
         raise StoreNotUsable("database_url is not an address: write sqlite:////absolute/path/assay.db") from error
     if parsed.get_backend_name() == "postgresql":
         # READ COMMITTED: every step is one conditional statement, so nothing needs a snapshot.
-        return Store(create_engine(parsed, isolation_level="READ COMMITTED", pool_pre_ping=True))
+        return Store(
+            create_engine(
+                parsed,
+                isolation_level="READ COMMITTED",
+                pool_pre_ping=True,
+                # One budget for a lock whichever database it is on; a server that is gone is told in seconds too.
+                connect_args={"options": f"-c lock_timeout={busy_ms}", "connect_timeout": max(2, busy_ms // 1000)},
+                pool_size=8,
+                max_overflow=56,
+                pool_timeout=30,
+            )
+        )
     if parsed.get_backend_name() != "sqlite" or not parsed.database or not Path(parsed.database).is_absolute():
         raise StoreNotUsable("database_url must be sqlite:////absolute/path or postgresql+psycopg://host/name")
     refuse_network_file_system(Path(parsed.database), StoreNotUsable)
@@ -169,6 +180,12 @@ def _translated() -> Iterator[None]:
         raise StoreUnavailable(f"the database failed: {error.orig}") from error
 
 
+_BUSY_STATES = ("55P03", "40P01", "40001")
+"""PostgreSQL's lock_not_available, deadlock_detected and serialization_failure: undone, and worth another try."""
+
+
 def _is_locked(error: Any) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    if code is not None:
+        return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return getattr(error, "sqlstate", None) in _BUSY_STATES

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, delete, select, text, update
 from sqlalchemy.dialects import postgresql
 
-from service.rules.states import AuditState, ExitClass, Outcome, Then
+from service.rules.states import ExitClass, Outcome, Then
 from service.store import budget, endings, jobs
 from service.store.budget import CAPS, Caps, Lifetime, Withheld
-from service.store.engine import Store, StoreConflict, StoreFenced, open_store
+from service.store.engine import Store, StoreConflict, StoreFenced
 from service.store.jobs import Ending, Lease
-from service.store.migrations import migrate
 from service.store.tables import attempt, audit, event, job, outbox, output_charge, output_total, result
-from tests.service.store.planting import SHA, audit_id, leased, registered, submit
+from tests.service.store.planting import SHA, audit_id, leased, registered
 
 MODEL = "cd" * 32
 SMALL = Caps(auditor=100, model=250)
@@ -107,32 +104,28 @@ def test_an_owner_lowers_and_never_raises(store: Store) -> None:
         budget.lower(connection, model_sha256=MODEL, cap=-1)
 
 
-def test_a_cap_lowered_meanwhile_is_read_by_the_charge(store: Store, tmp_path: Path) -> None:
+def test_a_cap_lowered_meanwhile_is_read_by_the_charge(store: Store) -> None:
     """The caller may have looked before; the charge looks again."""
     assert charge_alone(store, 0, 20)
-    with sqlite3.connect(tmp_path / "assay.db") as raw:
-        raw.execute("UPDATE output_total SET cap = 25 WHERE principal = 'p'")
-    raw.close()
+    with store.begin() as connection:
+        connection.execute(text("UPDATE output_total SET cap = 25 WHERE principal = 'p'"))
     assert not charge_alone(store, 1, 10)
 
 
-def test_concurrent_audits_cannot_both_pass(store: Store, tmp_path: Path) -> None:
+def test_concurrent_audits_cannot_both_pass(store: Store) -> None:
     """Of twelve that would fit alone, as many pass as fit together."""
-    stores = [open_store(f"sqlite:///{tmp_path}/assay.db") for _ in range(12)]
     passed: list[bool] = []
     together = threading.Barrier(12)
 
     def one(n: int) -> None:
         together.wait()
-        passed.append(charge_alone(stores[n], n, 30))
+        passed.append(charge_alone(store, n, 30))
 
     threads = [threading.Thread(target=one, args=(n,)) for n in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for opened in stores:
-        opened.close()
     assert (sum(passed), spent(store)) == (3, 360)
 
 
@@ -224,30 +217,6 @@ def test_charges_survive_their_audit(store: Store) -> None:
         connection.execute(delete(audit).where(audit.c.id == key))
     other = registered(store, 1)
     assert not finalise(store, leased(store, other), 20)
-
-
-def test_a_database_of_the_first_release_keeps_its_results(tmp_path: Path) -> None:
-    from alembic import command
-
-    from service.store.migrations import _config
-
-    url = f"sqlite:///{tmp_path}/assay.db"
-    old = open_store(url)
-    with old.begin() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    with old.begin() as connection:
-        key = submit(connection)
-        connection.execute(update(audit).values(state=AuditState.COMPLETED))
-        connection.execute(
-            text("INSERT INTO result (audit, token, sha256, finalised_at) VALUES (:a, 1, 'x', 1)"), {"a": key}
-        )
-    migrate(url)
-    with old.read() as connection:
-        row = connection.execute(select(result)).one()
-    old.close()
-    assert (row.sha256, row.lifetime_bytes) == ("x", None)
 
 
 BASE = "ef" * 32

@@ -4,12 +4,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, text, update
 
 from service.store.engine import Store, StoreBusy, StoreConflict, StoreNotUsable, StoreUnavailable, now_ms, open_store
+from service.store.jobs import lock_audit
 from service.store.location import NETWORK_FILE_SYSTEMS, file_system_of
 from service.store.migrations import migrate
 from service.store.tables import event, principal
@@ -19,21 +21,21 @@ from tests.service.store.planting import new_store, registered
 @pytest.mark.parametrize(
     ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 10_000)]
 )
-def test_every_connection_is_durable_and_waits(store: Store, pragma: str, value: object) -> None:
-    with store.begin() as writer, store.read() as reader:
+def test_every_connection_is_durable_and_waits(sqlite: Store, pragma: str, value: object) -> None:
+    with sqlite.begin() as writer, sqlite.read() as reader:
         for connection in (writer, reader):
             assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
 
 
-def test_reader_turned_writer_does_not_fail_at_once(store: Store) -> None:
+def test_reader_turned_writer_does_not_fail_at_once(sqlite: Store) -> None:
     """A deferred transaction that read and then writes gets "database is locked" without any wait."""
-    registered(store)
+    registered(sqlite)
     failures: list[BaseException] = []
 
     def read_then_write() -> None:
         try:
             for _ in range(20):
-                with store.begin() as connection:
+                with sqlite.begin() as connection:
                     before = connection.execute(text("SELECT beat FROM job")).scalar_one()
                     connection.execute(text("UPDATE job SET beat = :next"), {"next": before + 1})
         except BaseException as error:
@@ -45,8 +47,54 @@ def test_reader_turned_writer_does_not_fail_at_once(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    with store.read() as connection:
+    with sqlite.read() as connection:
         assert connection.execute(text("SELECT beat FROM job")).scalar_one() == 80  # no update was lost
+
+
+@pytest.mark.slow
+def test_a_lock_of_postgresql_is_busy_after_its_budget(postgres_url: str) -> None:
+    store, impatient = open_store(postgres_url), open_store(postgres_url, busy_ms=50)
+    key = registered(store)
+    with store.begin() as holder:
+        lock_audit(holder, key)
+        with pytest.raises(StoreBusy), impatient.begin() as connection:
+            lock_audit(connection, key)
+    with impatient.begin() as connection:
+        lock_audit(connection, key)
+    store.close()
+    impatient.close()
+
+
+@pytest.mark.slow
+def test_two_writers_that_wait_for_each_other_are_busy_and_not_broken(postgres_url: str) -> None:
+    """PostgreSQL ends one of the two; whoever called does so again."""
+    store = open_store(postgres_url)
+    keys = [registered(store, n) for n in range(2)]
+    both, outcomes = threading.Barrier(2), list[str]()
+
+    def cross(first: str, second: str) -> None:
+        try:
+            with store.begin() as connection:
+                lock_audit(connection, first)
+                both.wait()
+                lock_audit(connection, second)
+            outcomes.append("done")
+        except StoreBusy:
+            outcomes.append("busy")
+
+    threads = [threading.Thread(target=cross, args=pair) for pair in (keys, keys[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store.close()
+    assert sorted(outcomes) == ["busy", "done"]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_gone_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable), open_store("postgresql+psycopg://a@/b?host=/nowhere").read() as connection:
+        now_ms(connection)
 
 
 def test_a_held_lock_is_busy_and_not_a_driver_error(tmp_path: Path) -> None:
@@ -93,8 +141,9 @@ def test_an_address_that_cannot_be_shared_is_refused(url: str) -> None:
 
 
 def test_clock_is_the_databases_and_in_milliseconds(store: Store) -> None:
+    asked = {"sqlite": "SELECT strftime('%s','now')", "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())"}
     with store.read() as connection:
-        first, other = now_ms(connection), connection.execute(text("SELECT strftime('%s','now')")).scalar_one()
+        first, other = now_ms(connection), connection.execute(text(asked[store.dialect])).scalar_one()
     assert abs(first / 1000 - int(other)) <= 2
 
 
@@ -116,10 +165,12 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         open_store(f"sqlite:///{tmp_path}/a.db")
 
 
-def test_leases_of_processes_are_unique(tmp_path: Path) -> None:
-    """Four processes race for 200 jobs: each job is leased exactly once and nobody sees a locked database."""
-    store = new_store(tmp_path)
-    keys = [registered(store, n) for n in range(200)]
+@pytest.mark.parametrize("count", [12, pytest.param(600, marks=pytest.mark.slow)])
+def test_leases_of_processes_are_unique(url: str, count: int) -> None:
+    """Processes race for jobs: each job is leased exactly once and nobody sees a locked database."""
+    migrate(url)
+    store = open_store(url)
+    keys = [registered(store, n) for n in range(count)]
     program = (
         "import sys; from service.store.engine import open_store; from service.store.jobs import lease\n"
         "store = open_store(sys.argv[1])\n"
@@ -127,31 +178,26 @@ def test_leases_of_processes_are_unique(tmp_path: Path) -> None:
         "    with store.begin() as connection:\n"
         "        if lease(connection, key, 'w'): print(key)\n"
     )
-    url = f"sqlite:///{tmp_path}/assay.db"
     racers = [
         subprocess.Popen([sys.executable, "-c", program, url], stdin=-1, stdout=-1, stderr=-1, text=True)
-        for _ in range(4)
+        for _ in range(2 if count < 600 else 6)
     ]
     taken: list[str] = []
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write(" ".join(keys))
-        racer.stdin.close()
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stderr is not None
-        taken += racer.stdout.read().split()
-        assert racer.stderr.read() == ""
-        racer.stdout.close()
-        racer.stderr.close()
-        assert racer.wait() == 0
+    with ThreadPoolExecutor(len(racers)) as pool:
+        for racer, (said, failed) in zip(
+            racers, pool.map(lambda one: one.communicate(" ".join(keys)), racers), strict=True
+        ):
+            assert failed == ""
+            assert racer.returncode == 0
+            taken += said.split()
     assert sorted(taken) == sorted(keys)
     with store.read() as connection:
         assert set(connection.execute(text("SELECT token FROM job")).scalars()) == {1}
+    store.close()
 
 
-def test_a_database_can_be_migrated_by_two_servers_at_once(tmp_path: Path) -> None:
-    url, failures = f"sqlite:///{tmp_path}/both.db", []
+def test_a_database_can_be_migrated_by_two_servers_at_once(url: str) -> None:
+    failures: list[BaseException] = []
 
     def start() -> None:
         try:

@@ -263,7 +263,7 @@ def test_cancel_after_the_result_is_too_late(store: Store) -> None:
     assert state(store, key) == ("SIGNING", "DONE")
 
 
-@pytest.mark.parametrize("rounds", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [50, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_cancel_racing_finalise_has_one_winner(store: Store, rounds: int) -> None:
     chance, seen = random.Random(rounds), Counter[tuple[str, str]]()
     for n in range(rounds):
