@@ -89,7 +89,7 @@ class Server(_Section):
     database_url: str
     """`sqlite:////absolute/path`, or `postgresql+psycopg://user:password@host/name` for more than one machine."""
     blobs: Path
-    """Folder of the content-addressed bytes; every role reads it, the signer nothing else of it than that."""
+    """Folder of the content-addressed bytes; every role reads it; the signer may be given it read-only."""
     uploads: Path
     """Folder of part files, on the file system of `blobs`: finishing an upload is a rename."""
     work: Path

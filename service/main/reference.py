@@ -16,8 +16,8 @@ from service.main.config import Server
 
 HEAD = """# The server's configuration
 
-One TOML file for each role (`--config FILE`), read once at the start. An unknown key stops the start and is named (status 3).
-Paths are absolute, times are seconds, sizes are bytes. Made from `service/main/config.py` by
+One TOML file for each role (`--config FILE`), read once at the start. An unknown key stops the start and is named
+(status 3). Paths are absolute, times are seconds, sizes are bytes. Made from `service/main/config.py` by
 `python -m service.main.reference > docs/configuration.md`; how to run the service is in [operations.md](operations.md).
 """
 
@@ -64,7 +64,7 @@ def _default(field: Any) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined:
-        return "–"
+        return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple | list | frozenset):
