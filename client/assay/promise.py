@@ -163,9 +163,9 @@ def _ends(text: str, joints: str) -> Iterator[int]:
 
 def _left_away(entry: Mapping[str, Any], metric: str) -> frozenset[str]:
     """Return the labels that an instance may leave away: the entry says so, or it is from before entries could."""
-    told = next((one for one in entry["metrics"] if one["name"] == metric), {})
+    optional = [label for one in entry["metrics"] if one["name"] == metric for label in one.get("optional", ())]
     before = LEFT_AWAY.get((str(entry.get("name")), str(entry.get("version"))), {})
-    return before.get("*", frozenset()) | before.get(metric, frozenset()) | frozenset(told.get("optional", ()))
+    return before.get("*", frozenset()) | before.get(metric, frozenset()) | frozenset(optional)
 
 
 def _check_metric(

@@ -23,6 +23,7 @@ from checks.memory import model_facts
 from sandbox.budget import charge_bytes
 from tests.checks.clusterability.evidence import evidence_of
 from tests.checks.clusterability.nets import relu_chain
+from tests.checks.promised import hold_to_promise
 
 LIMITS = Limits(alpha=0.05, min_excess_q=0.02, min_stability=0.7, min_cluster_share=0.01)
 
@@ -111,6 +112,10 @@ def test_ranges_over_draws_hold_what_they_are_ranges_of(answer: Answer) -> None:
         assert whole is not None
         assert float(drawn.interval.low) <= float(drawn.value) <= float(drawn.interval.high)
         assert float(drawn.value) == pytest.approx(float(whole.value), abs=0.02)
+
+
+def test_an_answer_is_what_its_catalogue_entry_promises(answer: Answer) -> None:
+    hold_to_promise(answer)
 
 
 def test_the_verdict_can_be_recomputed_from_the_document(answer: Answer) -> None:
