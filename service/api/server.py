@@ -98,6 +98,7 @@ class Served:
     uploads: Uploads
     audits: Audits
     denials: Denials
+    bearers: Bearers
     port: int
     """The port it listens on."""
     token_port: int | None
@@ -116,7 +117,8 @@ def build(backing: Backing) -> Served:
     prepare_folder(backing.settings.upload_dir)
     require_rows([*SERVICES, *_standard_services(backing.settings.reflection)])
     denials = Denials(backing.store)
-    guard = _guard(backing, denials)
+    bearers = _bearers(backing)
+    guard = _guard(backing, denials, bearers)
     backing = replace(backing, store=RecordedStore(backing.store, RunningCall()))
     server = grpc.aio.server(interceptors=(guard,), options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
     health = Health(backing, [service.full_name for service in SERVICES])
@@ -139,14 +141,17 @@ def build(backing: Backing) -> Served:
     token_port = None
     if settings.token_address:
         token_port = _bind(server, settings.token_address, settings.tls, require_certificate=False)
-    return Served(server, health, uploads, audits, denials, port, token_port)
+    return Served(server, health, uploads, audits, denials, bearers, port, token_port)
 
 
-def _guard(backing: Backing, denials: Denials) -> Guard:
+def _bearers(backing: Backing) -> Bearers:
     try:
-        bearers = Bearers(backing.settings.issuers)
+        return Bearers(backing.settings.issuers)
     except JwksRefused as error:
         raise NotReady(str(error)) from None
+
+
+def _guard(backing: Backing, denials: Denials, bearers: Bearers) -> Guard:
     limits = backing.limits
     rates = CallRates(rate=limits.calls_per_s, burst=limits.calls_burst, clock=time.monotonic)
     directory = Directory(backing.store)

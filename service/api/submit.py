@@ -95,9 +95,9 @@ class Submitter:
     def _accept(self, ticket: Ticket, new: NewAudit, accept: Callable[[Connection, Ticket, NewAudit], str]) -> str:
         try:
             with self.backing.store.begin() as connection:
-                audit_id = accept(connection, ticket, new)
-                about(f"audits/{audit_id}")
-                return audit_id
+                accepted = accept(connection, ticket, new)
+                about(f"audits/{accepted}")
+                return accepted
         except StoreConflict:
             # Only where writers run side by side (PostgreSQL): the same call, repeated, was first.
             with self.backing.store.read() as connection:

@@ -1,4 +1,4 @@
-"""`assay-server access-log export|check`: hand out who did what and who was denied, and say whether nothing was changed."""
+"""`assay-server access-log export|check`: hand out who did what or was denied it, and say whether the chain holds."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -94,9 +94,11 @@ class RecordedStore(Store):
         if due is not None:
             self._witness.wrote(due)
 
-    def read(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
         """See `Store.read`."""
-        return self._inner.read()
+        with self._inner.read() as connection:
+            yield connection
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -215,7 +215,7 @@ async def house(tmp_path: Path, certificates: Path, empty_database: Path) -> Asy
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path, certificates: Path) -> AsyncIterator[House]:
+async def opened(tmp_path: Path, certificates: Path, **changes: Any) -> AsyncIterator[House]:
     """Serve a folder that holds a prepared database."""
     database = tmp_path / "assay.db"
     settings = ApiSettings(
@@ -235,7 +235,7 @@ async def opened(tmp_path: Path, certificates: Path) -> AsyncIterator[House]:
         limits=QUICK,
     )
     made = House(settings, certificates, open_store(settings.database_url, busy_ms=3000), LocalBlobs(settings.blob_dir))
-    await made.start()
+    await made.start(**changes)
     yield made
     await made.stop()
     made.store.close()
