@@ -219,14 +219,19 @@ def check_ends(read: TileTree, report: Leaf, head: Checkpoint) -> None:
 
     Raises:
         Wrong: there is one.
+        CouldNotTell: an entry is of a kind that this client does not know, so it may be one.
     """
     asked = report.entry.prev
     if asked is None or asked >= report.index:
         raise Wrong(f"the report's leaf names no request before it: {asked}")
     against: list[str] = []
+    unread: list[int] = []
     for index, data in walk(read, asked, head):
         entry = read_entry(data, index)
-        if entry is None or index == report.index:
+        if index == report.index:
+            continue
+        if entry is None:
+            unread.append(index)
             continue
         if entry.kind == "withdrawal" and (entry.prev == report.index or entry.commit == report.entry.commit):
             against.append(f"the report was withdrawn at {entry.at} (entry {index}, reason {entry.reason})")
@@ -234,3 +239,7 @@ def check_ends(read: TileTree, report: Leaf, head: Checkpoint) -> None:
             against.append(f"the report's request has a second end: the {entry.kind} in entry {index}")
     if against:
         raise Wrong(against[0])
+    if unread:
+        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        said = "may speak against the report: this client does not know their kind; look with a newer one"
+        raise CouldNotTell(f"entry {unread[0]} of the log{more} {said}")

@@ -168,3 +168,31 @@ def test_a_report_whose_checkpoint_is_no_past_of_the_log_is_refused(tmp_path: Pa
             watch.check_report(tiles.folder(other.write(tmp_path / first)), LOGS, leaf, None)
     with pytest.raises(Forked, match="went back from 3 to 2"):
         watch.check_report(tiles.folder(requests(2).write(tmp_path / "older")), LOGS, leaf, None)
+
+
+def test_an_entry_of_an_unknown_kind_may_speak_against_the_report(tmp_path: Path) -> None:
+    """A withdrawal in the words of a later version is none that may be skipped."""
+    strange = [b'{"at":"2026-01-02T04:00:0%dZ","kind":"recall","v":2}' % n for n in (1, 2)]
+    early = MemoryLog(ORIGIN, PRIVATE)
+    early.append(strange[0])
+    early.append(request("later", 4_000))
+    _, proof = early.append(report("report", 1, 4_000))
+    leaf = leaves.verify_leaf(proof, "report", digest("report"), LOGS, now=NOW)
+    fetch = tiles.folder(early.write(tmp_path / "early"))
+    assert watch.check_report(fetch, LOGS, leaf, None).head.size == 3  # before the request nothing can
+    log, leaf = audited()
+    for entry in strange:
+        log.append(entry)
+    with pytest.raises(CouldNotTell, match="entry 3 of the log and 1 more may speak against the report"):
+        watch.check_report(tiles.folder(log.write(tmp_path / "log")), LOGS, leaf, None)
+    withdrawal = Entry(
+        kind="withdrawal",
+        at="2026-01-02T04:00:09Z",
+        commit=digest("report"),
+        tag=digest("tag"),
+        prev=leaf.index,
+        reason="data_defect",
+    )
+    log.append(withdrawal)
+    with pytest.raises(Wrong, match="withdrawn"):
+        watch.check_report(tiles.folder(log.write(tmp_path / "more")), LOGS, leaf, None)
