@@ -46,11 +46,19 @@ class ClientConfig:
     """The file that said so."""
 
 
-def discover(explicit: Path | None, environ: Mapping[str, str], folder: Path | None = None) -> Path | None:
+def discover(
+    explicit: Path | None, environ: Mapping[str, str], folder: Path | None = None, *, walk: bool = True
+) -> Path | None:
     """Return the configuration file that counts, or None.
 
     A file that is named by option or variable is returned even when it is absent: reading it then says so, instead of
     silently talking to another service.
+
+    Args:
+        explicit: named by an option.
+        environ: the environment.
+        folder: the working directory.
+        walk: whether a file in the working directory or above it counts.
     """
     if explicit is not None:
         return explicit
@@ -58,7 +66,8 @@ def discover(explicit: Path | None, environ: Mapping[str, str], folder: Path | N
         return Path(environ[VARIABLE])
     here = (folder or Path.cwd()).absolute()
     home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".config")
-    places = [*(place / ".assay" / "client.json" for place in (here, *here.parents)), home / "assay" / "client.json"]
+    near = [place / ".assay" / "client.json" for place in (here, *here.parents)] if walk else []
+    places = [*near, home / "assay" / "client.json"]
     return next((place for place in places if place.is_file()), None)
 
 

@@ -35,6 +35,9 @@ def gate(
     unshipped_checks: Annotated[
         bool, typer.Option("--unshipped-checks", help="Believe the report on what checks promise that are not shipped.")
     ] = False,
+    no_log: Annotated[
+        bool, typer.Option("--no-log", help="Accept a report that is not looked up in its log; every output says so.")
+    ] = False,
     catalogue: trust.OwnCatalogue = None,
     model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
     trust_root: trust.TrustRoot = None,
@@ -51,23 +54,30 @@ def gate(
     from assay.gate import gate as gates
 
     files = outputs.parse(out or [])  # usage is refused before anything is looked at
-    asked = _asked(policy, waivers, now, unregistered=unregistered_policy)
-    asked = replace(asked, unshipped_checks=unshipped_checks)
-    trusted = trust.chosen(trust_root, key, log_vkey, config)
+    named = (report, policy, waivers, baseline, catalogue, model, trust_root, *(key or ()), receipt, log, config)
+    outputs.apart(files, [*named, *trust.root_files(trust_root)])
+    trusted = trust.chosen(trust_root, key, log_vkey, config, walk=not trust.unattended(os.environ))
+    asked = replace(
+        _asked(policy, waivers, now),
+        unregistered_policy=unregistered_policy,
+        unshipped_checks=unshipped_checks,
+        no_log=no_log,
+        key_source=trusted.source,
+    )
     known = {**trusted.arguments(), **trust.catalogue(catalogue)}
     seen = established.look(report, now=asked.now, model_dir=model, receipt=receipt, log_dir=log, **known)
     if baseline is not None:
         older = established.look(baseline, now=asked.now, **known)
-        asked = replace(asked, **established.against(report, seen, baseline, older))
+        asked = replace(asked, baseline=established.against(report, seen, baseline, older))
     result = gates.decide(seen, replace(asked, registered_policy_sha256=established.registered_policy(seen)))
     failed = outputs.write(result, files)
-    _tell(result, trusted.source, as_json=as_json)
+    _tell(result, as_json=as_json)
     for message in failed:
-        SCREEN.note(f"assay: {message}")
+        SCREEN.note(f"assay: {clean(message, 2000)}")
     return outputs.final_code(result, failed)
 
 
-def _asked(policy: Path, waivers: Path | None, now: str | None, *, unregistered: bool) -> Asked:
+def _asked(policy: Path, waivers: Path | None, now: str | None) -> Asked:
     from assay.cli import policies
     from assay.gate.gate import Asked
 
@@ -76,23 +86,21 @@ def _asked(policy: Path, waivers: Path | None, now: str | None, *, unregistered:
         now=_moment(now),
         registered_policy_sha256=None,  # nothing is known of the report yet
         policy_file=policies.shown_path(policy),
-        unregistered_policy=unregistered,
         waivers=() if waivers is None else policies.read_waivers(waivers),
     )
 
 
-def _tell(result: GateResult, source: str, *, as_json: bool) -> None:
+def _tell(result: GateResult, *, as_json: bool) -> None:
     from assay.gate import annotations as console
 
     if as_json:
-        SCREEN.json({**result.to_json(), "key_source": source})
+        SCREEN.json(result.to_json())
         return
     for line in console.lines(result):
         SCREEN.out(line)
-    SCREEN.out(f"  | trusted key: {clean(source, 400)}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in console.commands(result):
-            SCREEN.out(line)
+            SCREEN.command(line)
 
 
 def _moment(text: str | None) -> datetime:

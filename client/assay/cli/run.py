@@ -15,6 +15,7 @@ from assay.cli import codes
 from assay.cli.app import app
 from assay.cli.screen import SCREEN, clean
 from assay.errors import AssayError
+from assay.gate import neutral
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -50,7 +51,8 @@ def run(arguments: Sequence[str]) -> int:
 def _told(error: Exception, arguments: Sequence[str]) -> int:
     """Tell machines and developers about an error, and return its code."""
     if "--debug" in arguments:
-        SCREEN.note("".join(traceback.format_exception(error)))
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            SCREEN.note(neutral.behind_bar(line))  # an exception may hold text of others
     if "--json" in arguments:
         SCREEN.json(codes.error_json(error))
     return codes.of_error(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import Any, TextIO
 
@@ -24,17 +25,29 @@ class Screen:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
 
+    def command(self, text: str) -> None:
+        """Write a line that a CI runner obeys; what it holds was made harmless for that (`assay.gate.neutral`)."""
+        self._result(text)
+
     def out(self, text: str = "") -> None:
         """Write a line of the result."""
+        self._result(_no_command(text))
+
+    def _result(self, text: str) -> None:
+        if sys.stdout is None:
+            self.lost = True  # closed before we started: Python then prints to nowhere, and complains about nothing
+            return
         self._write(sys.stdout, text)
 
     def note(self, text: str) -> None:
         """Write a line beside the result: progress, hints, errors."""
-        self._write(sys.stderr, text)
+        if sys.stderr is not None:
+            self._write(sys.stderr, _no_command(text))
 
     def json(self, value: Any) -> None:
         """Write one JSON document on one line; control characters are escaped by JSON itself."""
-        self.out(json.dumps(value, allow_nan=False))
+        # In JSON these three letters stand in a string only, where a runner would still take them for a command.
+        self.out(json.dumps(value, allow_nan=False).replace("##[", "#\\u0023["))
 
     def _write(self, stream: TextIO, text: str) -> None:
         try:
@@ -49,6 +62,14 @@ class Screen:
                 return  # a captured stream has no descriptor, and nothing to flush
             finally:
                 os.close(null)
+
+
+_COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
+
+
+def _no_command(text: str) -> str:
+    """Break up what a CI runner would obey: "::" at the start of a line, and "##[" anywhere in it."""
+    return _COMMAND.sub(r"\1: :", text).replace("##[", "## [")
 
 
 SCREEN = Screen()

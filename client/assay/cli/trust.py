@@ -6,6 +6,7 @@ Whoever wrote that file is trusted, so the output names it.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,8 +62,27 @@ class Trust:
         return clean(", ".join(files) or "none", 400)
 
 
-def chosen(trust_root: Path | None, key: list[Path] | None, log_vkey: list[str] | None, config: Path | None) -> Trust:
+def unattended(environ: Mapping[str, str]) -> bool:
+    """Tell whether a pipeline runs the command: then the working directory is what is under test."""
+    return any(environ.get(name) for name in ("CI", "GITHUB_ACTIONS"))
+
+
+def chosen(
+    trust_root: Path | None,
+    key: list[Path] | None,
+    log_vkey: list[str] | None,
+    config: Path | None,
+    *,
+    walk: bool = True,
+) -> Trust:
     """Return what the options name, else what the configured service has.
+
+    Args:
+        trust_root: as given.
+        key: as given.
+        log_vkey: as given.
+        config: as given.
+        walk: whether a configuration in the working directory may name whom to trust.
 
     Raises:
         Misused: a trust root together with single keys, or a log key without a report key.
@@ -79,9 +99,10 @@ def chosen(trust_root: Path | None, key: list[Path] | None, log_vkey: list[str] 
         return Trust(keys=(), log_vkeys=(), trust_root=trust_root, source="--trust-root")
     if key:
         return Trust(keys=tuple(key), log_vkeys=tuple(log_vkey or ()), trust_root=None, source="--key")
-    place = discover(config, os.environ)
+    place = discover(config, os.environ, walk=walk)
     if place is None:
-        said = "no --trust-root or --key given and no client configuration found; give --trust-root F"
+        none = "no client configuration found" if walk else "a pipeline trusts none that lies in the folder under test"
+        said = f"no --trust-root or --key given and {none}; give --trust-root F"
         return Trust(keys=(), log_vkeys=(), trust_root=None, source=said)
     found, where = read(place), clean(str(place), 200)
     if found.trust_root is not None:
@@ -92,6 +113,13 @@ def chosen(trust_root: Path | None, key: list[Path] | None, log_vkey: list[str] 
         return Trust(keys=(found.report_key,), log_vkeys=(), trust_root=None, source=said)
     said = f"no --trust-root or --key given and {where} names no trust_root and no report_key; give --trust-root F"
     return Trust(keys=(), log_vkeys=(), trust_root=None, source=said)
+
+
+def root_files(trust_root: Path | None) -> list[Path]:
+    """Return the later versions of a trust root, which are read from beside it."""
+    if trust_root is None:
+        return []
+    return sorted(trust_root.absolute().parent.glob("root.*.dsse.json"))
 
 
 def catalogue(place: Path | None) -> dict[str, Any]:

@@ -109,12 +109,16 @@ class Comparison:
 
         Where a check was asked twice and both answers have an instance, neither is given: a policy cannot tell which.
         """
-        places = Counter((row.check, row.metric, row.labels) for row in self.rows)
+        first, second = _instances(self.a), _instances(self.b)
         return {
             key: row.interval
             for row in self.rows
-            if row.interval is not None and places[key := (row.check, row.metric, row.labels)] == 1
+            if row.interval is not None and first[key := (row.check, row.metric, row.labels)] == second[key] == 1
         }
+
+    def only_in_first(self) -> frozenset[tuple[str, str, Labels]]:
+        """Return check, metric and labels of every number that the baseline has and the candidate has not."""
+        return frozenset(_instances(self.a).keys() - _instances(self.b).keys())
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON form, schema assay-compare/v1."""
@@ -162,6 +166,15 @@ def compare(a: Side, b: Side, margins: Margins | None = None) -> Comparison:
         if (check, metric) not in known:
             raise Misused(f"--margin {shown(check)}/{shown(metric)}: no metric of both reports has this name")
     return Comparison(a=a, b=b, rows=_worded(rows), missing=tuple(missing), notes=tuple(_notes(a, b, pairing.pairs)))
+
+
+def _instances(side: Side) -> Counter[tuple[str, str, Labels]]:
+    """Return how many answers of a report have each instance."""
+    return Counter(
+        (answer["check"], *key)
+        for answer in side.predicate["answers"]
+        for key in by_name((answer.get("measured") or {}).get("metrics", ()))
+    )
 
 
 def _left(answer: Answer, reason: str) -> Missing:

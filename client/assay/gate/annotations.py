@@ -18,7 +18,8 @@ def lines(result: GateResult) -> Iterator[str]:
     yield wording.headline(result)
     policy = result.asked.policy
     yield neutral.behind_bar(f"policy {policy.name} {policy.sha256}")
-    yield neutral.behind_bar(f"audit {result.verification.audit}, model {result.verification.model_sha256}")
+    for name, value in wording.about(result).items():
+        yield neutral.behind_bar(f"{name.replace('_', ' ')} {value}")
     for problem in result.problems:
         yield neutral.behind_bar(f"{problem.code}: {problem.detail}")
     for decision in result.decisions:

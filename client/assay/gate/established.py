@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from assay.gate.gate import Report
+from assay.errors import AssayError
+from assay.gate.gate import Baseline, Problem, Report
 from assay.manifest import is_sha256
 from assay.verify import open_case
 from assay.verify.case import Case
@@ -48,28 +50,35 @@ def registered_policy(report: Report) -> str | None:
     return told if is_sha256(told) else None
 
 
-def against(report: Path, seen: Report, baseline: Path, older: Report) -> dict[str, Any]:
-    """Return what is asked of a report with a baseline: fields of `assay.gate.gate.Asked`.
+def against(report: Path, seen: Report, baseline: Path, older: Report) -> Baseline:
+    """Return the baseline of a report, and how the two differ.
 
-    Nothing is compared unless both are verified: then entries of `compare` stay inconclusive, and nothing passes.
+    Nothing is compared unless both are verified, two reports, and about the same question on the same evidence: then
+    entries of `compare` stay inconclusive, and nothing passes. What the report says by itself stands all the same.
 
     Args:
         report: the candidate's directory.
         seen: what verification established of it.
         baseline: the older report's directory.
         older: what verification established of that.
-
-    Raises:
-        Misused: the two do not answer the same question on the same evidence; names the field.
     """
     from assay.compare.compare import compare
     from assay.compare.sides import load
 
-    told = {"baseline": older.verification.statement_sha256}
-    if older.verification.outcome != "verified":
-        first = next(step for step in older.verification.steps if step.status == older.verification.outcome)
-        return told | {"baseline_problem": f"the baseline is not verified: {first.id}: {first.detail}"}
+    told = older.verification
+    named = Baseline(statement_sha256=told.statement_sha256, audit=told.audit, model_sha256=told.model_sha256)
+    if told.outcome != "verified":
+        first = next(step for step in told.steps if step.status == told.outcome)
+        said = f"the baseline is not verified: {first.id}: {first.detail}"
+        return replace(named, problem=Problem("baseline_not_verified", said))
     if seen.verification.outcome != "verified":
-        return told  # the report's own problems are told, and nothing of it passes
-    made = compare(load(baseline, older.verification), load(report, seen.verification))
-    return told | {"differences": made.differences()}
+        return named  # the report's own problems are told, and nothing of it passes
+    if told.statement_sha256 == seen.verification.statement_sha256:
+        said = "the baseline is the report itself: it says nothing of a change; give an older report"
+        return replace(named, problem=Problem("baseline_is_the_report", said))
+    try:
+        made = compare(load(baseline, told), load(report, seen.verification))
+    except Exception as error:  # what the report says by itself must not get lost over a defect in comparing
+        said = str(error) if isinstance(error, AssayError) else f"unexpected {type(error).__name__}"
+        return replace(named, problem=Problem("baseline_not_comparable", said))
+    return replace(named, differences=made.differences(), only=made.only_in_first(), notes=made.notes)

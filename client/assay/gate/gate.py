@@ -15,6 +15,7 @@ from typing import Any, Literal
 from assay.catalogue import CheckEntry
 from assay.policy.decide import decide as decide_policy
 from assay.policy.evidence import Differences, Evidence, asked_counts
+from assay.policy.fields import Labels
 from assay.policy.language import Policy
 from assay.policy.verdict import Decision, Instance, Verdict
 from assay.policy.waivers import Waiver
@@ -32,8 +33,11 @@ COULD_NOT_TELL = CODES["inconclusive"]
 SIGNED = ("V01", "V02", "V03", "V04")
 """Steps after which the statement is what a trusted key signed: only then a failing measurement counts as one."""
 
-NEEDED = (*SIGNED, "V06", "V07", "V08", "V10", "V11", "V12")
-"""Steps that no caller can leave out of a pass. V05, V09, V13, V14 and V15 may be unasked; then they are listed."""
+LOGGED = "V05"
+"""The step that finds the report in its log; a caller leaves it out by name (`--no-log`), and every output says so."""
+
+NEEDED = (*SIGNED, LOGGED, "V06", "V07", "V08", "V10", "V11", "V12")
+"""Steps that no caller can leave out of a pass. V09, V13, V14 and V15 may be unasked; then they are listed."""
 
 PROFILES = ("production", "development")
 """Signer profiles that this client knows; another one proves nothing to it."""
@@ -56,6 +60,36 @@ class Report:
     """`at` of the report leaf (V05); None where the report is in no log."""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Why the report cannot pass, whatever its numbers say."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The older report that entries of `compare` are held against."""
+
+    statement_sha256: str | None
+    audit: str | None
+    model_sha256: str | None
+    problem: Problem | None = None
+    """Why it could not be used; None where it could."""
+    differences: Differences | None = None
+    """Intervals of candidate minus baseline; None where nothing was compared."""
+    only: frozenset[tuple[str, str, Labels]] = frozenset()
+    """Instances that it has and the candidate has not."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the comparison must know beside its numbers."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        told = {"statement_sha256": self.statement_sha256, "audit": self.audit, "model_sha256": self.model_sha256}
+        return {**told, "notes": list(self.notes)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """What the caller asks of the report."""
@@ -72,20 +106,12 @@ class Asked:
     unshipped_checks: bool = False
     """The caller believes the report's own catalogue entries of checks that are not shipped; every output says so."""
     waivers: tuple[Waiver, ...] = ()
-    differences: Differences | None = None
-    """Intervals of candidate minus baseline; None without a baseline."""
-    baseline: str | None = None
-    """Statement digest of the baseline."""
-    baseline_problem: str | None = None
-    """Why a baseline that was given could not be used; None where none was, or it could."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why the report cannot pass, whatever its numbers say."""
-
-    code: str
-    detail: str
+    baseline: Baseline | None = None
+    """None where none was given."""
+    no_log: bool = False
+    """The caller accepts a report that is not looked up in its log; every output says so."""
+    key_source: str = ""
+    """Where the trusted keys come from, printable; every output says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +144,7 @@ class GateResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain JSON form, schema assay-gate/v1."""
-        policy, verdict = self.asked.policy, self.verdict
+        policy, verdict, baseline = self.asked.policy, self.verdict, self.asked.baseline
         return {
             "schema": SCHEMA,
             "outcome": self.outcome,
@@ -129,7 +155,9 @@ class GateResult:
                 "registered": policy.sha256 == self.asked.registered_policy_sha256,
                 "unregistered_allowed": self.asked.unregistered_policy,
             },
-            "baseline_sha256": self.asked.baseline,
+            "key_source": self.asked.key_source,
+            "baseline_sha256": baseline.statement_sha256 if baseline else None,
+            "baseline": baseline.to_json() if baseline else None,
             "problems": [{"code": one.code, "detail": one.detail} for one in self.problems],
             "warnings": list(self.warnings),
             "counts": verdict.counts if verdict else None,
@@ -166,13 +194,15 @@ def decide(report: Report, asked: Asked) -> GateResult:
 def _problems(report: Report, asked: Asked) -> list[Problem]:
     seen = report.verification
     found: list[Problem] = []
+    needed = [name for name in NEEDED if name != LOGGED or not asked.no_log]
     for step in seen.steps:
         if step.status == "wrong":
             found.append(Problem("step_wrong", f"{step.id}: {step.detail}"))
-        elif step.status not in ("ok", "not_asked") or (step.status == "not_asked" and step.id in NEEDED):
-            found.append(Problem("step_unknown", f"{step.id}: {step.detail}"))
+        elif step.status not in ("ok", "not_asked") or (step.status == "not_asked" and step.id in needed):
+            more = "; --no-log accepts that" if (step.id, step.status) == (LOGGED, "not_asked") else ""
+            found.append(Problem("step_unknown", f"{step.id}: {step.detail}{more}"))
     present = {step.id for step in seen.steps}
-    found += [Problem("step_unknown", f"{name}: not run") for name in NEEDED if name not in present]
+    found += [Problem("step_unknown", f"{name}: not run") for name in needed if name not in present]
     if seen.outcome != "verified" and not found:
         found.append(Problem("step_unknown", "verification did not end in verified"))
     if seen.profile not in PROFILES:
@@ -185,8 +215,8 @@ def _problems(report: Report, asked: Asked) -> list[Problem]:
         named = ", ".join(report.unshipped)
         said = f"{named}: only the report says what was promised; give --catalogue FILE, or --unshipped-checks"
         found.append(Problem("check_not_shipped", said))
-    if asked.baseline_problem is not None:
-        found.append(Problem("baseline_not_verified", asked.baseline_problem))
+    if asked.baseline is not None and asked.baseline.problem is not None:
+        found.append(asked.baseline.problem)
     if asked.policy.sha256 != asked.registered_policy_sha256 and not asked.unregistered_policy:
         registered = asked.registered_policy_sha256 or "none"
         said = f"the policy is {asked.policy.sha256}, registered before the run was {registered}"
@@ -208,7 +238,8 @@ def _verdict(report: Report, asked: Asked) -> Verdict | None:
         age_s=age,
         today=now.date(),
         waivers=asked.waivers,
-        differences=asked.differences,
+        differences=asked.baseline.differences if asked.baseline else None,
+        baseline_only=asked.baseline.only if asked.baseline else frozenset(),
     )
     return decide_policy(asked.policy, evidence)
 
@@ -220,6 +251,8 @@ def _warnings(report: Report, asked: Asked, verdict: Verdict | None) -> list[str
     if report.unshipped and asked.unshipped_checks:
         named = ", ".join(report.unshipped)
         said.append(f"the report's own word was taken for what {named} promises (--unshipped-checks)")
+    if asked.no_log and not any((one.id, one.status) == (LOGGED, "ok") for one in report.verification.steps):
+        said.append("the report was not looked up in its log (--no-log)")
     if report.verification.profile == "development":
         said.append("signed under a development key: good for trying things out, no evidence for anyone else")
     said += [f"not checked: {item}" for item in report.verification.not_checked]
@@ -227,6 +260,7 @@ def _warnings(report: Report, asked: Asked, verdict: Verdict | None) -> list[str
         if use.state != "used":
             when = f" on {use.waiver.expires.isoformat()}" if use.state == "expired" else ""
             said.append(f"waiver {use.waiver.fingerprint} for {use.waiver.outcome}: {use.state}{when}")
+    said += [f"baseline: {note}" for note in (asked.baseline.notes if asked.baseline else ())]
     if any(one.estimate_only for one in (verdict.decisions if verdict else ())):
         said.append("some assertions look at the estimate only, not at its interval")
     return said

@@ -32,7 +32,10 @@ def _parts(result: GateResult) -> Iterator[str]:
     yield f"## {wording.headline(result)}\n"
     policy = result.asked.policy
     yield f"Policy {neutral.code(policy.name)} {neutral.code(policy.sha256)}  "
-    yield f"Audit {neutral.code(result.verification.audit)}, model {neutral.code(result.verification.model_sha256)}\n"
+    yield (
+        "  \n".join(f"{name.replace('_', ' ')} {neutral.code(value)}" for name, value in wording.about(result).items())
+        + "\n"
+    )
     yield from (f"- {neutral.code(one.code)} {neutral.code(one.detail)}" for one in result.problems)
     if result.decisions:
         yield f"\n{_HEAD}"

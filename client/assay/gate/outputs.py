@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -49,6 +49,37 @@ def parse(options: Sequence[str]) -> dict[str, Path]:
             raise Misused(f"--out {shown(option)}: the format or the file is named twice")
         found[name] = Path(file)
     return found
+
+
+def apart(files: Mapping[str, Path], inputs: Iterable[Path | None]) -> None:
+    """Refuse outputs that would replace what is decided on, through links as well.
+
+    Args:
+        files: by format.
+        inputs: every file and folder that was named; None for what was not.
+
+    Raises:
+        Misused: an output is one of them, or lies inside, or is the file of another output.
+    """
+    taken = [told for one in inputs if one is not None for told in _ways(one)]
+    seen: set[Path] = set()
+    for name, file in files.items():
+        at, ways = f"--out {name}={shown(str(file), 200)}", _ways(file)
+        for way in ways:
+            if any(way == one or one in way.parents for one in taken):
+                raise Misused(f"{at}: it would replace what is decided on; choose another")
+        if ways & seen:
+            raise Misused(f"{at}: another output goes to the same file")
+        seen |= ways
+
+
+def _ways(file: Path) -> set[Path]:
+    """Return where a path leads: the entry that a rename replaces, and what it points to."""
+    try:
+        whole = file.absolute()
+        return {whole.parent.resolve() / whole.name, whole.resolve()}
+    except (OSError, RuntimeError):  # a loop of links
+        return {file.absolute()}
 
 
 def write(result: GateResult, files: Mapping[str, Path]) -> tuple[str, ...]:

@@ -46,7 +46,11 @@ def render(result: GateResult) -> bytes:
                 "exitCodeDescription": wording.headline(result),
             }
         ],
-        "properties": {"outcome": result.outcome, "warnings": [neutral.line(one) for one in result.warnings]},
+        "properties": {
+            "outcome": result.outcome,
+            **{name: neutral.line(value) for name, value in wording.about(result).items()},
+            "warnings": [neutral.line(one) for one in result.warnings],
+        },
         "results": found,
     }
     log = {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}

@@ -48,6 +48,20 @@ def told(instance: Instance) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def about(result: GateResult) -> dict[str, str]:
+    """Return what every output names beside the outcome: on what it rests, and against what it was held."""
+    told, baseline = result.verification, result.asked.baseline
+    named = {
+        "audit": told.audit or "",
+        "statement_sha256": told.statement_sha256 or "",
+        "model_sha256": told.model_sha256 or "",
+        "key_source": result.asked.key_source or "none told",
+    }
+    if baseline is not None:
+        named |= {f"baseline_{name}": value or "" for name, value in baseline.to_json().items() if name != "notes"}
+    return named
+
+
 def headline(result: GateResult) -> str:
     """Return outcome and exit code in our own words; it holds no text of others."""
     said = {

@@ -85,12 +85,12 @@ def _isolated(told: Mapping[str, Any], allowed: Collection[str]) -> bool:
 
 
 def _allowed(cell: Mapping[str, Any], allowed: Collection[str]) -> bool:
-    """Tell whether a cell's backend is allowed, and isolated it; "process" says by its name that it isolates nothing."""
+    """Tell whether a cell's backend is allowed, and isolated it; "process" says by name that it isolates nothing."""
     backend, stated = evidence.text(cell.get("backend")), cell.get("statements")
     if backend not in allowed or backend == NO_SANDBOX:
         return backend in allowed
-    readable = isinstance(stated, list | tuple)
-    return cell.get("network") == "none" and readable and "nothing_isolated" not in stated
+    sealed = isinstance(stated, list | tuple) and "nothing_isolated" not in stated
+    return sealed and cell.get("network") == "none"
 
 
 def _age(days: int, report: Evidence) -> str | None:

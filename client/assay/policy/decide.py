@@ -92,11 +92,22 @@ def _instances(entry: Assertion, report: Evidence) -> tuple[list[Instance], int]
         seen += [_doubt("instance_skipped", "", _print(entry, labels), labels) for labels in found.skipped]
         seen += [_doubt("instance_missing", "", None, labels) for labels in found.missing]
         seen += [_measured(entry, report, answer, labels, metric) for labels, metric in found.present]
+    seen += _only_in_baseline(entry, report, seen)
     # An answer that was honestly refused or failed says so by itself, and a person may accept that.
     silent = bool(seen) and all(one.reason in ("answer_refused", "answer_failed") for one in seen)
     if selected < entry.min_instances and not silent:
         seen.append(_doubt("too_few_instances", f"{selected} of at least {entry.min_instances}"))
     return seen, selected
+
+
+def _only_in_baseline(entry: Assertion, report: Evidence, seen: Sequence[Instance]) -> Iterator[Instance]:
+    """Yield what an entry of `compare` selects in the baseline alone; what is told already is not told twice."""
+    if not entry.compared:
+        return
+    told = {one.labels for one in seen if one.reason in ("instance_missing", "instance_skipped")}
+    for check, metric, labels in sorted(report.baseline_only):
+        if (check, metric) == (entry.check, entry.metric) and set(entry.where) <= set(labels) and labels not in told:
+            yield _doubt("instance_missing", "only the baseline has it", None, labels)
 
 
 def _doubt(reason: str, detail: str, mark: str | None = None, labels: Labels = ()) -> Instance:

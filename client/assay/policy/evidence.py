@@ -38,6 +38,8 @@ class Evidence:
     waivers: tuple[Waiver, ...] = ()
     differences: Differences | None = None
     """None without a baseline."""
+    baseline_only: frozenset[tuple[str, str, Labels]] = frozenset()
+    """Instances that the baseline has and the report has not: what is compared must be all that was."""
 
     @property
     def model(self) -> str | None:

@@ -36,6 +36,7 @@ def look(forge: Forge, place: Path, *, keys: bool = True) -> Report:
     case = Case(
         files=ReportFiles(place),
         keys=(load_public(forge.key_file),) if keys else (),
+        vkeys=(forge.logged.log.vkey,) if keys else (),
         model_dir=forge.model_dir,
         now=NOW,
         shipped=catalogue.Catalogue((forge.entry,), ""),

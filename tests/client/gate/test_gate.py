@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from assay.cli import codes
 from assay.errors import Misused
+from assay.gate import annotations as console
 from assay.gate import outputs
 from assay.policy import fingerprint
 from assay.policy.waivers import Waiver
@@ -84,11 +85,12 @@ def test_the_age_runs_from_the_log(forge: Forge) -> None:
 
 def test_no_step_may_be_missing_unknown_or_unheard_of(forge: Forge) -> None:
     report = look(forge, forge.report())
-    free = {"V05", "V09", "V13", "V14", "V15"}
+    free = {"V09", "V13", "V14", "V15"}
     for step in report.verification.steps:
         for status in ("unknown", "wrong", "of the future", None):
-            told = ask(with_step(report, step.id, status))
-            assert told.exit_code == (1 if status == "wrong" else 2), (step.id, status)
+            for no_log in (False, True):
+                told = ask(with_step(report, step.id, status), no_log=no_log)
+                assert told.exit_code == (1 if status == "wrong" else 2), (step.id, status)
         told = ask(with_step(report, step.id, "not_asked"))
         assert told.outcome == ("pass" if step.id in free else "inconclusive"), step.id
         rest = tuple(one for one in report.verification.steps if one is not step)
@@ -97,6 +99,21 @@ def test_no_step_may_be_missing_unknown_or_unheard_of(forge: Forge) -> None:
     unheard: Any = "of the future"
     strange = replace(report.verification, outcome=unheard)
     assert ask(replace(report, verification=strange)).outcome == "inconclusive"
+
+
+def test_a_report_that_is_in_no_log_passes_only_by_name_and_that_is_told(forge: Forge) -> None:
+    """With a pinned key alone nobody looks when the report was signed, or whether its request came first."""
+    unlogged = with_step(look(forge, forge.report()), "V05", "not_asked")
+    told = ask(unlogged)
+    assert (told.outcome, [one.code for one in told.problems]) == ("inconclusive", ["step_unknown"])
+    assert "--no-log" in told.problems[0].detail
+    allowed = ask(unlogged, no_log=True)
+    assert (allowed.outcome, allowed.problems) == ("pass", ())
+    for render in outputs.FORMATS.values():
+        assert b"--no-log" in render(allowed)
+    assert any("--no-log" in line for line in console.lines(allowed))
+    assert ask(unlogged, policy("0.8")).exit_code == 1
+    assert not any("--no-log" in one for one in ask(look(forge, forge.report()), no_log=True).warnings)
 
 
 def test_taking_a_part_away_never_makes_a_pass(forge: Forge) -> None:

@@ -40,6 +40,8 @@ def gate(forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
             "policy.yaml",
             "--key",
             forge.key_file,
+            "--log-vkey",
+            forge.logged.log.vkey.text,
             "--catalogue",
             forge.catalogue_file,
             *arguments,

@@ -28,6 +28,11 @@ POWER = (PLAIN % "0.9").replace("op:", "min_power: 0.8, op:")
 REFUSING = {"fail": PLAIN % "0.6", "straddles": PLAIN % "0.86", "finding": FINDING, "no_power": POWER}
 
 
+def pinned(forge: Forge) -> tuple[object, ...]:
+    """Return the options that trust a forge's keys, of reports and of the log."""
+    return "--key", forge.key_file, "--log-vkey", forge.logged.log.vkey.text
+
+
 @pytest.fixture
 def gate(forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Gate:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
@@ -35,7 +40,7 @@ def gate(forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
 
     def call(report: Path, policy: str, *arguments: object) -> tuple[int, dict[str, Any]]:
         (tmp_path / "policy.yaml").write_text(policy)
-        known = ("--key", forge.key_file, "--catalogue", forge.catalogue_file)
+        known = (*pinned(forge), "--catalogue", forge.catalogue_file)
         given = ("gate", report, "--policy", "policy.yaml", *known, "--json", *arguments)
         capsys.readouterr()
         code = running.run([str(one) for one in given])
@@ -90,7 +95,7 @@ def test_an_age_runs_from_the_logged_moment_and_is_unknown_without_a_log(
     assert ask(*root, "2026-02-01T03:04:00Z")[0] == 0
     code, out = ask(*root, "2026-02-02T03:04:00Z")
     assert (code, "too_old" in out) == (2, True)
-    code, out = ask("--key", forge.key_file, "--now", "2026-01-03T00:00:00Z")
+    code, out = ask("--key", forge.key_file, "--no-log", "--now", "2026-01-03T00:00:00Z")
     assert (code, "age_unknown" in out) == (2, True)
 
 
@@ -224,7 +229,7 @@ def ask_all(
     (tmp_path / "policy.yaml").write_text(PLAIN % "0.9")
     outs = {name: tmp_path / f"gate.{name}" for name in ("junit", "sarif", "md", "json")}
     told = [part for name, place in outs.items() for part in ("--out", f"{name}={place}")]
-    given = ("gate", report, "--policy", tmp_path / "policy.yaml", "--key", forge.key_file, *told, *arguments)
+    given = ("gate", report, "--policy", tmp_path / "policy.yaml", *pinned(forge), *told, *arguments)
     capsys.readouterr()
     code = running.run([str(one) for one in given])
     return code, {"console": capsys.readouterr().out, **{name: place.read_text() for name, place in outs.items()}}

@@ -114,7 +114,11 @@ def test_the_gate_takes_the_registered_policy_and_no_other(tmp_path: Path) -> No
     world = Ruled(tmp_path, policy(PASSES))
     answer = sealed(world)
     looked = established.look(
-        Path(answer["directory"]), keys=[world.desk.public_file], now=world.now, catalogue=world.desk.catalogue
+        Path(answer["directory"]),
+        keys=[world.desk.public_file],
+        log_vkeys=[world.journal.vkey.text],
+        now=world.now,
+        catalogue=world.desk.catalogue,
     )
     for text, code in ((PASSES.replace("report: {max_age_days: 30, attempts_max: 3}", ""), 2), (FAILS, 2)):
         asked = registered.read_policy(policy(text))
