@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -32,6 +33,7 @@ exit "${codes[$n]:-${codes[-1]}}"
 """
 
 
+OPTIONAL = ("KEY", "LOG_VKEY", "RECEIPT", "LOG", "CATALOGUE", "WAIVERS", "BASELINE")
 ENTRY = "import sys; from assay.cli import main; sys.exit(main())"
 
 
@@ -77,8 +79,12 @@ def run(place: Path, script: str, shell: list[str], codes: str, **change: str) -
         "ASSAY_OUT": "out",
         "ASSAY_REPORT": "report",
         "ASSAY_POLICY": "policy.yaml",
-        **dict.fromkeys(("ASSAY_KEY", "ASSAY_TRUST_ROOT", "ASSAY_WAIVERS", "ASSAY_BASELINE", "FAKE_SILENT"), ""),
+        **dict.fromkeys((f"ASSAY_{name}" for name in OPTIONAL), ""),
+        "FAKE_SILENT": "",
+        "ASSAY_TRUST_ROOT": "root.json",
+        "ASSAY_MODEL": "model",
         "ASSAY_UNREGISTERED_POLICY": "false",
+        "CI": "true",
         **change,
     }
     ended = subprocess.run(
@@ -155,12 +161,17 @@ def test_every_output_is_written_by_the_command_itself(
         f'  - {{id: low, check: forged_probe, metric: accuracy, op: "<=", value: {limit}}}\n'
     )
     (tmp_path / "policy.yaml").write_text(rules)
+    report = forge.report(rules=rules)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "assay").write_text(
         f'#!/bin/bash\nexec {shlex.quote(sys.executable)} -c {shlex.quote(ENTRY)} "$@"\n'
     )
     (tmp_path / "bin" / "assay").chmod(0o755)
-    change = {"ASSAY_REPORT": str(forge.report(rules=rules)), "ASSAY_KEY": str(forge.key_file), "HOME": str(tmp_path)}
+    pinned = {"TRUST_ROOT": forge.trust_root, "LOG": forge.log_dir, "CATALOGUE": forge.catalogue_file}
+    if start == "lab":
+        pinned |= {"TRUST_ROOT": "", "KEY": forge.key_file, "LOG_VKEY": forge.logged.log.vkey.text}
+    named = {"REPORT": report, "MODEL": forge.model_dir, "RECEIPT": report, **pinned}
+    change = {**{f"ASSAY_{name}": str(value) for name, value in named.items()}, "HOME": str(tmp_path)}
     ran = {"act": act, "lab": lab}[start](tmp_path, "", PYTHONPATH=str(CI.parents[1] / "client"), **change)
     assert ran.code == code, ran.stdout
     out = tmp_path / ("out" if start == "act" else "assay-out")
@@ -171,6 +182,25 @@ def test_every_output_is_written_by_the_command_itself(
     assert "NOT ESTABLISHED" not in (out / "assay.html").read_text()
     if start == "act":
         assert ran.summary.startswith("before\n## assay gate: ")
+    told = json.loads((out / "assay.json").read_text())["verify"]
+    assert {step["step"] for step in told["steps"] if step["status"] != "ok"} == set()
+    (forge.model_dir / "config.json").write_text("{}")  # the report is of another model than the one to be released
+    ran = {"act": act, "lab": lab}[start](tmp_path, "", PYTHONPATH=str(CI.parents[1] / "client"), **change)
+    assert (ran.code, "V09" in ran.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("start", ["act", "lab"])
+def test_whom_to_trust_and_what_is_released_are_never_left_open(tmp_path: Path, start: str) -> None:
+    begin = {"act": act, "lab": lab}[start]
+    for change, said in (({"ASSAY_TRUST_ROOT": ""}, "whom do you trust"), ({"ASSAY_MODEL": ""}, "unchecked")):
+        ran = begin(tmp_path, "0", **change)
+        assert (ran.code, ran.calls, said in ran.stdout) == (3, [], True)
+        assert start == "lab" or ran.output == "before\ncode=3\noutcome=misused\n"
+    (call,) = begin(tmp_path, "0").calls
+    assert "--model=model" in call
+    (tmp_path / "log").unlink()
+    (call,) = begin(tmp_path, "0", ASSAY_MODEL="unchecked").calls
+    assert not [one for one in call if one.startswith("--model")]
 
 
 HOSTILE = ["$(touch owned)", "`touch owned`", "a b;touch owned", "'\"; touch owned #", "--help", "-rf", "*"]
@@ -178,7 +208,7 @@ HOSTILE = ["$(touch owned)", "`touch owned`", "a b;touch owned", "'\"; touch own
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_inputs_are_data(tmp_path: Path, text: str) -> None:
-    names = ("REPORT", "POLICY", "KEY", "TRUST_ROOT", "WAIVERS", "BASELINE")
+    names = ("REPORT", "POLICY", "TRUST_ROOT", "MODEL", *OPTIONAL)
     change = {f"ASSAY_{name}": text for name in names}
     for number, start in enumerate((act, lab)):
         place = tmp_path / str(number)
@@ -186,8 +216,8 @@ def test_inputs_are_data(tmp_path: Path, text: str) -> None:
         ran = start(place, "0", **change)
         assert ran.code == 0, ran.stdout
         (call,) = ran.calls
-        for option in ("policy", "key", "trust-root", "waivers", "baseline"):
-            assert f"--{option}={text}" in call
+        for name in names[1:]:
+            assert f"--{name.lower().replace('_', '-')}={text}" in call
         gate = call[: call.index("--") + 2]
         assert gate[-1] == text
         assert not (place / "owned").exists()
