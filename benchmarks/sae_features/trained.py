@@ -24,12 +24,11 @@ from benchmarks.sae_features.power import FOUND, rate, words_of
 from checks.check import Evidence
 from checks.documents import OrderedCheck
 from checks.local import run_local
-from checks.memory import generator
+from checks.memory import Joined, generator
 from checks.organisms.store import MODEL
 from checks.organisms.trigger_lm import BASE, made
 from checks.sae_features.check import SaeFeatures
 from checks.sae_features.concept_metrics import concepts_told
-from checks.sae_features.controls import Joined
 from checks.sae_features.judge import words
 from checks.sae_features.learning import FROZEN
 from checks.sae_features.probes.concept import concept_table

@@ -11,11 +11,11 @@ from assay.result import Measured, Metric, Skipped
 
 from checks.ask import as_name, listed
 from checks.check import Evidence
+from checks.memory import Joined
 from checks.sae_features.cause_metrics import causes_told
 from checks.sae_features.concept_metrics import concepts_told, nulls_told, power_told, powers
 from checks.sae_features.controls import (
     FrozenDecoder,
-    Joined,
     LabelPermutation,
     PlantedInDictionary,
     PlantedNothing,

@@ -303,7 +303,7 @@ def start(folder: Path) -> Fake:
     audits_pb2_grpc.add_AuditsServicer_to_server(parts["audits"], server)  # type: ignore[arg-type]
     checks_pb2_grpc.add_ChecksServicer_to_server(parts["checks"], server)  # type: ignore[arg-type]
     reports_pb2_grpc.add_ReportsServicer_to_server(parts["reports"], server)  # type: ignore[arg-type]
-    models_pb2_grpc.add_ModelsServicer_to_server(Models(), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(Models(), server)  # type: ignore[abstract]  # two of its methods
     capabilities_pb2_grpc.add_CapabilitiesServicer_to_server(parts["capabilities"], server)  # type: ignore[arg-type]
     credentials = grpc.ssl_server_credentials(
         [(tls["key"].read_bytes(), tls["certificate"].read_bytes())], tls["ca"].read_bytes(), require_client_auth=True
