@@ -121,6 +121,5 @@ def test_a_release_is_stopped_by_what_it_lost(server: Server, reports: Reports, 
     for name, status in (("twin", 1), ("again", 0)):
         ran = server.assay(
             "gate", reports[name], "--policy", policy, "--unregistered-policy", "--baseline", reports["first"],
-            "--key", server.public_key,
         )  # fmt: skip
         assert ran.status == status, ran.text

@@ -51,7 +51,8 @@ def reports(server: Server, model: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def gate(server: Server, report: Path, file: Path, *more: object) -> tuple[int, Any]:
-    ran = server.assay("gate", report, "--policy", file, "--key", server.public_key, "--json", *more)
+    # Whom to trust stands in the client's configuration: the operator's root, which names the log too.
+    ran = server.assay("gate", report, "--policy", file, "--json", *more)
     return ran.status, json.loads(ran.out) if ran.out else ran.err
 
 
@@ -87,6 +88,14 @@ def test_the_signed_verdict_is_recomputed_and_carries_companions(server: Server,
 def test_a_report_of_another_policy_is_no_answer(server: Server, reports: Reports) -> None:
     assert gate(server, reports["pass"][0], reports["fail"][1])[0] == 2
     assert gate(server, reports["pass"][0], reports["fail"][1], "--unregistered-policy")[0] == 1
+
+
+def test_a_key_alone_tells_nothing_of_the_log(server: Server, reports: Reports) -> None:
+    report, file = reports["pass"]
+    alone = ("gate", report, "--policy", file, "--key", server.public_key)
+    assert server.assay(*alone).status == 2
+    ran = server.assay(*alone, "--no-log")
+    assert (ran.status, "--no-log" in ran.out) == (0, True), ran.text
 
 
 def test_an_unsigned_report_is_no_answer(server: Server, reports: Reports, tmp_path: Path) -> None:
