@@ -12,6 +12,7 @@ from pathlib import Path
 from assay.api.v1 import blobs_pb2
 
 from service.api.backing import Backing
+from service.api.copying import Sources, length_of
 from service.api.ledger import about
 from service.api.parts import Part, PartBusy
 from service.rules import names
@@ -96,21 +97,37 @@ class Uploads:
     ) -> bool:
         """Append message after message up to the last; True if another upload finished the same blob meanwhile."""
         message: blobs_pb2.WriteRequest | None = first
-        while message is not None:
-            _require_fit(message, first.resource_name, name.blob.size, part.written)
-            if message.data:
-                await asyncio.to_thread(part.append, message.data)
-            if message.finish_write:
-                if await self._next(messages) is not None:
+        sources = Sources(self._backing, tenant)
+        try:
+            while message is not None:
+                _require_fit(message, first.resource_name, name.blob.size, part.written)
+                # The next message is received while this one is written.
+                following = asyncio.ensure_future(self._next(messages))
+                following.add_done_callback(_look_at)
+                try:
+                    if await self._take(tenant, name, part, sources, message):
+                        return True
+                    is_last, message = message.finish_write, await following
+                finally:
+                    following.cancel()
+                if is_last and message is not None:
                     raise Refusal("PAST_SIZE", "A message came after finish_write.")
-                return False
-            if part.written - part.committed >= self._backing.limits.sync_bytes:
-                await asyncio.to_thread(self._commit, tenant, name, part)
-                if await asyncio.to_thread(self._is_granted, tenant, name):
-                    return True
-            message = await self._next(messages)
+                if is_last:
+                    return False
+        finally:
+            sources.close()
         committed = await asyncio.to_thread(self._commit, tenant, name, part)
         raise _elsewhere("UPLOAD_UNFINISHED", "The stream ended without finish_write.", committed)
+
+    async def _take(
+        self, tenant: str, name: UploadName, part: Part, sources: Sources, message: blobs_pb2.WriteRequest
+    ) -> bool:
+        """Write one message, safely where a step is due; True if another upload has finished the same blob."""
+        await sources.append(part, message)
+        if message.finish_write or part.written - part.committed < self._backing.limits.sync_bytes:
+            return False
+        await asyncio.to_thread(self._commit, tenant, name, part)
+        return await asyncio.to_thread(self._is_granted, tenant, name)
 
     async def _next(self, messages: AsyncIterator[blobs_pb2.WriteRequest]) -> blobs_pb2.WriteRequest | None:
         """Return the next message, None at the end of the stream."""
@@ -249,7 +266,7 @@ def _require_fit(message: blobs_pb2.WriteRequest, resource_name: str, size: int,
             f"A message starts at {message.write_offset}, the one before ended at {written}.",
             metadata={"write_offset": str(message.write_offset), "expected": str(written)},
         )
-    if written + len(message.data) > size:
+    if written + length_of(message) > size:
         raise Refusal("PAST_SIZE", f"The bytes run past the size {size} of the name.", metadata={"size": str(size)})
 
 
@@ -262,3 +279,9 @@ def _close_opened(opening: asyncio.Future[tuple[Part, UploadState]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         close = partial(opening.result()[0].close)
         asyncio.get_running_loop().run_in_executor(None, close)
+
+
+def _look_at(receiving: asyncio.Future[blobs_pb2.WriteRequest | None]) -> None:
+    """Take note of a failure of receiving that nobody waits for, because writing failed before it."""
+    if not receiving.cancelled():
+        receiving.exception()

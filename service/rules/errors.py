@@ -96,6 +96,7 @@ REASONS: Mapping[str, Reason] = {
     "DIGEST_MISMATCH": Reason(codes=_INVALID, next_move="Hash the file again; do not retry as it is."),
     "OFFSET_GAP": Reason(codes=_INVALID, next_move="Send each message at the end of the one before."),
     "PAST_SIZE": Reason(codes=_INVALID, next_move="Send exactly as many bytes as the name says."),
+    "BAD_RANGE": Reason(codes=_INVALID, next_move="Name 1 byte to 64 MiB within the source, or send the bytes."),
     "OFFSET_MISMATCH": Reason(codes=_PRECONDITION, next_move='Go on at metadata "committed_size".'),
     "UPLOAD_BUSY": Reason(codes=("ABORTED",), next_move="Wait, ask QueryWriteStatus, then go on.", retry_s=1.0),
     "UPLOAD_IDLE": Reason(codes=("ABORTED",), next_move="Ask QueryWriteStatus, then go on.", retry_s=1.0),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ssay/api/v1/blobs.proto\x12\x0c\x61ssay.api.v1\"&\n\x06\x44igest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"@\n\x17\x46indMissingBlobsRequest\x12%\n\x07\x64igests\x18\x01 \x03(\x0b\x32\x14.assay.api.v1.Digest\"A\n\x18\x46indMissingBlobsResponse\x12%\n\x07missing\x18\x01 \x03(\x0b\x32\x14.assay.api.v1.Digest\"\x90\x01\n\x17\x42\x61tchUpdateBlobsRequest\x12\x39\n\x05\x62lobs\x18\x01 \x03(\x0b\x32*.assay.api.v1.BatchUpdateBlobsRequest.Blob\x1a:\n\x04\x42lob\x12$\n\x06\x64igest\x18\x01 \x01(\x0b\x32\x14.assay.api.v1.Digest\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x9a\x01\n\x18\x42\x61tchUpdateBlobsResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32-.assay.api.v1.BatchUpdateBlobsResponse.Result\x1a>\n\x06Result\x12$\n\x06\x64igest\x18\x01 \x01(\x0b\x32\x14.assay.api.v1.Digest\x12\x0e\n\x06reason\x18\x02 \x01(\t\"_\n\x0cWriteRequest\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x14\n\x0cwrite_offset\x18\x02 \x01(\x03\x12\x14\n\x0c\x66inish_write\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\'\n\rWriteResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\"0\n\x17QueryWriteStatusRequest\x12\x15\n\rresource_name\x18\x01 \x01(\t\"D\n\x18QueryWriteStatusResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"9\n\x0bReadRequest\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x13\n\x0bread_offset\x18\x02 \x01(\x03\"\x1c\n\x0cReadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xb5\x03\n\x05\x42lobs\x12\x61\n\x10\x46indMissingBlobs\x12%.assay.api.v1.FindMissingBlobsRequest\x1a&.assay.api.v1.FindMissingBlobsResponse\x12\x61\n\x10\x42\x61tchUpdateBlobs\x12%.assay.api.v1.BatchUpdateBlobsRequest\x1a&.assay.api.v1.BatchUpdateBlobsResponse\x12\x42\n\x05Write\x12\x1a.assay.api.v1.WriteRequest\x1a\x1b.assay.api.v1.WriteResponse(\x01\x12\x61\n\x10QueryWriteStatus\x12%.assay.api.v1.QueryWriteStatusRequest\x1a&.assay.api.v1.QueryWriteStatusResponse\x12?\n\x04Read\x12\x19.assay.api.v1.ReadRequest\x1a\x1a.assay.api.v1.ReadResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ssay/api/v1/blobs.proto\x12\x0c\x61ssay.api.v1\"&\n\x06\x44igest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"@\n\x17\x46indMissingBlobsRequest\x12%\n\x07\x64igests\x18\x01 \x03(\x0b\x32\x14.assay.api.v1.Digest\"A\n\x18\x46indMissingBlobsResponse\x12%\n\x07missing\x18\x01 \x03(\x0b\x32\x14.assay.api.v1.Digest\"\x90\x01\n\x17\x42\x61tchUpdateBlobsRequest\x12\x39\n\x05\x62lobs\x18\x01 \x03(\x0b\x32*.assay.api.v1.BatchUpdateBlobsRequest.Blob\x1a:\n\x04\x42lob\x12$\n\x06\x64igest\x18\x01 \x01(\x0b\x32\x14.assay.api.v1.Digest\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x9a\x01\n\x18\x42\x61tchUpdateBlobsResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32-.assay.api.v1.BatchUpdateBlobsResponse.Result\x1a>\n\x06Result\x12$\n\x06\x64igest\x18\x01 \x01(\x0b\x32\x14.assay.api.v1.Digest\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xde\x01\n\x0cWriteRequest\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x14\n\x0cwrite_offset\x18\x02 \x01(\x03\x12\x14\n\x0c\x66inish_write\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12.\n\x04\x63opy\x18\x05 \x01(\x0b\x32 .assay.api.v1.WriteRequest.Range\x1aM\n\x05Range\x12$\n\x06source\x18\x01 \x01(\x0b\x32\x14.assay.api.v1.Digest\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0e\n\x06length\x18\x03 \x01(\x03\"\'\n\rWriteResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\"0\n\x17QueryWriteStatusRequest\x12\x15\n\rresource_name\x18\x01 \x01(\t\"D\n\x18QueryWriteStatusResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"9\n\x0bReadRequest\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x13\n\x0bread_offset\x18\x02 \x01(\x03\"\x1c\n\x0cReadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xb5\x03\n\x05\x42lobs\x12\x61\n\x10\x46indMissingBlobs\x12%.assay.api.v1.FindMissingBlobsRequest\x1a&.assay.api.v1.FindMissingBlobsResponse\x12\x61\n\x10\x42\x61tchUpdateBlobs\x12%.assay.api.v1.BatchUpdateBlobsRequest\x1a&.assay.api.v1.BatchUpdateBlobsResponse\x12\x42\n\x05Write\x12\x1a.assay.api.v1.WriteRequest\x1a\x1b.assay.api.v1.WriteResponse(\x01\x12\x61\n\x10QueryWriteStatus\x12%.assay.api.v1.QueryWriteStatusRequest\x1a&.assay.api.v1.QueryWriteStatusResponse\x12?\n\x04Read\x12\x19.assay.api.v1.ReadRequest\x1a\x1a.assay.api.v1.ReadResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,18 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHUPDATEBLOBSRESPONSE']._serialized_end=517
   _globals['_BATCHUPDATEBLOBSRESPONSE_RESULT']._serialized_start=455
   _globals['_BATCHUPDATEBLOBSRESPONSE_RESULT']._serialized_end=517
-  _globals['_WRITEREQUEST']._serialized_start=519
-  _globals['_WRITEREQUEST']._serialized_end=614
-  _globals['_WRITERESPONSE']._serialized_start=616
-  _globals['_WRITERESPONSE']._serialized_end=655
-  _globals['_QUERYWRITESTATUSREQUEST']._serialized_start=657
-  _globals['_QUERYWRITESTATUSREQUEST']._serialized_end=705
-  _globals['_QUERYWRITESTATUSRESPONSE']._serialized_start=707
-  _globals['_QUERYWRITESTATUSRESPONSE']._serialized_end=775
-  _globals['_READREQUEST']._serialized_start=777
-  _globals['_READREQUEST']._serialized_end=834
-  _globals['_READRESPONSE']._serialized_start=836
-  _globals['_READRESPONSE']._serialized_end=864
-  _globals['_BLOBS']._serialized_start=867
-  _globals['_BLOBS']._serialized_end=1304
+  _globals['_WRITEREQUEST']._serialized_start=520
+  _globals['_WRITEREQUEST']._serialized_end=742
+  _globals['_WRITEREQUEST_RANGE']._serialized_start=665
+  _globals['_WRITEREQUEST_RANGE']._serialized_end=742
+  _globals['_WRITERESPONSE']._serialized_start=744
+  _globals['_WRITERESPONSE']._serialized_end=783
+  _globals['_QUERYWRITESTATUSREQUEST']._serialized_start=785
+  _globals['_QUERYWRITESTATUSREQUEST']._serialized_end=833
+  _globals['_QUERYWRITESTATUSRESPONSE']._serialized_start=835
+  _globals['_QUERYWRITESTATUSRESPONSE']._serialized_end=903
+  _globals['_READREQUEST']._serialized_start=905
+  _globals['_READREQUEST']._serialized_end=962
+  _globals['_READRESPONSE']._serialized_start=964
+  _globals['_READRESPONSE']._serialized_end=992
+  _globals['_BLOBS']._serialized_start=995
+  _globals['_BLOBS']._serialized_end=1432
 # @@protoc_insertion_point(module_scope)

@@ -175,10 +175,41 @@ Global___BatchUpdateBlobsResponse: _TypeAlias = BatchUpdateBlobsResponse  # noqa
 class WriteRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Range(_message.Message):
+        """A piece of a blob that the caller's tenant has sent all bytes of."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SOURCE_FIELD_NUMBER: _builtins.int
+        OFFSET_FIELD_NUMBER: _builtins.int
+        LENGTH_FIELD_NUMBER: _builtins.int
+        offset: _builtins.int
+        """Where the piece begins in it."""
+        length: _builtins.int
+        """At least 1, at most 64 MiB."""
+        @_builtins.property
+        def source(self) -> Global___Digest:
+            """The blob."""
+
+        def __init__(
+            self,
+            *,
+            source: Global___Digest | None = ...,
+            offset: _builtins.int = ...,
+            length: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "offset", b"offset", "source", b"source"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RESOURCE_NAME_FIELD_NUMBER: _builtins.int
     WRITE_OFFSET_FIELD_NUMBER: _builtins.int
     FINISH_WRITE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    COPY_FIELD_NUMBER: _builtins.int
     resource_name: _builtins.str
     """uploads/{uuid4}/blobs/sha256/{hex}/{size}; required in the first message, empty or equal later."""
     write_offset: _builtins.int
@@ -187,6 +218,10 @@ class WriteRequest(_message.Message):
     """True in the last message only."""
     data: _builtins.bytes
     """At most 3 MiB; 1 MiB is a good size."""
+    @_builtins.property
+    def copy(self) -> Global___WriteRequest.Range:
+        """Instead of data: the server appends this piece."""
+
     def __init__(
         self,
         *,
@@ -194,10 +229,11 @@ class WriteRequest(_message.Message):
         write_offset: _builtins.int = ...,
         finish_write: _builtins.bool = ...,
         data: _builtins.bytes = ...,
+        copy: Global___WriteRequest.Range | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "finish_write", b"finish_write", "resource_name", b"resource_name", "write_offset", b"write_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "data", b"data", "finish_write", b"finish_write", "resource_name", b"resource_name", "write_offset", b"write_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,8 +47,13 @@ class BlobsStub:
     Write: _grpc.StreamUnaryMultiCallable[_blobs_pb2.WriteRequest, _blobs_pb2.WriteResponse]
     """Sends one blob in pieces; can be taken up again after any break at QueryWriteStatus.committed_size.
     The first message carries resource_name and write_offset, later ones continue exactly, the last sets finish_write.
+    A message may name a range of a blob that the caller's tenant sent before instead of carrying bytes: a fine-tune
+    with frozen layers sends only what changed. The whole is hashed as if every byte had been sent.
     Errors:
       INVALID_ARGUMENT BAD_RESOURCE_NAME, OFFSET_GAP, PAST_SIZE -> a fault of the client, do not retry as it is
+      INVALID_ARGUMENT BAD_RANGE, BAD_DIGEST -> correct the range, or send its bytes
+      FAILED_PRECONDITION MISSING_BLOBS -> a range's source was not sent by this tenant, or is no longer kept; send
+        the bytes instead
       INVALID_ARGUMENT DIGEST_MISMATCH -> the bytes are not what the name says; the part is deleted
       FAILED_PRECONDITION OFFSET_MISMATCH -> go on at metadata "committed_size"
       ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
@@ -86,8 +91,13 @@ class BlobsAsyncStub(BlobsStub):
     Write: _aio.StreamUnaryMultiCallable[_blobs_pb2.WriteRequest, _blobs_pb2.WriteResponse]  # type: ignore[assignment]
     """Sends one blob in pieces; can be taken up again after any break at QueryWriteStatus.committed_size.
     The first message carries resource_name and write_offset, later ones continue exactly, the last sets finish_write.
+    A message may name a range of a blob that the caller's tenant sent before instead of carrying bytes: a fine-tune
+    with frozen layers sends only what changed. The whole is hashed as if every byte had been sent.
     Errors:
       INVALID_ARGUMENT BAD_RESOURCE_NAME, OFFSET_GAP, PAST_SIZE -> a fault of the client, do not retry as it is
+      INVALID_ARGUMENT BAD_RANGE, BAD_DIGEST -> correct the range, or send its bytes
+      FAILED_PRECONDITION MISSING_BLOBS -> a range's source was not sent by this tenant, or is no longer kept; send
+        the bytes instead
       INVALID_ARGUMENT DIGEST_MISMATCH -> the bytes are not what the name says; the part is deleted
       FAILED_PRECONDITION OFFSET_MISMATCH -> go on at metadata "committed_size"
       ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus
@@ -140,8 +150,13 @@ class BlobsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_blobs_pb2.WriteResponse, _abc.Awaitable[_blobs_pb2.WriteResponse]]:
         """Sends one blob in pieces; can be taken up again after any break at QueryWriteStatus.committed_size.
         The first message carries resource_name and write_offset, later ones continue exactly, the last sets finish_write.
+        A message may name a range of a blob that the caller's tenant sent before instead of carrying bytes: a fine-tune
+        with frozen layers sends only what changed. The whole is hashed as if every byte had been sent.
         Errors:
           INVALID_ARGUMENT BAD_RESOURCE_NAME, OFFSET_GAP, PAST_SIZE -> a fault of the client, do not retry as it is
+          INVALID_ARGUMENT BAD_RANGE, BAD_DIGEST -> correct the range, or send its bytes
+          FAILED_PRECONDITION MISSING_BLOBS -> a range's source was not sent by this tenant, or is no longer kept; send
+            the bytes instead
           INVALID_ARGUMENT DIGEST_MISMATCH -> the bytes are not what the name says; the part is deleted
           FAILED_PRECONDITION OFFSET_MISMATCH -> go on at metadata "committed_size"
           ABORTED UPLOAD_BUSY -> another stream writes this upload; wait, then ask QueryWriteStatus

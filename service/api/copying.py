@@ -1,0 +1,108 @@
+"""Pieces of an upload that the server copies out of blobs which the tenant sent before: equal tensors of a fine-tune.
+
+A copy saves the sending and nothing else. The whole of the new blob is hashed as it grows, exactly like sent bytes, so
+that a wrong composition ends in DIGEST_MISMATCH; and what may be copied follows from grants alone, so that a digest
+obtains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import BinaryIO
+
+from assay.api.v1 import blobs_pb2
+
+from service.api.backing import Backing
+from service.api.parts import Part
+from service.blobs import BlobMissing
+from service.rules import names
+from service.rules.errors import Missing, Refusal
+from service.rules.names import BlobName
+from service.store import uploads
+
+RANGE_MAX = 64 << 20
+"""Bytes that one message may copy: the server's sync step, so that a message never puts more than that at stake."""
+
+STEP = 1 << 20
+"""Bytes read at a time, as of every other copy here."""
+
+
+class Sources:
+    """The blobs that one stream copies from; the last one stays open. Use it as one stream, then `close`.
+
+    Args:
+        backing: store and blobs.
+        tenant: whose grants decide.
+    """
+
+    def __init__(self, backing: Backing, tenant: str) -> None:
+        self._backing = backing
+        self._tenant = tenant
+        self._name: BlobName | None = None
+        self._file: BinaryIO | None = None
+
+    async def append(self, part: Part, message: blobs_pb2.WriteRequest) -> None:
+        """Append what a message carries or names.
+
+        Raises:
+            Refusal: BAD_RANGE, BAD_DIGEST; MISSING_BLOBS: the tenant never sent the source, or it is no longer kept.
+            NoSpace: the disk is full.
+        """
+        if message.HasField("copy"):
+            await asyncio.to_thread(self._copy, part, message.copy)
+        elif message.data:
+            await asyncio.to_thread(part.append, message.data)
+
+    def close(self) -> None:
+        """Close the source that is open."""
+        if self._file is not None:
+            self._file.close()
+        self._name = self._file = None
+
+    def _copy(self, part: Part, asked: blobs_pb2.WriteRequest.Range) -> None:
+        file = self._opened(BlobName(asked.source.sha256, asked.source.size))
+        file.seek(asked.offset)
+        left = asked.length
+        while left:
+            piece = file.read(min(STEP, left))
+            if not piece:
+                raise RuntimeError(f"blob {asked.source.sha256} is shorter than its row says")
+            part.append(piece)
+            left -= len(piece)
+
+    def _opened(self, name: BlobName) -> BinaryIO:
+        if self._file is not None and self._name == name:
+            return self._file
+        self.close()
+        with self._backing.store.read() as connection:
+            uploads.require_granted(connection, self._tenant, [name])
+        try:
+            self._file = self._backing.blobs.open(name.sha256)
+        except BlobMissing:
+            raise uploads.missing_blobs([Missing(name.sha256, name.size)]) from None
+        self._name = name
+        return self._file
+
+
+def length_of(message: blobs_pb2.WriteRequest) -> int:
+    """Return how many bytes a message adds to its upload.
+
+    Raises:
+        Refusal: BAD_RANGE: it carries bytes and names a range, or the range is none of its source; BAD_DIGEST.
+    """
+    if not message.HasField("copy"):
+        return len(message.data)
+    asked = message.copy
+    source = asked.source
+    if not names.is_digest(source.sha256, source.size):
+        raise Refusal("BAD_DIGEST", "copy.source is not 64 lower-case hex digits and a size.")
+    if message.data:
+        raise Refusal("BAD_RANGE", "A message carries data and names a range.")
+    if not 1 <= asked.length <= RANGE_MAX or not 0 <= asked.offset <= source.size - asked.length:
+        raise Refusal(
+            "BAD_RANGE",
+            f"{asked.length} bytes at {asked.offset} of a blob of {source.size}; one message copies at most "
+            f"{RANGE_MAX}.",
+            metadata={"offset": str(asked.offset), "length": str(asked.length), "limit": str(RANGE_MAX)},
+        )
+    return int(asked.length)
