@@ -278,3 +278,12 @@ class ServerCapabilities:
     """"bubblewrap", or "none" when nothing will run."""
     isolation_detail: str
     signer_profile: str
+    calls_per_second: float = 0.0
+    """Of one principal in the long run; this and what follows is 0 where the service does not tell it."""
+    calls_burst: int = 0
+    stored_bytes_max: int = 0
+    """Of one tenant, as is what follows."""
+    parallel_uploads_max: int = 0
+    watchers_max: int = 0
+    unfinished_audits_max: int = 0
+    gpu_seconds_per_day_max: int = 0
