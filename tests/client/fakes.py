@@ -75,6 +75,8 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         """Each entry ends one Write with UNAVAILABLE after so many of its bytes."""
         self.refusals: list[tuple[str, str]] = []
         """Each entry ends one Write with this code and reason."""
+        self.copied = 0
+        """Bytes that a Write named rather than carried."""
         self.hidden: dict[str, bytes] = {}
         """What Read answers instead of a blob."""
 
@@ -110,6 +112,12 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
             if message.write_offset != len(part):
                 abort(context, "FAILED_PRECONDITION", "OFFSET_MISMATCH", metadata={"committed_size": str(len(part))})
             part += message.data
+            if message.HasField("copy"):
+                asked = message.copy
+                if asked.source.sha256 not in self.whole:
+                    abort(context, "FAILED_PRECONDITION", "MISSING_BLOBS")
+                part += self.whole[asked.source.sha256][asked.offset : asked.offset + asked.length]
+                self.copied += asked.length
             if left is not None and (left := left - len(message.data)) <= 0:
                 abort(context, "UNAVAILABLE", "SHUTTING_DOWN")
         if hashlib.sha256(part).hexdigest() != sha256 or len(part) != int(size):

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from assay.remote.reuse import KnownTensors
+
 
 def state_folder(environ: Mapping[str, str]) -> Path:
     """Return the user's state folder of this client: `$XDG_STATE_HOME/assay` or `~/.local/state/assay`."""
@@ -30,6 +32,8 @@ class UploadMemory:
     def __init__(self, folder: Path, server: str) -> None:
         self._folder = folder / "uploads"
         self._server = server
+        self.tensors = KnownTensors(folder, server)
+        """Tensors of files that have arrived."""
 
     def recall(self, sha256: str) -> str:
         """Return the id of the upload of these bytes that was under way, or a new one, noted down."""

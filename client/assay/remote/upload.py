@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from assay.api.v1 import blobs_pb2
 from assay.client_errors import ServerRefused, Unreachable, refuse
 from assay.errors import AssayError
 from assay.remote.calls import Calls, Patience, is_transient
 from assay.remote.memory import UploadMemory
+from assay.remote.pieces import CHUNK, Blob, Pieces, named
+from assay.remote.reuse import Piece, Source, Span, plan, spans
 
-CHUNK = 2**20
-"""1 MiB: measured to be as fast as larger ones, and far below the 4 MiB limit of one message."""
+__all__ = ["CHUNK", "Blob", "Progress", "Uploader"]
 
 SMALL = 2**20
 """Blobs under this size travel together."""
@@ -25,17 +23,11 @@ BATCH_BYTES = 3 * 2**20
 BATCH_BLOBS = 1000
 FIND_MAX = 1000
 
+NO_COPY = ("MISSING_BLOBS", "BAD_RANGE", "BAD_DIGEST", "DIGEST_MISMATCH", "OFFSET_GAP")
+"""Reasons after which a blob is sent byte by byte: its old copy is gone or damaged, or the service knows no copies."""
+
 Progress = Callable[[int, int], None]
 """Called with (bytes that have arrived or left, bytes to send); may go back after a break."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blob:
-    """Bytes to send, by their digest."""
-
-    sha256: str
-    size: int
-    source: Path | bytes
 
 
 class Uploader:
@@ -62,6 +54,10 @@ class Uploader:
             Unreachable, TimedOut: nothing moved for as long as patience lasts; the next run takes it up.
         """
         missing = self._missing({blob.sha256: blob for blob in blobs})
+        absent = {blob.sha256 for blob in missing}
+        for blob in blobs:
+            if blob.sha256 not in absent and not self._memory.tensors.has(blob.sha256):
+                self._remember(blob, _tensors(blob))  # a base that was sent by somebody else of the same tenant
         self._done, self._total = 0, sum(blob.size for blob in missing)
         self._tell()
         small = [blob for blob in missing if blob.size < SMALL]
@@ -92,7 +88,7 @@ class Uploader:
         for blob in batch:
             reason = reasons.get(blob.sha256, "NOT_ANSWERED")
             if reason:
-                raise ServerRefused("INVALID_ARGUMENT", reason, f"{_named(blob)} was not stored; did it change?")
+                raise ServerRefused("INVALID_ARGUMENT", reason, f"{named(blob)} was not stored; did it change?")
         size = sum(blob.size for blob in batch)
         self.sent += size
         self._done += size
@@ -100,6 +96,8 @@ class Uploader:
 
     def _send_large(self, blob: Blob) -> None:
         """Write one blob until it is there, from the committed offset after every break."""
+        tensors = _tensors(blob)
+        copies = self._reusable(tensors)
         upload = self._memory.recall(blob.sha256)
         name = f"uploads/{upload}/blobs/sha256/{blob.sha256}/{blob.size}"
         patience = Patience(self._calls.patience_s)
@@ -110,33 +108,55 @@ class Uploader:
                 if committed > reached:
                     reached = committed
                     patience.renew()
-                if complete or self._write(name, blob, min(committed, blob.size), base):
+                if complete or self._write(name, blob, min(committed, blob.size), base, copies):
                     break
             except AssayError as error:
-                if isinstance(error, ServerRefused) and error.reason == "DIGEST_MISMATCH":
+                reason = error.reason if isinstance(error, ServerRefused) else ""
+                if copies and reason in NO_COPY:
+                    copies = self._without(copies)
+                    continue
+                if reason == "DIGEST_MISMATCH":
                     self._memory.forget(blob.sha256)
-                    raise refuse(_named(blob), "changed while it was sent; audit a finished model") from None
+                    raise refuse(named(blob), "changed while it was sent; audit a finished model") from None
                 if not (is_transient(error) or _is_mismatch(error)) or not patience.wait():
                     raise
         self._memory.forget(blob.sha256)
+        self._remember(blob, tensors)
         self._done = base + blob.size
         self._tell()
+
+    def _reusable(self, tensors: Sequence[Span]) -> tuple[Piece, ...]:
+        """Return the pieces that the service can copy out of what it has of this tenant now."""
+        known = self._memory.tensors.read() if tensors else {}
+        sources = {one.source for one in plan(tensors, known)}
+        gone = {one.sha256 for one in self._missing({one.sha256: _placeholder(one) for one in sources})}
+        for source in [one for one in sources if one.sha256 in gone]:
+            self._memory.tensors.forget(source)
+        return plan(tensors, {source: has for source, has in known.items() if source.sha256 not in gone})
+
+    def _without(self, copies: Sequence[Piece]) -> tuple[Piece, ...]:
+        for source in {one.source for one in copies}:
+            self._memory.tensors.forget(source)
+        return ()
+
+    def _remember(self, blob: Blob, tensors: Sequence[Span]) -> None:
+        self._memory.tensors.note(Source(sha256=blob.sha256, size=blob.size), tensors)
 
     def _committed(self, name: str) -> tuple[int, bool]:
         request = blobs_pb2.QueryWriteStatusRequest(resource_name=name)
         answer = self._calls.unary(self._calls.blobs.QueryWriteStatus, request)
         return answer.committed_size, answer.complete
 
-    def _write(self, name: str, blob: Blob, offset: int, base: int) -> bool:
+    def _write(self, name: str, blob: Blob, offset: int, base: int, copies: Sequence[Piece]) -> bool:
         """Write from an offset to the end; True when the service has everything."""
 
-        def on_bytes(count: int) -> None:
-            self.sent += count
+        def on_bytes(sent: int, count: int) -> None:
+            self.sent += sent
             self._done += count
             self._tell()
 
         self._done = base + offset
-        pieces = _Pieces(name, blob, offset, on_bytes)
+        pieces = Pieces(name, blob, offset, on_bytes, copies)
         try:
             with self._calls.translated():
                 answer = self._calls.blobs.Write(pieces)
@@ -153,65 +173,23 @@ class Uploader:
             self._progress(self._done, self._total)
 
 
-class _Pieces:
-    """The messages of one Write. gRPC pulls them on a thread of its own, so closing waits for a read under way."""
-
-    def __init__(self, name: str, blob: Blob, offset: int, on_bytes: Callable[[int], None]) -> None:
-        self._name, self._blob, self._offset, self._on_bytes = name, blob, offset, on_bytes
-        self._first, self._finished = True, False
-        self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
-        self.trouble: AssayError | None = None
-        """What went wrong on this side; gRPC itself would only say that iterating failed."""
-
-    def __iter__(self) -> Iterator[blobs_pb2.WriteRequest]:
-        return self
-
-    def __next__(self) -> blobs_pb2.WriteRequest:
-        with self._lock:
-            if self._finished:
-                raise StopIteration
-            data = self._read()
-            message = blobs_pb2.WriteRequest(write_offset=self._offset, data=data)
-            if self._first:
-                message.resource_name, self._first = self._name, False
-            self._offset += len(data)
-            message.finish_write = self._finished = self._offset >= self._blob.size
-        self._on_bytes(len(data))
-        return message
-
-    def close(self) -> None:
-        with self._lock:
-            self._finished = True
-            if self._file is not None:
-                self._file.close()
-
-    def _read(self) -> bytes:
-        want = min(CHUNK, self._blob.size - self._offset)
-        source = self._blob.source
-        if isinstance(source, bytes):
-            return source[self._offset : self._offset + want]
-        try:
-            if self._file is None:
-                self._file = source.open("rb")
-                self._file.seek(self._offset)
-            data = self._file.read(want)
-        except OSError as error:
-            self.trouble = refuse(_named(self._blob), f"cannot be read: {error.strerror}")
-            raise self.trouble from None
-        if len(data) < want:
-            self.trouble = refuse(_named(self._blob), "became shorter while it was sent; audit a finished model")
-            raise self.trouble
-        return data
-
-
 def _is_mismatch(error: AssayError) -> bool:
     """The offset was out of date: the service's own answer, so asking it again is the next move."""
     return isinstance(error, ServerRefused) and error.reason == "OFFSET_MISMATCH"
 
 
-def _named(blob: Blob) -> str:
-    return str(blob.source) if isinstance(blob.source, Path) else f"sha256:{blob.sha256}"
+def _tensors(blob: Blob) -> tuple[Span, ...]:
+    """Hash the tensors of a large file of weights; of anything else there are none."""
+    if not isinstance(blob.source, Path) or blob.source.suffix != ".safetensors" or blob.size < SMALL:
+        return ()
+    try:
+        return spans(blob.source)
+    except OSError as error:
+        raise refuse(named(blob), f"cannot be read: {error.strerror}") from None
+
+
+def _placeholder(source: Source) -> Blob:
+    return Blob(sha256=source.sha256, size=source.size, source=b"")
 
 
 def _content(blob: Blob) -> bytes:
@@ -220,9 +198,9 @@ def _content(blob: Blob) -> bytes:
     try:
         data = blob.source.read_bytes()
     except OSError as error:
-        raise refuse(_named(blob), f"cannot be read: {error.strerror}") from None
+        raise refuse(named(blob), f"cannot be read: {error.strerror}") from None
     if len(data) != blob.size:
-        raise refuse(_named(blob), "changed while it was sent; audit a finished model")
+        raise refuse(named(blob), "changed while it was sent; audit a finished model")
     return data
 
 
