@@ -17,6 +17,9 @@ MS_PER_DAY = 86_400_000
 BUCKETS_MAX = 10_000
 """Buckets kept before full ones are forgotten; a forgotten full bucket is a new full bucket, so nothing is granted."""
 
+ROUNDING = 1e-6
+"""Part of a call that is forgiven: who waited just as long as RetryInfo said must not miss by a rounding."""
+
 RETRY_MAX_S = 3600.0
 """Longest delay that RetryInfo names: an operator may have raised the quota meanwhile."""
 
@@ -71,7 +74,7 @@ class CallRates:
             bucket = self._buckets[principal] = _Bucket(float(self._burst), now)
         bucket.tokens = min(float(self._burst), bucket.tokens + (now - bucket.at) * self._rate)
         bucket.at = now
-        if bucket.tokens < 1.0:
+        if bucket.tokens < 1.0 - ROUNDING:
             wait_s = (1.0 - bucket.tokens) / self._rate
             raise _refusal(
                 "TOO_MANY_CALLS",
@@ -80,7 +83,7 @@ class CallRates:
                 f"{self._rate:g}",
                 retry_s=max(wait_s, 0.001),
             )
-        bucket.tokens -= 1.0
+        bucket.tokens = max(0.0, bucket.tokens - 1.0)
 
     def _forget(self, now: float) -> None:
         if len(self._buckets) < BUCKETS_MAX:

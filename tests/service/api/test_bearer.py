@@ -377,9 +377,13 @@ async def _watching(house: House, text: str) -> Any:
 
 async def _end_of(call: Any) -> str:
     with pytest.raises(grpc.RpcError) as caught:
-        while await call.read() is not grpc.aio.EOF:
-            pass
+        await _read_all(call)
     return told_by(caught.value).reason
+
+
+async def _read_all(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
 
 
 async def test_unusable_keys_stop_the_start(house: House, tmp_path: Path) -> None:

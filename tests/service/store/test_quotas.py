@@ -1,0 +1,118 @@
+"""What a tenant holds and uses, as the database counts it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from service.rules.errors import Refusal
+from service.rules.limits import MS_PER_DAY, Quotas
+from service.rules.names import BlobName, UploadName
+from service.rules.states import ExitClass
+from service.store import quotas, uploads
+from service.store.endings import end, take_expired
+from service.store.engine import Store, now_ms
+from service.store.jobs import Ending
+from service.store.tables import attempt, audit
+from service.store.tables_around import quota_use
+from tests.service.store.planting import audit_id, leased, registered, submit
+
+SMALL = Quotas(stored_bytes=100, unfinished_audits=3, gpu_seconds_per_day=10)
+"""Small enough to be met."""
+
+
+def blob(n: int, size: int) -> BlobName:
+    return BlobName(f"{n:064x}", size)
+
+
+def test_bytes_are_those_sent_and_those_on_their_way_each_blob_once(store: Store) -> None:
+    with store.begin() as connection:
+        uploads.grant(connection, "t", blob(1, 30))
+        uploads.grant(connection, "u", blob(1, 30))
+        uploads.grant(connection, "u", blob(2, 500))
+        for upload_id, name in (("a", blob(3, 20)), ("b", blob(3, 20)), ("c", blob(1, 30))):
+            uploads.begin_upload(connection, "t", UploadName(upload_id, name))
+        assert quotas.stored_bytes(connection, "t") == 50  # 30 sent, 20 coming twice, 30 coming again
+        quotas.require_room(connection, "t", SMALL, 50)
+        with pytest.raises(Refusal, match="stored_bytes is 100"):
+            quotas.require_room(connection, "t", SMALL, 51)
+        uploads.complete_upload(connection, "t", UploadName("a", blob(3, 20)))
+        assert quotas.stored_bytes(connection, "t") == 50
+        assert quotas.stored_bytes(connection, "nobody") == 0
+
+
+def test_ended_audits_and_other_tenants_do_not_count(store: Store) -> None:
+    with store.begin() as connection:
+        for n in range(3):
+            submit(connection, n)
+        quotas.require_submission(connection, "other", "cpu", SMALL)
+        with pytest.raises(Refusal, match="3 audits of this tenant have not ended"):
+            quotas.require_submission(connection, "t", "cpu", SMALL)
+        connection.execute(update(audit).where(audit.c.id == audit_id(1)).values(state="FAILED"))
+        quotas.require_submission(connection, "t", "cpu", SMALL)
+
+
+def test_last_place_is_taken_once(store: Store) -> None:
+    """Ten callers at once, and three places."""
+    taken: list[int] = []
+
+    def take(n: int) -> None:
+        try:
+            with store.begin() as connection:
+                quotas.require_submission(connection, "t", "cpu", SMALL)
+                submit(connection, n)
+            taken.append(n)
+        except Refusal:
+            pass
+
+    callers = [threading.Thread(target=take, args=(n,)) for n in range(10)]
+    for one in callers:
+        one.start()
+    for one in callers:
+        one.join()
+    assert len(taken) == 3
+
+
+def _running(store: Store, n: int, capability: str, ran_ms: int) -> None:
+    """Plant an audit whose first attempt started so long ago, and end it as lost or drained."""
+    held = leased(store, registered(store, n, capability=capability))
+    with store.begin() as connection:
+        started = now_ms(connection) - ran_ms
+        connection.execute(update(attempt).where(attempt.c.audit == audit_id(n)).values(started_at=started))
+    with store.begin() as connection:
+        if n % 2:
+            take_expired(connection, held.job, held.token, 0)
+        else:
+            end(connection, held, Ending(exit_class=ExitClass.DRAINED))
+
+
+def _used(store: Store) -> int:
+    with store.read() as connection:
+        return sum(connection.execute(select(quota_use.c.used)).scalars())
+
+
+def test_gpu_time_is_charged_when_an_attempt_ends_however_it_ends(store: Store) -> None:
+    _running(store, 0, "cpu", 60_000)
+    assert _used(store) == 0
+    _running(store, 2, "gpu-24g", 4_000)
+    assert 4_000 <= _used(store) < 4_900
+    _running(store, 3, "gpu-80g", 7_000)
+    assert 11_000 <= _used(store) < 12_900
+    wide = Quotas(unfinished_audits=99, gpu_seconds_per_day=10)
+    with store.begin() as connection:
+        quotas.require_submission(connection, "t", "cpu", wide)
+        quotas.require_submission(connection, "u", "gpu-24g", wide)
+        # The machine's midnight may lie between: then both days were charged and neither is spent.
+        days = connection.execute(select(quota_use.c.day)).scalars().all()
+        if len(days) == 1 and days[0] == now_ms(connection) // MS_PER_DAY:
+            with pytest.raises(Refusal, match="gpu_seconds_per_day is 10"):
+                quotas.require_submission(connection, "t", "gpu-24g", wide)
+
+
+def test_yesterday_does_not_count(store: Store) -> None:
+    with store.begin() as connection:
+        yesterday = now_ms(connection) // MS_PER_DAY - 1
+        connection.execute(insert(quota_use).values(tenant="t", quota=quotas.GPU, day=yesterday, used=10**9))
+        quotas.require_submission(connection, "t", "gpu-24g", SMALL)
