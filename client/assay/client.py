@@ -29,7 +29,7 @@ from assay.remote import download, values, wire
 from assay.remote.approvals import Approvals
 from assay.remote.calls import Calls
 from assay.remote.inputs import Inputs
-from assay.remote.memory import UploadMemory, state_folder
+from assay.remote.memory import UploadMemory, local_secret, state_folder
 from assay.remote.schedules import Schedules
 from assay.remote.submission import to_audit
 from assay.remote.watch import watch
@@ -66,7 +66,9 @@ class AuditClient(Inputs):
         state: Path | None = None,
     ) -> None:
         calls = Calls(config, timeout_s=timeout_s, patience_s=patience_s)
-        super().__init__(calls, UploadMemory(state or state_folder(os.environ), config.address))
+        folder = state or state_folder(os.environ)
+        self._secret = calls.secret or local_secret(folder)
+        super().__init__(calls, UploadMemory(folder, config.address))
         self.approvals = Approvals(self._calls)
         """Consents of model owners."""
         self.webhooks = Webhooks(self._calls)
@@ -76,7 +78,7 @@ class AuditClient(Inputs):
 
     def nonce(self, request_id: str) -> bytes:
         """Return the nonce that a submission with this request id has by default."""
-        return hmac.digest(self._calls.secret, b"assay-nonce/v1\n" + request_id.lower().encode(), hashlib.sha256)
+        return hmac.digest(self._secret, b"assay-nonce/v1\n" + request_id.lower().encode(), hashlib.sha256)
 
     @classmethod
     def from_config(cls, path: Path | str | None = None, **options: Any) -> Self:

@@ -23,7 +23,9 @@ VARIABLE = "ASSAY_CONFIG"
 BYTES_MAX = 64 * 1024
 
 _REQUIRED = ("address", "ca", "certificate", "key")
-_OPTIONAL = ("report_key", "trust_root")
+_OPTIONAL = ("report_key", "trust_root", "token_file")
+_CERTIFIED = ("certificate", "key")
+"""Needed together, and only where there is no token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +36,12 @@ class ClientConfig:
     """host:port"""
     ca: Path
     """Certificate authority that the service's certificate descends from, PEM."""
-    certificate: Path
-    """The caller's certificate, PEM; its URI names the principal."""
-    key: Path
-    """The caller's private key, PEM."""
+    certificate: Path | None = None
+    """The caller's certificate, PEM; its URI names the principal. None where a token alone does."""
+    key: Path | None = None
+    """The certificate's private key, PEM."""
+    token_file: Path | None = None
+    """Bearer token of the caller, read again for each call: whoever renews it replaces the file by a rename."""
     report_key: Path | None = None
     """Public key of this service's reports, PEM; `assay verify` uses it when no trust is given and none stands here."""
     trust_root: Path | None = None
@@ -118,7 +122,8 @@ def _texts(value: Any, path: Path) -> dict[str, str]:
         raise NoConfig(f"{where}: unknown key {shown(unknown[0])}; keys are {', '.join((*_REQUIRED, *_OPTIONAL))}")
     texts = {name: entry for name, entry in value.items() if entry is not None}
     for name in _REQUIRED:
-        if name not in texts:
+        by_token = name in _CERTIFIED and "token_file" in texts and not set(_CERTIFIED) & set(texts)
+        if name not in texts and not by_token:
             raise NoConfig(f"{where}: {name} is missing")
     for name, entry in texts.items():
         if not isinstance(entry, str) or not entry or not entry.isprintable():

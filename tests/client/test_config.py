@@ -47,10 +47,22 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert read(write(tmp_path, report_key=None)).report_key is None
 
 
+def test_a_token_stands_in_for_certificate_and_key_but_not_for_one_of_them(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    alone = read(write(tmp_path, token_file="token", certificate=..., key=...))
+    assert (alone.token_file, alone.certificate, alone.key) == (tmp_path / "token", None, None)
+    assert read(write(tmp_path, token_file="token")).certificate == tmp_path / "c.pem"
+    with pytest.raises(NoConfig, match="key is missing"):
+        read(write(tmp_path, token_file="token", key=...))
+    with pytest.raises(NoConfig, match="certificate is missing"):
+        read(write(tmp_path, certificate=..., key=...))
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"key": ...}, "key is missing"),
+        ({"token_file": "gone.token"}, r"gone\.token"),
         ({"colour": "red"}, "colour"),
         ({"address": 7}, "address"),
         ({"address": "a\x1b[2J"}, "address"),

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -30,6 +31,9 @@ Answer = TypeVar("Answer")
 MESSAGE_MAX = 4 * 2**20
 """The service's own limit of one message."""
 
+TOKEN_MAX = 8 * 2**10
+"""Bytes of a token: the service's limit of a call's metadata."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_MAX),
     # A restarted service is found again within two seconds; the default grows to two minutes.
@@ -45,7 +49,10 @@ _OPTIONS = (
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
 
-AGAIN = ("UPLOAD_BUSY", "UPLOAD_UNFINISHED", "TOO_MANY_UPLOADS", "TOO_MANY_WATCHERS")
+TOO_OFTEN = "TOO_MANY_CALLS"
+"""Reason of a call that was refused before anything was looked at: any method may be called again."""
+
+AGAIN = ("UPLOAD_BUSY", "UPLOAD_UNFINISHED", "TOO_MANY_UPLOADS", "TOO_MANY_WATCHERS", TOO_OFTEN)
 """Reasons with which the service asks to send the same call again."""
 
 
@@ -108,7 +115,12 @@ class Calls:
         self.timeout_s = timeout_s
         self.patience_s = patience_s
         ca, self.secret, certificate = _read_files(config)
+        """The private key's bytes; None where a token alone says who calls."""
         credentials = grpc.ssl_channel_credentials(ca, self.secret, certificate)
+        if config.token_file is not None:
+            # gRPC sends call credentials over TLS only.
+            showing = grpc.metadata_call_credentials(_Token(config.token_file))
+            credentials = grpc.composite_channel_credentials(credentials, showing)
         self._channel = grpc.secure_channel(config.address, credentials, options=_OPTIONS)
         self.capabilities = capabilities_pb2_grpc.CapabilitiesStub(self._channel)
         self.blobs = blobs_pb2_grpc.BlobsStub(self._channel)
@@ -153,12 +165,31 @@ class Calls:
                 with self.translated():
                     return method(request, timeout=self.timeout_s)
             except (Unreachable, ServerRefused, TimedOut) as error:
-                if not (patient and is_transient(error) and patience.wait()):
+                again = patient or (isinstance(error, ServerRefused) and error.reason == TOO_OFTEN)
+                if not (again and is_transient(error) and patience.wait()):
                     raise
 
 
-def _read_files(config: ClientConfig) -> tuple[bytes, bytes, bytes]:
+class _Token(grpc.AuthMetadataPlugin):
+    """Shows the token that the file holds now."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self, context: Any, callback: Callable[..., None]) -> None:
+        """Hand gRPC the metadata of one call."""
+        try:
+            text = self._file.read_bytes()[: TOKEN_MAX + 1].strip().decode("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            callback((), NoConfig(f"cannot read the token in {self._file}: {error}"))
+            return
+        callback((("authorization", f"Bearer {text}"),), None)
+
+
+def _read_files(config: ClientConfig) -> tuple[bytes, bytes | None, bytes | None]:
     try:
+        if config.key is None or config.certificate is None:
+            return config.ca.read_bytes(), None, None
         return config.ca.read_bytes(), config.key.read_bytes(), config.certificate.read_bytes()
     except OSError as error:
         raise NoConfig(f"cannot read {error.filename}: {error.strerror}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,29 @@ def state_folder(environ: Mapping[str, str]) -> Path:
     """Return the user's state folder of this client: `$XDG_STATE_HOME/assay` or `~/.local/state/assay`."""
     base = environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state") / "assay"
+
+
+def local_secret(folder: Path) -> bytes:
+    """Return 32 secret bytes of this user, made at the first call: what nonces are derived from without a private key.
+
+    Where the folder cannot be written they serve this run alone; then a submission that a later run repeats needs its
+    nonce named.
+    """
+    file = folder / "nonce.key"
+    fresh = secrets.token_bytes(32)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
+            made.write(fresh)
+    except FileExistsError:
+        try:
+            noted = file.read_bytes()
+        except OSError:
+            return fresh
+        return noted if len(noted) == len(fresh) else fresh
+    except OSError:
+        return fresh
+    return fresh
 
 
 class UploadMemory:

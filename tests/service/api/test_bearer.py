@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from assay import strict_json
 from assay.api.v1 import (
     audits_pb2,
     audits_pb2_grpc,
@@ -20,16 +23,18 @@ from assay.api.v1 import (
     capabilities_pb2,
     capabilities_pb2_grpc,
 )
+from assay.client import AuditClient
+from assay.client_errors import ServerRefused, Unreachable
 from sqlalchemy import func, select
 
-from service.api import bearer, guard
+from service.api import guard
 from service.api.bearer import Bearers, Issuer, JwksRefused, read_jwks, thumbprint_of
 from service.api.server import NotReady
 from service.rules.bearer import LEEWAY_S, TOKEN_MAX
 from service.rules.errors import Refusal
 from service.store.principals import disable_principal
 from service.store.tables import token_use
-from tests.service.api.conftest import House, blob_of, opened, told, told_by
+from tests.service.api.conftest import QUICK, House, blob_of, opened, told, told_by
 from tests.service.plants.issuers import (
     AUDIENCE,
     ISSUER,
@@ -190,7 +195,7 @@ def test_what_is_no_token_is_refused(bearers: Bearers, text: str) -> None:
 
 
 def test_huge_token_is_refused_before_it_is_parsed(bearers: Bearers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bearer.strict_json, "loads", None)
+    monkeypatch.setattr(strict_json, "loads", None)
     assert str(TOKEN_MAX) in refusal(bearers, "a" * (TOKEN_MAX + 1))
 
 
@@ -314,6 +319,52 @@ async def test_token_of_a_bound_certificate_counts_there_only(open_house: House)
 async def test_certificate_and_token_of_two_principals_are_refused(open_house: House) -> None:
     answer = await told(capabilities(open_house.channel("ben"), *showing(fresh("ada"))))
     assert (answer.reason, "another principal" in answer.message) == ("BAD_TOKEN", True)
+
+
+def _client(house: House, text: str) -> tuple[Path, Path]:
+    """Write a client's configuration that shows a token alone; return it and the token's file."""
+    assert house.served is not None
+    folder = house.settings.blob_dir.parent
+    (folder / "token").write_text(text + "\n")
+    config = {"address": f"127.0.0.1:{house.served.token_port}", "ca": str(house.certificates / "ca.pem")}
+    file = folder / "client.json"
+    file.write_text(json.dumps(config | {"token_file": "token"}))
+    return file, folder / "token"
+
+
+async def test_client_reads_its_token_again_for_each_call(open_house: House, tmp_path: Path) -> None:
+    file, held = _client(open_house, token(claims(time.time() - 3600)))
+
+    def ask() -> str:
+        with AuditClient.from_config(file, patience_s=0.2, state=tmp_path / "state") as client:
+            with pytest.raises(ServerRefused) as caught:
+                client.capabilities()
+            held.write_text(fresh())
+            nonce = client.nonce("a")
+            assert client.capabilities().api_version == "1.0"
+            held.unlink()
+            with pytest.raises(Unreachable, match="cannot read the token"):
+                client.capabilities()
+            held.write_text(fresh())
+        with AuditClient.from_config(file, state=tmp_path / "state") as again:
+            assert again.nonce("a") == nonce  # a repeated submission is the same one
+        return str(caught.value.reason)
+
+    assert await asyncio.to_thread(ask) == "BAD_TOKEN"
+    assert (tmp_path / "state" / "nonce.key").stat().st_mode & 0o077 == 0
+
+
+async def test_client_waits_where_it_called_too_often(open_house: House, tmp_path: Path) -> None:
+    await open_house.stop()
+    await open_house.start(limits=replace(QUICK, calls_per_s=20.0, calls_burst=1))
+    file, _ = _client(open_house, fresh())
+
+    def ask() -> None:
+        with AuditClient.from_config(file, patience_s=20.0, state=tmp_path / "state") as client:
+            for _ in range(3):
+                client.capabilities()
+
+    await asyncio.to_thread(ask)
 
 
 async def test_unbound_token_changes_one_thing(open_house: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from assay.api.v1 import approvals_pb2, audits_pb2, blobs_pb2, models_pb2, schedules_pb2, webhooks_pb2
@@ -98,7 +99,15 @@ def test_rows_cut_off_or_written_anew_are_found_by_the_head_that_was_kept() -> N
 
 def test_each_field_is_under_the_hash() -> None:
     row = chain(1)[0]
-    changes = {"seq": 2, "at": 5, "principal": "x", "method": "/x", "object": "x", "outcome": "x", "times": 2}
+    changes: dict[str, Any] = {
+        "seq": 2,
+        "at": 5,
+        "principal": "x",
+        "method": "/x",
+        "object": "x",
+        "outcome": "x",
+        "times": 2,
+    }
     for name, value in changes.items():
         assert check([replace(row, **{name: value})]) != (), name
     assert set(changes) == set(vars(row)) - {"sha256", "previous_sha256"}
@@ -121,7 +130,9 @@ def test_broken_lines_are_refused() -> None:
 
 
 def test_objects_are_names_and_never_parameters() -> None:
-    audit = audits_pb2.Audit(model="models/" + "a" * 64, checks=[{"check": "checks/x", "parameters_json": "secret"}])
+    secret = audits_pb2.CheckRequest(check="checks/x", parameters_json="secret")
+    schedule, webhook = schedules_pb2.Schedule(name="schedules/a"), webhooks_pb2.Webhook(url="https://secret")
+    audit = audits_pb2.Audit(model="models/" + "a" * 64, checks=[secret])
     cases = [
         (audits_pb2.SubmitAuditRequest(request_id="x", audit=audit), "models/" + "a" * 64),
         (audits_pb2.CancelAuditRequest(name="audits/1"), "audits/1"),
@@ -130,8 +141,8 @@ def test_objects_are_names_and_never_parameters() -> None:
         (models_pb2.CreateModelRequest(manifest_sha256="b" * 64), "models/" + "b" * 64),
         (approvals_pb2.CreateApprovalRequest(parent="models/x", envelope=b"secret"), "models/x"),
         (schedules_pb2.CreateScheduleRequest(schedule_id="nightly"), "schedules/nightly"),
-        (schedules_pb2.UpdateScheduleRequest(schedule={"name": "schedules/a"}), "schedules/a"),
-        (webhooks_pb2.CreateWebhookRequest(webhook_id="ci", webhook={"url": "https://secret"}), "webhooks/ci"),
+        (schedules_pb2.UpdateScheduleRequest(schedule=schedule), "schedules/a"),
+        (webhooks_pb2.CreateWebhookRequest(webhook_id="ci", webhook=webhook), "webhooks/ci"),
         (blobs_pb2.BatchUpdateBlobsRequest(), ""),
     ]
     assert [object_of(request) for request, _ in cases] == [name for _, name in cases]
