@@ -17,12 +17,13 @@ from service.api.ledger import about
 from service.api.parts import Part, PartBusy
 from service.rules import names
 from service.rules.errors import Refusal
+from service.rules.limits import disk_floor
+from service.rules.metrics import COUNTERS
 from service.rules.names import UploadName
 from service.store import quotas, uploads
 from service.store.engine import StoreBusy
+from service.store.keeping import keep
 from service.store.uploads import UploadState
-
-GIB = 1 << 30
 
 
 class Uploads:
@@ -123,6 +124,7 @@ class Uploads:
         self, tenant: str, name: UploadName, part: Part, sources: Sources, message: blobs_pb2.WriteRequest
     ) -> bool:
         """Write one message, safely where a step is due; True if another upload has finished the same blob."""
+        COUNTERS.add("assay_upload_bytes_total", len(message.data))
         await sources.append(part, message)
         if message.finish_write or part.written - part.committed < self._backing.limits.sync_bytes:
             return False
@@ -162,9 +164,7 @@ class Uploads:
 
     def _floor(self, total: int) -> int:
         settings = self._backing.settings
-        if settings.disk_floor_bytes is not None:
-            return settings.disk_floor_bytes
-        return GIB if settings.signer_profile == "development" else max(total // 20, 10 * GIB)
+        return disk_floor(total, settings.disk_floor_bytes, development=settings.signer_profile == "development")
 
     def _open(self, tenant: str, name: UploadName) -> tuple[Part, UploadState]:
         try:
@@ -207,6 +207,7 @@ class Uploads:
                 metadata={"sha256": name.blob.sha256},
             )
         part.sync()
+        keep(self._backing.store, self._backing.blobs, (name.blob.sha256,))
         self._backing.blobs.adopt(part.path, name.blob.sha256)
         self._complete(tenant, name)
 

@@ -31,7 +31,10 @@ Ready = Callable[[], None]
 
 def run(role: str, server: Server, ready: Ready) -> None:
     """Run a role until it is told to stop. `ready` is called once it serves."""
-    ROLES[role](server, ready)
+    from service.main.metrics import serving
+
+    with serving(server, role):
+        ROLES[role](server, ready)
 
 
 def _api(server: Server, ready: Ready) -> None:
@@ -100,6 +103,7 @@ def _worker(server: Server, ready: Ready) -> None:
     from service.rules.states import BACKOFF_BASE_MS
     from service.worker.process import WorkerSettings
     from service.worker.process import run as serve
+    from service.worker.room import Room
 
     guest = _guest(server)
     with leftovers.workplace(_cells(server)) as workplace, closing(_cell(server, workplace, guest)) as cell:
@@ -111,7 +115,7 @@ def _worker(server: Server, ready: Ready) -> None:
                 work_dir=server.work,
                 broker_url=server.broker_url or None,
                 slots=server.slots,
-                capability=server.capability,
+                capabilities=server.capability,
                 lease_s=server.lease_s,
                 cell=cell,
                 guest=guest,
@@ -122,6 +126,7 @@ def _worker(server: Server, ready: Ready) -> None:
                 backoff_base_ms=round(BACKOFF_BASE_MS * server.pace),
                 caps_lifted=server.caps_lifted,
                 profile=server.profile,
+                has_room=Room(server.work, server.limits.disk_floor_bytes, development=server.profile == "development"),
                 third_party=server.third_party,
                 sweep=lambda: _sweep(server) + (sweep_more(_cells(server)) if sweep_more else 0),
                 ready=ready,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from service.rules.errors import Refusal
 
+GIB = 1 << 30
+
 MS_PER_DAY = 86_400_000
 """Milliseconds of a UTC day; quotas of a day start afresh at midnight UTC."""
 
@@ -137,6 +139,19 @@ def require_gpu(used_ms: int, now_ms: int, quotas: Quotas) -> None:
         left_s = (MS_PER_DAY - now_ms % MS_PER_DAY) / 1000
         text = f"{used_ms // 1000} GPU-seconds of this tenant ended today, its quota gpu_seconds_per_day is {limit}."
         raise _refusal("GPU_TIME_SPENT", text, "gpu_seconds_per_day", str(limit), retry_s=min(left_s, RETRY_MAX_S))
+
+
+def disk_floor(total: int, configured: int | None, *, development: bool) -> int:
+    """Return the free bytes of a disk that uploads and new leases leave alone (specs: service, section 15).
+
+    Args:
+        total: bytes of the whole disk.
+        configured: what the operator says; None takes the default.
+        development: a developer's disk is small and full, and 1 GiB keeps the database alive.
+    """
+    if configured is not None:
+        return configured
+    return GIB if development else max(total // 20, 10 * GIB)
 
 
 def require_files(count: int, quotas: Quotas) -> None:

@@ -53,7 +53,8 @@ class WorkerSettings:
     cell: Cell
     guest: Guest
     isolation_file: Path
-    capability: str = "cpu"
+    capabilities: tuple[str, ...] = ("cpu",)
+    """Queues to serve: the worker's own, then those that it looks at while that one is empty."""
     lease_s: float = 30.0
     """L. Beats are sent every L/6; without one for 2L/3 the worker kills its cell."""
     memory_bytes: int | None = None
@@ -72,6 +73,8 @@ class WorkerSettings:
     """Called once, when isolation has been proven."""
     profile: Profile = "production"
     """Only under development may cells isolate nothing."""
+    has_room: Callable[[], bool] = lambda: True
+    """Whether the disk has room for another attempt; without it a knock is let go, and comes again."""
     sweep: Callable[[], int] = lambda: 0
     """Removes what dead workers left on this host, and returns how much it was; may raise CellRefused."""
 
@@ -163,7 +166,7 @@ def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
     def handle(job_id: str) -> None:
         if not drain.begun.is_set():
             wall.stand()
-        if not drain.begun.is_set():  # proving again takes seconds
+        if not drain.begun.is_set() and settings.has_room():  # proving again takes seconds
             attempts.attempt(job_id)
 
     try:
@@ -178,10 +181,11 @@ def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
 
 
 def _source(settings: WorkerSettings, store: Store, drain: Drain) -> Source:
+    own, *also = settings.capabilities
     if settings.broker_url is None:
-        return PollingQueue(look_in(store), settings.capability, slots=settings.slots)
+        return PollingQueue(look_in(store), own, also=also, slots=settings.slots)
     # Celery has its own signal handlers, so it is what tells us of a SIGTERM.
-    return CelerySource(settings.broker_url, settings.capability, slots=settings.slots, on_stop=drain.begin)
+    return CelerySource(settings.broker_url, own, also=also, slots=settings.slots, on_stop=drain.begin)
 
 
 def look_in(store: Store) -> Look:
