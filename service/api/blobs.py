@@ -17,8 +17,10 @@ from service.api.upload import Uploads
 from service.blobs import BlobMissing
 from service.rules import names
 from service.rules.errors import Refusal, Violation, refuse_fields
+from service.rules.metrics import COUNTERS
 from service.rules.names import BlobName
 from service.store import listings, quotas, uploads
+from service.store.keeping import keep
 
 READ_STEP = 256 << 10
 """Bytes of one message of Read."""
@@ -61,6 +63,7 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         """Store small blobs; each is judged alone."""
         limit = self._backing.limits.batch_bytes
         total = sum(len(blob.data) for blob in request.blobs)
+        COUNTERS.add("assay_upload_bytes_total", total)
         if total > limit:
             raise Refusal(
                 "BATCH_TOO_LARGE", f"The batch has {total} bytes, the limit is {limit}.", metadata={"limit": str(limit)}
@@ -85,6 +88,8 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
             fit = [name for name, is_good in zip(asked, good, strict=True) if is_good]
             new = uploads.missing(connection, tenant, fit)
             quotas.require_room(connection, tenant, self._backing.limits.quotas, sum(name.size for name in new))
+        sent = [name.sha256 for name, is_good in zip(asked, good, strict=True) if is_good]
+        keep(self._backing.store, self._backing.blobs, sent)
         for name, one, is_good in zip(asked, data, good, strict=True):
             if is_good:
                 self._backing.blobs.put(one, name.sha256)

@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 
 from service.blobs import NoSpace
 from service.rules.errors import DOMAIN, Refusal
+from service.rules.metrics import COUNTERS
 from service.rules.names import shown
 from service.store.engine import StoreBusy, StoreUnavailable
 
@@ -57,7 +58,10 @@ def status_of(refusal: Refusal) -> status_pb2.Status:
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -> None:
-    """End a call with a refusal; never returns."""
+    """End a call with a refusal, which is counted; never returns."""
+    COUNTERS.add("assay_refusals_total", reason=refusal.reason)
+    if refusal.quota is not None:
+        COUNTERS.add("assay_quota_refusals_total", quota=refusal.quota)
     ended = rpc_status.to_status(status_of(refusal))
     await context.abort(ended.code, ended.details, ended.trailing_metadata)
 

@@ -20,6 +20,7 @@ from service.api.backing import Backing
 from service.api.render import event_message
 from service.blobs import BlobMissing
 from service.rules.errors import Refusal
+from service.rules.metrics import COUNTERS
 from service.rules.states import AUDIT_ENDED, AuditState
 from service.store.events import PAGE, Event, events_after
 from service.store.tables import audit
@@ -64,12 +65,14 @@ class Watches:
             raise Refusal("TOO_MANY_WATCHERS", f"{limit} watches of this tenant already run.", quota="watchers")
         self._by_tenant[tenant] += 1
         self._by_audit[audit_id] += 1
+        COUNTERS.add("assay_watchers", 1)
         try:
             async for message in self._follow(audit_id, after, results):
                 yield message
         finally:
             self._by_tenant[tenant] -= 1
             self._by_audit[audit_id] -= 1
+            COUNTERS.add("assay_watchers", -1)
             if not self._by_audit[audit_id]:
                 del self._by_audit[audit_id]
                 self._looks.pop(audit_id, None)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.main import access, access_log, config, cron, dev, journal, pki, roles
+from service.main import access, access_log, collect, config, cron, dev, journal, pki, roles
 from service.main.children import ChildFailed
 from service.worker.distribution import ThirdPartyRefused
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -69,12 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(role, help=f"run the {role} alone")
         one.add_argument("--config", type=Path, required=True, help="the server's TOML configuration")
         one.add_argument("--ready-fd", type=int, help="write a line here once the role serves")
+        one.add_argument("--metrics", metavar="HOST:PORT", help="instead of the configuration's metrics_address")
         one.set_defaults(run=_role, role=role)
     migrate = commands.add_parser("migrate", help="bring the database to this version's revision")
     migrate.add_argument("--config", type=Path, required=True)
     migrate.set_defaults(run=_migrate)
     _add_administration(commands)
     journal.add_commands(commands)
+    collect.add_commands(commands)
     access_log.add_commands(commands)
     cron.add_command(commands)
     return parser
@@ -132,7 +134,10 @@ def _role(options: argparse.Namespace) -> int:
             os.write(options.ready_fd, b"ready\n")
             os.close(options.ready_fd)
 
-    roles.run(options.role, config.load(options.config), ready)
+    server = config.load(options.config)
+    if options.metrics is not None:
+        server = config.changed(server, metrics_address=options.metrics)
+    roles.run(options.role, server, ready)
     return 0
 
 

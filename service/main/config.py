@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.main.callers import Issuer, Limits
+from service.rules.capability import read_served
 
 KILL_BOUND_S = 5.0
 """The sandbox's promise: that long after a kill order no process of a cell is left (specs: sandbox, section 4)."""
@@ -119,7 +121,9 @@ class Server(_Section):
     """The user that may ask the signer: the scheduler's."""
     slots: int = Field(default=1, ge=1, le=64)
     """Cells that one worker minds at once."""
-    capability: str = "cpu"
+    capability: tuple[str, ...] = ("cpu",)
+    """Queues that a worker serves: its own first, then those of lesser needs that it takes jobs from while that one is
+    empty, e.g. ["gpu-80g", "gpu-24g", "cpu"]. One word alone does as well."""
     lease_s: float = Field(default=30.0, ge=6 * KILL_BOUND_LEAST_S, le=300.0)
     """L; below 6 s only under development, where nothing but a rehearsal's cells must be dead in so short a time."""
     drain_s: float = Field(default=600.0, ge=0.0, le=7200.0)
@@ -154,6 +158,28 @@ class Server(_Section):
     """How often callers may call, and what a tenant may hold and run."""
     webhooks: Webhooks = Webhooks()
     """Which receivers of signed calls may be called."""
+    metrics_address: str = ""
+    """Host and port of this process's `/metrics`, on loopback, e.g. "127.0.0.1:9464"; empty: none. Each process needs
+    a port of its own (`assay-server ROLE --metrics HOST:PORT`); the signer never has one."""
+    metrics_beyond_loopback: bool = False
+    """Let `metrics_address` be no loopback address, where a network policy keeps all but the collector away."""
+
+    @field_validator("capability", mode="before")
+    @classmethod
+    def _served(cls, value: object) -> object:
+        words = [value] if isinstance(value, str) else value
+        return read_served(words) if isinstance(words, list | tuple) else words
+
+    @model_validator(mode="after")
+    def _metrics_at_home(self) -> Server:
+        if not self.metrics_address:
+            return self
+        host, _, port = self.metrics_address.rpartition(":")
+        if not port.isdecimal() or int(port) > 65_535 or not host:
+            raise ValueError(f"metrics_address: {self.metrics_address!r} is not HOST:PORT")
+        if not _is_loopback(host.strip("[]")) and not self.metrics_beyond_loopback:
+            raise ValueError("metrics_address: not on loopback; metrics_beyond_loopback = true allows it")
+        return self
 
     @model_validator(mode="after")
     def _issuers_are_distinct(self) -> Server:
@@ -201,6 +227,13 @@ class Server(_Section):
         return min(KILL_BOUND_S, self.lease_s / 6)
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name may be looked up to anything, but this one
+        return host == "localhost"
+
+
 def load(path: Path) -> Server:
     """Read the configuration.
 
@@ -215,6 +248,18 @@ def load(path: Path) -> Server:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {key}: {first['msg']} ({error.error_count()} problem(s) in all)") from error
+
+
+def changed(server: Server, **values: object) -> Server:
+    """Return a configuration with other values, which are held against the same rules.
+
+    Raises:
+        ConfigError: one of them cannot be; names it.
+    """
+    try:
+        return Server.model_validate({**server.model_dump(), **values})
+    except ValidationError as error:
+        raise ConfigError(str(error.errors()[0]["msg"])) from error
 
 
 def dump(server: Server, path: Path) -> None:

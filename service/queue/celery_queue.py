@@ -7,7 +7,7 @@ reject-on-lost ran a poisonous one without end, and Celery's time limits do noth
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.exceptions
@@ -112,15 +112,22 @@ class CelerySource:
     Args:
         broker_url: Redis.
         capability: the queue to serve.
+        also: queues of lesser needs, looked at while that one is empty.
         slots: threads, each of which minds one cell.
         on_stop: told when SIGTERM or SIGINT has come; must return at once.
     """
 
     def __init__(
-        self, broker_url: str, capability: str = "cpu", *, slots: int = 1, on_stop: Callable[[], None] = lambda: None
+        self,
+        broker_url: str,
+        capability: str = "cpu",
+        *,
+        also: Sequence[str] = (),
+        slots: int = 1,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._app = make_app(broker_url)
-        self._capability = capability
+        self._app = make_app(broker_url, queue_order_strategy="service.queue.order:LargestFirst")
+        self._queues = [capability, *also]
         self._slots = slots
         self._on_stop = on_stop
         self._stop = threading.Event()
@@ -142,7 +149,7 @@ class CelerySource:
             self._app.Worker(
                 pool="threads",
                 concurrency=self._slots,
-                queues=[self._capability],
+                queues=self._queues,
                 without_gossip=True,
                 without_mingle=True,
                 without_heartbeat=True,

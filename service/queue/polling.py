@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.queue.contract import Handler
 from service.queue.slots import Slots
@@ -36,13 +36,16 @@ class PollingQueue:
     Args:
         look: finds the oldest queued job.
         capability: what `run` serves.
+        also: what it serves while no job of that one waits, in their order.
         slots: how many handlers run at once.
         poll_s: seconds between two looks of one slot, give or take a fifth.
     """
 
-    def __init__(self, look: Look, capability: str = "cpu", *, slots: int = 1, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, look: Look, capability: str = "cpu", *, also: Sequence[str] = (), slots: int = 1, poll_s: float = POLL_S
+    ) -> None:
         self._look = look
-        self._capability = capability
+        self._capabilities = (capability, *also)
         self._slots = slots
         self._poll_s = poll_s
         self._stop = threading.Event()
@@ -61,7 +64,7 @@ class PollingQueue:
         self._stop.wait(self._poll_s * self._chance.uniform(1 - SPREAD, 1 + SPREAD))
         before = None
         while not self._stop.is_set():
-            found = self._look(self._capability)
+            found = next((job for one in self._capabilities if (job := self._look(one)) is not None), None)
             if found is None or found == before:
                 return  # the same again: another slot has it, or it may not be leased now; no busy loop
             handler(found)

@@ -15,6 +15,7 @@ from assay.api.v1 import audits_pb2
 from assay.catalogue import Catalogue, CheckEntry
 
 from service.rules import claims, names
+from service.rules.capability import wanted_of
 from service.rules.errors import Violation, refuse_fields
 from service.rules.names import BlobName, shown
 from service.rules.parameters import read_parameters
@@ -73,7 +74,7 @@ class Submission:
     approvals: tuple[str, ...] = ()
     """Ids of the approvals that the caller names, where the model is another tenant's; none means any that fits."""
     capability: str
-    """What a worker must have: "cpu", or the first other word that a check's catalogue entry demands."""
+    """What a worker must have, as the checks' entries say: "cpu", "gpu" of the size of the models, or a class."""
 
     @property
     def blobs(self) -> tuple[BlobName, ...]:
@@ -263,5 +264,4 @@ def _labels(labels: Mapping[str, str]) -> Iterator[Violation]:
 
 
 def _capability(entries: list[CheckEntry]) -> str:
-    wanted = [str(entry.raw["capability"]) for entry in entries]
-    return next((word for word in wanted if word != "cpu"), "cpu")
+    return wanted_of(str(entry.raw["capability"]) for entry in entries)

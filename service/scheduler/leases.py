@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from service.rules.states import BACKOFF_BASE_MS
+from service.rules.metrics import COUNTERS
+from service.rules.states import BACKOFF_BASE_MS, ExitClass
 from service.store.endings import end_waiting, take_expired
 from service.store.engine import Store
 from service.store.views import leased_jobs, waiting_jobs
@@ -86,6 +87,8 @@ class Reaper:
                     connection, job, pulse.token, pulse.beat, base_ms=self._base_ms, lifted=self._lifted
                 )
             if then is not None:
+                COUNTERS.add("assay_lease_expiries_total")
+                COUNTERS.add("assay_attempts_total", exit_class=ExitClass.WORKER_LOST)
                 log.warning("lease expired, then %s", then, extra={"job": job, "token": pulse.token})
 
 

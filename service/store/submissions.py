@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from assay.manifest import Manifest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
+from service.rules.capability import CPU, queue_of
 from service.rules.errors import Refusal
 from service.rules.limits import QUOTAS, Quotas
 from service.rules.names import BlobName
@@ -21,7 +22,7 @@ from service.store.events import append_event
 from service.store.models import put_model, require_live
 from service.store.outbox import owe
 from service.store.quotas import require_submission
-from service.store.tables import audit, audit_label, idempotency, job
+from service.store.tables import audit, audit_label, idempotency, job, model
 from service.store.uploads import record_blob, require_granted, touch
 
 METHOD = "SubmitAudit"
@@ -165,5 +166,16 @@ def _insert_audit(connection: Connection, principal: str, new: NewAudit, ground:
     for key, value in asked.labels.items():
         connection.execute(insert(audit_label).values(audit=new.id, key=key, value=value))
     connection.execute(
-        insert(job).values(id=new.id, audit=new.id, kind="whole", capability=asked.capability, state=JobState.QUEUED)
+        insert(job).values(
+            id=new.id, audit=new.id, kind="whole", capability=_queue(connection, asked), state=JobState.QUEUED
+        )
     )
+
+
+def _queue(connection: Connection, asked: Submission) -> str:
+    """Return the queue that fits: of a check that needs a GPU, by the sizes of the models."""
+    if asked.capability == CPU:
+        return CPU
+    sizes = select(model.c.manifest_sha256, func.max(model.c.bytes)).where(model.c.manifest_sha256.in_(asked.models))
+    rows = connection.execute(sizes.group_by(model.c.manifest_sha256))
+    return queue_of(asked.capability, sum(row[1] for row in rows))

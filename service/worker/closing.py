@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from service.rules.metrics import COUNTERS
 from service.rules.names import BlobName
 from service.rules.states import CancelConfirmation, ExitClass, Then
 from service.store import endings, jobs, journal, shards
 from service.store.budget import Withheld
 from service.store.engine import StoreBusy, StoreError, StoreFenced, StoreUnavailable
 from service.store.jobs import Beat, Ending
+from service.store.keeping import keep, quarantine
 from service.worker.bench import Bench
 from service.worker.course import Run
 from service.worker.errors import Reason
@@ -68,6 +70,7 @@ class Closing:
 
         released = self._commit(run, pulse, store_result)
         if released is not None:
+            COUNTERS.add("assay_attempts_total", exit_class=ending.exit_class)
             outcome = told.outcome if released else "withheld: over a lifetime output cap"
             log.info("finalised as %s, %s", ending.exit_class, outcome, extra=run.labels)
 
@@ -87,6 +90,7 @@ class Closing:
             return True
 
         if self._commit(run, pulse, write):
+            COUNTERS.add("assay_attempts_total", exit_class=ending.exit_class)
             log.info("planned %d shards", plan.shards, extra=run.labels)
 
     def store_part(self, run: Run, pulse: Pulse, ending: Ending) -> None:
@@ -104,9 +108,11 @@ class Closing:
             return True
 
         if self._commit(run, pulse, write):
+            COUNTERS.add("assay_attempts_total", exit_class=ending.exit_class)
             log.info("%s is done", run.held.label, extra=run.labels)
 
     def _put_staged(self, staged: Staged) -> dict[str, BlobName]:
+        keep(self._bench.store, self._bench.blobs, [one.sha256 for one in staged.files.values()])
         for one in staged.files.values():
             self._bench.blobs.put(one.content, one.sha256)
         return {name: BlobName(one.sha256, one.size) for name, one in staged.files.items()}
@@ -135,6 +141,7 @@ class Closing:
     def _put_record(self, run: Run, told: Told) -> str:
         """Store the host's record of an attempt, and the files that it names; return its digest."""
         bench, held = self._bench, run.held
+        keep(bench.store, bench.blobs, [one.told.sha256 for one in told.artefacts])
         for one in told.artefacts:
             bench.blobs.put(one.filled.content, one.told.sha256)
         record = host_record(
@@ -187,11 +194,21 @@ class Closing:
             log.warning("the end was not written, the reaper will: %s", error, extra=run.labels)
             self._fenced(run)
         else:
+            COUNTERS.add("assay_attempts_total", exit_class=ending.exit_class)
             log.info("ended as %s, then %s", ending.exit_class, then, extra=run.labels)
+
+    def quarantine(self, run: Run, sha256: str) -> None:
+        """Write down that a blob is corrupt, so that it counts as missing until somebody sends it again."""
+        try:
+            with self._bench.store.begin() as connection:
+                quarantine(connection, sha256)
+        except (StoreBusy, StoreUnavailable) as error:
+            log.warning("blob %s is corrupt and not quarantined: %s", sha256, error, extra=run.labels)
 
     def _fenced(self, run: Run) -> None:
         """Count a lease that was over before its attempt ended, and write into the journal that its token is void."""
         self._bench.on_fenced()
+        COUNTERS.add("assay_fenced_writes_total")
         held = run.held
         try:
             with self._bench.store.begin() as connection:

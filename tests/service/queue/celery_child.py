@@ -8,8 +8,8 @@ import time
 from service.queue.celery_queue import CelerySource
 
 
-def main(url: str, slots: int) -> None:
-    source = CelerySource(url, "cpu", slots=slots)
+def main(url: str, slots: int, capability: str = "cpu", *also: str) -> None:
+    source = CelerySource(url, capability, also=also, slots=slots)
 
     def handle(job_id: str) -> None:
         print(job_id, flush=True)
@@ -31,4 +31,4 @@ def main(url: str, slots: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

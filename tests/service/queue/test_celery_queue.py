@@ -21,7 +21,7 @@ from tests.service.queue.conftest import RedisServer
 class Child:
     """A process of `celery_child.py`."""
 
-    def __init__(self, url: str, slots: int = 1) -> None:
+    def __init__(self, url: str, slots: int = 1, *capabilities: str) -> None:
         root = Path(__file__).parents[3]
         self.process = subprocess.Popen(
             [
@@ -29,6 +29,7 @@ class Child:
                 str(Path(__file__).with_name("celery_child.py")),
                 url,
                 str(slots),
+                *capabilities,
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -64,6 +65,19 @@ def start(redis_server: RedisServer) -> Iterator[Callable[[], Child]]:
     yield start_one
     for child in children:
         child.kill()
+
+
+def test_a_celery_worker_of_several_queues_empties_its_own_first(redis_server: RedisServer) -> None:
+    knocker = CeleryKnocker(redis_server.url)
+    for number in range(2):
+        for capability in ("cpu", "gpu-24g", "gpu-80g"):
+            knocker.publish(f"{capability}.{number}", capability)
+    child = Child(redis_server.url, 1, "gpu-80g", "cpu", "gpu-24g")
+    try:
+        told = [child.line() for _ in range(6)]
+    finally:
+        child.kill()
+    assert told == ["gpu-80g.0", "gpu-80g.1", "gpu-24g.0", "gpu-24g.1", "cpu.0", "cpu.1"]
 
 
 def test_a_message_is_one_string_and_ends_at_a_worker(redis_server: RedisServer, start: Callable[[], Child]) -> None:

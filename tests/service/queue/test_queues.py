@@ -51,6 +51,37 @@ def test_memory_queue_serves_its_capability_only() -> None:
     assert (queue.depth("cpu"), queue.depth("gpu-24g")) == (0, 1)
 
 
+def test_a_larger_worker_takes_lesser_jobs_while_its_own_queue_is_empty() -> None:
+    queue, told = MemoryQueue("gpu-80g", also=("gpu-24g", "cpu")), []
+    for capability in ("cpu", "gpu-24g", "gpu-80g", "gpu-80g"):
+        queue.publish(f"{capability} {len(told)}", capability)
+
+    def handle(job_id: str) -> None:
+        told.append(job_id.split()[0])
+        if len(told) == 4:
+            queue.stop()
+
+    serve(queue, handle)
+    assert told == ["gpu-80g", "gpu-80g", "gpu-24g", "cpu"]
+
+
+def test_a_polling_worker_looks_at_its_own_queue_first() -> None:
+    waiting = {"gpu-80g": ["own"], "cpu": ["lesser"]}
+    told: list[str] = []
+    queue = PollingQueue(
+        lambda word: next(iter(waiting.get(word, [])), None), "gpu-80g", also=("gpu-24g", "cpu"), poll_s=0.01
+    )
+
+    def handle(job_id: str) -> None:
+        told.append(job_id)
+        waiting["gpu-80g" if job_id == "own" else "cpu"].remove(job_id)
+        if len(told) == 2:
+            queue.stop()
+
+    serve(queue, handle)
+    assert told == ["own", "lesser"]
+
+
 def test_slots_run_side_by_side() -> None:
     queue = MemoryQueue("cpu", slots=2)
     both = threading.Barrier(2)
