@@ -18,6 +18,7 @@ from service.scheduler.signer_client import Signer
 from service.store import journal
 from service.store.audits import SealedReport, register, reject, seal, set_reason
 from service.store.engine import Store, now_ms
+from service.store.keeping import keep
 from service.store.outbox import Owed, settle
 from service.store.tables import audit, blob
 from service.store.uploads import insert_absent
@@ -58,6 +59,7 @@ class SignerEffects:
             self._reject(debt, why)
             return
         files = _files(answer)
+        keep(self._store, self._blobs, [file["sha256"] for file in files])
         try:
             for file in files:
                 self._blobs.put(Path(answer["directory"]) / file["path"], file["sha256"])

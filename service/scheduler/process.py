@@ -25,6 +25,7 @@ from service.rules.logs import log_to
 from service.rules.schedules import MISFIRE_MS
 from service.rules.states import BACKOFF_BASE_MS
 from service.scheduler.approvals import APPROVALS_S, Approvals
+from service.scheduler.collecting import LOOK_S, Collector
 from service.scheduler.deliveries import DELIVERIES_S, Deliveries
 from service.scheduler.effects import PublishEffect, SignerEffects
 from service.scheduler.fires import FIRES_S, Fires
@@ -135,6 +136,7 @@ def schedule(
         Loop(name="fires", every_s=FIRES_S, step=firing.step),
         Loop(name="deliveries", every_s=DELIVERIES_S, step=delivering.step),
         Loop(name="approvals", every_s=APPROVALS_S, step=Approvals(store).step),
+        Loop(name="collector", every_s=LOOK_S, step=Collector(store, blobs).step),
         Loop(name="reaper", every_s=tick_s, step=reaper.step),
         Loop(name="back-off", every_s=min(1.0, tick_s), step=BackOff(store).step),
         Loop(

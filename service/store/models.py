@@ -15,7 +15,7 @@ from service.rules.pages import Position
 from service.rules.states import AUDIT_ENDED, AuditState
 from service.store.engine import now_ms
 from service.store.tables import audit, model
-from service.store.uploads import insert_absent, require_granted
+from service.store.uploads import insert_absent, require_granted, touch
 
 PURGE_MS = 30 * 86_400_000
 """How long the weights of a deleted model stay, so that a deletion can be taken back (specs: service, section 3)."""
@@ -110,6 +110,8 @@ def put_model(connection: Connection, tenant: str, manifest: Manifest) -> None:
     """
     require_files(connection, tenant, manifest)
     require_live(connection, tenant, manifest.digest)
+    # A sweep that has found these files without a model must find them asked for.
+    touch(connection, tenant, [BlobName(file.sha256, file.size) for file in manifest.files])
     row = {
         "tenant": tenant,
         "manifest_sha256": manifest.digest,

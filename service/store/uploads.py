@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from service.rules.errors import Missing, Refusal
 from service.rules.names import BlobName, UploadName
 from service.store.engine import now_ms
+from service.store.keeping import absolve, revive
 from service.store.tables import blob, blob_grant, upload
 
 EMPTY = BlobName("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 0)
@@ -19,6 +20,9 @@ EMPTY = BlobName("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8
 
 TOUCH_MS = 3_600_000
 """A grant is touched at most once an hour: asking often must not become a stream of writes."""
+
+_THERE = (blob.c.doomed_at.is_(None), blob.c.quarantined_at.is_(None))
+"""What is about to be collected, or is corrupt, counts as missing: its bytes must be sent again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ def granted(connection: Connection, tenant: str, names: Iterable[BlobName]) -> s
     found = connection.execute(
         select(blob.c.sha256, blob.c.size)
         .join(blob_grant, blob_grant.c.sha256 == blob.c.sha256)
-        .where(blob_grant.c.tenant == tenant, blob.c.sha256.in_({name.sha256 for name in asked}))
+        .where(blob_grant.c.tenant == tenant, blob.c.sha256.in_({name.sha256 for name in asked}), *_THERE)
     )
     return ({BlobName(row.sha256, row.size) for row in found} | {EMPTY}) & asked
 
@@ -46,7 +50,7 @@ def size_granted(connection: Connection, tenant: str, sha256: str) -> int | None
     return connection.execute(
         select(blob.c.size)
         .join(blob_grant, blob_grant.c.sha256 == blob.c.sha256)
-        .where(blob_grant.c.tenant == tenant, blob.c.sha256 == sha256)
+        .where(blob_grant.c.tenant == tenant, blob.c.sha256 == sha256, *_THERE)
     ).scalar_one_or_none()
 
 
@@ -99,14 +103,18 @@ def touch(connection: Connection, tenant: str, names: Iterable[BlobName]) -> Non
 
 def record_blob(connection: Connection, name: BlobName) -> None:
     """Make a stored blob known, granted to nobody."""
-    insert_absent(connection, blob, {"sha256": name.sha256, "size": name.size, "stored_at": now_ms(connection)})
+    row = {"sha256": name.sha256, "size": name.size, "stored_at": now_ms(connection)}
+    if not insert_absent(connection, blob, row):
+        revive(connection, (name.sha256,))
 
 
 def grant(connection: Connection, tenant: str, name: BlobName) -> None:
     """Make a stored blob known and present for a tenant. Call it only after the bytes are in place and verified."""
     record_blob(connection, name)
+    absolve(connection, name.sha256)
     row = {"tenant": tenant, "sha256": name.sha256, "touched_at": now_ms(connection)}
-    insert_absent(connection, blob_grant, row)
+    if not insert_absent(connection, blob_grant, row):
+        touch(connection, tenant, (name,))
 
 
 def begin_upload(connection: Connection, tenant: str, name: UploadName) -> UploadState:
@@ -184,4 +192,8 @@ def idle_uploads(connection: Connection, *, idle_ms: int) -> tuple[tuple[str, st
 def insert_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert a row unless its key is taken; False if it was."""
     kind = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(kind.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
+    key = next(iter(table.primary_key.columns))
+    # By what comes back: drivers disagree on how many rows an insert changed.
+    return (
+        connection.execute(kind.insert(table).values(**row).on_conflict_do_nothing().returning(key)).first() is not None
+    )

@@ -2,6 +2,7 @@
 
 WorkerError
  |- HostFault(text)            disk, blob, installation: the attempt ends as HOST_FAULT and is tried again
+ |   `- BlobCorrupt(text)      a blob's bytes are not what its name says: it is quarantined as well
  |- Stopped(reason)            cancel, fence or drain: no result is wanted any more
  `- WorkerClosed(text)         this process must not lease again; a supervisor starts another
 """
@@ -17,6 +18,14 @@ class WorkerError(Exception):
 
 class HostFault(WorkerError):
     """The host could not do its part; the text is for operators."""
+
+
+class BlobCorrupt(HostFault):
+    """A blob's bytes hash to something else than its name."""
+
+    def __init__(self, text: str, sha256: str) -> None:
+        super().__init__(text)
+        self.sha256 = sha256
 
 
 class WorkerClosed(WorkerError):

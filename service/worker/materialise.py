@@ -15,7 +15,7 @@ from assay.manifest import Manifest
 
 from sandbox.cell import Input
 from service.blobs import BlobError, BlobStore
-from service.worker.errors import HostFault
+from service.worker.errors import BlobCorrupt, HostFault
 from service.worker.request import Request
 
 WEIGHTS = ".safetensors"
@@ -187,8 +187,11 @@ def _copy(blobs: BlobStore, want: Wanted, target: Path) -> Input:
         raise HostFault(f"{want.input}: {error}") from error
     except OSError as error:
         raise HostFault(f"{want.input}: the disk failed while copying blob {want.sha256}: {error.strerror}") from error
-    if digest.hexdigest() != want.sha256 or want.size not in (None, size):
-        raise HostFault(f"{want.input}: blob {want.sha256} is corrupt: its bytes hash to something else; restore it")
+    if digest.hexdigest() != want.sha256:
+        text = f"{want.input}: blob {want.sha256} is corrupt: its bytes hash to something else; restore it"
+        raise BlobCorrupt(text, want.sha256)
+    if want.size not in (None, size):
+        raise HostFault(f"{want.input}: blob {want.sha256} has {size} bytes, its manifest says {want.size}")
     return Input(name=want.input, source=target, sha256=want.sha256, size=size)
 
 

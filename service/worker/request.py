@@ -12,7 +12,7 @@ from assay.errors import AssayError
 from assay.manifest import Manifest
 
 from service.blobs import BlobError, BlobStore
-from service.worker.errors import HostFault
+from service.worker.errors import BlobCorrupt, HostFault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,5 +96,5 @@ def read_blob(blobs: BlobStore, sha256: str, cap: int) -> bytes:
     if len(data) > cap:
         raise HostFault(f"blob {sha256} has more than {cap} bytes")
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise HostFault(f"blob {sha256} is corrupt: its bytes hash to something else; restore it")
+        raise BlobCorrupt(f"blob {sha256} is corrupt: its bytes hash to something else; restore it", sha256)
     return data
