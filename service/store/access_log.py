@@ -67,6 +67,17 @@ def append(connection: Connection, *accesses: Access) -> None:
         previous = row.sha256
 
 
+def append_local(connection: Connection, command: str, name: str) -> None:
+    """Write that a local command changed who may do what; the principal is empty: whoever has the database's files.
+
+    Args:
+        connection: inside `Store.begin`, in the transaction of the change.
+        command: the command and its action, e.g. "principals add".
+        name: what it changed.
+    """
+    append(connection, Access(principal="", method=f"assay-server {command}", object=name))
+
+
 class RecordedStore(Store):
     """A store whose writing transactions leave a row each, where the running call says so.
 

@@ -9,6 +9,7 @@ from sqlalchemy import insert, select, update
 from service.rules.approvals import OwnerKey, verify
 from service.rules.errors import Refusal
 from service.store import consent
+from service.store.access_log import append_local
 from service.store.engine import StoreConflict, now_ms, open_store
 from service.store.tables_around import approval, approval_key
 
@@ -40,6 +41,7 @@ def add_key(url: str, tenant: str, key: OwnerKey) -> None:
         with store.begin() as connection:
             row = {"key_id": key.key_id, "tenant": tenant, "public_spki": key.spki, "added_at": now_ms(connection)}
             connection.execute(insert(approval_key).values(row))
+            append_local(connection, "approval-keys add", f"approval-keys/{key.key_id}")
     except StoreConflict:
         raise KeyTaken(f"key {key.key_id} was entered before; make another one for this tenant") from None
     finally:
@@ -83,6 +85,7 @@ def revoke_key(url: str, key_id: str) -> tuple[str, ...] | None:
             signed = [one.id for one in connection.execute(kept).all() if _signed(one.envelope, key)]
             for approval_id in signed:
                 consent.revoke(connection, approval_id)
+            append_local(connection, "approval-keys revoke", f"approval-keys/{key_id}")
             return tuple(signed)
     finally:
         store.close()

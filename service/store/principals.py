@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select, update
 
 from service.rules.access import Caller, Role
+from service.store.access_log import append_local
 from service.store.engine import open_store
 from service.store.tables import principal
 
@@ -36,6 +37,7 @@ def put_principal(
         row = {"id": identifier, "tenant": tenant, "role": role, "disabled": False}
         row["selector_json"] = json.dumps(dict(selector or {}), sort_keys=True)
         connection.execute(insert(principal).values(row))
+        append_local(connection, "principals add", f"principals/{identifier}")
     store.close()
 
 
@@ -44,6 +46,8 @@ def disable_principal(url: str, identifier: str) -> bool:
     store = open_store(url)
     with store.begin() as connection:
         done = connection.execute(update(principal).where(principal.c.id == identifier).values(disabled=True))
+        if done.rowcount:
+            append_local(connection, "principals disable", f"principals/{identifier}")
     store.close()
     return bool(done.rowcount)
 
