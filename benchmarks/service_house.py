@@ -27,6 +27,7 @@ from assay.api.v1 import audits_pb2_grpc, blobs_pb2, blobs_pb2_grpc
 from service.main import pki
 
 TENANT = "bench"
+BIN = Path(sys.executable).parent
 LIFTED = 10**6
 """Stands where a quota of callers would measure itself."""
 MIB = 1 << 20
@@ -215,10 +216,12 @@ def main() -> None:
     if kind == "api":
         _api(folder, port)
     elif kind == "sink":
-        asyncio.run(_bare(folder, port, lambda server: blobs_pb2_grpc.add_BlobsServicer_to_server(Sink(), server)))
+        sink: Any = Sink
+        asyncio.run(_bare(folder, port, lambda server: blobs_pb2_grpc.add_BlobsServicer_to_server(sink(), server)))
     else:
-        echo = Echo(folder / "echo.db")
-        asyncio.run(_bare(folder, port, lambda server: audits_pb2_grpc.add_AuditsServicer_to_server(echo, server)))
+        echo: Any = Echo
+        made = echo(folder / "echo.db")
+        asyncio.run(_bare(folder, port, lambda server: audits_pb2_grpc.add_AuditsServicer_to_server(made, server)))
 
 
 if __name__ == "__main__":

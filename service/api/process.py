@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from assay import catalogue
 
+from service.api.allocator import bound_memory
 from service.api.backing import ApiSettings, Backing, Limits, TlsFiles
 from service.api.bearer import Issuer
 from service.api.ledger import FLUSH_S
 from service.api.server import NotReady, Served, build, drain
 from service.blobs import LocalBlobs
+from service.rules.logs import log_to
 from service.store.engine import BUSY_MS_API, StoreError, open_store
 from service.store.migrations import check_revision
 
@@ -40,6 +42,8 @@ def run(settings: ApiSettings) -> None:
         MachineFailed: this installation has no readable catalogue.
         NotReady: see `service.api.server.build`.
     """
+    bound_memory()
+    log_to()
     check_revision(settings.database_url)
     asyncio.run(_serve(settings))
 
