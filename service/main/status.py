@@ -32,7 +32,11 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     told = status_of(config.load(options.config))
-    print(json.dumps(told, indent=2) if options.json else "\n".join(map(escaped, lines(told))))
+    print(
+        json.dumps(told, indent=2)
+        if options.json
+        else "\n".join(escaped(line).replace("\n", " ") for line in lines(told))
+    )
     return PROBLEM if told["problems"] else 0
 
 

@@ -12,6 +12,10 @@ FIELDS = ("audit", "job", "attempt", "token", "worker", "item")
 """What a line may carry besides time, level, logger and text: names and numbers, never content."""
 
 
+TEXT_MAX = 16_384
+"""Characters of a text or a trace that a line carries: one caller's name or one deep trace never fills the disk."""
+
+
 class JsonLines(logging.Formatter):
     """Formats a record as one line of ASCII JSON."""
 
@@ -22,12 +26,16 @@ class JsonLines(logging.Formatter):
             "at": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "text": record.getMessage(),
+            "text": _cut(record.getMessage()),
         }
         line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
+            line["trace"] = _cut(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=True, default=str).replace("\x7f", "\\u007f")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}… ({len(text)} characters)"
 
 
 def log_to(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from assay import catalogue
 from assay.catalogue import Catalogue
 
+from service.rules.logs import log_to
 from service.signer.desk import Desk
 from service.signer.evidence import Evidence
 from service.signer.folder import Folder
@@ -64,6 +65,7 @@ def run(settings: SignerSettings) -> None:
         MachineFailed: this installation has no catalogue.
         CannotServe: the socket cannot be opened, or the log is not the newest copy of itself.
     """
+    log_to()
     os.umask(0o077)
     server = open_server(settings)
 

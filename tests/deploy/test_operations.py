@@ -11,6 +11,8 @@ import pytest
 
 from service.main import cli
 from service.rules import approvals
+from service.rules.capability import CAPABILITIES
+from service.rules.metrics import METRICS
 from service.rules.states import EXIT_RULES, UNSIGNABLE, Then
 from service.scheduler.errors import SchedulerError, SignerUnavailable
 from service.signer.refusal import Code
@@ -50,6 +52,24 @@ def test_every_state_reason_has_a_row_and_no_row_is_of_none() -> None:
 def test_every_named_command_of_the_server_exists(command: str) -> None:
     usage = cli._parser().format_help()
     assert re.search(rf"^    {command}\b", usage, re.MULTILINE), f"the guide names `assay-server {command}`"
+
+
+def test_every_metric_has_a_row_and_no_row_is_of_none() -> None:
+    table = GUIDE.split("## Metrics and alerts")[1].split("\n## ")[0]
+    rows = [row for row in table.splitlines() if row.startswith("| `assay_")]
+    named = {
+        name: (set(filter(None, labels.strip("{}").split(","))), row.split("|")[2])
+        for row in rows
+        for name, labels in re.findall(r"`(assay_[a-z_]+)(\{[a-z_,]+\})?`", row.split("|")[1])
+    }
+    assert set(named) == set(METRICS)
+    for name, (labels, roles) in named.items():
+        assert labels == set(METRICS[name].labels), name
+        assert {word.strip() for word in roles.split(",")} == set(METRICS[name].roles), name
+
+
+def test_every_queue_is_named() -> None:
+    assert all(f"`{word}`" in GUIDE for word in CAPABILITIES)
 
 
 def test_links_lead_somewhere() -> None:

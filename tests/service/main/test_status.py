@@ -49,6 +49,7 @@ def test_status_is_one_json_object_and_ends_with_1_on_a_problem(
     out = capsys.readouterr().out
     assert out.startswith("PROBLEM   no cell can be isolated: userns off")
     assert "\x1b" not in out
+    assert not any(line.startswith("queue     fine") for line in out.splitlines())
 
 
 def test_looking_at_a_server_makes_nothing(tmp_path: Path) -> None:
