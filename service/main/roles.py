@@ -49,7 +49,7 @@ def _api(server: Server, ready: Ready) -> None:
             address=server.address,
             token_address=server.token_address,
             issuers=tuple(Issuer(**one.model_dump()) for one in server.issuers),
-            limits=_limits(server),
+            limits=api_limits(server),
             disk_floor_bytes=server.limits.disk_floor_bytes,
             tls=TlsFiles(ca=server.tls.ca, certificate=server.tls.certificate, key=server.tls.key),
             page_key=server.page_key.read_bytes(),
@@ -64,8 +64,8 @@ def _api(server: Server, ready: Ready) -> None:
     )
 
 
-def _limits(server: Server) -> Limits:
-    """Limits of callers; a rehearsal's few callers do the work of many, and are counted out by nothing."""
+def api_limits(server: Server) -> Limits:
+    """Return the limits of callers; a rehearsal's few callers do the work of many, and are counted out by nothing."""
     from service.api.process import Limits
 
     chosen, lifted = server.limits, server.caps_lifted

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.main import config
+from service.main import config, roles
 
 
 def server(tmp_path: Path, **changes: object) -> config.Server:
@@ -118,3 +118,61 @@ def test_receivers_on_this_machine_are_for_development_alone(tmp_path: Path) -> 
 def test_ports_of_receivers_are_ports(tmp_path: Path, ports: list[object]) -> None:
     with pytest.raises(ValueError, match="ports"):
         server(tmp_path, webhooks={"ports": ports})
+
+
+ISSUERS = [
+    {"issuer": "https://a.example", "audience": "assay", "jwks": "/etc/a.json"},
+    {"issuer": "https://b.example", "audience": "assay", "jwks": "/etc/b.json"},
+]
+
+
+def test_issuers_and_limits_are_written_and_read_again(tmp_path: Path) -> None:
+    before = server(tmp_path, issuers=ISSUERS, token_address="127.0.0.1:2", limits={"calls_burst": 7})
+    config.dump(before, tmp_path / "server.toml")
+    again = config.load(tmp_path / "server.toml")
+    assert again == before
+    assert [one.issuer for one in again.issuers] == ["https://a.example", "https://b.example"]
+    assert (again.limits.calls_burst, again.limits.calls_per_second) == (7, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"issuers": [ISSUERS[0], ISSUERS[0]]}, "named twice"),
+        ({"token_address": "127.0.0.1:2"}, "nobody could enter"),
+        ({"issuers": [{**ISSUERS[0], "algorithms": ["none"]}]}, "algorithms"),
+        ({"limits": {"calls_per_second": 0}}, "calls_per_second"),
+        ({"limits": {"manifest_files": 10_001}}, "manifest_files"),
+        ({"limits": {"stored_byte": 1}}, "stored_byte"),
+    ],
+)
+def test_what_makes_no_sense_about_callers_stops_the_start(
+    tmp_path: Path, changes: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        server(tmp_path, **changes)
+
+
+def test_every_limit_reaches_the_api_and_rehearsals_are_not_counted_out(tmp_path: Path) -> None:
+    told = {
+        "calls_per_second": 3.0,
+        "calls_burst": 4,
+        "stored_bytes": 5,
+        "blob_bytes": 6,
+        "manifest_files": 7,
+        "parallel_uploads": 8,
+        "watchers": 9,
+        "unfinished_audits": 10,
+        "gpu_seconds_per_day": 11,
+    }
+    found = roles.api_limits(server(tmp_path, limits=told))
+    per_tenant = found.quotas
+    assert [
+        *(found.calls_per_s, found.calls_burst, per_tenant.stored_bytes, found.blob_bytes, per_tenant.manifest_files),
+        *(found.uploads_per_tenant, found.watchers_per_tenant, per_tenant.unfinished_audits),
+        per_tenant.gpu_seconds_per_day,
+    ] == list(told.values())
+    lifted = roles.api_limits(server(tmp_path, limits=told, caps_lifted=True))
+    assert lifted.calls_per_s > 10**5
+    assert lifted.quotas.unfinished_audits > 10**5
+    assert lifted.blob_bytes == 6
