@@ -87,7 +87,8 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         with self._backing.store.read() as connection:
             fit = [name for name, is_good in zip(asked, good, strict=True) if is_good]
             new = uploads.missing(connection, tenant, fit)
-            quotas.require_room(connection, tenant, self._backing.limits.quotas, sum(name.size for name in new))
+            if new:
+                quotas.require_room(connection, tenant, self._backing.limits.quotas, sum(name.size for name in new))
         sent = [name.sha256 for name, is_good in zip(asked, good, strict=True) if is_good]
         keep(self._backing.store, self._backing.blobs, sent)
         for name, one, is_good in zip(asked, data, good, strict=True):
@@ -100,7 +101,8 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
             quotas.lock(connection, tenant)
             for name in fit:
                 uploads.grant(connection, tenant, name)
-            quotas.require_room(connection, tenant, self._backing.limits.quotas)
+            if new:
+                quotas.require_room(connection, tenant, self._backing.limits.quotas)
         return ["" if is_good else "DIGEST_MISMATCH" for is_good in good]
 
     async def Write(
