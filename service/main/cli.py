@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.main import access, access_log, collect, config, cron, dev, journal, pki, roles, status
+from service.main import access, access_log, backup, collect, config, cron, dev, journal, pki, roles, status
 from service.main.children import ChildFailed
 from service.worker.distribution import ThirdPartyRefused
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_administration(commands)
     journal.add_commands(commands)
     collect.add_commands(commands)
+    backup.add_commands(commands)
     access_log.add_commands(commands)
     cron.add_command(commands)
     status.add_command(commands)

@@ -1,0 +1,104 @@
+"""A copy of the database while it serves, and back into an empty place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import URL, inspect
+from sqlalchemy.engine import make_url
+
+from service.store.engine import StoreNotUsable, open_store
+
+DUMP_S = 6 * 3600
+"""A dump that takes longer hangs; operators of such a database have other means."""
+
+
+def back_up(url: str, out: Path) -> None:
+    """Copy the database as it is at one moment; writers go on meanwhile.
+
+    Args:
+        url: its address.
+        out: the file to write; it must not exist.
+
+    Raises:
+        StoreNotUsable: it cannot be copied; the message says what to do.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        _run("pg_dump", parsed, "--format=custom", "--no-owner", f"--file={out}")
+        out.chmod(0o600)
+        return
+    out.touch(mode=0o600, exist_ok=False)
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{parsed.database}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(out)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE").fetchall()  # one file, nothing beside it
+            found = target.execute("PRAGMA integrity_check").fetchall()
+    except sqlite3.Error as error:
+        raise StoreNotUsable(f"the database {parsed.database} cannot be copied: {error}") from error
+    if found != [("ok",)]:
+        raise StoreNotUsable(f"the database {parsed.database} is damaged: {found[0][0]}; restore an older backup")
+
+
+def require_empty(url: str) -> None:
+    """Do nothing if there is no database, or one without tables.
+
+    Raises:
+        StoreNotUsable: something is there.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database and Path(parsed.database).exists():
+            raise StoreNotUsable(f"{parsed.database} exists: restore to an empty place, or move it away")
+        return
+    store = open_store(url)
+    try:
+        with store.read() as connection:
+            if inspect(connection).get_table_names():
+                raise StoreNotUsable(f"the database {parsed.database} has tables: restore into an empty one")
+    finally:
+        store.close()
+
+
+def restore(url: str, dump: Path) -> None:
+    """Make the database from a copy; call `require_empty` before.
+
+    Raises:
+        StoreNotUsable: it cannot be made; the message says what to do.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        _run("pg_restore", parsed, "--exit-on-error", "--single-transaction", "--no-owner", str(dump))
+        return
+    target = Path(str(parsed.database))
+    aside = target.with_name(f".{target.name}.restoring")
+    with dump.open("rb") as source, open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(target)
+
+
+def _run(program: str, url: URL, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs; the password travels in the environment, never in the arguments."""
+    found = shutil.which(program)
+    if found is None:
+        raise StoreNotUsable(
+            f"{program} is not installed here: install PostgreSQL's client programs (postgresql-client)"
+        )
+    plain = url.set(drivername="postgresql", password=None).render_as_string()
+    environment = dict(os.environ) | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    done = subprocess.run(
+        [found, f"--dbname={plain}", *arguments],
+        env=environment, capture_output=True, text=True, timeout=DUMP_S, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise StoreNotUsable(f"{program} failed: {done.stderr.strip()[-500:]}")
