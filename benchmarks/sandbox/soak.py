@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from assay import canonical
-from assay.manifest import FileEntry, Manifest
 
 from benchmarks.sandbox.attacks import MODELS, NORM, PROGRAMS
 from sandbox import BubblewrapCell, BubblewrapSettings, CodeMount
@@ -114,9 +113,7 @@ class Soak:
         for one in model.iterdir():
             one.unlink()
         model.rmdir()
-        entries = (FileEntry(path=name, sha256=self.house.put(data), size=len(data)) for name, data in files.items())
-        manifest = Manifest(tuple(entries))
-        self.house.put(manifest.data)
+        manifest = self.house.put_model(files)
         request = {
             "schema": "assay-request/v1", "audit": audit_id(self.sent), "nonce": "11" * 32,
             "model": {"manifest_sha256": manifest.digest}, "checks": [{"name": "norm", "version": "1.0", "params": {}}],

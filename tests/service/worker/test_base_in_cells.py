@@ -34,8 +34,10 @@ from service.signer.journal import Journal
 from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
 from service.signer.process import answer
 from service.signer.rows import Rows
+from service.store import tables
 from service.store.audits import register
 from service.store.tables import attempt, audit, output_charge
+from service.store.uploads import insert_absent
 from service.worker.attempt import Attempts
 from service.worker.code import Guest, _rehearsal_sha256
 from tests.service.store.planting import audit_id, new_store, submit
@@ -104,6 +106,9 @@ class Place:
             entries.append(FileEntry(path=file.relative_to(model).as_posix(), sha256=digest, size=file.stat().st_size))
         made = Manifest(tuple(entries))
         self.put(made.data)
+        row = {"tenant": "t", "manifest_sha256": made.digest, "bytes": 1, "files": len(entries), "created_at": 1}
+        with self.store.begin() as connection:
+            insert_absent(connection, tables.model, row)
         return made
 
     def put(self, data: bytes) -> str:

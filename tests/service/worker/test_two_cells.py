@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from assay import canonical
 from assay.catalogue import parse
-from assay.manifest import FileEntry, Manifest
 from safetensors.numpy import load_file, save_file
 
 import checks
@@ -93,19 +92,14 @@ class Site:
         """Audit a directory; return the host's record."""
         self.sent += 1
         files = {one.relative_to(model).as_posix(): one.read_bytes() for one in model.rglob("*") if one.is_file()}
-        manifest = Manifest(
-            tuple(
-                FileEntry(path=path, sha256=self.house.put(data), size=len(data))
-                for path, data in sorted(files.items())
-            )
-        )
-        self.house.put(manifest.data)
+        manifest = self.house.put_model(files)
+        entry = self.house.bench.catalogue.entry(check)
         request = {
             "schema": "assay-request/v1",
             "audit": audit_id(self.sent),
             "nonce": "11" * 32,
             "model": {"manifest_sha256": manifest.digest},
-            "checks": [{"name": check, "version": "1.0", "params": params}],
+            "checks": [{"name": check, "version": entry.version if entry else "1.0", "params": params}],
             "data": [],
             "limits": {"attempts_max": 3, "output_bytes": 65_536, "wall_s": 60},
             "seed_mode": "derived",
