@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ from service.api.webhooks import Webhooks
 from service.rules.access import without_row
 from service.rules.limits import CallRates
 from service.store.access_log import RecordedStore
+from service.store.engine import StoreError
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
     approvals_pb2.DESCRIPTOR.services_by_name["Approvals"],
@@ -80,6 +82,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 1),
 )
 """Limits of the transport (specs: service, section 15)."""
+
+LOG = logging.getLogger("assay.api")
 
 CALLS_MAX = 1024
 """Calls in flight."""
@@ -205,4 +209,7 @@ async def drain(served: Served, backing: Backing, grace_s: float) -> None:
     backing.draining.set()
     await served.health.probe()
     await served.server.stop(grace_s)
-    await asyncio.to_thread(served.denials.flush)
+    try:
+        await asyncio.to_thread(served.denials.flush)
+    except StoreError as error:
+        LOG.warning("denials of the last second are lost: %s", error)

@@ -11,7 +11,18 @@ import pytest
 from assay.api.v1 import approvals_pb2, audits_pb2, blobs_pb2, models_pb2, schedules_pb2, webhooks_pb2
 
 from service.rules.access import ACCESS, MUTATIONS
-from service.rules.access_log import FIRST, AccessLogMalformed, AccessRow, chained, check, object_of, read_line
+from service.rules.access_log import (
+    FIRST,
+    OBJECT_MAX,
+    AccessLogMalformed,
+    AccessRow,
+    chained,
+    check,
+    object_of,
+    read_line,
+)
+from service.rules.errors import REASONS
+from service.store.tables_around import access_log
 
 Rows = list[AccessRow]
 
@@ -146,6 +157,14 @@ def test_objects_are_names_and_never_parameters() -> None:
         (blobs_pb2.BatchUpdateBlobsRequest(), ""),
     ]
     assert [object_of(request) for request, _ in cases] == [name for _, name in cases]
+
+
+def test_methods_and_reasons_fit_their_columns() -> None:
+    """PostgreSQL refuses a longer text, and with it the change that it tells of."""
+    columns: Any = access_log.c
+    assert max(map(len, ACCESS)) <= columns.method.type.length
+    assert max(map(len, REASONS)) <= columns.outcome.type.length
+    assert columns.object.type.length == OBJECT_MAX
 
 
 def test_every_method_that_changes_something_is_a_mutation() -> None:
