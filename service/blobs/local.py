@@ -40,7 +40,7 @@ class LocalBlobs:
         aside = self._aside / secrets.token_hex(16)
         try:
             with disk_errors():
-                found = _copy(source, aside)
+                found = write_aside(source, aside)
                 if found != digest:
                     raise BlobMismatch(f"the bytes hash to {found}, not to {digest}; nothing was stored")
                 self._place(aside, target)
@@ -94,7 +94,7 @@ class LocalBlobs:
         aside = self._aside / f"probe-{secrets.token_hex(8)}"
         try:
             with disk_errors():
-                _copy(PROBE, aside)
+                write_aside(PROBE, aside)
                 if aside.read_bytes() != PROBE:
                     raise BlobFault("what was written is not what is read back")
         finally:
@@ -115,8 +115,8 @@ class LocalBlobs:
         _sync_folder(target.parent)
 
 
-def _copy(source: Path | bytes, aside: Path) -> str:
-    """Write `source` to `aside`, synced; return the SHA-256 of what was written."""
+def write_aside(source: Path | bytes, aside: Path) -> str:
+    """Write `source` to `aside`, which must not exist, synced; return the SHA-256 of what was written."""
     digest = hashlib.sha256()
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:

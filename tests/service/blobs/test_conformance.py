@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,24 @@ from service.blobs import (
     MemoryBlobs,
     NoSpace,
 )
+from service.blobs.bucket import S3Settings
+from service.blobs.s3 import PART, S3Blobs
+from tests.service.plants.s3 import WHO, served
 
 DATA = b"weights" * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    return LocalBlobs(tmp_path / "blobs") if request.param == "local" else MemoryBlobs()
+@pytest.fixture(params=["local", "memory", "s3", "s3 in parts"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobStore]:
+    if request.param == "memory":
+        yield MemoryBlobs()
+    elif request.param == "local":
+        yield LocalBlobs(tmp_path / "blobs")
+    else:
+        with served() as bucket:
+            settings = S3Settings(endpoint=bucket.address, bucket="bucket", credentials=WHO)
+            yield S3Blobs(settings, tmp_path / "spool", part_bytes=PART if request.param == "s3" else 1000)
 
 
 def test_bytes_and_file_come_back_as_they_went_in(store: BlobStore, tmp_path: Path) -> None:

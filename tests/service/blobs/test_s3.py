@@ -1,0 +1,226 @@
+"""Blobs in a bucket: signatures that others would accept, and no half blob under a final name whatever fails."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.blobs import BlobFault, BlobMismatch, BlobMissing, NoSpace
+from service.blobs.bucket import TRIES, S3Settings
+from service.blobs.s3 import S3Blobs
+from service.blobs.signing import Credentials, authorization
+from tests.service.plants.s3 import WHO, Bucket, served
+
+SMALL = b"weights" * 100
+LARGE = bytes(range(256)) * 100
+"""Four parts of the store below, the last of them short."""
+PART = 8000
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _key(data: bytes) -> str:
+    name = _digest(data)
+    return f"sha256/{name[:2]}/{name[2:4]}/{name}"
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    with served() as made:
+        yield made
+
+
+@pytest.fixture
+def store(bucket: Bucket, tmp_path: Path) -> S3Blobs:
+    settings = S3Settings(endpoint=bucket.address, bucket="bucket", credentials=WHO, timeout_s=5)
+    return S3Blobs(settings, tmp_path / "spool", part_bytes=PART, sleep=lambda _seconds: None)
+
+
+EXAMPLE = Credentials(
+    access_key="AKIAIOSFODNN7EXAMPLE", secret_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", region="us-east-1"
+)
+EMPTY = _digest(b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "more", "payload", "signature"),
+    [
+        (
+            "GET", "/test.txt", {}, {"range": "bytes=0-9"}, EMPTY,
+            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
+        ),
+        (
+            "PUT", "/test$file.text", {},
+            {"date": "Fri, 24 May 2013 00:00:00 GMT", "x-amz-storage-class": "REDUCED_REDUNDANCY"},
+            "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072",
+            "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
+        ),
+        (
+            "GET", "/", {"lifecycle": ""}, {}, EMPTY,
+            "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+        ),
+    ],
+)  # fmt: skip
+def test_signatures_are_those_of_the_published_examples(
+    method: str, path: str, query: dict[str, str], more: dict[str, str], payload: str, signature: str
+) -> None:
+    """The examples of Amazon's page about the Authorization header: the look-alike below cannot vouch for itself."""
+    headers = {
+        "host": "examplebucket.s3.amazonaws.com",
+        "x-amz-date": "20130524T000000Z",
+        "x-amz-content-sha256": payload,
+        **more,
+    }
+    assert authorization(EXAMPLE, method, path, query, headers).endswith(f"Signature={signature}")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://store.example", "ftp://x", "https://", "https://u:p@store.example", "https://x/path", ""]
+)
+def test_endpoint_that_would_send_in_the_clear_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="https"):
+        S3Settings(endpoint=endpoint, bucket="b", credentials=WHO)
+
+
+def test_foreign_key_is_refused_and_stores_nothing(bucket: Bucket, tmp_path: Path) -> None:
+    wrong = Credentials(access_key=WHO.access_key, secret_key="guessed", region=WHO.region)
+    settings = S3Settings(endpoint=bucket.address, bucket="bucket", credentials=wrong)
+    with pytest.raises(BlobFault, match="403"):
+        S3Blobs(settings, tmp_path / "spool").put(SMALL, _digest(SMALL))
+    assert bucket.objects == {}
+    assert "guessed" not in repr(settings)
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+def test_wrong_bytes_never_leave_the_spool(store: S3Blobs, bucket: Bucket, data: bytes) -> None:
+    with pytest.raises(BlobMismatch, match="nothing was stored"):
+        store.put(data, "0" * 64)
+    assert (bucket.objects, bucket.uploads, bucket.log) == ({}, {}, [])
+
+
+def test_part_that_changed_while_it_was_sent_is_aborted(store: S3Blobs, bucket: Bucket, tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(LARGE)
+    with pytest.raises(BlobMismatch):
+        store.adopt(part, _digest(SMALL))
+    assert (bucket.objects, bucket.uploads) == ({}, {})
+    assert part.exists()
+
+
+@pytest.mark.parametrize("fault", ["500", "drop"])
+@pytest.mark.parametrize(("data", "where"), [(SMALL, "PUT"), (LARGE, "partNumber=2"), (LARGE, "uploads=")])
+def test_passing_failure_is_tried_again(store: S3Blobs, bucket: Bucket, data: bytes, where: str, fault: str) -> None:
+    bucket.faults = [(where, fault)] * (TRIES - 1)
+    store.put(data, _digest(data))
+    assert bucket.objects == {_key(data): data}
+    assert bucket.uploads == {}
+
+
+@pytest.mark.parametrize("fault", ["500", "drop"])
+@pytest.mark.parametrize(("data", "where"), [(SMALL, "PUT"), (LARGE, "partNumber=2"), (LARGE, "POST")])
+def test_lasting_failure_leaves_nothing(store: S3Blobs, bucket: Bucket, data: bytes, where: str, fault: str) -> None:
+    bucket.faults = [(where, fault)] * TRIES
+    with pytest.raises(BlobFault):
+        store.put(data, _digest(data))
+    assert (bucket.objects, bucket.uploads) == ({}, {})
+
+
+@pytest.mark.parametrize(("where", "fault"), [("partNumber=1", "etag"), ("?uploadId", "late-error")])
+def test_upload_that_cannot_be_completed_is_aborted(store: S3Blobs, bucket: Bucket, where: str, fault: str) -> None:
+    """Also one whose completion answers 200 and tells of a failure in its body."""
+    bucket.faults = [(where, fault)]
+    with pytest.raises(BlobFault):
+        store.put(LARGE, _digest(LARGE))
+    assert (bucket.objects, bucket.uploads) == ({}, {})
+
+
+def test_store_that_keeps_less_than_was_sent_is_a_fault(store: S3Blobs, bucket: Bucket) -> None:
+    bucket.faults = [("PUT", "short")]
+    with pytest.raises(BlobFault, match="699 bytes under a name of 700"):
+        store.put(SMALL, _digest(SMALL))
+
+
+def test_full_store_is_told_as_such(store: S3Blobs, bucket: Bucket) -> None:
+    bucket.faults = [("PUT", "507")]
+    with pytest.raises(NoSpace):
+        store.put(SMALL, _digest(SMALL))
+
+
+def test_second_writer_of_the_same_bytes_changes_nothing(store: S3Blobs, bucket: Bucket) -> None:
+    for data in (SMALL, LARGE):
+        bucket.objects[_key(data)] = data
+        store.put(data, _digest(data))
+        assert bucket.objects[_key(data)] is data
+    assert bucket.uploads == {}
+
+
+def test_body_that_is_cut_is_fetched_again_whole(store: S3Blobs, bucket: Bucket) -> None:
+    store.put(LARGE, _digest(LARGE))
+    bucket.faults = [("GET", "cut")]
+    with store.open(_digest(LARGE)) as file:
+        assert file.read() == LARGE
+
+
+def test_other_bytes_under_a_name_are_never_served(store: S3Blobs, bucket: Bucket, tmp_path: Path) -> None:
+    store.put(LARGE, _digest(LARGE))
+    bucket.faults = [("GET", "flip")]
+    with pytest.raises(BlobFault, match="other bytes"):
+        store.open(_digest(LARGE))
+    assert not list((tmp_path / "spool" / "outgoing").iterdir())
+    assert store.path(_digest(LARGE)).read_bytes() == LARGE
+
+
+def test_lists_have_pages_and_foreign_keys_are_no_blobs(store: S3Blobs, bucket: Bucket) -> None:
+    blobs = [b"%d" % number for number in range(8)]
+    for data in blobs:
+        store.put(data, _digest(data))
+    bucket.objects["sha256/zz/not-a-blob"] = b"x"
+    assert set(store.digests()) == {EMPTY, *map(_digest, blobs)}
+
+
+def test_cache_stays_within_its_size(bucket: Bucket, tmp_path: Path) -> None:
+    settings = S3Settings(endpoint=bucket.address, bucket="bucket", credentials=WHO)
+    store = S3Blobs(settings, tmp_path / "spool", cache_bytes=2500)
+    blobs = [bytes([number]) * 1000 for number in range(6)]
+    for data in blobs:
+        store.put(data, _digest(data))
+        assert store.path(_digest(data)).read_bytes() == data
+    kept = sum(file.stat().st_size for file in (tmp_path / "spool" / "cache").rglob("*") if file.is_file())
+    assert kept <= 2500 + 1000
+    assert store.path(_digest(blobs[0])).read_bytes() == blobs[0]
+
+
+def test_full_spool_is_told_and_sends_nothing(store: S3Blobs, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(NoSpace):
+            store.put(SMALL, _digest(SMALL))
+    assert bucket.log == []
+
+
+def test_store_that_cannot_be_reached_is_a_fault(tmp_path: Path) -> None:
+    settings = S3Settings(endpoint="http://127.0.0.1:1", bucket="bucket", credentials=WHO)
+    store = S3Blobs(settings, tmp_path / "spool", sleep=lambda _seconds: None)
+    with pytest.raises(BlobFault):
+        store.probe()
+    with pytest.raises(BlobFault):
+        store.open(_digest(SMALL))
+
+
+def test_deleted_blob_is_gone_from_the_cache_too(store: S3Blobs) -> None:
+    store.put(SMALL, _digest(SMALL))
+    store.path(_digest(SMALL))
+    store.delete(_digest(SMALL))
+    with pytest.raises(BlobMissing):
+        store.open(_digest(SMALL))
