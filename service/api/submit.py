@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from service.api.backing import Backing
 from service.api.ledger import about
-from service.rules import names
+from service.rules import names, tracing
 from service.rules.access import Caller
 from service.rules.schedules import ScheduleKey
 from service.store import fires, submissions, views
@@ -86,7 +86,8 @@ class Submitter:
         with self.backing.store.read() as connection:
             audit_id = submissions.accepted_before(connection, ticket)
         if audit_id is None:
-            audit_id = self._accept(ticket, self.intake.prepare(caller, check()), accept)
+            with tracing.span("submit"):
+                audit_id = self._accept(ticket, self.intake.prepare(caller, check()), accept)
         with self.backing.store.read() as connection:
             found = views.view(connection, audit_id)
         assert found is not None  # it was just accepted, and audits are never deleted

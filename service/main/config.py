@@ -83,6 +83,13 @@ class Webhooks(_Section):
         return self
 
 
+class Traces(_Section):
+    """Where spans of audits are sent (extra `otel`). They hold ids and numbers, no tenant's text and no parameter."""
+
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s/]+/\S*)?$")
+    """OTLP over HTTP, e.g. "http://127.0.0.1:4318/v1/traces"; empty: none."""
+
+
 class Server(_Section):
     """Everything a role needs to know. Paths are absolute; times are seconds; sizes are bytes."""
 
@@ -158,6 +165,8 @@ class Server(_Section):
     """How often callers may call, and what a tenant may hold and run."""
     webhooks: Webhooks = Webhooks()
     """Which receivers of signed calls may be called."""
+    traces: Traces = Traces()
+    """Where spans are sent; nowhere by default."""
     metrics_address: str = ""
     """Host and port of this process's `/metrics`, on loopback, e.g. "127.0.0.1:9464"; empty: none. Each process needs
     a port of its own (`assay-server ROLE --metrics HOST:PORT`); the signer never has one."""

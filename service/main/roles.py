@@ -32,8 +32,9 @@ Ready = Callable[[], None]
 def run(role: str, server: Server, ready: Ready) -> None:
     """Run a role until it is told to stop. `ready` is called once it serves."""
     from service.main.metrics import serving
+    from service.main.traces import recording
 
-    with serving(server, role):
+    with serving(server, role), recording(server, role):
         ROLES[role](server, ready)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from service.blobs import BlobError, BlobStore
 from service.queue.contract import Knocker
+from service.rules import tracing
 from service.rules.states import UNSIGNABLE
 from service.scheduler.errors import SchedulerError, SignerRefused
 from service.scheduler.signer_client import Signer
@@ -20,7 +21,7 @@ from service.store.audits import SealedReport, register, reject, seal, set_reaso
 from service.store.engine import Store, now_ms
 from service.store.keeping import keep
 from service.store.outbox import Owed, settle
-from service.store.tables import audit, blob
+from service.store.tables import audit, blob, job
 from service.store.uploads import insert_absent
 from service.store.views import capability_of, mark_published
 
@@ -43,16 +44,23 @@ class SignerEffects:
 
     def register(self, debt: Owed) -> None:
         """Have an audit written down before it may run, and store the registration."""
-        registration = _registration(self._signer.ask({"op": "register", "audit": debt.audit}))
+        with tracing.span("register", self._above(debt), audit=debt.audit):
+            registration = _registration(self._signer.ask({"op": "register", "audit": debt.audit}))
         with self._store.begin() as connection:
             register(connection, debt.audit, registration)
             settle(connection, debt.id)
         log.info("registered", extra={"audit": debt.audit})
 
+    def _above(self, debt: Owed) -> str:
+        """Return the traceparent of the audit, which its whole job keeps."""
+        with self._store.read() as connection:
+            return connection.execute(select(job.c.traceparent).where(job.c.id == debt.audit)).scalar() or ""
+
     def sign(self, debt: Owed) -> None:
         """Have a report made, store its files, and complete the audit; or end it, where it will never have one."""
         try:
-            answer = self._signer.ask({"op": "seal", "audit": debt.audit, "token": debt.token})
+            with tracing.span("seal", self._above(debt), audit=debt.audit):
+                answer = self._signer.ask({"op": "seal", "audit": debt.audit, "token": debt.token})
         except SignerRefused as why:
             if why.code not in UNSIGNABLE:
                 raise

@@ -51,6 +51,8 @@ class Lease:
     """Digest of request.json."""
     seed: int
     """The registered seed."""
+    traceparent: str = ""
+    """Of the span that submitted the audit; empty where nobody traces."""
 
 
 class Beat(StrEnum):
@@ -117,6 +119,7 @@ def lease(connection: Connection, job_id: str, worker: str) -> Lease | None:
         crashes=ended_as(connection, job_id, ExitClass.CELL_CRASHED),
         request_sha256=parent.request_sha256,
         seed=int(json.loads(parent.registration_json)["seed"]),
+        traceparent=taken.traceparent,
     )
 
 

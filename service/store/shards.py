@@ -69,7 +69,7 @@ def store_plan(connection: Connection, held: Lease, ending: Ending, new: Plan) -
     if new.shards < 2:
         raise ValueError(f"a plan of {new.shards} shards needs no jobs of its own")
     parent = _running(connection, held)
-    whole = connection.execute(select(job.c.capability).where(job.c.id == held.job)).one()
+    whole = connection.execute(select(job.c.capability, job.c.traceparent).where(job.c.id == held.job)).one()
     finish_job(connection, held)
     close_attempt(connection, held.job, held.token, ending, result_sha256=new.document.sha256)
     _charge(connection, parent, held, ending)
@@ -97,6 +97,7 @@ def store_plan(connection: Connection, held: Lease, ending: Ending, new: Plan) -
             "shard": shard,
             "capability": whole.capability,
             "state": JobState.QUEUED,
+            "traceparent": whole.traceparent,
         }
         for shard in range(new.shards)
     ]
@@ -188,13 +189,14 @@ def _join(connection: Connection, audit_id: str, counts: dict[str, int]) -> None
     """Queue the job that combines, if every shard is over; the unique index lets it happen once."""
     if any(count for state, count in counts.items() if state not in OVER):
         return
-    capability = connection.execute(select(job.c.capability).where(job.c.id == audit_id)).scalar_one()
+    whole = connection.execute(select(job.c.capability, job.c.traceparent).where(job.c.id == audit_id)).one()
     row = {
         "id": combine_id(audit_id),
         "audit": audit_id,
         "kind": JobKind.COMBINE,
-        "capability": capability,
+        "capability": whole.capability,
         "state": JobState.QUEUED,
+        "traceparent": whole.traceparent,
     }
     if insert_absent(connection, job, row):
         owe(connection, "publish", audit_id, job=combine_id(audit_id))

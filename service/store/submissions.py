@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from assay.manifest import Manifest
 from sqlalchemy import Connection, func, insert, select
 
+from service.rules import tracing
 from service.rules.capability import CPU, queue_of
 from service.rules.errors import Refusal
 from service.rules.limits import QUOTAS, Quotas
@@ -167,7 +168,12 @@ def _insert_audit(connection: Connection, principal: str, new: NewAudit, ground:
         connection.execute(insert(audit_label).values(audit=new.id, key=key, value=value))
     connection.execute(
         insert(job).values(
-            id=new.id, audit=new.id, kind="whole", capability=_queue(connection, asked), state=JobState.QUEUED
+            id=new.id,
+            audit=new.id,
+            kind="whole",
+            capability=_queue(connection, asked),
+            state=JobState.QUEUED,
+            traceparent=tracing.current(),
         )
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sandbox.errors import CellFailed, ResultRejected
 from service.blobs import BlobError
+from service.rules import tracing
 from service.rules.logs import escaped
 from service.rules.manifest import weights_sha256
 from service.rules.states import CancelConfirmation, ExitClass, JobKind, Then, next_step
@@ -74,7 +75,7 @@ class Attempts:
         run = Run(held=held)
         log.info("attempt started", extra=run.labels)
         pulse = Pulse(bench.store, held, lease_s=bench.lease_s, leased_at=leased_at, draining=bench.draining)
-        with pulse:
+        with tracing.span("attempt", held.traceparent, audit=held.audit, job=held.label, attempt=held.number), pulse:
             self._supervise(run, pulse)
 
     def _supervise(self, run: Run, pulse: Pulse) -> None:
@@ -120,8 +121,10 @@ class Attempts:
             else:
                 gathered = self._gathered(run) if held.kind is JobKind.COMBINE else None
                 more = gathered.wanted if gathered else ()
-                given = materialise(bench.blobs, manifest, request, folder, on_file=on_file, base=base, more=more)
-                died = run.cells.run(given, promises, aside, gathered.shards(given.more) if gathered else None)
+                with tracing.span("materialise"):
+                    given = materialise(bench.blobs, manifest, request, folder, on_file=on_file, base=base, more=more)
+                with tracing.span("cells"):
+                    died = run.cells.run(given, promises, aside, gathered.shards(given.more) if gathered else None)
         if died is not None:
             return died, ""
         return (ExitClass.REFUSED if run.result and run.result.model_refused else ExitClass.OK), ""
@@ -168,7 +171,8 @@ class Attempts:
             self._closing.end(run, pulse, run.ending(exit_class, note))
             return
         try:
-            told(pulse, run.ending(exit_class, note))
+            with tracing.span("store", exit_class=exit_class):
+                told(pulse, run.ending(exit_class, note))
         except BlobError as error:
             self._closing.end(run, pulse, run.ending(ExitClass.HOST_FAULT, str(error)))
 
