@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         "--cell", metavar="script=FILE", help="rehearsal: cells isolate nothing and do what each line of FILE says"
     )
     start.add_argument("--lift-caps", action="store_true", help="rehearsal: attempts and strikes are not counted out")
+    start.add_argument(
+        "--metrics-port",
+        type=int,
+        help="port of the api's /metrics on loopback; scheduler and worker have the next two",
+    )
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
@@ -126,6 +131,7 @@ def _dev(options: argparse.Namespace) -> int:
             apis=options.apis,
             cell_script=Path(options.cell.removeprefix("script=")) if options.cell else None,
             caps_lifted=options.lift_caps,
+            metrics_port=options.metrics_port,
         )
     )
 

@@ -61,6 +61,8 @@ class DevOptions:
     cell_script: Path | None = None
     """Cells isolate nothing and do what it says."""
     caps_lifted: bool = False
+    metrics_port: int | None = None
+    """Of the first api's `/metrics`; scheduler and first worker have the next two. None opens none."""
 
 
 def run(options: DevOptions) -> int:
@@ -219,10 +221,19 @@ def _start(children: Children, layout: Layout, server: config.Server, options: D
             str(_config_of(layout, server, name) if name in several else layout.config),
             "--ready-fd",
             "{ready_fd}",
+            *_metrics(options, name),
         )
         final = frozenset({EXIT_REFUSED}) if role == "worker" else frozenset()
         children.start(Recipe(name, arguments, logs / f"{name}.log", final=final))
     return names
+
+
+def _metrics(options: DevOptions, name: str) -> tuple[str, ...]:
+    """Return a role's port for metrics: each process needs one of its own, and further ones of a kind have none."""
+    places = ("api", "scheduler", "worker")
+    if options.metrics_port is None or name not in places:
+        return ()
+    return ("--metrics", f"127.0.0.1:{options.metrics_port + places.index(name)}")
 
 
 def _config_of(layout: Layout, server: config.Server, name: str) -> Path:

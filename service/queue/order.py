@@ -7,7 +7,7 @@ from kombu.utils.scheduling import priority_cycle
 from service.rules.capability import CAPABILITIES
 
 
-class LargestFirst(priority_cycle):  # type: ignore[misc]  # kombu has no types
+class LargestFirst(priority_cycle):
     """Order of the keys of Redis's BRPOP, which takes from the first list that is not empty.
 
     Kombu keeps the queues in a set, so an order of theirs cannot be had from the order in which they were named.
