@@ -3,12 +3,15 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, event, select, text
 
 from service.rules.states import AuditState, CancelConfirmation, ExitClass, Outcome, Then
 from service.store import endings, jobs
+from service.store import views as reads
 from service.store.audits import SealedReport, cancel, register, seal, set_reason
 from service.store.engine import Store, StoreFenced
 from service.store.events import append_event, events_after
@@ -426,3 +429,23 @@ def test_outcome_is_kept(store: Store) -> None:
     assert row.result_sha256 == "cd" * 32
     assert seen is not None
     assert seen.outcome == "FAILED"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        reads.leased_jobs,
+        reads.waiting_jobs,
+        reads.queued_by_capability,
+        lambda connection: reads.oldest_queued(connection, "cpu"),
+        lambda connection: reads.unpublished(connection, "cpu", older_ms=1, limit=1),
+    ],
+)
+def test_loops_read_what_lives_and_not_all_that_ever_was(sqlite: Store, look: Callable[[Connection], object]) -> None:
+    said: list[tuple[str, Any]] = []
+    with sqlite.read() as connection:
+        event.listen(connection, "before_cursor_execute", lambda _c, _k, what, values, *_: said.append((what, values)))
+        look(connection)
+        statement, values = said[-1]
+        plan = " ".join(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+    assert "ix_job_live" in plan
