@@ -261,7 +261,7 @@ def one_audit(folder: Path, watchers: int) -> dict[str, Any]:
     house = House("api", folder)
     house.start()
     with house.client("load0") as client:
-        audit = client.submit(_sent(client, folder), checks=[("clusterability", {})])
+        audit = client.submit(sent_model(client, folder), checks=[("clusterability", {})])
         per_second = asyncio.run(queries(house, audit.name, watchers, 10.0))
         per_watcher = asyncio.run(memory(house, audit.name, watchers))
     house.end()
@@ -274,7 +274,8 @@ def one_audit(folder: Path, watchers: int) -> dict[str, Any]:
     }
 
 
-def _sent(client: AuditClient, folder: Path) -> str:
+def sent_model(client: AuditClient, folder: Path) -> str:
+    """Upload a model of a few kilobytes; return its digest."""
     made = model(folder / "model", [os.urandom(4096)], os.urandom(4096))
     return client.upload_model(made).manifest_sha256
 
@@ -290,7 +291,7 @@ def main() -> None:
         dev = Dev.start(folder)
         try:
             with AuditClient.from_config(dev.data / "client.json") as client:
-                manifest = _sent(client, folder)
+                manifest = sent_model(client, folder)
             under_load = asyncio.run(loaded(dev, manifest, asked.watchers, asked.submitters))
         finally:
             dev.stop()

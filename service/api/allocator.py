@@ -12,7 +12,7 @@ LARGE = 256 << 10
 keeps messages of 1 MiB in the arenas of a dozen threads."""
 
 ARENAS = 2
-"""Measured with 16 parallel uploads of 32 MiB, on a busy machine: 188 to 280 MiB over an idle process (237 in
+"""Measured with 16 parallel uploads of 32 MiB, on a busy machine: 177 to 280 MiB over an idle process (237 in
 `benchmarks/service_upload.json`), 280 to 350 with glibc's own choice; the bound is 256."""
 
 

@@ -37,6 +37,8 @@ class UploadState:
 def granted(connection: Connection, tenant: str, names: Iterable[BlobName]) -> set[BlobName]:
     """Return those of the blobs that the tenant has sent, with exactly this size."""
     asked = set(names)
+    if asked <= {EMPTY}:
+        return asked
     found = connection.execute(
         select(blob.c.sha256, blob.c.size)
         .join(blob_grant, blob_grant.c.sha256 == blob.c.sha256)
@@ -94,6 +96,8 @@ def stale_grants(connection: Connection, tenant: str, names: Iterable[BlobName])
 def touch(connection: Connection, tenant: str, names: Iterable[BlobName]) -> None:
     """Note that the tenant still wants these blobs."""
     digests = {name.sha256 for name in names}
+    if not digests:
+        return
     connection.execute(
         update(blob_grant)
         .where(blob_grant.c.tenant == tenant, blob_grant.c.sha256.in_(digests))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.main import reference
+from service.main.config import Server
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -16,7 +17,7 @@ def test_the_page_of_the_configuration_is_what_the_code_says() -> None:
 
 def test_every_key_of_every_section_has_a_row() -> None:
     made = reference.text()
-    for title, section in reference.sections(reference.Server):
+    for title, section in reference.sections(Server):
         heading = f"## [{title}]" if title else "## Keys outside of any section"
         assert heading in made
         for name, _default, _what in reference.keys(section):

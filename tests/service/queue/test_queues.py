@@ -52,7 +52,8 @@ def test_memory_queue_serves_its_capability_only() -> None:
 
 
 def test_a_larger_worker_takes_lesser_jobs_while_its_own_queue_is_empty() -> None:
-    queue, told = MemoryQueue("gpu-80g", also=("gpu-24g", "cpu")), []
+    queue = MemoryQueue("gpu-80g", also=("gpu-24g", "cpu"))
+    told: list[str] = []
     for capability in ("cpu", "gpu-24g", "gpu-80g", "gpu-80g"):
         queue.publish(f"{capability} {len(told)}", capability)
 

@@ -121,7 +121,12 @@ def test_v4_hidden_in_v6_never_reaches_further_than_v4(number: int) -> None:
         *("https://example.com./", "https://.example.com/", "https://exa..mple.com/", "https://example/"),
         *("https://localhost/", "https://LOCALHOST/", "https://-a.example.com/", "https://a-.example.com/"),
         *("https://ex_ample.com/", "https://ex%61mple.com/", "https://%31%32%37.0.0.1/", "https://*.example.com/"),
-        *("https://bücher.example/", "https://ⓔxample.com/", "https://127。0。0。1/", "https://\uff11\uff12\uff17.0.0.1/"),
+        *(
+            "https://bücher.example/",
+            "https://ⓔxample.com/",
+            "https://127。0。0。1/",
+            "https://\uff11\uff12\uff17.0.0.1/",
+        ),
         *("https://example\u3002com/", "https://ex\u00adample.com/", "https://example.com\u200b/"),
         *("https://127.0.0.1/", "https://127.1/", "https://127.0.1/", "https://2130706433/", "https://0x7f000001/"),
         *("https://0x7f.0.0.1/", "https://0177.0.0.1/", "https://017700000001/", "https://127.0.0.01/", "https://0/"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,17 @@ from service.store.jobs import Ending, Lease, finalise, lease
 from service.store.migrations import migrate
 from service.store.outbox import owe, owed, settle
 from service.store.tables import audit, job
+from tests.service.store import postgres
 
 SHA = "ab" * 32
 
 
 def new_store(folder: Path, *, busy_ms: int = 10_000) -> Store:
+    """Make a database; with ASSAY_TEST_STORE=postgresql on PostgreSQL, so that any suite can be run there."""
+    if os.environ.get("ASSAY_TEST_STORE") == "postgresql":
+        server = postgres.server()
+        assert server is not None, postgres.WITHOUT
+        return open_store(server.migrated(), busy_ms=busy_ms)
     url = f"sqlite:///{folder}/assay.db"
     migrate(url)
     return open_store(url, busy_ms=busy_ms)
