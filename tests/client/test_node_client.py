@@ -26,6 +26,8 @@ pytestmark = pytest.mark.skipif(
 
 def run(fake: Fake, model: Path) -> tuple[int, list[Any]]:
     config = fake.client_config()
+    assert config.certificate is not None
+    assert config.key is not None
     done = subprocess.run(
         ["node", NODE / "submit_and_watch.mjs", config.address, config.ca, config.certificate, config.key, model],
         capture_output=True,

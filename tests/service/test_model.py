@@ -115,7 +115,7 @@ class Lives(RuleBasedStateMachine):
     @rule(target=leases, key=keys)
     def lease(self, key: tuple[str, int]) -> Lease | None:
         one = self.told[key[0]]
-        held = self.each(lambda connection: jobs.lease(connection, key[0], "w"))
+        held: Lease | None = self.each(lambda connection: jobs.lease(connection, key[0], "w"))
         may = one.registered and one.job == "QUEUED" and one.state in ("QUEUED", "RUNNING")
         assert (held is not None) is may
         if held is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,6 +16,7 @@ from service.main.config import Server
 from service.main.copying import BackupFailed
 from service.rules.names import BlobName
 from service.signer.keys import ensure_key, ensure_log_key
+from service.store import backup as database
 from service.store.engine import StoreNotUsable, open_store
 from service.store.migrations import migrate
 from service.store.tables import audit
@@ -104,13 +105,19 @@ def test_a_backup_can_link_blobs(server: Server, tmp_path: Path) -> None:
 def test_the_log_is_copied_after_the_database(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that is older than the database would deny what was handed out."""
     order: list[str] = []
-    for name in ("copy_blobs", "copy_log"):
-        real = getattr(backup, name)
-        monkeypatch.setattr(backup, name, lambda *a, real=real, name=name: (order.append(name), real(*a))[1])
-    from service.store import backup as database
 
-    real = database.back_up
-    monkeypatch.setattr(database, "back_up", lambda *a: (order.append("database"), real(*a))[1])
+    def noted(module: ModuleType, name: str, word: str) -> None:
+        real = getattr(module, name)
+
+        def call(*args: Any) -> Any:
+            order.append(word)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, call)
+
+    noted(backup, "copy_blobs", "copy_blobs")
+    noted(backup, "copy_log", "copy_log")
+    noted(database, "back_up", "database")
     backup.back_up(server, tmp_path / "copy")
     assert order == ["database", "copy_blobs", "copy_log"]
 

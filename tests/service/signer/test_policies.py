@@ -113,6 +113,7 @@ def test_a_policy_that_changed_on_disk_is_never_signed(tmp_path: Path) -> None:
 def test_the_gate_takes_the_registered_policy_and_no_other(tmp_path: Path) -> None:
     world = Ruled(tmp_path, policy(PASSES))
     answer = sealed(world)
+    assert world.journal is not None
     looked = established.look(
         Path(answer["directory"]),
         keys=[world.desk.public_file],

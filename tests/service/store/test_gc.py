@@ -16,7 +16,7 @@ from service.blobs import BlobMissing, MemoryBlobs
 from service.rules.errors import Refusal
 from service.rules.names import BlobName
 from service.store import gc, keeping, references, uploads
-from service.store.engine import Store
+from service.store.engine import Store, now_ms
 from service.store.gc import DAY_MS
 from service.store.tables import attempt, audit, blob, blob_grant, idempotency, job, model, plan, report, result
 from service.store.tables_around import approval, schedule
@@ -313,7 +313,7 @@ def test_weights_of_a_deleted_model_go_after_a_month_and_its_reports_stay(world:
     report_file = world.document({"weights": weights})
     HOLDERS["report"](world, key, report_file)
     with world.store.begin() as connection:
-        connection.execute(update(model).values(deleted_at=gc.now_ms(connection)))
+        connection.execute(update(model).values(deleted_at=now_ms(connection)))
     world.collect()
     assert weights in world.there()
     world.age(30 * DAY_MS)
@@ -394,7 +394,7 @@ def test_a_restored_blob_is_absolved_by_the_next_sweep(world: World) -> None:
 def test_requests_are_remembered_for_a_week(world: World) -> None:
     row = {"principal": "p", "method": "m", "request_id": "r", "request_sha256": "s", "resource": audit_id(0)}
     with world.store.begin() as connection:
-        connection.execute(insert(idempotency).values(**row, stored_at=gc.now_ms(connection)))
+        connection.execute(insert(idempotency).values(**row, stored_at=now_ms(connection)))
     assert world.sweep().requests_forgotten == 0
     world.age(7 * DAY_MS + 1000)
     assert world.sweep().requests_forgotten == 1
