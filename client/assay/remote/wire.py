@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -255,10 +256,10 @@ def _rate(message: checks_pb2.Check, field: Literal["power", "false_positive_rat
 
 
 def capabilities(message: capabilities_pb2.GetCapabilitiesResponse) -> values.ServerCapabilities:
-    """Return a service's capabilities as a value."""
-    return values.ServerCapabilities(
-        **{field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
-    )
+    """Return a service's capabilities as a value; a field that this client has no name for is left out."""
+    known = {field.name for field in dataclasses.fields(values.ServerCapabilities)}
+    told = (field.name for field in message.DESCRIPTOR.fields)
+    return values.ServerCapabilities(**{name: getattr(message, name) for name in told if name in known})
 
 
 def model_name(text: str) -> str:
