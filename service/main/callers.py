@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.main.sections import Section
 from service.rules.limits import QUOTAS
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Issuer(_Section):
+class Issuer(Section):
     """One issuer of bearer tokens."""
 
     issuer: str = Field(min_length=1, max_length=256)
@@ -24,7 +21,7 @@ class Issuer(_Section):
     """File of its public keys (JSON Web Key Set); read again when it changes. Replace it in one step, by a rename."""
 
 
-class Limits(_Section):
+class Limits(Section):
     """Limits of callers (specs: service, section 15); Capabilities publishes them."""
 
     calls_per_second: float = Field(default=20.0, gt=0.0, le=1e6)

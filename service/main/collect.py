@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service.main import config
+from service.main.roles import ages
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -31,7 +32,7 @@ def _collect(options: argparse.Namespace) -> int:
     check_revision(server.database_url)
     store = open_store(server.database_url)
     try:
-        swept = gc.sweep(store, LocalBlobs(server.blobs), dry_run=options.dry_run)
+        swept = gc.sweep(store, LocalBlobs(server.blobs), ages=ages(server), dry_run=options.dry_run)
     except ReferencesUnreadable as error:
         print(f"assay-server: nothing was collected: {error}; restore it from a backup", file=sys.stderr)
         return 1

@@ -8,10 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from service.main.callers import Issuer, Limits
+from service.main.sections import Sandbox, Section, Times, Tls, Traces, Webhooks
 from service.rules.capability import read_served
+from service.rules.states import STRIKES_MAX
 
 KILL_BOUND_S = 5.0
 """The sandbox's promise: that long after a kill order no process of a cell is left (specs: sandbox, section 4)."""
@@ -24,73 +26,14 @@ LEASE_S = 30.0
 """L in earnest (specs: service, section 15)."""
 
 
+__all__ = ["ConfigError", "Sandbox", "Server", "Tls", "changed", "dump", "load"]
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the file and the key."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tls(_Section):
-    """Files of the server's certificate and of the authority that issued the clients' ones."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-
-class Sandbox(_Section):
-    """Where checks measure. A model's files are read behind bubblewrap, whatever stands here."""
-
-    backend: Literal["bubblewrap", "container"] = "bubblewrap"
-    engine: Literal["docker", "podman"] = "docker"
-    program: Path = Path("/usr/bin/docker")
-    """The engine's command, by an absolute path."""
-    runtime: str = "runsc"
-    """gVisor's; a worker refuses to start with any other."""
-    image: str = ""
-    """The operator's own, by digest (`NAME@sha256:DIGEST`) and on the host already: an interpreter and the packages
-    that checks need. The release's code is mounted into it."""
-    interpreter: str = "/usr/local/bin/python3"
-    """In the image."""
-    python_path: tuple[str, ...] = ()
-    """Folders of the image that hold packages, e.g. "/opt/venv/lib/python3.11/site-packages"."""
-
-    @model_validator(mode="after")
-    def _has_effect(self) -> Sandbox:
-        if self.backend == "bubblewrap":
-            for name, field in type(self).model_fields.items():
-                if name != "backend" and getattr(self, name) != field.default:
-                    raise ValueError(f'{name} is a key of backend = "container" alone')
-        return self
-
-
-class Webhooks(_Section):
-    """Which receivers are called, beyond https to public addresses on port 443."""
-
-    ports: tuple[int, ...] = Field(default=(443,), min_length=1, max_length=16)
-    """Ports that receivers may listen on."""
-    ca: Path | None = None
-    """PEM of the authorities that receivers' certificates are verified with; None means this machine's."""
-    allow_loopback_receivers: bool = False
-    """Call receivers on this very machine too, so that one can be tried out. In the development profile only."""
-
-    @model_validator(mode="after")
-    def _are_ports(self) -> Webhooks:
-        if not all(1 <= port <= 65_535 for port in self.ports):
-            raise ValueError("ports: a port is 1 to 65535")
-        return self
-
-
-class Traces(_Section):
-    """Where spans of audits are sent (extra `otel`). They hold ids and numbers, no tenant's text and no parameter."""
-
-    endpoint: str = Field(default="", pattern=r"^(https?://[^\s/]+/\S*)?$")
-    """OTLP over HTTP, e.g. "http://127.0.0.1:4318/v1/traces"; empty: none."""
-
-
-class Server(_Section):
+class Server(Section):
     """Everything a role needs to know. Paths are absolute; times are seconds; sizes are bytes."""
 
     profile: Literal["development", "production"]
@@ -101,6 +44,8 @@ class Server(_Section):
     """Folder of the content-addressed bytes; every role reads it; the signer may be given it read-only."""
     uploads: Path
     """Folder of part files, on the file system of `blobs`: finishing an upload is a rename."""
+    sync_bytes: int = Field(default=64 << 20, ge=1 << 20, le=256 << 20)
+    """Bytes of an upload between two syncs: so much is sent again after a crash."""
     work: Path
     """The worker's copies of inputs. Private to one worker: what lies there at its start is removed."""
     isolation_file: Path
@@ -133,6 +78,8 @@ class Server(_Section):
     empty, e.g. ["gpu-80g", "gpu-24g", "cpu"]. One word alone does as well."""
     lease_s: float = Field(default=30.0, ge=6 * KILL_BOUND_LEAST_S, le=300.0)
     """L; below 6 s only under development, where nothing but a rehearsal's cells must be dead in so short a time."""
+    strikes_max: int = Field(default=STRIKES_MAX, ge=1, le=10)
+    """Ends of attempts that are the machine's fault before a job is given up. All roles are told the same."""
     drain_s: float = Field(default=600.0, ge=0.0, le=7200.0)
     """How long running cells may go on after SIGTERM before they are killed and their jobs given back."""
     memory_bytes: int | None = Field(default=None, ge=256 * 2**20)
@@ -165,6 +112,8 @@ class Server(_Section):
     """How often callers may call, and what a tenant may hold and run."""
     webhooks: Webhooks = Webhooks()
     """Which receivers of signed calls may be called."""
+    times: Times = Times()
+    """How long is waited for what."""
     traces: Traces = Traces()
     """Where spans are sent; nowhere by default."""
     metrics_address: str = ""

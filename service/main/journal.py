@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from service.main import config
 from service.rules.consistency import Checker
 from service.rules.journal import LINE_MAX, JournalMalformed, read_line
+from service.rules.states import STRIKES_MAX
 
 PIECE = 1 << 20
 """Bytes hashed at a time."""
@@ -32,6 +33,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     check.add_argument("--blobs", type=Path, help="blob folder: hash again what entries refer to (J11)")
     check.add_argument("--live", action="store_true", help="the service still runs: what is owed is no violation")
     check.add_argument("--lifted", action="store_true", help="the export is of a rehearsal without caps (no J8)")
+    check.add_argument(
+        "--strikes", type=int, default=STRIKES_MAX, metavar="N", help="the server's strikes_max (J8; default 3)"
+    )
     check.set_defaults(run=_check)
 
 
@@ -56,7 +60,7 @@ def _check(options: argparse.Namespace) -> int:
     try:
         stored = None if options.blobs is None else stored_in(options.blobs)
         with options.file.open("rb") as lines:
-            return check(lines, stored=stored, live=options.live, lifted=options.lifted)
+            return check(lines, stored=stored, live=options.live, lifted=options.lifted, strikes_max=options.strikes)
     except OSError as error:
         raise config.ConfigError(f"{error.filename}: {error.strerror}") from error
     except JournalMalformed as error:
@@ -65,7 +69,14 @@ def _check(options: argparse.Namespace) -> int:
         ) from None
 
 
-def check(lines: BinaryIO, *, stored: Callable[[str], bool] | None, live: bool = False, lifted: bool = False) -> int:
+def check(
+    lines: BinaryIO,
+    *,
+    stored: Callable[[str], bool] | None,
+    live: bool = False,
+    lifted: bool = False,
+    strikes_max: int = STRIKES_MAX,
+) -> int:
     """Print each violation as a line of JSON, and one line of counts to standard error; return the exit status.
 
     Args:
@@ -73,11 +84,12 @@ def check(lines: BinaryIO, *, stored: Callable[[str], bool] | None, live: bool =
         stored: see `Checker`.
         live: see `Checker.close`.
         lifted: see `Checker`.
+        strikes_max: see `Checker`.
 
     Raises:
         JournalMalformed: a line is no entry; the message has its number.
     """
-    checker = Checker(lifted=lifted, stored=stored)
+    checker = Checker(lifted=lifted, strikes_max=strikes_max, stored=stored)
     broken = 0
     number = 0
     while line := lines.readline(LINE_MAX + 2):

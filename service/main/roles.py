@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from service.api.process import Limits
     from service.rules.addresses import Allowed
     from service.rules.limits import Quotas
+    from service.store.gc import Ages
 
-__all__ = ["ROLES", "api_limits", "describe_third_party", "run"]
+__all__ = ["ROLES", "ages", "api_limits", "describe_third_party", "run"]
 
 Ready = Callable[[], None]
 
@@ -67,6 +68,7 @@ def api_limits(server: Server) -> Limits:
         calls_burst=10**6 if lifted else chosen.calls_burst,
         watchers_per_tenant=10**5 if lifted else chosen.watchers,
         blob_bytes=chosen.blob_bytes,
+        sync_bytes=server.sync_bytes,
         uploads_per_tenant=chosen.parallel_uploads,
         quotas=_quotas(server),
     )
@@ -110,6 +112,7 @@ def _worker(server: Server, ready: Ready) -> None:
                 blob_dir=server.blobs,
                 work_dir=server.work,
                 broker_url=server.broker_url or None,
+                poll_s=server.times.poll_s,
                 slots=server.slots,
                 capabilities=server.capability,
                 lease_s=server.lease_s,
@@ -120,6 +123,7 @@ def _worker(server: Server, ready: Ready) -> None:
                 drain_s=server.drain_s,
                 kill_bound_s=server.kill_bound_s,
                 backoff_base_ms=round(BACKOFF_BASE_MS * server.pace),
+                strikes_max=server.strikes_max,
                 caps_lifted=server.caps_lifted,
                 profile=server.profile,
                 has_room=Room(server.work, server.limits.disk_floor_bytes, development=server.profile == "development"),
@@ -135,7 +139,6 @@ def _scheduler(server: Server, ready: Ready) -> None:
     from service.scheduler.outbound import OutboundSettings
     from service.scheduler.process import SchedulerSettings
     from service.scheduler.process import run as serve
-    from service.scheduler.reconciler import RECONCILE_S
 
     serve(
         SchedulerSettings(
@@ -145,7 +148,11 @@ def _scheduler(server: Server, ready: Ready) -> None:
             signer_socket=server.signer_socket,
             lease_s=server.lease_s,
             backoff_base_ms=round(BACKOFF_BASE_MS * server.pace),
-            reconcile_s=RECONCILE_S * server.pace,
+            reconcile_s=server.times.reconcile_s * server.pace,
+            misfire_ms=round(server.times.misfire_s * 1000),
+            approval_wait_ms=round(server.times.approval_wait_s * 1000),
+            ages=ages(server),
+            strikes_max=server.strikes_max,
             caps_lifted=server.caps_lifted,
             outbound=OutboundSettings(allowed=_receivers(server), ca=server.webhooks.ca),
             resolve=resolve,
@@ -154,6 +161,14 @@ def _scheduler(server: Server, ready: Ready) -> None:
             ready=ready,
         )
     )
+
+
+def ages(server: Server) -> Ages:
+    """Return how old things must be to be collected."""
+    from service.store.gc import DAY_MS, Ages
+
+    chosen = server.times
+    return Ages(unreferenced_ms=chosen.unreferenced_days * DAY_MS, idempotency_ms=chosen.idempotency_days * DAY_MS)
 
 
 def _signer(server: Server, ready: Ready) -> None:

@@ -73,11 +73,14 @@ class Checker:
 
     Args:
         lifted: whether the caps on attempts and strikes were lifted, as in a rehearsal; then J8 is not looked at.
+        strikes_max: strikes after which the service gives a job up (J8).
         stored: asked whether bytes of a digest are stored and have it; None leaves J11 out.
     """
 
-    def __init__(self, *, lifted: bool = False, stored: Callable[[str], bool] | None = None) -> None:
-        self._lifted = lifted
+    def __init__(
+        self, *, lifted: bool = False, strikes_max: int = STRIKES_MAX, stored: Callable[[str], bool] | None = None
+    ) -> None:
+        self._strikes_max = None if lifted else strikes_max
         self._stored = stored
         self._lives: dict[str, _Life] = {}
         self._requests: set[tuple[str, str]] = set()
@@ -128,7 +131,7 @@ class Checker:
             yield "J6"
             return
         if entry.kind in _STEPS:
-            yield from _STEPS[entry.kind](life, entry, self._lifted)
+            yield from _STEPS[entry.kind](life, entry, self._strikes_max)
         if life.ended and life.leaves:
             life.jobs.clear()
             life.over.clear()
@@ -190,13 +193,13 @@ def _missing(life: _Life, *, live: bool) -> Iterator[Rule]:
         yield "J15"
 
 
-def _registered(life: _Life, _entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _registered(life: _Life, _entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     if life.registered:
         yield "J15"
     life.registered = True
 
 
-def _leased(life: _Life, entry: Entry, lifted: bool) -> Iterator[Rule]:
+def _leased(life: _Life, entry: Entry, strikes_max: int | None) -> Iterator[Rule]:
     job = life.job(entry.job)
     if not life.registered:
         yield "J15"
@@ -204,14 +207,14 @@ def _leased(life: _Life, entry: Entry, lifted: bool) -> Iterator[Rule]:
         yield "J2"
     if entry.token <= job.token or job.leased:
         yield "J5"
-    if not lifted and (job.strikes >= STRIKES_MAX or job.leases >= (life.attempts_max or job.leases + 1)):
+    if strikes_max is not None and (job.strikes >= strikes_max or job.leases >= (life.attempts_max or job.leases + 1)):
         yield "J8"
     if entry.job.endswith("-c") and (life.of is None or len(life.over) < life.of):
         yield "J12"
     life.jobs[entry.job] = _Job(token=entry.token, leased=True, leases=job.leases + 1, strikes=job.strikes)
 
 
-def _ended(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _ended(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     job = life.job(entry.job)
     if entry.token != job.token or not job.leased:
         yield "J5"
@@ -220,15 +223,15 @@ def _ended(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
     job.strikes += told in ExitClass.__members__ and EXIT_RULES[ExitClass(told)].strike
 
 
-def _shards_inserted(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _shards_inserted(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     if life.of is not None:
         yield "J12"
     life.of = int(entry.detail["of"])
 
 
-def _finalised(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _finalised(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     if "shard" in entry.detail:
-        yield from _shard_over(life, entry, _lifted)
+        yield from _shard_over(life, entry, _strikes_max)
         return
     life.finalised += 1
     if life.finalised > 1:
@@ -239,32 +242,32 @@ def _finalised(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
         yield "J2"
 
 
-def _shard_over(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _shard_over(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     shard = int(entry.detail["shard"])
     if life.of is None or shard >= life.of or shard in life.over:
         yield "J12"
     life.over.add(shard)
 
 
-def _sealed(life: _Life, _entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _sealed(life: _Life, _entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     life.sealed += 1
     if life.sealed > 1 or life.ended in ("cancelled", "failed"):
         yield "J4"
 
 
-def _cancel_requested(life: _Life, _entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _cancel_requested(life: _Life, _entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     for job in life.jobs.values():
         job.owed = job.owed or job.leased
     return iter(())
 
 
-def _known_dead(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _known_dead(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     job = life.job(entry.job)
     job.dead = job.dead or entry.token == job.token
     return iter(())
 
 
-def _terminal(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _terminal(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     if life.ended:
         yield "J2"
         return
@@ -280,14 +283,14 @@ def _terminal(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
         yield "J9"
 
 
-def _leaf(life: _Life, entry: Entry, _lifted: bool) -> Iterator[Rule]:
+def _leaf(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
     life.leaves += 1
     wrong = {"void": "completed", "report": "cancelled failed"}[str(entry.detail["leaf"])]
     if life.leaves > 1 or not life.registered or (life.ended and life.ended in wrong):
         yield "J15"
 
 
-_STEPS: Mapping[str, Callable[[_Life, Entry, bool], Iterator[Rule]]] = {
+_STEPS: Mapping[str, Callable[[_Life, Entry, int | None], Iterator[Rule]]] = {
     "registered": _registered,
     "leased": _leased,
     "ended": _ended,

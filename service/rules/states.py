@@ -182,7 +182,14 @@ STRIKES_MAX = 3
 
 
 def next_step(
-    exit_class: ExitClass, *, strikes: int, attempt: int, attempts_max: int, repeated: int, lifted: bool = False
+    exit_class: ExitClass,
+    *,
+    strikes: int,
+    attempt: int,
+    attempts_max: int,
+    repeated: int,
+    strikes_max: int = STRIKES_MAX,
+    lifted: bool = False,
 ) -> Then:
     """Return what follows an attempt.
 
@@ -192,12 +199,13 @@ def next_step(
         attempt: the job's count of attempts, this one included.
         attempts_max: attempts that the request allows.
         repeated: earlier attempts of the job that ended in the same class.
+        strikes_max: strikes after which a job is given up.
         lifted: whether neither attempts nor strikes are counted out, as in a rehearsal.
     """
     rule = EXIT_RULES[exit_class]
     if rule.then is Then.CANCEL:
         return Then.CANCEL
-    spent = not lifted and (attempt >= attempts_max or strikes + rule.strike >= STRIKES_MAX)
+    spent = not lifted and (attempt >= attempts_max or strikes + rule.strike >= strikes_max)
     if rule.then is Then.FINALISE:
         # A crash without a retry left is answered, not failed: the evidence is the crash, and it can be signed.
         return Then.FINALISE if repeated >= rule.repeats or spent else Then.WAIT

@@ -31,11 +31,20 @@ class Collector:
     Args:
         store: the database.
         blobs: the bytes.
+        ages: how old things must be to go.
         clock: monotonic, in seconds.
     """
 
-    def __init__(self, store: Store, blobs: BlobStore, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        blobs: BlobStore,
+        *,
+        ages: gc.Ages | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store, self._blobs, self._clock = store, blobs, clock
+        self._ages = ages or gc.Ages()
         self._looked = clock()
         self._swept: float | None = None
 
@@ -45,11 +54,15 @@ class Collector:
         if now - self._looked < SECOND_S:
             return
         self._looked = now
-        if self._swept is not None and now - self._swept < SWEEP_S and not gc.is_due(self._store):
+        if (
+            self._swept is not None
+            and now - self._swept < SWEEP_S
+            and not gc.is_due(self._store, doomed_ms=self._ages.doomed_ms)
+        ):
             return
         self._swept = now
         try:
-            swept = gc.sweep(self._store, self._blobs)
+            swept = gc.sweep(self._store, self._blobs, ages=self._ages)
         except ReferencesUnreadable as error:
             log.error("nothing was collected: %s; restore it from a backup", error)
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from service.rules.metrics import COUNTERS
-from service.rules.states import BACKOFF_BASE_MS, ExitClass
+from service.rules.states import BACKOFF_BASE_MS, STRIKES_MAX, ExitClass
 from service.store.endings import end_waiting, take_expired
 from service.store.engine import Store
 from service.store.views import leased_jobs, waiting_jobs
@@ -54,6 +54,7 @@ class Reaper:
         store: the database.
         lease_s: L, in seconds.
         backoff_base_ms: first back-off, in milliseconds.
+        strikes_max: strikes after which a job is given up.
         caps_lifted: whether neither attempts nor strikes are counted out: in rehearsals.
         clock: monotonic, in seconds.
     """
@@ -64,12 +65,14 @@ class Reaper:
         *,
         lease_s: float,
         backoff_base_ms: int = BACKOFF_BASE_MS,
+        strikes_max: int = STRIKES_MAX,
         caps_lifted: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
         self._lease_s = lease_s
         self._base_ms = backoff_base_ms
+        self._strikes_max = strikes_max
         self._lifted = caps_lifted
         self._watch = Watch(clock)
 
@@ -84,7 +87,13 @@ class Reaper:
             pulse = pulses[job]
             with self._store.begin() as connection:
                 then = take_expired(
-                    connection, job, pulse.token, pulse.beat, base_ms=self._base_ms, lifted=self._lifted
+                    connection,
+                    job,
+                    pulse.token,
+                    pulse.beat,
+                    base_ms=self._base_ms,
+                    strikes_max=self._strikes_max,
+                    lifted=self._lifted,
                 )
             if then is not None:
                 COUNTERS.add("assay_lease_expiries_total")

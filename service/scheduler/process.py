@@ -20,10 +20,11 @@ from service.queue.celery_queue import CeleryKnocker
 from service.queue.contract import Knocker
 from service.queue.polling import PollingKnocker
 from service.rules.addresses import Resolver, resolve_nothing
+from service.rules.approvals import WAIT_MS
 from service.rules.limits import QUOTAS, Quotas
 from service.rules.logs import log_to
 from service.rules.schedules import MISFIRE_MS
-from service.rules.states import BACKOFF_BASE_MS
+from service.rules.states import BACKOFF_BASE_MS, STRIKES_MAX
 from service.scheduler.approvals import APPROVALS_S, Approvals
 from service.scheduler.collecting import LOOK_S, Collector
 from service.scheduler.deliveries import DELIVERIES_S, Deliveries
@@ -36,6 +37,7 @@ from service.scheduler.reconciler import RECONCILE_S, Reconciler
 from service.scheduler.relay import RELAY_S, Relay
 from service.scheduler.signer_client import Signer, SignerClient
 from service.store.engine import Store, open_store
+from service.store.gc import Ages
 from service.store.intake import Intake
 from service.store.migrations import check_revision
 
@@ -59,6 +61,8 @@ class SchedulerSettings:
     backoff_base_ms: int = BACKOFF_BASE_MS
     quotas: Quotas = QUOTAS
     """Of each tenant; what schedules submit counts like everything else."""
+    strikes_max: int = STRIKES_MAX
+    """Strikes after which a job is given up; must be the workers'."""
     caps_lifted: bool = False
     """Whether neither attempts nor strikes are counted out: in rehearsals."""
     reconcile_s: float = RECONCILE_S
@@ -70,6 +74,10 @@ class SchedulerSettings:
     """Checks that a schedule's audits may ask; None are those of the installed release. Must be the api's."""
     misfire_ms: int = MISFIRE_MS
     """A fire of a schedule that is later is a misfire, in milliseconds."""
+    approval_wait_ms: int = WAIT_MS
+    """How long an audit waits for its owner's approval, in milliseconds."""
+    ages: Ages | None = None
+    """How old things must be to be collected; None takes the specification's."""
     ready: Callable[[], None] = lambda: None
     """Called once, before the loops start."""
 
@@ -124,6 +132,7 @@ def schedule(
         store,
         lease_s=settings.lease_s,
         backoff_base_ms=settings.backoff_base_ms,
+        strikes_max=settings.strikes_max,
         caps_lifted=settings.caps_lifted,
     )
     intake = Intake(store=store, blobs=blobs, catalogue=settings.catalogue or catalogue.load(), quotas=settings.quotas)
@@ -135,8 +144,8 @@ def schedule(
         Loop(name="relay-queue", every_s=RELAY_S, step=knocking.step),
         Loop(name="fires", every_s=FIRES_S, step=firing.step),
         Loop(name="deliveries", every_s=DELIVERIES_S, step=delivering.step),
-        Loop(name="approvals", every_s=APPROVALS_S, step=Approvals(store).step),
-        Loop(name="collector", every_s=LOOK_S, step=Collector(store, blobs).step),
+        Loop(name="approvals", every_s=APPROVALS_S, step=Approvals(store, wait_ms=settings.approval_wait_ms).step),
+        Loop(name="collector", every_s=LOOK_S, step=Collector(store, blobs, ages=settings.ages).step),
         Loop(name="reaper", every_s=tick_s, step=reaper.step),
         Loop(name="back-off", every_s=min(1.0, tick_s), step=BackOff(store).step),
         Loop(

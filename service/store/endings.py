@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select, update
 from service.rules.states import (
     BACKOFF_BASE_MS,
     EXIT_RULES,
+    STRIKES_MAX,
     AuditState,
     CancelConfirmation,
     ExitClass,
@@ -37,6 +38,7 @@ def end(
     *,
     confirmation: CancelConfirmation | None = CancelConfirmation.KILLED,
     base_ms: int = BACKOFF_BASE_MS,
+    strikes_max: int = STRIKES_MAX,
     lifted: bool = False,
 ) -> Then:
     """End a worker's own attempt without a result.
@@ -48,6 +50,7 @@ def end(
         confirmation: how the worker knows that its cell is dead; None if it does not, and then a cancelled audit
             is left for the reaper to confirm.
         base_ms: first back-off, in milliseconds.
+        strikes_max: see `next_step`.
         lifted: see `next_step`.
 
     Raises:
@@ -57,7 +60,7 @@ def end(
     row = _leased(connection, held.job, held.token)
     if row is None:
         raise StoreFenced(f"job {held.job}: the lease with token {held.token} is over")
-    return _end(connection, row, ending, confirmation, base_ms, lifted=lifted)
+    return _end(connection, row, ending, confirmation, base_ms, strikes_max=strikes_max, lifted=lifted)
 
 
 def take_expired(
@@ -67,6 +70,7 @@ def take_expired(
     beat: int,
     *,
     base_ms: int = BACKOFF_BASE_MS,
+    strikes_max: int = STRIKES_MAX,
     lifted: bool = False,
 ) -> Then | None:
     """End the attempt of a worker whose beats stopped; None if it beat again or ended meanwhile."""
@@ -79,7 +83,8 @@ def take_expired(
         return None
     journal.append(connection, "lease_expired", audit=owner, job=job_id, token=token)
     lost = Ending(exit_class=ExitClass.WORKER_LOST, note=f"worker {row.worker} stopped renewing its lease")
-    return _end(connection, row, lost, CancelConfirmation.LEASE_EXPIRED, base_ms, lifted=lifted)
+    expired = CancelConfirmation.LEASE_EXPIRED
+    return _end(connection, row, lost, expired, base_ms, strikes_max=strikes_max, lifted=lifted)
 
 
 def end_waiting(connection: Connection, job_id: str, token: int) -> bool:
@@ -111,6 +116,7 @@ def _end(
     confirmation: CancelConfirmation | None,
     base_ms: int,
     *,
+    strikes_max: int,
     lifted: bool,
 ) -> Then:
     parent = connection.execute(select(audit).where(audit.c.id == row.audit)).one()
@@ -120,6 +126,7 @@ def _end(
         attempt=row.attempt,
         attempts_max=parent.attempts_max,
         repeated=ended_as(connection, row.id, ending.exit_class),
+        strikes_max=strikes_max,
         lifted=lifted,
     )
     if row.kind == JobKind.SHARD and then in (Then.FINALISE, Then.FAIL):

@@ -164,6 +164,7 @@ class Attempts:
             attempt=held.tries,
             attempts_max=held.attempts_max,
             repeated=held.crashes if exit_class is ExitClass.CELL_CRASHED else 0,
+            strikes_max=self._bench.strikes_max,
             lifted=self._bench.caps_lifted,
         )
         told = self._told(run, exit_class)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sandbox.cell import Cell
 from service.blobs import BlobStore
-from service.rules.states import BACKOFF_BASE_MS
+from service.rules.states import BACKOFF_BASE_MS, STRIKES_MAX
 from service.store.engine import Store
 from service.worker.code import Guest
 from service.worker.promises import Promise
@@ -42,6 +42,8 @@ class Bench:
     threads: int = 1
     """Threads a cell is ordered to use."""
     backoff_base_ms: int = BACKOFF_BASE_MS
+    strikes_max: int = STRIKES_MAX
+    """Strikes after which a job is given up."""
     caps_lifted: bool = False
     """Whether neither attempts nor strikes are counted out (`service.rules.states.next_step`)."""
     draining: Callable[[], bool] = lambda: False

@@ -185,6 +185,7 @@ class Closing:
                     ending,
                     confirmation=confirmation,
                     base_ms=bench.backoff_base_ms,
+                    strikes_max=bench.strikes_max,
                     lifted=bench.caps_lifted,
                 )
 

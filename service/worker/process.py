@@ -18,9 +18,9 @@ from sandbox.cell import Cell
 from service.blobs import LocalBlobs
 from service.queue.celery_queue import CelerySource
 from service.queue.contract import Source
-from service.queue.polling import Look, PollingQueue
+from service.queue.polling import POLL_S, Look, PollingQueue
 from service.rules.logs import log_to
-from service.rules.states import BACKOFF_BASE_MS
+from service.rules.states import BACKOFF_BASE_MS, STRIKES_MAX
 from service.store.engine import BUSY_MS, Store, StoreError, open_store
 from service.store.migrations import check_revision
 from service.store.views import oldest_queued
@@ -48,6 +48,8 @@ class WorkerSettings:
     """Private to this worker: what lies there at start is removed."""
     broker_url: str | None
     """Redis; None polls the database."""
+    poll_s: float = POLL_S
+    """Between two looks of an idle slot where the database is polled."""
     slots: int
     """Cells at once."""
     cell: Cell
@@ -63,6 +65,8 @@ class WorkerSettings:
     kill_bound_s: float | None = None
     """How long a kill may take; None derives it from the lease, at most the sandbox's 5 s."""
     backoff_base_ms: int = BACKOFF_BASE_MS
+    strikes_max: int = STRIKES_MAX
+    """Strikes after which a job is given up."""
     caps_lifted: bool = False
     """Whether neither attempts nor strikes are counted out: in rehearsals."""
     catalogue_file: Path = catalogue.FILE
@@ -183,7 +187,7 @@ def _work(settings: WorkerSettings, store: Store, drain: Drain) -> None:
 def _source(settings: WorkerSettings, store: Store, drain: Drain) -> Source:
     own, *also = settings.capabilities
     if settings.broker_url is None:
-        return PollingQueue(look_in(store), own, also=also, slots=settings.slots)
+        return PollingQueue(look_in(store), own, also=also, slots=settings.slots, poll_s=settings.poll_s)
     # Celery has its own signal handlers, so it is what tells us of a SIGTERM.
     return CelerySource(settings.broker_url, own, also=also, slots=settings.slots, on_stop=drain.begin)
 
@@ -215,6 +219,7 @@ def _bench(settings: WorkerSettings, guest: Guest, store: Store, drain: Drain) -
         memory_bytes=settings.memory_bytes,
         threads=max(1, len(os.sched_getaffinity(0)) // settings.slots),
         backoff_base_ms=settings.backoff_base_ms,
+        strikes_max=settings.strikes_max,
         caps_lifted=settings.caps_lifted,
         draining=drain.over,
         image=image_of(settings.cell),
