@@ -29,13 +29,15 @@ VERBS: Mapping[str, bool] = {
     "crash": True,
     "hang": False,
     "oom": False,
+    "forks": True,
     "big": False,
     "garbage": False,
     "slow": True,
 }
 """Verbs and whether each has a number (specs: service, section 20). ok: every check refuses with a reason of its
 own · refuse: as if the model had been refused · crash n: die of signal n · hang: until killed · oom: ask for more
-memory than there is · big: twice the result's cap · garbage: random bytes for a result · slow s: `ok` after s seconds.
+memory than there is · forks n: start n processes and wait · big: twice the result's cap · garbage: random bytes for a
+result · slow s: `ok` after s seconds.
 """
 
 

@@ -33,6 +33,8 @@ def main() -> None:
         time.sleep(NEVER_S)
     elif verb == "oom":
         bytearray(2**46)
+    elif verb == "forks":
+        fork(int(number))
     elif verb == "big":
         write(b"x" * (2 * RESULT_CAP))
     elif verb == "garbage":
@@ -47,6 +49,14 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def fork(count: int) -> None:
+    """Start processes that wait, and wait with them."""
+    for _ in range(count):
+        if os.fork() == 0:
+            break
+    time.sleep(NEVER_S)
 
 
 def document(reasons: dict[str, str], *, of_model: bool) -> dict[str, Any]:
