@@ -263,4 +263,12 @@ class AuditClient(Inputs):
             name = audit.reports[-1] if audit.reports else f"{audit.name}/reports/r1"
         message, files = download.fetch(self._calls, name, directory)
         signed_at = wire.moment(message, "signed_at")
-        return values.Report(name=name, directory=directory, files=files, signed_at=signed_at, key_id=message.key_id)
+        return values.Report(
+            name=name,
+            directory=directory,
+            files=files,
+            signed_at=signed_at,
+            key_id=message.key_id,
+            withdrawn_at=wire.moment(message, "withdrawn_at"),
+            withdrawal_reason=message.withdrawal_reason,
+        )

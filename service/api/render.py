@@ -166,6 +166,9 @@ def report_message(view: ReportView) -> reports_pb2.Report:
     message = reports_pb2.Report(
         name=f"audits/{view.audit}/reports/r{view.n}", signed_at=timestamp(view.signed_at), key_id=view.key_id
     )
+    if view.withdrawn_at is not None:
+        message.withdrawn_at.CopyFrom(timestamp(view.withdrawn_at))
+        message.withdrawal_reason = view.withdrawal_reason
     for file in view.files:
         message.files.add(path=file.path, sha256=file.sha256, size=file.size)
     return message

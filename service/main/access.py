@@ -1,4 +1,4 @@
-"""Local commands that say who may use the service, and whose signature is whose consent."""
+"""Local commands that say who may use the service, whose signature is whose consent, and which report is taken back."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def add_commands(commands: Any) -> None:
     principal.add_argument(
         "--label", action="append", default=[], metavar="KEY=VALUE", help="of a gate: which audits it sees (repeatable)"
     )
+    principal.add_argument(
+        "--issuer", default="", help="whose tokens name this principal; without it only a certificate does"
+    )
     principal.set_defaults(run=principals)
     key = commands.add_parser("approval-keys", help="say whose signature is a model owner's consent")
     key.add_argument("--config", type=Path, required=True)
@@ -29,29 +32,52 @@ def add_commands(commands: Any) -> None:
     key.add_argument("--tenant", default="", help="with add: whose models the key speaks for")
     key.add_argument("--pem", type=Path, help="with add: the public P-256 key")
     key.set_defaults(run=approval_keys)
+    back = commands.add_parser("withdraw", help="take a signed report back: the log says so for ever")
+    back.add_argument("--config", type=Path, required=True)
+    back.add_argument("audit", help="audits/ID")
+    back.add_argument("--reason", required=True, help="a word for the log: a letter, then a-z, 0-9 and _, at most 32")
+    back.set_defaults(run=withdraw)
 
 
 def principals(options: argparse.Namespace) -> int:
     """Add, disable or list principals."""
     from service.store import principals
 
-    url = config.load(options.config).database_url
+    server = config.load(options.config)
+    url = server.database_url
     if options.action == "list":
         for row in principals.list_principals(url):
             labels = ",".join(f"{key}={value}" for key, value in sorted(row.selector.items()))
             state = "disabled" if row.disabled else "enabled"
-            print("\t".join((row.id, row.tenant, row.role, state, *([labels] if labels else []))))
+            more = [*([labels] if labels else []), *([f"tokens of {row.issuer}"] if row.issuer else [])]
+            print("\t".join((row.id, row.tenant, row.role, state, *more)))
         return 0
     if not options.id or (options.action == "add" and not options.tenant):
         raise config.ConfigError(f"principals {options.action}: an id is needed, and --tenant with add")
     if options.action == "add":
         selector = _selector(options.role, options.label)
-        principals.put_principal(url, options.id, tenant=options.tenant, role=options.role, selector=selector)
+        _require_issuer(server, options.issuer, options.tenant, options.role)
+        principals.put_principal(
+            url, options.id, tenant=options.tenant, role=options.role, selector=selector, issuer=options.issuer
+        )
     elif not principals.disable_principal(url, options.id):
         raise config.ConfigError(
             f"principals disable: no principal {options.id!r}; `assay-server principals list` names them"
         )
     return 0
+
+
+def _require_issuer(server: config.Server, issuer: str, tenant: str, role: str) -> None:
+    if not issuer:
+        return
+    found = next((one for one in server.issuers if one.issuer == issuer), None)
+    if found is None:
+        raise config.ConfigError(f"principals add: --issuer {issuer}: the configuration has no such [[issuers]]")
+    if not found.speaks_for(tenant, role):
+        raise config.ConfigError(
+            f"principals add: --issuer {issuer}: its tenants and roles do not name {tenant} and {role}; "
+            "name them in [[issuers]] first"
+        )
 
 
 def _selector(role: str, labels: list[str]) -> dict[str, str]:
@@ -101,3 +127,30 @@ def _add_key(url: str, tenant: str, pem: Path | None) -> str:
     except (Misused, KeyTaken) as error:
         raise config.ConfigError(f"approval-keys add: {error}") from None
     return read.id
+
+
+def withdraw(options: argparse.Namespace) -> int:
+    """Owe the log the withdrawal of a report; the scheduler has the signer write it."""
+    from assay.tlog.entries import is_reason
+
+    from service.rules import names
+    from service.rules.errors import Refusal
+    from service.store.withdrawals import CannotWithdraw
+    from service.store.withdrawals import withdraw as owe_withdrawal
+
+    server = config.load(options.config)
+    if not is_reason(options.reason):
+        raise config.ConfigError(
+            f"withdraw: --reason {options.reason!r}: a letter, then a-z, 0-9 and _, at most 32, e.g. wrong_model"
+        )
+    try:
+        audit_id = names.audit(options.audit)
+    except Refusal:
+        raise config.ConfigError(f"withdraw: {options.audit!r} is no audit's name; give audits/ID") from None
+    try:
+        fresh = owe_withdrawal(server.database_url, audit_id, options.reason)
+    except CannotWithdraw as error:
+        raise config.ConfigError(f"withdraw: {error}") from None
+    told = "will be in the log when scheduler and signer run" if fresh else "was asked before; nothing new is owed"
+    print(f"{options.audit}\t{options.reason}\tthe withdrawal {told}")
+    return 0

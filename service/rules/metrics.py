@@ -21,7 +21,7 @@ OTHER = "other"
 JOB_STATES = ("QUEUED", "LEASED", "WAITING")
 """Of jobs that live; the others only grow, and a query over them would grow with them."""
 
-EFFECTS = ("register", "publish", "sign", "void")
+EFFECTS = ("register", "publish", "sign", "void", "withdraw")
 """Kinds of the outbox."""
 
 QUOTAS = (

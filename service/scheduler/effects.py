@@ -1,4 +1,4 @@
-"""The effects that transactions owe: register, sign and void at the signer, publish at the queue."""
+"""The effects that transactions owe: register, sign, void and withdraw at the signer, publish at the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.rules import tracing
 from service.rules.states import UNSIGNABLE
 from service.scheduler.errors import SchedulerError, SignerRefused
 from service.scheduler.signer_client import Signer
-from service.store import journal
+from service.store import journal, withdrawals
 from service.store.audits import SealedReport, register, reject, seal, set_reason
 from service.store.engine import Store, now_ms
 from service.store.keeping import keep
@@ -44,12 +44,32 @@ class SignerEffects:
 
     def register(self, debt: Owed) -> None:
         """Have an audit written down before it may run, and store the registration."""
+        request = self._place_request(debt)
         with tracing.span("register", self._above(debt), audit=debt.audit):
             registration = _registration(self._signer.ask({"op": "register", "audit": debt.audit}))
         with self._store.begin() as connection:
+            if request is not None:
+                _note_blob(connection, request)
             register(connection, debt.audit, registration)
             settle(connection, debt.id)
         log.info("registered", extra={"audit": debt.audit})
+
+    def _place_request(self, debt: Owed) -> dict[str, Any] | None:
+        """Make the request a blob, for the signer reads it there; return its digest and size, None if it is one.
+
+        Until now its bytes lay in the audit's row alone, so that a submission waits for one commit and for no file.
+        """
+        asked = select(audit.c.request_sha256, audit.c.request_json).where(audit.c.id == debt.audit)
+        with self._store.read() as connection:
+            row = connection.execute(asked).one()
+        if row.request_json is None:
+            return None
+        keep(self._store, self._blobs, [row.request_sha256])
+        try:
+            self._blobs.put(row.request_json, row.request_sha256)
+        except (BlobError, OSError) as error:
+            raise SignerRefused("REQUEST_NOT_STORED", f"request.json cannot be stored: {error}") from error
+        return {"sha256": row.request_sha256, "size": len(row.request_json)}
 
     def _above(self, debt: Owed) -> str:
         """Return the traceparent of the audit, which its whole job keeps."""
@@ -94,6 +114,16 @@ class SignerEffects:
         with self._store.begin() as connection:
             if settle(connection, debt.id):  # another scheduler may have asked the signer too, which wrote it once
                 journal.append(connection, "leaf", audit=debt.audit, detail={"leaf": "void"})
+
+    def withdraw(self, debt: Owed) -> None:
+        """Have it written down that a report was taken back."""
+        with self._store.read() as connection:
+            reason = withdrawals.reason_of(connection, debt.audit)
+        self._signer.ask({"op": "withdraw", "audit": debt.audit, "reason": reason})
+        with self._store.begin() as connection:
+            withdrawals.note(connection, debt.audit)
+            settle(connection, debt.id)
+        log.info("withdrawn", extra={"audit": debt.audit})
 
     def tell(self, debt: Owed, why: Exception) -> None:
         """Write into the audit why it does not move."""

@@ -123,7 +123,7 @@ def schedule(
     asking = SignerEffects(store, blobs, signer)
     signing = Relay(
         store,
-        {"register": asking.register, "sign": asking.sign, "void": asking.void},
+        {"register": asking.register, "sign": asking.sign, "void": asking.void, "withdraw": asking.withdraw},
         width=SIGNER_WIDTH,
         on_failure=asking.tell,
     )

@@ -58,6 +58,14 @@ class Folder:
         """Return where the note of an audit that ended without a report lies."""
         return self._root / "voided" / f"{audit}.json"
 
+    def withdrawn(self, audit: str) -> Path:
+        """Return where the note that an audit's report was taken back lies."""
+        return self._root / "sealed" / audit / "withdrawn.json"
+
+    def taken_back(self, audit: str) -> Path:
+        """Return where the proof that an audit's report was taken back is in the log lies."""
+        return self._root / "sealed" / audit / "withdrawn.tlog-proof"
+
     def statement(self, audit: str) -> Path:
         """Return where an audit's composed statement lies."""
         return self._root / "sealed" / audit / "statement"

@@ -27,6 +27,7 @@ from service.signer.registration import register
 from service.signer.rows import Rows
 from service.signer.sealing import seal, void
 from service.signer.server import Allowance, Server
+from service.signer.withdrawing import withdraw
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,9 @@ def answer(desk: Desk, asked: Mapping[str, Any]) -> dict[str, Any]:
             return {"registration": register(row, desk.evidence, desk.home, desk.journal, desk.clock).public()}
         if asked["op"] == "seal":
             return seal(desk, row, asked["token"])
+        if asked["op"] == "withdraw":
+            withdraw(desk, row, asked["reason"])
+            return {}
         void(desk, row, asked["reason"])
         return {}
     except Refused as refused:

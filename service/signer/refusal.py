@@ -20,6 +20,7 @@ Code = Literal[
     "REGISTRATION_DIFFERS",  # database and signer disagree about what was fixed before the run
     "VOIDED",
     "ALREADY_SEALED",
+    "NOT_SEALED",  # there is no report that could be withdrawn
     "BLOB_MISSING",
     "BLOB_CORRUPT",
     "REQUEST_REJECTED",

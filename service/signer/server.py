@@ -15,6 +15,7 @@ from typing import Any
 from assay import canonical, strict_json
 from assay.errors import Malformed
 from assay.shape import AUDIT, COUNT, Kind, check
+from assay.tlog.entries import is_reason
 
 from service.signer.refusal import CannotServe, Refused
 
@@ -32,10 +33,13 @@ _STRIPES = 64
 
 _REASON = Kind("a word of letters and underscores", lambda v: isinstance(v, str) and v.isidentifier() and len(v) <= 64)
 
+WITHDRAWAL_REASON = Kind("at most 32 of a-z, 0-9 and _, a letter first", lambda v: isinstance(v, str) and is_reason(v))
+
 _WORDS: Mapping[str, Mapping[str, Any]] = {
     "register": {"audit": AUDIT},
     "seal": {"audit": AUDIT, "token": COUNT},
     "void": {"audit": AUDIT, "reason": _REASON},
+    "withdraw": {"audit": AUDIT, "reason": WITHDRAWAL_REASON},
 }
 """Every operation and exactly its fields."""
 
@@ -173,7 +177,9 @@ def _parse(line: bytes) -> dict[str, Any]:
         op = asked.get("op") if isinstance(asked, dict) else None
         words = _WORDS.get(op) if isinstance(op, str) else None
         if words is None or set(asked) != {"op", *words}:
-            raise Refused("BAD_REQUEST", "operations are register(audit), seal(audit, token) and void(audit, reason)")
+            raise Refused(
+                "BAD_REQUEST", "operations are register(audit), seal(audit, token), void and withdraw(audit, reason)"
+            )
         check(asked, words)
     except Malformed as error:
         raise Refused("BAD_REQUEST", str(error)) from error

@@ -33,6 +33,10 @@ class ReportView:
     key_id: str
     signed_at: int
     """Milliseconds since 1970."""
+    withdrawn_at: int | None = None
+    """When the log had it that the report was taken back; None: it stands."""
+    withdrawal_reason: str = ""
+    """A word."""
 
 
 def audit_page(
@@ -71,6 +75,8 @@ def reports_of(connection: Connection, audit_id: str) -> tuple[ReportView, ...]:
             files=tuple(ReportFile(**file) for file in json.loads(row.files_json)),
             key_id=row.key_id,
             signed_at=row.signed_at,
+            withdrawn_at=row.withdrawn_at,
+            withdrawal_reason=row.withdrawal_reason or "",
         )
         for row in rows
     )

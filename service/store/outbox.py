@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Insert, delete, insert, select, text
 
-from service.store.engine import now_ms
+from service.store.engine import clock
 from service.store.tables import outbox
 
-Kind = Literal["register", "publish", "sign", "void"]
-"""register, sign, void: ask the signer. publish: knock at the queue."""
+Kind = Literal["register", "publish", "sign", "void", "withdraw"]
+"""register, sign, void, withdraw: ask the signer. publish: knock at the queue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,13 @@ class Owed:
 
 def owe(connection: Connection, kind: Kind, audit_id: str, *, job: str = "", token: int = 0) -> None:
     """Write down an effect in the caller's transaction."""
-    connection.execute(
-        insert(outbox).values(kind=kind, audit=audit_id, job=job, token=token, queued_at=now_ms(connection))
-    )
+    row = {"kind": kind, "audit": audit_id, "job": job, "token": token}
+    connection.execute(_insert(clock(connection)), row)
+
+
+@cache
+def _insert(now: str) -> Insert:
+    return insert(outbox).values(queued_at=text(f"({now})"))
 
 
 def owed(connection: Connection, kinds: Sequence[Kind], *, limit: int = 100) -> tuple[Owed, ...]:

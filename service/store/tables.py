@@ -27,6 +27,7 @@ principal = Table(
     Column("role", String(16), nullable=False),
     Column("disabled", Boolean, nullable=False, server_default=text("false")),
     Column("selector_json", Text, nullable=False, server_default="{}"),  # labels that a gate principal's audits have
+    Column("issuer", String(256), nullable=False, server_default=""),  # whose tokens name it; empty: certificates alone
 )
 
 token_use = Table(
@@ -93,6 +94,7 @@ audit = Table(
     Column("base_sha256", String(64)),  # a second model that the first is held against
     Column("checks", Text, nullable=False),  # space-separated names, for the list filter
     Column("request_sha256", String(64), nullable=False),
+    Column("request_json", LargeBinary),  # until it is registered; from before that on it is a blob
     Column("submission", LargeBinary, nullable=False),  # the accepted assay.api.v1.Audit input, serialised
     # 17 letters of AWAITING_APPROVAL; SQLite ignores lengths, and cannot change a table that others refer to.
     Column("state", String(16).with_variant(String(24), "postgresql"), nullable=False),
@@ -234,6 +236,8 @@ report = Table(
     Column("files_json", Text, nullable=False),  # [{"path","sha256","size"}]
     Column("key_id", String(64), nullable=False),
     Column("signed_at", BigInteger, nullable=False),
+    Column("withdrawal_reason", String(32)),  # an operator took the report back: a word, as the log has it
+    Column("withdrawn_at", BigInteger),  # when the scheduler heard that the withdrawal is in the log
 )
 
 event = Table(
@@ -250,7 +254,7 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("kind", String(16), nullable=False),  # register, publish, sign, void
+    Column("kind", String(16), nullable=False),  # register, publish, sign, void, withdraw
     Column("audit", String(32), ForeignKey("audit.id"), nullable=False),
     Column("job", String(40), nullable=False, server_default=""),
     Column("token", BigInteger, nullable=False, server_default="0"),

@@ -253,6 +253,7 @@ class Reports(reports_pb2_grpc.ReportsServicer):
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
         self.files: list[tuple[str, bytes]] = []
+        self.withdrawn = ""
 
     def serve(self, directory: Path) -> None:
         self.files = [
@@ -265,7 +266,9 @@ class Reports(reports_pb2_grpc.ReportsServicer):
     def GetReport(self, request: Any, context: grpc.ServicerContext) -> Any:
         if not self.files:
             abort(context, "FAILED_PRECONDITION", "NOT_SIGNED_YET")
-        answer = reports_pb2.Report(name=request.name, key_id="0" * 64)
+        answer = reports_pb2.Report(name=request.name, key_id="0" * 64, withdrawal_reason=self.withdrawn)
+        if self.withdrawn:
+            answer.withdrawn_at.seconds = 1_767_225_600
         for path, data in self.files:
             sha256 = hashlib.sha256(data).hexdigest()
             self.blobs.whole[sha256] = data

@@ -97,6 +97,15 @@ def test_report_goes_where_it_should(assay: Assay, fake: Fake, forge: Forge) -> 
     assert "assay verify" in assay("report", AUDIT).out
 
 
+def test_a_withdrawn_report_says_so_when_it_is_fetched(assay: Assay, fake: Fake, forge: Forge) -> None:
+    fake.reports.serve(forge.report())
+    fake.reports.withdrawn = "wrong_model"
+    ran = assay("report", AUDIT)
+    assert ran.code == 0
+    assert "WITHDRAWN by the operator on 2026-01-01, reason wrong_model" in ran.err
+    assert assay("report", AUDIT, "--out", "y", "--json").json()["withdrawal_reason"] == "wrong_model"
+
+
 def test_verify_codes_and_where_the_key_came_from(assay: Assay, fake: Fake, forge: Forge) -> None:
     made = forge.report()
     ran = assay("verify", made, "--key", forge.key_file, "--model", forge.model_dir, "--json")

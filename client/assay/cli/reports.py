@@ -35,6 +35,9 @@ def report(
         SCREEN.json(plain(fetched))
         return 0
     SCREEN.out(f"{clean(fetched.name)}: {len(fetched.files)} files in {fetched.directory}")
+    if fetched.withdrawn_at is not None:
+        why = f"on {fetched.withdrawn_at:%Y-%m-%d}, reason {clean(fetched.withdrawal_reason)}"
+        SCREEN.note(f"WITHDRAWN by the operator {why}: do not rely on it. A copy of the log proves it (--log).")
     SCREEN.out(f"Verify it: assay verify {fetched.directory}")
     return 0
 

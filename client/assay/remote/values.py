@@ -261,6 +261,9 @@ class Report:
     signed_at: datetime | None
     key_id: str
     """What the service says signed it; only `assay verify` with a key you trust knows."""
+    withdrawn_at: datetime | None = None
+    """When the operator took it back, as the service says; the log proves it (`assay verify --log`)."""
+    withdrawal_reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

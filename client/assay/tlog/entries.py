@@ -102,9 +102,14 @@ def parse(data: bytes) -> Entry:
     return Entry(**fields)
 
 
+def is_reason(word: str) -> bool:
+    """Say whether a word can stand in the log as the reason of a withdrawal."""
+    return bool(_REASON.fullmatch(word))
+
+
 def _fits(name: str, value: object, kind: str) -> bool:
     if name == "prev":
         return type(value) is int and 0 <= value <= INTEGER_MAX
     if name == "reason":
-        return value in VOID_REASONS if kind == "void" else isinstance(value, str) and bool(_REASON.fullmatch(value))
+        return value in VOID_REASONS if kind == "void" else isinstance(value, str) and is_reason(value)
     return is_sha256(value)

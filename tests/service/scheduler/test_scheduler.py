@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from service.blobs import MemoryBlobs
+from service.blobs import BlobFault, MemoryBlobs
 from service.queue.contract import QueueUnavailable
 from service.queue.memory import MemoryQueue
 from service.rules.states import AuditState
@@ -29,11 +29,11 @@ from service.store.audits import cancel
 from service.store.engine import Store, StoreBusy
 from service.store.events import events_after
 from service.store.outbox import Kind, owed
-from service.store.tables import blob, job, report
+from service.store.tables import audit, blob, job, report
 from service.store.views import AuditView, mark_published, view
 from tests.service.store.planting import SHA, audit_id, finished, leased, new_store, registered, registration, submit
 
-ALL: tuple[Kind, ...] = ("register", "publish", "sign", "void")
+ALL: tuple[Kind, ...] = ("register", "publish", "sign", "void", "withdraw")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ class FakeSigner:
             raise self.trouble
         if question["op"] == "register":
             return {"ok": True, "registration": registration()}
-        if question["op"] == "void":
+        if question["op"] in ("void", "withdraw"):
             return {"ok": True}
         (self.folder / "request.json").write_bytes(b"report")
         files = [{"path": "request.json", "sha256": hashlib.sha256(b"report").hexdigest(), "size": 6}]
@@ -107,6 +107,7 @@ def sweep(relay: Relay) -> None:
 def signing(store: Store, signer: FakeSigner, clock: Clock | None = None) -> Relay:
     effects = SignerEffects(store, MemoryBlobs(), signer)
     kinds: dict[Kind, Any] = {"register": effects.register, "sign": effects.sign, "void": effects.void}
+    kinds["withdraw"] = effects.withdraw
     return Relay(store, kinds, width=2, on_failure=effects.tell, clock=clock or Clock())
 
 
@@ -257,6 +258,62 @@ def test_an_audit_whose_record_is_refused_fails_and_is_voided(store: Store, tmp_
     assert {"op": "void", "audit": held.audit, "reason": "RECORD_REJECTED"} in signer.asked
     assert debts(store) == ["publish"]
     assert [one["op"] for one in signer.asked].count("seal") == 1
+
+
+class ReadingSigner(FakeSigner):
+    """Reads the request where the signer does, when it is asked to register it."""
+
+    def __init__(self, folder: Path, blobs: MemoryBlobs) -> None:
+        super().__init__(folder)
+        self.blobs = blobs
+        self.read: list[bytes] = []
+
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        with self.blobs.open(ASKED_SHA) as file:
+            self.read.append(file.read())
+        return super().ask(question)
+
+
+ASKED = b'{"what":"was asked"}'
+ASKED_SHA = hashlib.sha256(ASKED).hexdigest()
+
+
+def accepted(store: Store) -> str:
+    with store.begin() as connection:
+        key = submit(connection, request_sha256=ASKED_SHA)
+        connection.execute(update(audit).values(request_json=ASKED))
+    return key
+
+
+def test_signer_finds_the_request_that_a_submission_left_in_its_row(store: Store, tmp_path: Path) -> None:
+    accepted(store)
+    blobs = MemoryBlobs()
+    signer, clock = ReadingSigner(tmp_path, blobs), Clock()
+    signer.trouble = SignerUnavailable("away")
+    effects = SignerEffects(store, blobs, signer)
+    relay = Relay(store, {"register": effects.register}, on_failure=effects.tell, clock=clock)
+    sweep(relay)
+    with store.read() as connection:  # killed here, the next scheduler begins anew from the row
+        assert connection.execute(select(audit.c.request_json)).scalar_one() == ASKED
+    signer.trouble = None
+    clock.now += 60
+    sweep(relay)
+    assert signer.read == [ASKED, ASKED]
+    with store.read() as connection:
+        assert connection.execute(select(audit.c.request_json)).scalar_one() is None
+        assert connection.execute(select(blob.c.size).where(blob.c.sha256 == ASKED_SHA)).scalar_one() == len(ASKED)
+
+
+def test_request_that_no_disk_takes_is_owed_still(store: Store, tmp_path: Path) -> None:
+    class Full(MemoryBlobs):
+        def put(self, source: Path | bytes, digest: str) -> None:
+            raise BlobFault("no space left")
+
+    key, signer = accepted(store), FakeSigner(tmp_path)
+    effects = SignerEffects(store, Full(), signer)
+    sweep(Relay(store, {"register": effects.register}, on_failure=effects.tell, clock=Clock()))
+    assert signer.asked == []
+    assert (seen(store, key).state_reason, debts(store)) == ("REQUEST_NOT_STORED", ["register"])
 
 
 def test_a_report_file_that_is_not_what_the_signer_said_is_not_released(store: Store, tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ A = "0" * 32
         line(op="seal", audit=A, token=True),
         line(op="seal", audit=A, token=-1),
         line(op="void", audit=A, reason="a reason\n"),
+        line(op="withdraw", audit=A, reason="Wrong model"),
+        line(op="withdraw", audit=A, reason="a" * 33),
         b'{"op":"register","op":"seal","audit":"' + A.encode() + b'","token":1}\n',
         line(op="register", audit=A).rstrip(b"\n"),
         line(op="register", audit=A)[:-2] + b" " * LINE_MAX + b"}\n",
@@ -117,6 +119,7 @@ def test_no_operation_takes_bytes_to_sign() -> None:
         "register": {"audit"},
         "seal": {"audit", "token"},
         "void": {"audit", "reason"},
+        "withdraw": {"audit", "reason"},
     }
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssay/api/v1/reports.proto\x12\x0c\x61ssay.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x06Report\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x19.assay.api.v1.Report.File\x12-\n\tsigned_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x1a\x32\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\" \n\x10GetReportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x12ListReportsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"<\n\x13ListReportsResponse\x12%\n\x07reports\x18\x01 \x03(\x0b\x32\x14.assay.api.v1.Report2\xa0\x01\n\x07Reports\x12\x41\n\tGetReport\x12\x1e.assay.api.v1.GetReportRequest\x1a\x14.assay.api.v1.Report\x12R\n\x0bListReports\x12 .assay.api.v1.ListReportsRequest\x1a!.assay.api.v1.ListReportsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssay/api/v1/reports.proto\x12\x0c\x61ssay.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x02\n\x06Report\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x19.assay.api.v1.Report.File\x12-\n\tsigned_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x30\n\x0cwithdrawn_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11withdrawal_reason\x18\x06 \x01(\t\x1a\x32\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\" \n\x10GetReportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x12ListReportsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"<\n\x13ListReportsResponse\x12%\n\x07reports\x18\x01 \x03(\x0b\x32\x14.assay.api.v1.Report2\xa0\x01\n\x07Reports\x12\x41\n\tGetReport\x12\x1e.assay.api.v1.GetReportRequest\x1a\x14.assay.api.v1.Report\x12R\n\x0bListReports\x12 .assay.api.v1.ListReportsRequest\x1a!.assay.api.v1.ListReportsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.api.v1.reports_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORT']._serialized_start=78
-  _globals['_REPORT']._serialized_end=257
-  _globals['_REPORT_FILE']._serialized_start=207
-  _globals['_REPORT_FILE']._serialized_end=257
-  _globals['_GETREPORTREQUEST']._serialized_start=259
-  _globals['_GETREPORTREQUEST']._serialized_end=291
-  _globals['_LISTREPORTSREQUEST']._serialized_start=293
-  _globals['_LISTREPORTSREQUEST']._serialized_end=329
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=331
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=391
-  _globals['_REPORTS']._serialized_start=394
-  _globals['_REPORTS']._serialized_end=554
+  _globals['_REPORT']._serialized_end=334
+  _globals['_REPORT_FILE']._serialized_start=284
+  _globals['_REPORT_FILE']._serialized_end=334
+  _globals['_GETREPORTREQUEST']._serialized_start=336
+  _globals['_GETREPORTREQUEST']._serialized_end=368
+  _globals['_LISTREPORTSREQUEST']._serialized_start=370
+  _globals['_LISTREPORTSREQUEST']._serialized_end=406
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=408
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=468
+  _globals['_REPORTS']._serialized_start=471
+  _globals['_REPORTS']._serialized_end=631
 # @@protoc_insertion_point(module_scope)

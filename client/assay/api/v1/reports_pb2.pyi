@@ -51,14 +51,22 @@ class Report(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     SIGNED_AT_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_AT_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """audits/{audit}/reports/r{n}"""
     key_id: _builtins.str
     """Hex SHA-256 of the signing key's SubjectPublicKeyInfo."""
+    withdrawal_reason: _builtins.str
+    """A word, e.g. wrong_model."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___Report.File]: ...
     @_builtins.property
     def signed_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def withdrawn_at(self) -> _timestamp_pb2.Timestamp:
+        """Set where the operator took the report back and the log says so. A hint: the log is what proves it."""
+
     def __init__(
         self,
         *,
@@ -66,10 +74,12 @@ class Report(_message.Message):
         files: _abc.Iterable[Global___Report.File] | None = ...,
         signed_at: _timestamp_pb2.Timestamp | None = ...,
         key_id: _builtins.str = ...,
+        withdrawn_at: _timestamp_pb2.Timestamp | None = ...,
+        withdrawal_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["signed_at", b"signed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signed_at", b"signed_at", "withdrawn_at", b"withdrawn_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "key_id", b"key_id", "name", b"name", "signed_at", b"signed_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "key_id", b"key_id", "name", b"name", "signed_at", b"signed_at", "withdrawal_reason", b"withdrawal_reason", "withdrawn_at", b"withdrawn_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -184,6 +184,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "schedule", "due_at", name=op.f("pk_fire")),
     )
     op.add_column("audit", sa.Column("model_tenant", sa.String(length=64), server_default="", nullable=False))
+    op.add_column("audit", sa.Column("request_json", sa.LargeBinary(), nullable=True))
     op.add_column("audit", sa.Column("schedule", sa.String(length=64), server_default="", nullable=False))
     op.create_index("ix_audit_owner_page", "audit", ["model_tenant", "submitted_at", "id"], unique=False)
     op.create_index(
@@ -200,7 +201,10 @@ def upgrade() -> None:
     op.add_column("model", sa.Column("revision", sa.Integer(), server_default="1", nullable=False))
     op.add_column("model", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
     op.add_column("model", sa.Column("purged_at", sa.BigInteger(), nullable=True))
+    op.add_column("report", sa.Column("withdrawal_reason", sa.String(length=32), nullable=True))
+    op.add_column("report", sa.Column("withdrawn_at", sa.BigInteger(), nullable=True))
     op.add_column("principal", sa.Column("selector_json", sa.Text(), server_default="{}", nullable=False))
+    op.add_column("principal", sa.Column("issuer", sa.String(length=256), server_default="", nullable=False))
     # The journal begins here: of an audit that is older nobody wrote down how it began.
     op.execute("INSERT INTO journal (audit, sequence, kind, at) SELECT id, 1, 'carried_over', submitted_at FROM audit")
     if op.get_bind().dialect.name == "postgresql":
