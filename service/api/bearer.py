@@ -25,6 +25,7 @@ from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from service.rules.access import Caller, Role
 from service.rules.bearer import RSA_BITS_MIN, TOKEN_MAX, Token, check_claims, check_header, issuer_of, refuse
 from service.rules.errors import Refusal
 
@@ -64,6 +65,17 @@ class Issuer:
     """What the token's `aud` must name."""
     jwks: Path
     """Its public keys, a JSON Web Key Set."""
+    tenants: tuple[str, ...]
+    """Whose principals it may speak for, and nobody else's."""
+    roles: tuple[Role, ...] = (Role.AUDITOR, Role.GATE)
+    """Roles of the principals that it may speak for."""
+
+    def speaks_for(self, caller: Caller) -> bool:
+        """Tell whether a token of this issuer is a credential of a principal.
+
+        Both must say so: the principal's row names the issuer, and the issuer's section its tenant and role.
+        """
+        return caller.issuer == self.issuer and caller.tenant in self.tenants and caller.role in self.roles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +157,10 @@ class Bearers:
             raise Refusal("BAD_TOKEN", "The token is not accepted: its signature does not hold.") from None
         thumbprint = None if certificate_pem is None else thumbprint_of(certificate_pem)
         return check_claims(claims, audience=issuer.audience, now=self._clock(), thumbprint=thumbprint)
+
+    def believes(self, token: Token, caller: Caller) -> bool:
+        """Tell whether a verified token's issuer may speak for the principal that the token names."""
+        return self._issuers[token.issuer].speaks_for(caller)
 
 
 def thumbprint_of(certificate_pem: bytes) -> str:

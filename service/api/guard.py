@@ -192,6 +192,8 @@ class Guard(grpc.aio.ServerInterceptor):
             raise _no_credential()
         entry.principal = identifier
         caller = await self._directory.caller(identifier)
+        if token is not None and not self._bearers.believes(token, caller):
+            raise _no_credential()  # the same bytes as for a principal that does not exist
         if count:
             self._rates.take(caller.principal)
         _CALL.set(Call(caller=caller, reach=authorise(caller, entry.method)))

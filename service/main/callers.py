@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from service.main.sections import Section
+from service.rules.access import Role
 from service.rules.limits import QUOTAS
 
 
@@ -19,6 +20,14 @@ class Issuer(Section):
     """What its tokens must name in `aud`: this service, by the name that the issuer knows it under."""
     jwks: Path
     """File of its public keys (JSON Web Key Set); read again when it changes. Replace it in one step, by a rename."""
+    tenants: tuple[str, ...] = Field(min_length=1, max_length=1000)
+    """Whose principals its tokens may name. Whoever holds its keys is each of them, so name no others."""
+    roles: tuple[Role, ...] = Field(default=(Role.AUDITOR, Role.GATE), min_length=1)
+    """Which of those principals; `operator` and `owner` only where they are named here."""
+
+    def speaks_for(self, tenant: str, role: str) -> bool:
+        """Tell whether its tokens may name a principal of this tenant and role."""
+        return tenant in self.tenants and role in self.roles
 
 
 class Limits(Section):

@@ -68,7 +68,7 @@ def _default(field: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple | list | frozenset):
-        return f"`{[*value]}`"
+        return f"`{[str(one) if isinstance(one, str) else one for one in value]}`"
     return f"`{value}`" if isinstance(value, int | float) else f'`"{value}"`'
 
 

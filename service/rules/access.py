@@ -61,6 +61,8 @@ class Caller:
     role: Role
     selector: Mapping[str, str] = field(default_factory=dict)
     """Labels that an audit must carry for a gate to see it; none means that it sees no audit."""
+    issuer: str = ""
+    """Whose tokens speak for it; empty: it is known by its certificate alone."""
 
 
 Row = Mapping[Role, Reach]

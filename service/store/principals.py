@@ -25,17 +25,25 @@ class Principal:
     disabled: bool
     selector: Mapping[str, str]
     """Of a gate: labels that an audit must carry for it to be seen."""
+    issuer: str
+    """Whose tokens name it; empty: it is known by its certificate alone."""
 
 
 def put_principal(
-    url: str, identifier: str, *, tenant: str, role: str, selector: Mapping[str, str] | None = None
+    url: str,
+    identifier: str,
+    *,
+    tenant: str,
+    role: str,
+    selector: Mapping[str, str] | None = None,
+    issuer: str = "",
 ) -> None:
-    """Add a principal, or give it this tenant, role and selector and enable it."""
+    """Add a principal, or give it this tenant, role, selector and issuer and enable it."""
     store = open_store(url)
     with store.begin() as connection:
         connection.execute(delete(principal).where(principal.c.id == identifier))
         row = {"id": identifier, "tenant": tenant, "role": role, "disabled": False}
-        row["selector_json"] = json.dumps(dict(selector or {}), sort_keys=True)
+        row |= {"selector_json": json.dumps(dict(selector or {}), sort_keys=True), "issuer": issuer}
         connection.execute(insert(principal).values(row))
         append_local(connection, "principals add", f"principals/{identifier}")
     store.close()
@@ -65,6 +73,7 @@ def list_principals(url: str) -> tuple[Principal, ...]:
             role=row.role,
             disabled=row.disabled,
             selector=json.loads(row.selector_json),
+            issuer=row.issuer,
         )
         for row in rows
     )
@@ -75,4 +84,10 @@ def find_caller(connection: Connection, identifier: str) -> Caller | None:
     row = connection.execute(select(principal).where(principal.c.id == identifier)).one_or_none()
     if row is None or row.disabled or row.role not in set(map(str, Role)):
         return None
-    return Caller(principal=row.id, tenant=row.tenant, role=Role(row.role), selector=json.loads(row.selector_json))
+    return Caller(
+        principal=row.id,
+        tenant=row.tenant,
+        role=Role(row.role),
+        selector=json.loads(row.selector_json),
+        issuer=row.issuer,
+    )

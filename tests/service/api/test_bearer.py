@@ -30,9 +30,10 @@ from sqlalchemy import func, select
 from service.api import guard
 from service.api.bearer import Bearers, Issuer, JwksRefused, read_jwks, thumbprint_of
 from service.api.server import NotReady
+from service.rules.access import Role
 from service.rules.bearer import LEEWAY_S, TOKEN_MAX
 from service.rules.errors import Refusal
-from service.store.principals import disable_principal
+from service.store.principals import disable_principal, put_principal
 from service.store.tables import token_use
 from tests.service.api.conftest import QUICK, House, blob_of, opened, told, told_by
 from tests.service.plants.issuers import (
@@ -52,7 +53,8 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 def issuer(tmp_path: Path) -> Issuer:
-    return Issuer(issuer=ISSUER, audience=AUDIENCE, jwks=write_jwks(tmp_path / "keys.json", "es", "ed", "rsa"))
+    keys = write_jwks(tmp_path / "keys.json", "es", "ed", "rsa")
+    return Issuer(issuer=ISSUER, audience=AUDIENCE, jwks=keys, tenants=("acme",))
 
 
 @pytest.fixture
@@ -251,6 +253,7 @@ def _replace(path: Path, *kids: str) -> None:
 async def open_house(tmp_path: Path, certificates: Path, empty_database: Path, issuer: Issuer) -> AsyncIterator[House]:
     """A server that also listens for callers without a certificate."""
     shutil.copy(empty_database, tmp_path / "assay.db")
+    put_principal(f"sqlite:///{tmp_path / 'assay.db'}", "ada", tenant="acme", role="auditor", issuer=ISSUER)
     async with opened(tmp_path, certificates, issuers=(issuer,), token_address="127.0.0.1:0") as made:
         yield made
 
@@ -314,6 +317,46 @@ async def test_token_of_a_bound_certificate_counts_there_only(open_house: House)
     for channel in (bare(open_house), open_house.channel("ada")):
         answer = await told(capabilities(channel, *showing(text)))
         assert (answer.reason, "not the certificate" in answer.message) == ("BAD_TOKEN", True)
+
+
+async def _asked_with(house: House, sub: str, tenant: str = "acme", role: str = "auditor", issuer: str = "") -> str:
+    """Enter a principal, show a good token that names it, and return why the call is refused; empty if it is not."""
+    put_principal(house.settings.database_url, sub, tenant=tenant, role=role, issuer=issuer)
+    try:
+        await capabilities(bare(house), *showing(fresh(sub)))
+    except grpc.RpcError as error:
+        return told_by(error).reason
+    return ""
+
+
+async def test_issuer_cannot_name_who_has_only_a_certificate(open_house: House) -> None:
+    assert await _asked_with(open_house, "cora") == "NO_CREDENTIAL"
+    assert await _asked_with(open_house, "toto", issuer=ISSUER) == ""
+
+
+async def test_issuer_cannot_name_a_principal_of_another_issuer(open_house: House) -> None:
+    assert await _asked_with(open_house, "cora", issuer="https://other.example") == "NO_CREDENTIAL"
+
+
+async def test_issuer_of_one_tenant_cannot_name_another_tenants_principal(open_house: House) -> None:
+    assert await _asked_with(open_house, "cora", tenant="bolt", issuer=ISSUER) == "NO_CREDENTIAL"
+
+
+@pytest.mark.parametrize("role", ["owner", "operator", "log-monitor"])
+async def test_issuer_cannot_name_a_role_that_it_was_not_given(open_house: House, role: str) -> None:
+    assert await _asked_with(open_house, "cora", role=role, issuer=ISSUER) == "NO_CREDENTIAL"
+
+
+async def test_issuer_names_an_owner_where_its_section_does(open_house: House, issuer: Issuer) -> None:
+    await open_house.stop()
+    await open_house.start(issuers=(replace(issuer, roles=(Role.OWNER,)),))
+    assert await _asked_with(open_house, "cora", role="owner", issuer=ISSUER) == ""
+    assert await _asked_with(open_house, "toto", issuer=ISSUER) == "NO_CREDENTIAL"
+
+
+async def test_foreign_principal_and_absent_one_get_the_same_bytes(open_house: House) -> None:
+    answers = [await told(capabilities(bare(open_house), *showing(fresh(sub)))) for sub in ("ola", "nobody-at-all")]
+    assert answers[0].raw == answers[1].raw
 
 
 async def test_certificate_and_token_of_two_principals_are_refused(open_house: House) -> None:
@@ -438,7 +481,9 @@ async def _read_all(call: Any) -> None:
 
 
 async def test_unusable_keys_stop_the_start(house: House, tmp_path: Path) -> None:
-    short = Issuer(issuer=ISSUER, audience=AUDIENCE, jwks=write_jwks(tmp_path / "short.json", "rsa1024"))
+    short = Issuer(
+        issuer=ISSUER, audience=AUDIENCE, jwks=write_jwks(tmp_path / "short.json", "rsa1024"), tenants=("acme",)
+    )
     await house.stop()
     with pytest.raises(NotReady, match="1024 bits"):
         await house.start(issuers=(short,))

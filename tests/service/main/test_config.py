@@ -121,8 +121,14 @@ def test_ports_of_receivers_are_ports(tmp_path: Path, ports: list[object]) -> No
 
 
 ISSUERS = [
-    {"issuer": "https://a.example", "audience": "assay", "jwks": "/etc/a.json"},
-    {"issuer": "https://b.example", "audience": "assay", "jwks": "/etc/b.json"},
+    {"issuer": "https://a.example", "audience": "assay", "jwks": "/etc/a.json", "tenants": ["acme"]},
+    {
+        "issuer": "https://b.example",
+        "audience": "assay",
+        "jwks": "/etc/b.json",
+        "tenants": ["bolt"],
+        "roles": ["owner"],
+    },
 ]
 
 
@@ -140,6 +146,9 @@ def test_issuers_and_limits_are_written_and_read_again(tmp_path: Path) -> None:
     [
         ({"issuers": [ISSUERS[0], ISSUERS[0]]}, "named twice"),
         ({"token_address": "127.0.0.1:2"}, "nobody could enter"),
+        ({"issuers": [{**ISSUERS[0], "tenants": []}]}, "tenants"),
+        ({"issuers": [{name: value for name, value in ISSUERS[0].items() if name != "tenants"}]}, "tenants"),
+        ({"issuers": [{**ISSUERS[0], "roles": ["emperor"]}]}, "roles"),
         ({"issuers": [{**ISSUERS[0], "algorithms": ["none"]}]}, "algorithms"),
         ({"limits": {"calls_per_second": 0}}, "calls_per_second"),
         ({"limits": {"manifest_files": 10_001}}, "manifest_files"),
