@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.main import access, access_log, backup, collect, config, cron, dev, journal, pki, roles, status
+from service.main import access, access_log, backup, clients, collect, config, cron, dev, journal, pki, roles, status
 from service.main.children import ChildFailed
 from service.worker.distribution import ThirdPartyRefused
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -68,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="port of the api's /metrics on loopback; scheduler and worker have the next two",
     )
+    start.add_argument(
+        "--store", metavar="URL", help="database, e.g. postgresql+psycopg://... (default: SQLite in --data)"
+    )
+    start.add_argument(
+        "--principal",
+        action="append",
+        default=[],
+        metavar=clients.FORM,
+        help="another principal, with a certificate and clients/NAME.json in --data (repeatable; default tenant: dev)",
+    )
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
@@ -124,6 +134,7 @@ def _dev(options: argparse.Namespace) -> int:
             lease_s=options.lease_s,
             memory_bytes=options.memory_mib * 2**20 if options.memory_mib else None,
             use_redis=not options.no_redis,
+            store=options.store,
             bwrap=options.bwrap,
             cgroup_parent=options.cgroup_parent,
             warm_spares=options.warm_spares,
@@ -132,6 +143,7 @@ def _dev(options: argparse.Namespace) -> int:
             cell_script=Path(options.cell.removeprefix("script=")) if options.cell else None,
             caps_lifted=options.lift_caps,
             metrics_port=options.metrics_port,
+            people=clients.people(options.principal),
         )
     )
 

@@ -11,20 +11,17 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from assay.tlog import notes
 
-from service.main import config, pki, trust
-from service.main.children import RESTART_PAUSE_MAX_S, RESTART_PAUSE_S, ChildFailed, Children, Recipe
+from service.main import clients, config, pki, recipes, trust
+from service.main.children import RESTART_PAUSE_MAX_S, RESTART_PAUSE_S, ChildFailed, Children
 from service.main.layout import Layout
-from service.main.roles import ROLES
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
-
-PRINCIPAL = "dev-auditor"
-"""The one client of a development server."""
 
 CELL_UID = 64777
 """Unprivileged user of cells when the server is root. Debian leaves 60000-64999 to packages that ask for one by
@@ -52,6 +49,8 @@ class DevOptions:
     lease_s: float = 30.0
     memory_bytes: int | None = None
     use_redis: bool = True
+    store: str | None = None
+    """Address of the database; None keeps one under `data`. Another server on the same address shares its audits."""
     bwrap: Path = BWRAP
     cgroup_parent: str | None = None
     warm_spares: int = 0
@@ -61,6 +60,8 @@ class DevOptions:
     cell_script: Path | None = None
     """Cells isolate nothing and do what it says."""
     caps_lifted: bool = False
+    people: tuple[clients.Person, ...] = (clients.FIRST,)
+    """Principals; each has a certificate and a client file."""
     metrics_port: int | None = None
     """Of the first api's `/metrics`; scheduler and first worker have the next two. None opens none."""
 
@@ -79,14 +80,14 @@ def run(options: DevOptions) -> int:
         signal.signal(number, lambda *_: stop.set())
     layout = Layout.at(options.data)
     with _lock(layout):
-        server = _prepare(layout, options)
+        server, files = _prepare(layout, options)
         pause_s = RESTART_PAUSE_S if server.pace < 1 else RESTART_PAUSE_MAX_S  # in a rehearsal what dies was killed
         children = Children(note=_note, environment=_environment(), pause_max_s=pause_s)
         try:
             names = _start(children, layout, server, options)
             children.await_ready(names)
             _publish(children, layout)
-            print(json.dumps(_ready_line(layout, server)), flush=True)
+            print(json.dumps(_ready_line(layout, server, files)), flush=True)
             _note("development server: generated keys, loopback only; not for production")
             while not stop.wait(0.2):
                 _publish(children, layout)
@@ -100,14 +101,21 @@ def run(options: DevOptions) -> int:
     return 0
 
 
-def _prepare(layout: Layout, options: DevOptions) -> config.Server:
-    """Make keys and certificates where absent, bring the database to its revision, write the configuration."""
+def _prepare(layout: Layout, options: DevOptions) -> tuple[config.Server, Mapping[str, str]]:
+    """Make keys and certificates where absent, bring the database to its revision, write the configuration.
+
+    Returns:
+        The configuration, and the file of each client by name.
+
+    Raises:
+        ConfigError: the script or the database's address cannot be used.
+    """
     from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
+    from service.store.engine import StoreError
     from service.store.migrations import migrate
-    from service.store.principals import put_principal
 
     _check_script(options)
-    pki.ensure(layout.pki, (PRINCIPAL,))
+    pki.ensure(layout.pki, tuple(one.name for one in options.people))
     ensure_key(layout.signing_key)
     ensure_key(layout.root_key)
     ensure_log_key(layout.log_key)
@@ -120,12 +128,16 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
     if not page_key.exists():
         page_key.touch(mode=0o600)
         page_key.write_bytes(secrets.token_bytes(32))
-    migrate(layout.database_url)
-    put_principal(layout.database_url, PRINCIPAL, tenant="dev", role="auditor")
+    store = options.store or layout.database_url
+    try:
+        migrate(store)
+        clients.enter(store, options.people)
+    except StoreError as error:
+        raise config.ConfigError(f"--store: {error}") from error
     redis = shutil.which("redis-server") if options.use_redis else None
     server = config.Server(
         profile="development",
-        database_url=layout.database_url,
+        database_url=store,
         blobs=layout.blobs,
         uploads=layout.uploads,
         work=layout.work,
@@ -154,16 +166,7 @@ def _prepare(layout: Layout, options: DevOptions) -> config.Server:
     )
     config.dump(server, layout.config)
     _describe(server)
-    client = {
-        "address": server.address,
-        "ca": str(layout.pki / "ca.pem"),
-        "certificate": str(layout.pki / f"{PRINCIPAL}.pem"),
-        "key": str(layout.pki / f"{PRINCIPAL}.key"),
-        "report_key": str(layout.signing_key.with_name("report.pub.pem")),
-        "trust_root": str(pinned),
-    }
-    layout.client_config.write_text(json.dumps(client, indent=2) + "\n", encoding="utf-8")
-    return server
+    return server, clients.write_files(layout, server, pinned, options.people)
 
 
 def _check_script(options: DevOptions) -> None:
@@ -202,48 +205,14 @@ def _describe(server: config.Server) -> None:
 
 def _start(children: Children, layout: Layout, server: config.Server, options: DevOptions) -> tuple[str, ...]:
     """Start Redis if the binary is there, then the roles; they become ready side by side."""
-    logs = layout.root / "logs"
-    logs.mkdir(exist_ok=True)
     if server.broker_url:
-        children.start(_redis(layout, logs))
+        children.start(recipes.redis(layout))
         children.await_ready(("redis",))
-    several = [f"worker{number}" for number in range(2, options.workers + 1)]
-    apis = [f"api{number}" for number in range(1, options.apis + 1)]
-    names = ("signer", "scheduler", "worker", *several, "api", *apis[1:])
-    for name in names:
-        role = name.rstrip("0123456789")
-        arguments = (
-            sys.executable,
-            "-m",
-            "service.main",
-            role,
-            "--config",
-            str(_config_of(layout, server, name) if name in several else layout.config),
-            "--ready-fd",
-            "{ready_fd}",
-            *_metrics(options, name),
-        )
-        final = frozenset({EXIT_REFUSED}) if role == "worker" else frozenset()
-        children.start(Recipe(name, arguments, logs / f"{name}.log", final=final))
-    return names
-
-
-def _metrics(options: DevOptions, name: str) -> tuple[str, ...]:
-    """Return a role's port for metrics: each process needs one of its own, and further ones of a kind have none."""
-    places = ("api", "scheduler", "worker")
-    if options.metrics_port is None or name not in places:
-        return ()
-    return ("--metrics", f"127.0.0.1:{options.metrics_port + places.index(name)}")
-
-
-def _config_of(layout: Layout, server: config.Server, name: str) -> Path:
-    """Write the configuration of a further worker: what lies in a work folder at its start is removed by it."""
-    aside = layout.run / name
-    aside.mkdir(mode=0o700, exist_ok=True)
-    path = aside / "server.toml"
-    own = {"work": layout.work.with_name(f"work-{name}"), "isolation_file": aside / "isolation.json"}
-    config.dump(server.model_copy(update=own), path)
-    return path
+    tree = recipes.Tree(workers=options.workers, apis=options.apis, metrics_port=options.metrics_port)
+    started = tuple(recipes.recipes(layout, server, tree))
+    for one in started:
+        children.start(one)
+    return tuple(one.name for one in started)
 
 
 def _publish(children: Children, layout: Layout) -> None:
@@ -256,37 +225,13 @@ def _publish(children: Children, layout: Layout) -> None:
         fresh.replace(target)
 
 
-def _redis(layout: Layout, logs: Path) -> Recipe:
-    path = layout.sockets / "redis.sock"
-    folder = layout.root / "redis"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path.unlink(missing_ok=True)
-    settings = {
-        "port": "0", "unixsocket": str(path), "unixsocketperm": "700", "dir": str(folder), "appendonly": "yes",
-        "maxmemory-policy": "noeviction", "save": "", "daemonize": "no",
-    }  # fmt: skip
-    binary = shutil.which("redis-server") or "redis-server"
-    arguments = [binary, *(part for key, value in settings.items() for part in (f"--{key}", value))]
-    return Recipe("redis", tuple(arguments), logs / "redis.log", probe=lambda: _answers_ping(path))
-
-
-def _answers_ping(path: Path) -> bool:
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(1.0)
-            client.connect(str(path))
-            client.sendall(b"PING\r\n")
-            return client.recv(16).startswith(b"+PONG")
-    except OSError:  # not listening yet; the caller's deadline decides
-        return False
-
-
-def _ready_line(layout: Layout, server: config.Server) -> dict[str, object]:
+def _ready_line(layout: Layout, server: config.Server, files: Mapping[str, str]) -> dict[str, object]:
     isolation = _isolation(server)
     return {
         "ready": True,
         "address": server.address,
         "client_config": str(layout.client_config),
+        "clients": dict(files),
         "dispatcher": "celery" if server.broker_url else "polling",
         "isolation": isolation["isolation"],
         "isolation_detail": isolation["detail"],
@@ -339,6 +284,3 @@ def _environment() -> dict[str, str]:
 
 def _note(text: str) -> None:
     print(f"assay-server: {text}", file=sys.stderr, flush=True)
-
-
-assert set(ROLES) == {"signer", "scheduler", "worker", "api"}

@@ -78,6 +78,10 @@ class Layout:
         """What `assay` needs to talk to this server."""
         return self.root / "client.json"
 
+    def client_config_of(self, name: str) -> Path:
+        """What `assay` needs to talk to this server as a further principal."""
+        return self.root / "clients" / f"{name}.json"
+
     @property
     def log_key(self) -> Path:
         """The private key of the transparency log."""
