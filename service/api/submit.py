@@ -83,32 +83,40 @@ class Submitter:
         check: Callable[[], Checked],
         accept: Callable[[Connection, Ticket, NewAudit], str],
     ) -> AuditView:
-        with self.backing.store.read() as connection:
-            audit_id = submissions.accepted_before(connection, ticket)
-        if audit_id is None:
+        found = self._accepted_before(ticket)
+        if found is None:
             with tracing.span("submit"):
-                audit_id = self._accept(ticket, self.intake.prepare(caller, check()), accept)
-        with self.backing.store.read() as connection:
-            found = views.view(connection, audit_id)
-        assert found is not None  # it was just accepted, and audits are never deleted
+                found = self._accept(ticket, self.intake.prepare(caller, check()), accept)
         return found
 
-    def _accept(self, ticket: Ticket, new: NewAudit, accept: Callable[[Connection, Ticket, NewAudit], str]) -> str:
+    def _accept(
+        self, ticket: Ticket, new: NewAudit, accept: Callable[[Connection, Ticket, NewAudit], str]
+    ) -> AuditView:
         try:
             with self.backing.store.begin() as connection:
                 accepted = accept(connection, ticket, new)
                 about(f"audits/{accepted}")
-                return accepted
+                return _view(connection, accepted)
         except StoreConflict:
             # Only where writers run side by side (PostgreSQL): the same call, repeated, was first.
-            with self.backing.store.read() as connection:
-                audit_id = submissions.accepted_before(connection, ticket)
-            if audit_id is None:
+            found = self._accepted_before(ticket)
+            if found is None:
                 raise
-            return audit_id
+            return found
+
+    def _accepted_before(self, ticket: Ticket) -> AuditView | None:
+        with self.backing.store.read() as connection:
+            audit_id = submissions.accepted_before(connection, ticket)
+            return None if audit_id is None else _view(connection, audit_id)
 
     def _checked(self, caller: Caller, request: audits_pb2.SubmitAuditRequest) -> Checked:
         return self.intake.check(caller, request.audit, may_wait=request.await_approval)
+
+
+def _view(connection: Connection, audit_id: str) -> AuditView:
+    found = views.view(connection, audit_id)
+    assert found is not None  # it was accepted, and audits are never deleted
+    return found
 
 
 def _ticket(caller: Caller, request: audits_pb2.SubmitAuditRequest | schedules_pb2.RunScheduleRequest) -> Ticket:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import BigInteger, Connection, Select, func, insert, literal_column, select, text, true
 
 from service.rules.access_log import FIRST, OBJECT_MAX, AccessRow, chained
-from service.store.engine import Store, now_ms
+from service.store.engine import Store, clock
 from service.store.tables_around import access_log
 
 PAGE = 1000
@@ -55,16 +56,25 @@ def append(connection: Connection, *accesses: Access) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    newest = select(access_log.c.seq, access_log.c.sha256).order_by(access_log.c.seq.desc()).limit(1)
-    found = connection.execute(newest).one_or_none()
-    seq, previous = (found.seq, found.sha256) if found is not None else (0, FIRST)
-    at = now_ms(connection)
+    found = connection.execute(_end(clock(connection))).one()
+    seq, previous = (found.seq, found.sha256) if found.seq is not None else (0, FIRST)
     for one in accesses:
         seq += 1
         what = {**vars(one), "object": one.object[:OBJECT_MAX]}
-        row = chained(seq=seq, at=at, previous=previous, what=what)
-        connection.execute(insert(access_log).values(vars(row)))
+        row = chained(seq=seq, at=found.now, previous=previous, what=what)
+        connection.execute(_INSERT, vars(row))
         previous = row.sha256
+
+
+_INSERT = insert(access_log)
+
+
+@cache
+def _end(now: str) -> Select[Any]:
+    """Return the question for the chain's last row, and for the time; there is an answer to the latter in any case."""
+    newest = select(access_log.c.seq, access_log.c.sha256).order_by(access_log.c.seq.desc()).limit(1).subquery()
+    at = select(literal_column(f"({now})", BigInteger).label("now")).subquery()
+    return select(at.c.now, newest.c.seq, newest.c.sha256).select_from(at.outerjoin(newest, true()))
 
 
 def append_local(connection: Connection, command: str, name: str) -> None:

@@ -34,6 +34,7 @@ def register(connection: Connection, audit_id: str, registration: Mapping[str, A
         .values(
             registered_at=max(now_ms(connection), row.submitted_at),
             registration_json=json.dumps(dict(registration), sort_keys=True, separators=(",", ":")),
+            request_json=None,  # by now it is a blob
         )
     )
     set_reason(connection, audit_id, "")

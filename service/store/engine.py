@@ -13,10 +13,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, TextClause, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -61,7 +62,9 @@ class Store:
     """One database. Threads share it; each `begin` or `read` takes a connection of its own."""
 
     def __init__(self, engine: Engine) -> None:
-        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # On SQLite a connection that begins nothing is in autocommit anyway; switching costs a PRAGMA for each read.
+        own = engine.dialect.name != "sqlite"
+        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT") if own else engine
         self._writer = engine.execution_options(**{_WRITER: True})
         self._engine = engine
 
@@ -129,7 +132,12 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
         raise StoreNotUsable("database_url must be sqlite:////absolute/path or postgresql+psycopg://host/name")
     refuse_network_file_system(Path(parsed.database), StoreNotUsable)
     engine = create_engine(
-        parsed, connect_args={"timeout": busy_ms / 1000}, pool_size=8, max_overflow=56, pool_timeout=30
+        parsed,
+        connect_args={"timeout": busy_ms / 1000},
+        pool_size=8,
+        max_overflow=56,
+        pool_timeout=30,
+        pool_use_lifo=True,  # the connection that was used last still has its pages and statements
     )
     _set_up_sqlite(engine, busy_ms)
     return Store(engine)
@@ -137,7 +145,17 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
 
 def now_ms(connection: Connection) -> int:
     """Return the database's clock, in milliseconds since 1970."""
-    return int(connection.execute(text(CLOCKS[connection.dialect.name])).scalar_one())
+    return int(connection.execute(_asked(clock(connection))).scalar_one())
+
+
+def clock(connection: Connection) -> str:
+    """Return the SQL that asks the database's clock; in parentheses it stands for the moment within a statement."""
+    return CLOCKS[connection.dialect.name]
+
+
+@cache
+def _asked(sql: str) -> TextClause:
+    return text(sql)
 
 
 CLOCKS = {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Insert, bindparam, func, insert, select, text, update
 
 from service.rules.states import EVENT_DETAILS
-from service.store.engine import now_ms
+from service.store.engine import clock
 from service.store.tables import audit, event
 
 PAGE = 100
@@ -40,25 +41,29 @@ def append_event(connection: Connection, audit_id: str, kind: str, detail: Mappi
     """
     if kind not in EVENT_DETAILS or detail.keys() != EVENT_DETAILS[kind]:
         raise ValueError(f"event {kind!r} with keys {sorted(detail)} is not in the table of events")
-    sequence = connection.execute(
-        update(audit)
-        .where(audit.c.id == audit_id)
-        .values(last_sequence=audit.c.last_sequence + 1)
-        .returning(audit.c.last_sequence)
-    ).scalar_one_or_none()
+    sequence = connection.execute(_COUNT, {"of": audit_id}).scalar_one_or_none()
     if sequence is None:
         raise LookupError(f"no audit {audit_id}")
-    before = connection.execute(select(func.max(event.c.occurred_at)).where(event.c.audit == audit_id)).scalar_one()
-    connection.execute(
-        insert(event).values(
-            audit=audit_id,
-            sequence=sequence,
-            kind=kind,
-            detail_json=json.dumps(dict(detail), sort_keys=True, separators=(",", ":")),
-            occurred_at=max(now_ms(connection), before or 0),
-        )
-    )
+    told = json.dumps(dict(detail), sort_keys=True, separators=(",", ":"))
+    row = {"of": audit_id, "audit": audit_id, "sequence": sequence, "kind": kind, "detail_json": told}
+    connection.execute(_insert(connection.dialect.name, clock(connection)), row)
     return int(sequence)
+
+
+_COUNT = (
+    update(audit)
+    .where(audit.c.id == bindparam("of"))
+    .values(last_sequence=audit.c.last_sequence + 1)
+    .returning(audit.c.last_sequence)
+)
+
+
+@cache
+def _insert(dialect: str, now: str) -> Insert:
+    """Return the statement that writes an event, at the database's time but never before the event before it."""
+    before = select(func.coalesce(func.max(event.c.occurred_at), 0)).where(event.c.audit == bindparam("of"))
+    latest = func.greatest if dialect == "postgresql" else func.max
+    return insert(event).values(occurred_at=latest(text(f"({now})"), before.scalar_subquery()))
 
 
 def events_after(connection: Connection, audit_id: str, after: int, *, limit: int = PAGE) -> tuple[Event, ...]:

@@ -29,14 +29,12 @@ from service.rules.submission import Submission, read_submission
 from service.store import models, uploads
 from service.store.consent import Asking, ground, unknown_model
 from service.store.engine import Store, now_ms
+from service.store.models import ModelView
 from service.store.submissions import NewAudit
 
 
 class Bytes(Protocol):
     """Of a blob store what is needed here; `service.blobs.BlobStore` is one."""
-
-    def put(self, source: bytes, digest: str) -> None:
-        """Store bytes, verified against `digest`."""
 
     def open(self, digest: str) -> BinaryIO:
         """Open a blob for reading; the caller closes it."""
@@ -76,9 +74,11 @@ class Intake:
                 BAD_SEED, BAD_FIRST, APPROVAL_SPENT, APPROVAL_MISMATCH.
         """
         submission = self._repeated(caller, read_submission(asked, self.catalogue))
-        asking = self._asking(caller, submission, may_wait)
+        with self.store.read() as connection:
+            known = models.find_model(connection, caller.tenant, submission.model_sha256)
+        asking = None if known is not None else self._asking(caller, submission, may_wait)
         own = submission.models if asking is None else submission.models[1:]
-        manifests = self._require_inputs(caller, submission, own)
+        manifests = self._require_inputs(caller, submission, own, known)
         if asking is not None:
             with self.store.read() as connection:
                 ground(connection, asking)
@@ -103,10 +103,8 @@ class Intake:
         return replace(asked, repeat=replace(repeat, statement_sha256=first.statement_sha256, items=first.items))
 
     def _asking(self, caller: Caller, asked: Submission, may_wait: bool) -> Asking | None:
-        """Return what an approval must allow; None of a model of the caller's own tenant, which is looked at first."""
+        """Return what an approval must allow of a model that the caller's tenant does not know; None if it sent it."""
         with self.store.read() as connection:
-            if models.find_model(connection, caller.tenant, asked.model_sha256) is not None:
-                return None
             if uploads.size_granted(connection, caller.tenant, asked.model_sha256) is not None:
                 return None
         return Asking(
@@ -117,37 +115,40 @@ class Intake:
         )
 
     def prepare(self, caller: Caller, checked: Checked) -> NewAudit:
-        """Fix the audit's id and moment and write `request.json`; without its rows nothing refers to that blob."""
+        """Fix the audit's id and moment, and with them `request.json`; nothing is written."""
         with self.store.read() as connection:
             submitted_at = now_ms(connection)
         audit_id = secrets.token_hex(16)
         data = checked.submission.request_json(audit_id, moments.from_ms(submitted_at))
-        digest = hashlib.sha256(data).hexdigest()
-        self.blobs.put(data, digest)
         return NewAudit(
             id=audit_id,
             tenant=caller.tenant,
             submission=checked.submission,
             manifests=checked.manifests,
-            request=BlobName(digest, len(data)),
+            request=BlobName(hashlib.sha256(data).hexdigest(), len(data)),
+            request_json=data,
+            accepted=checked.submission.to_proto().SerializeToString(deterministic=True),
             submitted_at=submitted_at,
             asking=checked.asking,
             quotas=self.quotas,
         )
 
-    def _require_inputs(self, caller: Caller, asked: Submission, own: Sequence[str]) -> tuple[Manifest, ...]:
+    def _require_inputs(
+        self, caller: Caller, asked: Submission, own: Sequence[str], known: ModelView | None
+    ) -> tuple[Manifest, ...]:
         """Return the manifests of own models that are not known yet: of the audited one, and of its base.
 
         Both are looked for in the caller's tenant alone, by the same rules.
         """
-        found = [self._unknown(caller, digest, asked) for digest in own]
+        found = [self._unknown(caller, digest, asked, known) for digest in own]
         manifests = tuple(manifest for manifest in found if manifest is not None)
         for manifest in manifests:
             require_files(len(manifest.files), self.quotas)
-        with self.store.read() as connection:
-            for manifest in manifests:
-                models.require_files(connection, caller.tenant, manifest)
-            uploads.require_granted(connection, caller.tenant, asked.blobs)
+        if manifests or asked.blobs:
+            with self.store.read() as connection:
+                for manifest in manifests:
+                    models.require_files(connection, caller.tenant, manifest)
+                uploads.require_granted(connection, caller.tenant, asked.blobs)
         self._check_policy(asked)
         return manifests
 
@@ -165,10 +166,18 @@ class Intake:
         with self.blobs.open(named.sha256) as file:
             return file.read(named.size)
 
-    def _unknown(self, caller: Caller, digest: str, asked: Submission) -> Manifest | None:
-        """Return the manifest that was sent of a model that is not known yet; None if the model is known."""
-        with self.store.read() as connection:
-            known = models.find_model(connection, caller.tenant, digest)
+    def _unknown(self, caller: Caller, digest: str, asked: Submission, known: ModelView | None) -> Manifest | None:
+        """Return the manifest that was sent of a model that is not known yet; None if the model is known.
+
+        Args:
+            caller: who asks.
+            digest: of the model or of its base.
+            asked: the request.
+            known: the audited model, if the caller's tenant knows it.
+        """
+        if digest != asked.model_sha256:
+            with self.store.read() as connection:
+                known = models.find_model(connection, caller.tenant, digest)
         if known is not None and known.purged_at is None:
             models.refuse_deleted(known)
             return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, Insert, bindparam, func, insert, literal, select, text
 
 from service.rules.journal import Entry, check_detail
 from service.rules.states import JobState
-from service.store.engine import CLOCKS, Store
+from service.store.engine import Store, clock
 from service.store.tables import audit as audits
 from service.store.tables import job as jobs
 from service.store.tables_around import journal
@@ -47,21 +48,29 @@ def append(
     """
     told = detail or {}
     check_detail(kind, told)
-    if audit:
-        connection.execute(select(audits.c.id).where(audits.c.id == audit).with_for_update()).one_or_none()
-    last = select(func.coalesce(func.max(journal.c.sequence), 0)).where(journal.c.audit == audit).scalar_subquery()
-    connection.execute(
-        insert(journal).values(
-            audit=audit,
-            sequence=last + 1 if audit else 0,
-            job=job,
-            attempt=attempt or token,
-            token=token,
-            kind=kind,
-            at=text(f"({CLOCKS[connection.dialect.name]})"),
-            detail_json=json.dumps(told, separators=(",", ":"), sort_keys=True),
-        )
-    )
+    if audit and connection.dialect.name != "sqlite":  # which has one writer at a time anyway
+        connection.execute(_LOCK, {"of": audit}).one_or_none()
+    row = {
+        "of": audit,
+        "audit": audit,
+        "job": job,
+        "attempt": attempt or token,
+        "token": token,
+        "kind": kind,
+        "detail_json": json.dumps(told, separators=(",", ":"), sort_keys=True),
+    }
+    connection.execute(_insert(bool(audit), clock(connection)), row)
+
+
+_LOCK = select(audits.c.id).where(audits.c.id == bindparam("of")).with_for_update()
+
+
+@cache
+def _insert(counted: bool, now: str) -> Insert:
+    """Return the statement that writes an entry; those of audits are counted, each audit's on its own."""
+    last = select(func.coalesce(func.max(journal.c.sequence), 0)).where(journal.c.audit == bindparam("of"))
+    sequence = last.scalar_subquery() + 1 if counted else literal(0)
+    return insert(journal).values(sequence=sequence, at=text(f"({now})"))
 
 
 def note_fenced(connection: Connection, *, audit: str, job: str, token: int) -> bool:

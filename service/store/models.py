@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.manifest import Manifest
-from sqlalchemy import Connection, Row, and_, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select, tuple_, update
 
 from service.rules.errors import Refusal, not_permitted
 from service.rules.names import BlobName
@@ -50,10 +50,13 @@ class ModelView:
 
 def find_model(connection: Connection, tenant: str, manifest_sha256: str) -> ModelView | None:
     """Return a tenant's model, None if it has none of this digest."""
-    row = connection.execute(
-        select(model).where(model.c.tenant == tenant, model.c.manifest_sha256 == manifest_sha256)
-    ).one_or_none()
+    row = connection.execute(_MODEL, {"of": tenant, "sha256": manifest_sha256}).one_or_none()
     return None if row is None else _view(row)
+
+
+_MODEL = select(model).where(model.c.tenant == bindparam("of"), model.c.manifest_sha256 == bindparam("sha256"))
+_MODEL_SHARED = _MODEL.with_for_update(read=True)
+"""Made once: every submission asks both."""
 
 
 def _view(row: Row[Any]) -> ModelView:
@@ -73,11 +76,7 @@ def require_live(connection: Connection, tenant: str, manifest_sha256: str) -> N
     Raises:
         Refusal: MODEL_DELETED.
     """
-    row = connection.execute(
-        select(model)
-        .where(model.c.tenant == tenant, model.c.manifest_sha256 == manifest_sha256)
-        .with_for_update(read=True)
-    ).one_or_none()
+    row = connection.execute(_MODEL_SHARED, {"of": tenant, "sha256": manifest_sha256}).one_or_none()
     if row is not None:
         refuse_deleted(_view(row))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, bindparam, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.rules.limits import MS_PER_DAY, Quotas, is_gpu, require_audit, require_bytes, require_gpu
@@ -21,6 +21,8 @@ GPU = "gpu_milliseconds"
 
 _UNFINISHED = text("state NOT IN ('COMPLETED','CANCELLED','FAILED')")
 """Literally the condition of the index `ix_audit_unfinished`, or SQLite does not use it."""
+
+_COUNT_UNFINISHED = select(func.count()).select_from(audit).where(audit.c.tenant == bindparam("of"), _UNFINISHED)
 
 
 def lock(connection: Connection, tenant: str) -> None:
@@ -72,8 +74,7 @@ def require_submission(connection: Connection, tenant: str, capability: str, quo
         Refusal: TOO_MANY_AUDITS, GPU_TIME_SPENT.
     """
     lock(connection, tenant)
-    unfinished = select(func.count()).select_from(audit).where(audit.c.tenant == tenant, _UNFINISHED)
-    require_audit(connection.execute(unfinished).scalar_one(), quotas)
+    require_audit(connection.execute(_COUNT_UNFINISHED, {"of": tenant}).scalar_one(), quotas)
     if is_gpu(capability):
         now = now_ms(connection)
         require_gpu(gpu_ms(connection, tenant, now // MS_PER_DAY), now, quotas)

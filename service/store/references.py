@@ -61,7 +61,7 @@ def find(store: Store, blobs: Readable) -> References:
     named = set[str]()
     documents = set[str]()
     for column, leads_on in _COLUMNS:
-        for value in _values(store, column, _CONDITIONS.get(column)):
+        for value in _values(store, column, _CONDITIONS.get((column, leads_on))):
             found = digests_in(value)
             named |= found
             if leads_on:
@@ -98,6 +98,8 @@ _COLUMNS: tuple[tuple[Column[object], bool], ...] = (
     (audit.c.base_sha256, False),
     (audit.c.submission, False),
     (audit.c.registration_json, False),
+    (audit.c.request_json, False),  # before the next: whoever is registered in between is found by it
+    (audit.c.request_sha256, False),
     (audit.c.request_sha256, True),
     (attempt.c.result_sha256, True),
     (attempt.c.cells_json, False),
@@ -111,8 +113,11 @@ _COLUMNS: tuple[tuple[Column[object], bool], ...] = (
 )
 """Columns that name blobs, and whether what they name is a document that names further ones."""
 
-_CONDITIONS: dict[Column[object], ColumnElement[bool]] = {schedule.c.template: schedule.c.deleted_at.is_(None)}
-"""A deleted schedule asks for nothing any more."""
+_CONDITIONS: dict[tuple[Column[object], bool], ColumnElement[bool]] = {
+    (schedule.c.template, False): schedule.c.deleted_at.is_(None),
+    (audit.c.request_sha256, True): audit.c.request_json.is_(None),
+}
+"""A deleted schedule asks for nothing any more, and a request that is in its row is no blob that can be read."""
 
 
 def _values(store: Store, column: Column[object], condition: ColumnElement[bool] | None) -> Iterator[bytes | str]:

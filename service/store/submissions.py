@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from assay.manifest import Manifest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from service.rules import tracing
 from service.rules.capability import CPU, queue_of
@@ -24,7 +24,7 @@ from service.store.models import put_model, require_live
 from service.store.outbox import owe
 from service.store.quotas import require_submission
 from service.store.tables import audit, audit_label, idempotency, job, model
-from service.store.uploads import record_blob, require_granted, touch
+from service.store.uploads import require_granted, touch
 
 METHOD = "SubmitAudit"
 
@@ -49,7 +49,11 @@ class NewAudit:
     manifests: tuple[Manifest, ...]
     """Of the model and its base, where the tenant has no row of them yet."""
     request: BlobName
-    """`request.json`, already in the blob store; granted to nobody."""
+    """`request.json`; it becomes a blob, granted to nobody, before the signer is asked to register it."""
+    request_json: bytes
+    """Its bytes: they are kept in the audit's row until then, so that one commit makes all of this safe."""
+    accepted: bytes
+    """The input fields as accepted, a serialised assay.api.v1.Audit."""
     submitted_at: int
     """Milliseconds since 1970 by the database's clock, as written into `request.json`."""
     quotas: Quotas = QUOTAS
@@ -64,18 +68,20 @@ def accepted_before(connection: Connection, ticket: Ticket) -> str | None:
     Raises:
         Refusal: REQUEST_ID_REUSED: the id was used for other content.
     """
-    row = connection.execute(
-        select(idempotency.c.request_sha256, idempotency.c.resource).where(
-            idempotency.c.principal == ticket.principal,
-            idempotency.c.method == METHOD,
-            idempotency.c.request_id == ticket.request_id,
-        )
-    ).one_or_none()
+    asked = {"of": ticket.principal, "id": ticket.request_id}
+    row = connection.execute(_BEFORE, asked).one_or_none()
     if row is None:
         return None
     if row.request_sha256 != ticket.content_sha256:
         raise Refusal("REQUEST_ID_REUSED", "This request_id was used for other content.")
     return str(row.resource)
+
+
+_BEFORE = select(idempotency.c.request_sha256, idempotency.c.resource).where(
+    idempotency.c.principal == bindparam("of"),
+    idempotency.c.method == METHOD,
+    idempotency.c.request_id == bindparam("id"),
+)
 
 
 def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Callable[[], bool]) -> str:
@@ -103,7 +109,6 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
     ground = _ground(connection, new)
     require_granted(connection, new.tenant, blobs)
     touch(connection, new.tenant, blobs)
-    record_blob(connection, new.request)
     _insert_audit(connection, ticket.principal, new, ground)
     append_event(connection, new.id, "state_changed", {"state": ground.state, "reason": ""})
     journal.append(
@@ -121,16 +126,15 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
         approvals.use(connection, new.id, ground.chosen)
     if ground.state is AuditState.QUEUED:
         owe(connection, "register", new.id)
-    connection.execute(
-        insert(idempotency).values(
-            principal=ticket.principal,
-            method=METHOD,
-            request_id=ticket.request_id,
-            request_sha256=ticket.content_sha256,
-            resource=new.id,
-            stored_at=new.submitted_at,
-        )
-    )
+    told = {
+        "principal": ticket.principal,
+        "method": METHOD,
+        "request_id": ticket.request_id,
+        "request_sha256": ticket.content_sha256,
+        "resource": new.id,
+        "stored_at": new.submitted_at,
+    }
+    connection.execute(_TICKET, told)
     if expired():
         raise Refusal("DEADLINE_PASSED", "The deadline passed before the audit was stored; nothing was created.")
     return new.id
@@ -145,37 +149,41 @@ def _ground(connection: Connection, new: NewAudit) -> Ground:
     return Ground(owner=new.tenant) if new.asking is None else find_ground(connection, new.asking)
 
 
+_AUDIT, _LABEL, _JOB, _TICKET = insert(audit), insert(audit_label), insert(job), insert(idempotency)
+"""Made once: to make a statement anew takes as long as to run it."""
+
+
 def _insert_audit(connection: Connection, principal: str, new: NewAudit, ground: Ground) -> None:
     asked = new.submission
-    connection.execute(
-        insert(audit).values(
-            id=new.id,
-            tenant=new.tenant,
-            principal=principal,
-            model_sha256=asked.model_sha256,
-            base_sha256=asked.base_sha256,
-            checks=" ".join(dict.fromkeys(one.name for one in asked.checks)),
-            request_sha256=new.request.sha256,
-            submission=asked.to_proto().SerializeToString(deterministic=True),
-            state=ground.state,
-            model_tenant=ground.owner,
-            attempts_max=asked.attempts_max,
-            last_sequence=0,
-            submitted_at=new.submitted_at,
-        )
-    )
-    for key, value in asked.labels.items():
-        connection.execute(insert(audit_label).values(audit=new.id, key=key, value=value))
-    connection.execute(
-        insert(job).values(
-            id=new.id,
-            audit=new.id,
-            kind="whole",
-            capability=_queue(connection, asked),
-            state=JobState.QUEUED,
-            traceparent=tracing.current(),
-        )
-    )
+    row = {
+        "id": new.id,
+        "tenant": new.tenant,
+        "principal": principal,
+        "model_sha256": asked.model_sha256,
+        "base_sha256": asked.base_sha256,
+        "checks": " ".join(dict.fromkeys(one.name for one in asked.checks)),
+        "request_sha256": new.request.sha256,
+        "request_json": new.request_json,
+        "submission": new.accepted,
+        "state": ground.state,
+        "model_tenant": ground.owner,
+        "attempts_max": asked.attempts_max,
+        "last_sequence": 0,
+        "submitted_at": new.submitted_at,
+    }
+    connection.execute(_AUDIT, row)
+    labels = [{"audit": new.id, "key": key, "value": value} for key, value in asked.labels.items()]
+    if labels:
+        connection.execute(_LABEL, labels)
+    whole = {
+        "id": new.id,
+        "audit": new.id,
+        "kind": "whole",
+        "capability": _queue(connection, asked),
+        "state": JobState.QUEUED,
+        "traceparent": tracing.current(),
+    }
+    connection.execute(_JOB, whole)
 
 
 def _queue(connection: Connection, asked: Submission) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, literal_column, or_, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, func, literal_column, or_, select, update
 
 from service.rules.states import AuditState, JobState
 from service.store import journal
@@ -64,17 +64,30 @@ def view(connection: Connection, audit_id: str) -> AuditView | None:
 
 
 def views(connection: Connection, ids: Sequence[str]) -> tuple[AuditView, ...]:
-    """Return audits in the order of `ids`, without those that do not exist; three reads, whatever their number."""
-    rows = {row.id: row for row in connection.execute(select(audit).where(audit.c.id.in_(ids)))}
+    """Return audits in the order of `ids`, without those that do not exist; three reads at most, whatever their number.
+
+    Nothing is asked about attempts of audits that nobody could lease yet, nor about reports of those not complete.
+    """
+    rows = {row.id: row for row in connection.execute(_AUDITS, {"ids": list(ids)})}
     tries: dict[str, list[AttemptView]] = {}
-    for row in connection.execute(select(attempt).where(attempt.c.audit.in_(ids)).order_by(attempt.c.n)):
+    began = [row.id for row in rows.values() if row.state not in _NEW]
+    for row in connection.execute(_ATTEMPTS, {"ids": began}) if began else ():
         tries.setdefault(row.audit, []).append(_attempt(row))
     numbers: dict[str, list[int]] = {}
-    for row in connection.execute(
-        select(report.c.audit, report.c.n).where(report.c.audit.in_(ids)).order_by(report.c.n)
-    ):
+    done = [row.id for row in rows.values() if row.state == AuditState.COMPLETED]
+    for row in connection.execute(_REPORTS, {"ids": done}) if done else ():
         numbers.setdefault(row.audit, []).append(row.n)
     return tuple(_view(rows[key], tuple(tries.get(key, ())), tuple(numbers.get(key, ()))) for key in ids if key in rows)
+
+
+_NEW = (AuditState.AWAITING_APPROVAL, AuditState.QUEUED)
+"""No step leads back to these, and the first lease leads out of them."""
+
+_IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
+_SEEN = [column for column in audit.c if column.name not in ("request_json", "registration_json")]
+_AUDITS = select(*_SEEN).where(audit.c.id.in_(_IDS))
+_ATTEMPTS = select(attempt).where(attempt.c.audit.in_(_IDS)).order_by(attempt.c.n)
+_REPORTS = select(report.c.audit, report.c.n).where(report.c.audit.in_(_IDS)).order_by(report.c.n)
 
 
 def _attempt(row: Row[Any]) -> AttemptView:

@@ -20,6 +20,7 @@ from assay import canonical, catalogue
 from assay.api.v1 import audits_pb2, audits_pb2_grpc, blobs_pb2, blobs_pb2_grpc
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
+from sqlalchemy import select
 
 from service.api.backing import ApiSettings, Backing, Limits, TlsFiles
 from service.api.server import Served, build
@@ -27,6 +28,7 @@ from service.blobs import LocalBlobs
 from service.store.engine import Store, open_store
 from service.store.migrations import migrate
 from service.store.principals import put_principal
+from service.store.tables import audit
 from tests.service.api.pki import make_certificates
 
 S = TypeVar("S")
@@ -205,6 +207,20 @@ class House:
     async def submit(self, principal: str = "ada", **changes: Any) -> Any:
         request = await self.submission(principal, **changes)
         return await self.stub(audits_pb2_grpc.AuditsStub, principal).SubmitAudit(request)
+
+    def request(self, made: Any) -> bytes:
+        """Return the request of an audit that nobody has registered yet."""
+        with self.store.read() as connection:
+            asked = select(audit.c.request_json).where(audit.c.id == made.name.removeprefix("audits/"))
+            kept = bytes(connection.execute(asked).scalar_one())
+        assert hashlib.sha256(kept).hexdigest() == made.request_sha256
+        return kept
+
+    def place_request(self, made: Any) -> bytes:
+        """Make it a blob, as a scheduler does before it asks the signer."""
+        kept = self.request(made)
+        self.blobs.put(kept, made.request_sha256)
+        return kept
 
 
 @pytest.fixture

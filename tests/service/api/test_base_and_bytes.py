@@ -74,7 +74,7 @@ async def test_bytes_are_accepted_and_called_as_the_catalogue_calls_them(house: 
     blob = await house.send(b"\x00\xff" * 8)
     made = await house.submit(**HOLD, data=[{"role": "sae", "blob": blob}])
     assert [(one.role, one.media_type, one.rows) for one in made.data] == [("sae", media.BYTES, 0)]
-    stored = request_format.parse(house.blobs.path(made.request_sha256).read_bytes())
+    stored = request_format.parse(house.request(made))
     assert stored["data"] == [{"role": "sae", "sha256": blob.sha256}]
     assert house.blobs.path(blob.sha256).read_bytes() == b"\x00\xff" * 8
 
@@ -145,7 +145,7 @@ async def test_a_base_is_registered_with_the_request(house: House) -> None:
     base = await house.send_model(seed=b"base")
     made = await house.submit(**HOLD, base_model=base)
     assert made.base_model == base
-    stored = request_format.parse(house.blobs.path(made.request_sha256).read_bytes())
+    stored = request_format.parse(house.request(made))
     assert request_format.base_sha256(stored) == base.removeprefix("models/")
     with house.store.read() as connection:
         assert connection.execute(select(audit.c.base_sha256)).scalar_one() == base.removeprefix("models/")
@@ -155,7 +155,7 @@ async def test_a_base_is_registered_with_the_request(house: House) -> None:
 
 async def test_a_check_that_could_read_a_base_works_without_one(house: House) -> None:
     made = await house.submit(**HOLD)
-    stored = house.blobs.path(made.request_sha256).read_bytes()
+    stored = house.request(made)
     assert b'"base"' not in stored
     assert made.base_model == ""
 

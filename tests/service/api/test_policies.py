@@ -34,13 +34,13 @@ async def test_a_policy_and_its_waivers_are_in_the_request_that_is_registered(ho
     accepted = await house.send(registered.waivers_data(()))
     made = await house.submit(policy=sent, waivers=accepted)
     assert (made.policy, made.waivers) == (sent, accepted)
-    stored = request_format.parse(house.blobs.path(made.request_sha256).read_bytes())
+    stored = request_format.parse(house.request(made))
     assert registered.digests(stored) == (sent.sha256, accepted.sha256)
 
 
 async def test_without_a_policy_the_request_says_so(house: House) -> None:
     made = await house.submit()
-    stored = request_format.parse(house.blobs.path(made.request_sha256).read_bytes())
+    stored = request_format.parse(house.request(made))
     assert (stored["policy_sha256"], stored["waivers_sha256"], made.HasField("policy")) == (None, None, False)
 
 

@@ -58,7 +58,7 @@ async def test_what_repeats_a_report_is_registered_with_its_seed_and_digests(hou
     request = await asked(house, forge)
     made = await house.stub(audits_pb2_grpc.AuditsStub, "ada").SubmitAudit(request)
     assert (made.seed_mode, made.seed, made.first_report) == (FIXED, SEED, request.audit.first_report)
-    stored = request_format.parse(house.blobs.path(made.request_sha256).read_bytes())
+    stored = request_format.parse(house.request(made))
     assert (stored["seed_mode"], stored["seed"]) == ("fixed", SEED)
     assert stored["first"]["bundle_sha256"] == request.audit.first_report.sha256
     payload = bundle.read(house.blobs.path(stored["first"]["bundle_sha256"]).read_bytes()).payload
@@ -71,14 +71,14 @@ def digest(data: bytes) -> str:
 
 async def test_a_derived_seed_is_registered_as_before(house: House) -> None:
     made = await house.submit()
-    stored = json.loads(house.blobs.path(made.request_sha256).read_bytes())
+    stored = json.loads(house.request(made))
     assert (stored["seed_mode"], "seed" in stored, "first" in stored) == ("derived", False, False)
     assert made.seed_mode == audits_pb2.Audit.SEED_MODE_UNSPECIFIED
 
 
 async def test_a_fixed_seed_may_repeat_nothing(house: House) -> None:
     made = await house.submit(seed_mode=FIXED, seed=SEED_MAX)
-    stored = json.loads(house.blobs.path(made.request_sha256).read_bytes())
+    stored = json.loads(house.request(made))
     assert (stored["seed_mode"], stored["seed"], "first" in stored) == ("fixed", SEED_MAX, False)
 
 
@@ -161,11 +161,11 @@ async def watched(house: House, name: str, principal: str = "ada") -> Any:
 async def test_the_receipt_travels_with_the_registration(house: House, receipt: bool) -> None:
     """A signer of before the log answered without a receipt; that audit is told as it was."""
     made = await house.submit()
+    asked_for = house.place_request(made)
     answer = {"request_sha256": made.request_sha256, "seed": 1, **({"receipt": "proof\n"} if receipt else {})}
     with house.store.begin() as connection:
         register(connection, made.name.removeprefix("audits/"), answer)
     event = (await watched(house, made.name)).registered
-    asked_for = house.blobs.path(made.request_sha256).read_bytes()
     assert event.request_sha256 == made.request_sha256
     assert (event.request_json, event.request_proof) == ((asked_for, b"proof\n") if receipt else (b"", b""))
 

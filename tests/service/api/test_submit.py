@@ -52,7 +52,7 @@ async def test_accepted_audit_has_all_its_rows_and_its_request(house: House) -> 
     assert json.loads(made.checks[0].parameters_json) == {"alpha": "0.01", "layers": "all", "threshold": "0.5"}
     assert json.loads(made.checks[1].parameters_json) == {"draws": 100}
     assert (made.limits.attempts_max, made.limits.output_bytes, made.limits.wall_s) == (8, 65536, 3600)
-    stored = request_format.parse(house.blobs.path(made.request_sha256).read_bytes())
+    stored = request_format.parse(house.request(made))
     assert stored["audit"] == made.name.removeprefix("audits/")
     assert stored["nonce"] == asked.audit.nonce.hex()
     assert stored["data"] == [{"role": "pairs", "sha256": pairs.sha256}]

@@ -73,6 +73,16 @@ class World:
         assert rows - {uploads.EMPTY.sha256} == set(self.blobs.digests()) - {uploads.EMPTY.sha256}
         return rows
 
+    def lacks(self, *digests: str, tenant: str = "t") -> list[str]:
+        """Return those of the digests that this tenant would be asked to send."""
+        names = [BlobName(digest, self.size(digest)) for digest in digests]
+        with self.store.read() as connection:
+            return [name.sha256 for name in uploads.missing(connection, tenant, names)]
+
+    def size(self, digest: str) -> int:
+        with self.store.read() as connection:
+            return connection.execute(select(blob.c.size).where(blob.c.sha256 == digest)).scalar_one()
+
     def audit(self, n: int = 0, **values: Any) -> str:
         request = self.document({"audit": n}, tenant=None)
         with self.store.begin() as connection:
@@ -152,6 +162,7 @@ HOLDERS: dict[str, Callable[[World, str, str], None]] = {
     "model of an audit": in_audit("model_sha256"),
     "base of an audit": in_audit("base_sha256"),
     "data of an audit": in_audit("submission", lambda digest: b"\x0a\x40" + digest.encode() + b"2\x01"),
+    "request that is no blob yet": in_audit("request_json", lambda digest: json.dumps({"x": digest}).encode()),
     "registration": in_audit("registration_json", lambda digest: json.dumps({"x": digest})),
     "result of an attempt": as_column(attempt, **ATTEMPT, result_sha256=DIGEST),
     "record": as_column(result, audit=KEY, token=1, sha256=DIGEST, finalised_at=1),
@@ -204,6 +215,13 @@ def test_every_column_that_may_hold_a_digest_is_looked_at() -> None:
     looked = {str(column) for column, _ in references._COLUMNS}
     digests = {str(column) for table in metadata.tables.values() for column in table.c if "sha256" in column.name}
     assert digests - looked <= apart
+
+
+def test_request_that_is_no_blob_yet_does_not_stop_the_sweep(world: World) -> None:
+    with world.store.begin() as connection:
+        submit(connection, 1, request_sha256="ef" * 32)
+        connection.execute(update(audit).values(request_json=b"{}", state="COMPLETED"))
+    assert "ef" * 32 in references.find(world.store, world.blobs).kept
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -305,6 +323,68 @@ def test_a_document_that_cannot_be_read_stops_the_sweep(world: World) -> None:
     with pytest.raises(references.ReferencesUnreadable, match="abab"):
         world.sweep()
     assert lost in world.there()
+
+
+def test_a_rotten_manifest_stops_the_sweep_and_is_asked_for_again(world: World) -> None:
+    """One changed digit inside a live model's manifest must not free its weights."""
+    manifest, weights = lone_model(world)
+    data = world.blobs._bytes[manifest]
+    world.blobs._bytes[manifest] = data.replace(weights.encode(), ("0" * 8 + weights[8:]).encode())
+    world.age(WEEK)
+    with pytest.raises(references.ReferencesUnreadable, match=manifest):
+        gc.sweep(world.store, world.blobs, dry_run=True)
+    assert world.lacks(manifest) == []
+    for _ in range(2):
+        with pytest.raises(references.ReferencesUnreadable, match=manifest):
+            world.sweep()
+        world.age(HOUR)
+    assert {manifest, weights} <= world.there()
+    assert world.lacks(manifest) == [manifest]
+    world.put(data)
+    world.collect()
+    assert weights in world.there()
+
+
+def test_a_rotten_document_of_any_size_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "WHOLE_MAX", 100)
+    key, record = world.audit(), world.put(b"x" * 1000)
+    as_column(result, audit=key, token=1, sha256=record, finalised_at=1)(world, key, "")
+    world.age(WEEK)
+    world.sweep()
+    world.blobs._bytes[record] = b"x" * 999 + b"y"
+    with pytest.raises(references.ReferencesUnreadable, match=record):
+        world.sweep()
+
+
+def test_a_rotten_manifest_of_a_purged_model_frees_nothing(world: World) -> None:
+    manifest, weights = lone_model(world, deleted_at=1, purged_at=1)
+    key, kept = world.audit(model_sha256=manifest), world.put()
+    HOLDERS["report"](world, key, world.document({"kept": kept}))
+    world.blobs._bytes[manifest] = world.blobs._bytes[manifest].replace(weights.encode(), kept.encode())
+    world.collect()
+    assert kept in world.there()
+
+
+def test_every_lost_document_is_asked_for_by_one_sweep(world: World) -> None:
+    lost = [lone_model(world)[0] for _ in range(3)]
+    for manifest in lost:
+        world.blobs.delete(manifest)
+    with pytest.raises(references.ReferencesUnreadable, match="3 blobs"):
+        world.sweep()
+    assert world.lacks(*lost) == lost
+
+
+def test_a_disk_that_fails_a_read_asks_nobody_to_send_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, _ = lone_model(world)
+
+    def fails(_digest: str) -> Any:
+        raise OSError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.blobs, "open", fails)
+        with pytest.raises(references.ReferencesUnreadable, match=manifest):
+            world.sweep()
+    assert world.lacks(manifest) == []
 
 
 def test_weights_of_a_deleted_model_go_after_a_month_and_its_reports_stay(world: World) -> None:
