@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, u
 from service.rules.states import AUDIT_ENDED
 from service.store import references
 from service.store.engine import Store, now_ms
-from service.store.keeping import absolve, revive
+from service.store.keeping import absolve, quarantine, revive
 from service.store.models import PURGE_MS
 from service.store.tables import audit, blob, blob_grant, idempotency, model
 from service.store.uploads import EMPTY, insert_absent
@@ -94,15 +94,21 @@ def sweep(store: Store, blobs: Blobs, *, ages: Ages | None = None, dry_run: bool
         dry_run: change nothing, and tell what would be doomed and deleted now.
 
     Raises:
-        ReferencesUnreadable: a document cannot be read; nothing was doomed or deleted.
+        ReferencesUnreadable: a document is lost or cannot be read; nothing was doomed or deleted. What is lost counts
+            as missing from now on.
     """
     ages = ages or Ages()
     purged = 0 if dry_run else purge_models(store, ages.purge_ms)
     forgotten = 0 if dry_run else _forget_requests(store, ages.idempotency_ms)
     adopted = _adopt(store, blobs, dry_run=dry_run)
     absolved = 0 if dry_run else _absolve(store, blobs)
-    # Read after the models were purged: what they alone held is free now.
-    kept = references.find(store, blobs).kept
+    try:
+        # Read after the models were purged: what they alone held is free now.
+        kept = references.find(store, blobs).kept
+    except references.ReferencesUnreadable as error:
+        if not dry_run:
+            _ask_for(store, blobs, error)
+        raise
     due = _due(store, ages.doomed_ms)
     doomed = _doom(store, kept, ages.unreferenced_ms, dry_run=dry_run)
     needed = [digest for digest in due if digest in kept]
@@ -176,6 +182,21 @@ def _absolve(store: Store, blobs: Blobs) -> int:
         with store.begin() as connection:
             absolve(connection, digest)
     return len(good)
+
+
+def _ask_for(store: Store, blobs: Blobs, error: references.ReferencesUnreadable) -> None:
+    """Let lost documents count as missing, so that whoever has them sends them again; a failing disk loses nothing."""
+    absent = {digest for digest in error.unread - error.rotten if _is_absent(blobs, digest)}
+    for digest in sorted(error.rotten | absent):
+        with store.begin() as connection:
+            quarantine(connection, digest)
+
+
+def _is_absent(blobs: Blobs, digest: str) -> bool:
+    try:
+        return blobs.size(digest) is None
+    except Exception:  # whatever the blob store raises: nobody knows
+        return False
 
 
 def _is_sound(blobs: Blobs, digest: str) -> bool:

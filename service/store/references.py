@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from sqlalchemy import Column, ColumnElement, Select, literal, select, tuple_
 
@@ -38,7 +40,19 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{88,}={0,2}")
 
 
 class ReferencesUnreadable(Exception):
-    """A document that the service refers to cannot be read, so nobody knows what it refers to; names the blob."""
+    """Documents that the service refers to cannot be read, so nobody knows what they refer to; names the blobs.
+
+    Args:
+        why: what is wrong with each blob.
+        rotten: those whose bytes are not what their names say.
+    """
+
+    def __init__(self, why: Mapping[str, str], rotten: frozenset[str]) -> None:
+        first = min(why)
+        many = f"{len(why)} blobs cannot be read, the first is" if len(why) > 1 else "blob"
+        super().__init__(f"{many} {first}{':' if len(why) > 1 else ' cannot be read:'} {why[first]}")
+        self.unread = frozenset(why)
+        self.rotten = rotten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +81,12 @@ def find(store: Store, blobs: Readable) -> References:
             if leads_on:
                 documents |= found
     live, purged = _manifests(store)
-    gone = _all_in(blobs, sorted(purged & named), required=False)
-    strong = named | live | _all_in(blobs, sorted(live), required=True)
+    reading = _Reading(blobs)
+    gone = reading.all_in(purged & named, required=False)
+    strong = named | live | reading.all_in(live)
     # What a request or a record names may be anything; only what exists as a blob can be opened.
-    weak = _all_in(blobs, sorted(documents - live - purged), required=True)
+    weak = reading.all_in(documents - live - purged)
+    reading.require()
     return References(kept=frozenset(strong | (weak - gone)), documents=len(documents | live | purged))
 
 
@@ -156,17 +172,50 @@ def _manifests(store: Store) -> tuple[set[str], set[str]]:
     return live, {row.manifest_sha256 for row in rows} - live
 
 
-def _all_in(blobs: Readable, digests: Iterable[str], *, required: bool) -> set[str]:
-    found = set[str]()
-    for digest in digests:
-        try:
-            with blobs.open(digest) as file:
-                data = file.read(WHOLE_MAX + 1)
-                found |= digests_in(data, _DEPTH if len(data) <= WHOLE_MAX else 0)
-                while more := file.read(WHOLE_MAX):
-                    data = data[-63:] + more
-                    found |= digests_in(data, 0)
-        except Exception as error:  # whatever the blob store raises: what is unread might name anything
+class _Reading:
+    """Reads documents, hashing them on the way: one changed digit in a manifest would free what it names."""
+
+    def __init__(self, blobs: Readable) -> None:
+        self._blobs = blobs
+        self._why: dict[str, str] = {}
+        self._rotten = set[str]()
+
+    def all_in(self, documents: Iterable[str], *, required: bool = True) -> set[str]:
+        """Return all that these documents name; of those that cannot be read, nothing."""
+        found = set[str]()
+        for digest in sorted(documents):
+            hashed = hashlib.sha256()
+            try:
+                with self._blobs.open(digest) as file:
+                    inside = _inside_file(file, hashed.update)
+            except Exception as error:  # whatever the blob store raises: what is unread might name anything
+                wrong = str(error)
+            else:
+                if hashed.hexdigest() == digest:
+                    found |= inside
+                    continue
+                self._rotten.add(digest)
+                wrong = "its bytes hash to something else"
             if required:
-                raise ReferencesUnreadable(f"blob {digest} cannot be read: {error}") from error
+                self._why[digest] = wrong
+        return found
+
+    def require(self) -> None:
+        """Do nothing if every required document was read.
+
+        Raises:
+            ReferencesUnreadable: naming all that were not.
+        """
+        if self._why:
+            raise ReferencesUnreadable(self._why, frozenset(self._rotten & self._why.keys()))
+
+
+def _inside_file(file: BinaryIO, on_bytes: Callable[[bytes], None]) -> set[str]:
+    data = file.read(WHOLE_MAX + 1)
+    on_bytes(data)
+    found = digests_in(data, _DEPTH if len(data) <= WHOLE_MAX else 0)
+    while more := file.read(WHOLE_MAX):
+        on_bytes(more)
+        data = data[-63:] + more
+        found |= digests_in(data, 0)
     return found
