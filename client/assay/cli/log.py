@@ -23,7 +23,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 @log.command("watch")
 def watch(
-    prefix: Annotated[str, typer.Option("--prefix", metavar="DIR", help="A copy of the log: checkpoint and tile/.")],
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="DIR_or_URL", help="The log, checkpoint and tile/, or a copy of it.")
+    ],
     state: Annotated[Path, typer.Option("--state", metavar="F", help="What is remembered; made by the first watch.")],
     trust_root: trust.TrustRoot = None,
     log_vkey: trust.LogVkeys = None,
@@ -32,16 +34,15 @@ def watch(
     as_json: Json = False,
 ) -> int:
     """See that a log extends what was seen of it before, and count requests without an end. Exit 1 if it forked."""
-    from assay.errors import Misused
     from assay.tlog import tiles
     from assay.tlog import watch as rules
+    from assay.tlog.site import site
 
-    if _URL.match(prefix):
-        raise Misused("watching a URL is not built yet: copy the log's files, and give their folder as --prefix")
     keys = _log_keys(trust_root, log_vkey, config, now)
     before = _remembered(state)
+    fetch = site(prefix) if _URL.match(prefix) else tiles.folder(Path(prefix))
     try:
-        seen = rules.watch(tiles.folder(Path(prefix)), keys, before)
+        seen = rules.watch(fetch, keys, before)
     except rules.Forked as forked:
         kept = _keep(state, forked.evidence)
         SCREEN.note(f"both signed checkpoints are kept: {clean(', '.join(map(str, kept)), 400)}")
