@@ -12,7 +12,6 @@ from typing import BinaryIO, Protocol
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
 
-from service.rules.states import AUDIT_ENDED
 from service.store import references
 from service.store.engine import Store, now_ms
 from service.store.keeping import absolve, quarantine, revive
@@ -140,7 +139,7 @@ def purge_models(store: Store, purge_ms: int) -> int:
     with store.begin() as connection:
         reads = exists().where(
             or_(audit.c.model_sha256 == model.c.manifest_sha256, audit.c.base_sha256 == model.c.manifest_sha256),
-            audit.c.state.not_in(AUDIT_ENDED),
+            audit.c.state.not_in(references.READS_NOTHING),
         )
         now = now_ms(connection)
         return connection.execute(

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from sqlalchemy import Column, ColumnElement, Select, literal, select, tuple_
 
-from service.rules.states import AUDIT_ENDED
+from service.rules.states import AUDIT_ENDED, AuditState
 from service.store.engine import Store
 from service.store.keeping import Readable
 from service.store.tables import attempt, audit, job, model, plan, report, result
@@ -28,6 +28,9 @@ WHOLE_MAX = 16 << 20
 
 PAGE = 500
 """Rows read at a time."""
+
+READS_NOTHING = (*AUDIT_ENDED, AuditState.AWAITING_APPROVAL)
+"""States of audits that no longer, or not yet, read a model: naming one is not having its owner's consent."""
 
 _DEPTH = 3
 """How deep base64 may hold base64: a bundle holds an envelope, that holds a statement."""
@@ -163,13 +166,15 @@ def _after(keys: list[Column[object]], last: tuple[object, ...]) -> ColumnElemen
 def _manifests(store: Store) -> tuple[set[str], set[str]]:
     """Return the manifests whose files are needed, and those whose files went with their models."""
     with store.read() as connection:
-        rows = connection.execute(select(model.c.manifest_sha256, model.c.purged_at)).all()
+        # Audits first: a model of theirs that is made meanwhile has its row by then.
         reading = connection.execute(
-            select(audit.c.model_sha256, audit.c.base_sha256).where(audit.c.state.not_in(AUDIT_ENDED))
+            select(audit.c.model_sha256, audit.c.base_sha256).where(audit.c.state.not_in(READS_NOTHING))
         ).all()
+        rows = connection.execute(select(model.c.manifest_sha256, model.c.purged_at)).all()
+    known = {row.manifest_sha256 for row in rows}
     live = {row.manifest_sha256 for row in rows if row.purged_at is None}
-    live |= {digest for row in reading for digest in row if digest is not None}
-    return live, {row.manifest_sha256 for row in rows} - live
+    live |= {digest for row in reading for digest in row if digest in known}
+    return live, known - live
 
 
 class _Reading:

@@ -81,13 +81,14 @@ class World:
 
     def size(self, digest: str) -> int:
         with self.store.read() as connection:
-            return connection.execute(select(blob.c.size).where(blob.c.sha256 == digest)).scalar_one()
+            return int(connection.execute(select(blob.c.size).where(blob.c.sha256 == digest)).scalar_one())
 
     def audit(self, n: int = 0, **values: Any) -> str:
         request = self.document({"audit": n}, tenant=None)
         with self.store.begin() as connection:
             key = submit(connection, n, request_sha256=request)
-            connection.execute(update(audit).where(audit.c.id == key).values(state="COMPLETED", **values))
+            told = {"state": "COMPLETED", **values}
+            connection.execute(update(audit).where(audit.c.id == key).values(told))
         return key
 
 
@@ -420,6 +421,26 @@ def test_a_model_that_an_audit_still_reads_is_not_purged(world: World) -> None:
         connection.execute(update(audit).where(audit.c.id == key).values(state="QUEUED"))
     world.collect()
     assert weights in world.there()
+
+
+def waits(world: World, n: int, **values: Any) -> str:
+    """Plant a stranger's audit that nobody has consented to."""
+    return world.audit(n, **{"tenant": "u", "state": "AWAITING_APPROVAL", **values})
+
+
+def test_an_audit_that_waits_for_a_model_that_nobody_has_stops_no_sweep(world: World) -> None:
+    waits(world, 1, model_sha256="cd" * 32, base_sha256="ce" * 32)
+    free = world.put()
+    world.collect()
+    assert free not in world.there()
+
+
+def test_a_stranger_who_waits_for_consent_holds_no_deleted_weights(world: World) -> None:
+    manifest, weights = lone_model(world, deleted_at=1)
+    waits(world, 1, model_sha256=manifest)
+    world.collect()
+    assert weights not in world.there()
+    assert manifest in world.there()
 
 
 def test_bytes_without_a_row_age_as_others_do(world: World) -> None:
