@@ -1,14 +1,13 @@
 """Lists and ticks at depth: the last page of 100,000 audits against the first, ticks with and without finished jobs.
 
-Ratios within one run, medians; written to service_list.json. On PostgreSQL too where a server is installed.
+What is compared takes turns, so that both meet the same machine; the finished jobs lie in a database beside an empty
+one. Medians; written to service_list.json. On PostgreSQL too where a server is installed.
 
     python -m benchmarks.service_list [AUDITS]
 """
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import insert, text
 
+from benchmarks.service_house import write
 from service.queue.memory import MemoryQueue
 from service.rules.access import Reach, Scope
 from service.rules.pages import AuditFilter, Position
@@ -40,15 +40,16 @@ BOUNDS = {"page": 1.5, "tick": 2.0}
 """Specs: service, section 21."""
 
 
-def median_ms(work: Callable[[], object]) -> float:
-    """Return the median of the rounds, after one that warms."""
-    work()
-    times = []
-    for _ in range(ROUNDS):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times) * 1000
+def median_ms(*works: Callable[[], object]) -> list[float]:
+    """Return the median of each over the rounds, in which they take turns, after one that warms."""
+    times: list[list[float]] = [[] for _ in works]
+    for number in range(ROUNDS + 1):
+        for work, taken in zip(works, times, strict=True):
+            begun = time.perf_counter()
+            work()
+            if number:
+                taken.append(time.perf_counter() - begun)
+    return [statistics.median(taken) * 1000 for taken in times]
 
 
 def plant(store: Store, count: int) -> None:
@@ -89,18 +90,18 @@ def ticker(store: Store) -> Callable[[], None]:
     return tick
 
 
-def measure(url: str, count: int) -> dict[str, float]:
+def measure(url: str, empty_url: str, count: int) -> dict[str, float]:
     """Return times in milliseconds, and the two ratios."""
-    migrate(url)
-    store = open_store(url)
-    tick = ticker(store)
-    none = median_ms(tick)
+    for one in (url, empty_url):
+        migrate(one)
+    store, empty = open_store(url), open_store(empty_url)
     plant(store, count)
     deep = Position(1_000_000 + PAGE, f"{PAGE:032x}")
     assert page(store, None) == page(store, deep) == PAGE
-    first, last = median_ms(lambda: page(store, None)), median_ms(lambda: page(store, deep))
-    some = median_ms(tick)
+    first, last = median_ms(lambda: page(store, None), lambda: page(store, deep))
+    none, some = median_ms(ticker(empty), ticker(store))
     store.close()
+    empty.close()
     told = {"first_page_ms": first, "deep_page_ms": last, "page": last / first}
     told |= {"tick_none_ms": none, "tick_finished_ms": some, "tick": some / none}
     return {name: round(value, 3) for name, value in told.items()}
@@ -110,13 +111,11 @@ def main() -> int:
     """Measure, write down, and exit 1 where a bound is missed."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     with tempfile.TemporaryDirectory() as folder:
-        found = {"sqlite": measure(f"sqlite:///{folder}/assay.db", count)}
+        found = {"sqlite": measure(f"sqlite:///{folder}/assay.db", f"sqlite:///{folder}/empty.db", count)}
     server = postgres.server()
     if server is not None:
-        found["postgresql"] = measure(server.create(), count)
-    told = {"audits": count, "rounds": ROUNDS, "bounds": BOUNDS, "machine": platform.machine(), "measured": found}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(told, indent=1))
+        found["postgresql"] = measure(server.create(), server.create(), count)
+    write(Path(__file__).with_suffix(".json"), {"audits": count, "rounds": ROUNDS, "bounds": BOUNDS, "measured": found})
     return int(any(one[name] > bound for one in found.values() for name, bound in BOUNDS.items()))
 
 
