@@ -255,6 +255,7 @@ def _warnings(report: Report, asked: Asked, verdict: Verdict | None) -> list[str
         said.append("the report was not looked up in its log (--no-log)")
     if report.verification.profile == "development":
         said.append("signed under a development key: good for trying things out, no evidence for anyone else")
+    said += _fixed_seed(report)
     said += [f"not checked: {item}" for item in report.verification.not_checked]
     for use in verdict.waivers if verdict else ():
         if use.state != "used":
@@ -264,3 +265,14 @@ def _warnings(report: Report, asked: Asked, verdict: Verdict | None) -> list[str
     if any(one.estimate_only for one in (verdict.decisions if verdict else ())):
         said.append("some assertions look at the estimate only, not at its interval")
     return said
+
+
+def _fixed_seed(report: Report) -> list[str]:
+    """Return that whoever asked chose the seed: then nothing shows that it was not the nicest of many."""
+    predicate = (report.statement or {}).get("predicate")
+    registered = predicate.get("registration") if isinstance(predicate, Mapping) else None
+    if report.statement is None or (isinstance(registered, Mapping) and registered.get("seed_mode") == "derived"):
+        return []
+    return [
+        "the seed was FIXED by the auditor, as a replication's is: `report: {seed: derived}` in a policy refuses it"
+    ]

@@ -31,6 +31,13 @@ def test_a_verified_report_that_holds_passes_with_0(forge: Forge) -> None:
     assert any("development key" in one for one in told.warnings)
 
 
+def test_a_seed_that_the_auditor_chose_is_told_beside_a_pass(forge: Forge) -> None:
+    derived = ask(look(forge, forge.report()))
+    fixed = ask(look(forge, forge.report(ask={"seed_mode": "fixed", "seed": 7})))
+    assert (derived.outcome, fixed.outcome) == ("pass", "pass")
+    assert [any("FIXED" in one for one in told.warnings) for told in (derived, fixed)] == [False, True]
+
+
 def test_a_failing_assertion_is_1_and_a_straddling_one_2(forge: Forge) -> None:
     report = look(forge, forge.report())
     assert (ask(report, policy("0.8")).outcome, ask(report, policy("0.8")).exit_code) == ("fail", 1)
