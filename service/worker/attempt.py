@@ -29,7 +29,7 @@ from service.worker.classes import class_of_error, lost_isolation
 from service.worker.closing import Closing
 from service.worker.code import measure_code
 from service.worker.course import Run
-from service.worker.errors import BlobCorrupt, HostFault, Stopped, WorkerClosed
+from service.worker.errors import BlobLost, HostFault, Stopped, WorkerClosed
 from service.worker.gathering import Gathered
 from service.worker.materialise import copy_all, materialise, private_folder, wanted_data
 from service.worker.promises import Promise
@@ -197,7 +197,7 @@ class Attempts:
         log.error("attempt failed: %s", error, extra=run.labels, exc_info=exit_class is None)
         unkillable = isinstance(error, CellFailed) and error.code == "cell_unkillable"
         note = f"{type(error).__name__}: {error}"
-        if isinstance(error, BlobCorrupt):
+        if isinstance(error, BlobLost):
             self._closing.quarantine(run, error.sha256)
         ending = run.ending(exit_class or ExitClass.HOST_FAULT, note)
         self._closing.end(run, pulse, ending, confirmation=None if unkillable else CancelConfirmation.KILLED)

@@ -199,12 +199,12 @@ class Closing:
             log.info("ended as %s, then %s", ending.exit_class, then, extra=run.labels)
 
     def quarantine(self, run: Run, sha256: str) -> None:
-        """Write down that a blob is corrupt, so that it counts as missing until somebody sends it again."""
+        """Write down that a blob is lost or corrupt, so that it counts as missing until somebody sends it again."""
         try:
             with self._bench.store.begin() as connection:
                 quarantine(connection, sha256)
         except (StoreBusy, StoreUnavailable) as error:
-            log.warning("blob %s is corrupt and not quarantined: %s", sha256, error, extra=run.labels)
+            log.warning("blob %s is lost and not quarantined: %s", sha256, error, extra=run.labels)
 
     def _fenced(self, run: Run) -> None:
         """Count a lease that was over before its attempt ended, and write into the journal that its token is void."""

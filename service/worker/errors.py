@@ -2,7 +2,8 @@
 
 WorkerError
  |- HostFault(text)            disk, blob, installation: the attempt ends as HOST_FAULT and is tried again
- |   `- BlobCorrupt(text)      a blob's bytes are not what its name says: it is quarantined as well
+ |   `- BlobLost(text)         a blob is not there: it is quarantined as well, so that its owner is asked for it
+ |       `- BlobCorrupt(text)  its bytes are not what its name says: likewise
  |- Stopped(reason)            cancel, fence or drain: no result is wanted any more
  `- WorkerClosed(text)         this process must not lease again; a supervisor starts another
 """
@@ -20,12 +21,16 @@ class HostFault(WorkerError):
     """The host could not do its part; the text is for operators."""
 
 
-class BlobCorrupt(HostFault):
-    """A blob's bytes hash to something else than its name."""
+class BlobLost(HostFault):
+    """A blob's bytes are not there."""
 
     def __init__(self, text: str, sha256: str) -> None:
         super().__init__(text)
         self.sha256 = sha256
+
+
+class BlobCorrupt(BlobLost):
+    """A blob's bytes hash to something else than its name."""
 
 
 class WorkerClosed(WorkerError):

@@ -11,8 +11,8 @@ from assay import manifest, request
 from assay.errors import AssayError
 from assay.manifest import Manifest
 
-from service.blobs import BlobError, BlobStore
-from service.worker.errors import BlobCorrupt, HostFault
+from service.blobs import BlobError, BlobMissing, BlobStore
+from service.worker.errors import BlobCorrupt, BlobLost, HostFault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,8 @@ def read_blob(blobs: BlobStore, sha256: str, cap: int) -> bytes:
     try:
         with blobs.open(sha256) as stream:
             data = stream.read(cap + 1)
+    except BlobMissing as error:
+        raise BlobLost(f"blob {sha256} is lost: {error}; restore it", sha256) from error
     except (BlobError, OSError) as error:
         raise HostFault(f"blob {sha256} cannot be read: {error}") from error
     if len(data) > cap:

@@ -16,8 +16,9 @@ from sqlalchemy import select
 
 from sandbox.cell import Cancelled, CodeMount, OnStep, Order, Outcome
 from sandbox.errors import CellFailed, CellRefused, ResultRejected
+from service.rules.names import BlobName
 from service.rules.states import AuditState
-from service.store import budget
+from service.store import budget, uploads
 from service.store.audits import cancel
 from service.store.endings import end_waiting, take_expired
 from service.store.engine import StoreUnavailable
@@ -412,11 +413,22 @@ def test_a_corrupted_blob_never_reaches_a_cell(place: House, which: bytes) -> No
     assert not list(place.bench.work_dir.iterdir())
 
 
-def test_a_missing_blob_is_the_hosts_fault(place: House) -> None:
-    key = place.submit()
-    place.blobs.delete(place.put(b"{}"))
+@pytest.mark.parametrize("which", ["file", "manifest", "base", "data"])
+def test_a_missing_blob_is_the_hosts_fault_and_is_asked_for_again(place: House, which: str) -> None:
+    key = place.submit(base={"config.json": b"[]"})
+    data = {"file": b"{}", "base": b"[]", "data": b'{"a":1}\n'}
+    if which == "manifest":
+        digest = place.put_model({"config.json": b"{}", "model.safetensors": b"weights"}).digest
+    else:
+        digest = place.put(data[which])
+    name = BlobName(digest, place.blobs.size(digest) or 0)
+    with place.store.begin() as connection:
+        uploads.grant(connection, "t", name)
+    place.blobs.delete(digest)
     place.attempt(key)
     assert (classes(place, key), place.cell.orders) == (["HOST_FAULT"], [])
+    with place.store.read() as connection:
+        assert uploads.missing(connection, "t", [name]) == (name,)
 
 
 def test_other_code_than_the_catalogues_never_runs(place: House, tmp_path: Path) -> None:
