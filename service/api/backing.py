@@ -62,6 +62,8 @@ class ApiSettings:
 
     database_url: str
     blob_dir: Path
+    blobs: BlobStore | None = None
+    """Where blobs are, if not in that folder."""
     upload_dir: Path
     """Part files of unfinished uploads; on the blobs' file system, so that finishing is a rename."""
     address: str

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
-from service.blobs import NoSpace
+from service.blobs import BlobsAway, NoSpace
 from service.rules.errors import DOMAIN, Refusal
 from service.rules.metrics import COUNTERS
 from service.rules.names import shown
@@ -40,6 +40,9 @@ def refusal_of(error: Exception, method: str) -> Refusal:
         return Refusal("STORE_BUSY", "The store is busy.")
     if isinstance(error, NoSpace):
         return Refusal("DISK_FULL", "The server's disk is full.", quota="disk")
+    if isinstance(error, BlobsAway):
+        LOG.warning("%s in %s", error, method)
+        return Refusal("STORE_UNAVAILABLE", "The blob store cannot be reached.")
     incident = secrets.token_hex(8)
     LOG.error("incident %s in %s", incident, method, exc_info=error)
     if isinstance(error, StoreUnavailable):

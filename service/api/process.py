@@ -59,7 +59,7 @@ async def _serve(settings: ApiSettings) -> None:
         backing = Backing(
             settings=settings,
             store=store,
-            blobs=LocalBlobs(settings.blob_dir),
+            blobs=settings.blobs or LocalBlobs(settings.blob_dir),
             catalogue=settings.catalogue or catalogue.load(),
             draining=asyncio.Event(),
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from service.blobs.contract import (
     EMPTY_SHA256,
+    BlobDamaged,
     BlobError,
     BlobFault,
     BlobMismatch,
     BlobMissing,
+    BlobsAway,
     BlobStore,
     NoSpace,
     disk_errors,
@@ -17,11 +19,13 @@ from service.blobs.memory import MemoryBlobs
 
 __all__ = [
     "EMPTY_SHA256",
+    "BlobDamaged",
     "BlobError",
     "BlobFault",
     "BlobMismatch",
     "BlobMissing",
     "BlobStore",
+    "BlobsAway",
     "LocalBlobs",
     "MemoryBlobs",
     "NoSpace",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from service.blobs.contract import BlobFault, NoSpace
+from service.blobs.contract import BlobFault, BlobsAway, NoSpace
 from service.blobs.signing import Credentials, authorization, canonical_path, canonical_query
 
 TRIES = 4
@@ -32,6 +32,9 @@ class S3Settings:
     endpoint: str
     """https://host[:port]; http only on loopback."""
     bucket: str
+    """Named by the path of each request, never by the host."""
+    prefix: str = ""
+    """What every name of an object begins with, e.g. "assay/"."""
     credentials: Credentials
     ca: Path | None = None
     """PEM of the authorities that the endpoint is verified with; None means this machine's."""
@@ -39,10 +42,19 @@ class S3Settings:
     """Silence after which a connection is given up."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.endpoint)
-        is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
-        if not (parts.scheme == "https" or is_local) or not parts.hostname or parts.path.strip("/") or parts.username:
-            raise ValueError("endpoint: https://host[:port], without path or user; http only on loopback")
+        require_endpoint(self.endpoint)
+
+
+def require_endpoint(text: str) -> None:
+    """Refuse what is no endpoint.
+
+    Raises:
+        ValueError: the message says what one is.
+    """
+    parts = urlsplit(text)
+    is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not (parts.scheme == "https" or is_local) or not parts.hostname or parts.path.strip("/") or parts.username:
+        raise ValueError("endpoint: https://host[:port], without path or user; http only on loopback")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +107,8 @@ class Bucket:
 
         Raises:
             NoSpace: the store is full (507, or QuotaExceeded).
-            BlobFault: it failed, or could not be reached, on every try.
+            BlobsAway: it could not be reached, or asked for patience, on every try.
+            BlobFault: it refused.
         """
         failure = "no try"
         for attempt in range(TRIES):
@@ -113,8 +126,8 @@ class Bucket:
                 raise NoSpace("the object store is full; free space and try again")
             failure = f"status {answer.status}"
             if answer.status not in AGAIN:
-                break
-        raise BlobFault(f"the object store failed: {method} ended with {failure}")
+                raise BlobFault(f"the object store refused: {method} ended with {failure}")
+        raise BlobsAway(f"the object store is away: {method} ended with {failure}")
 
     def _once(
         self,

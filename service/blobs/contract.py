@@ -5,6 +5,8 @@ BlobError
 ├── BlobMismatch   the bytes offered are not what the digest says; nothing was stored
 ├── NoSpace        the disk is full; nothing was stored
 └── BlobFault      the disk failed; nothing was stored
+    ├── BlobDamaged    what is stored under a digest has another one
+    └── BlobsAway      the store cannot be reached now
 """
 
 from __future__ import annotations
@@ -40,6 +42,14 @@ class NoSpace(BlobError):
 
 class BlobFault(BlobError):
     """The disk failed. Nothing was stored."""
+
+
+class BlobDamaged(BlobFault):
+    """The store has other bytes under this digest. Whoever has the right ones sends them again."""
+
+
+class BlobsAway(BlobFault):
+    """The store cannot be reached now. Nothing was stored; try again."""
 
 
 class BlobStore(Protocol):

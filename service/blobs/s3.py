@@ -1,8 +1,9 @@
 """Blobs in an S3-compatible bucket: verified in a local spool first, so that nothing partial ever has a final name.
 
 A small blob is one conditional PUT. A large one is a multipart upload, completed only after every byte that was sent
-has been hashed again and the digest is the name's; otherwise it is aborted. What is read is fetched into a local cache
-and verified on the way. Sources: the Amazon S3 API reference (PutObject, CompleteMultipartUpload, ListObjectsV2).
+has been hashed again and the digest is the name's; otherwise it is aborted. What is read is fetched into a local cache,
+verified on the way and whenever it is read from there again. Sources: the Amazon S3 API reference (PutObject,
+CompleteMultipartUpload, ListObjectsV2).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from html import escape, unescape
@@ -20,13 +22,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 from service.blobs.bucket import Bucket, S3Settings
-from service.blobs.contract import EMPTY_SHA256, BlobFault, BlobMismatch, BlobMissing, checked_digest, disk_errors
-from service.blobs.local import PROBE, LocalBlobs, write_aside
+from service.blobs.contract import (
+    EMPTY_SHA256,
+    BlobDamaged,
+    BlobFault,
+    BlobMismatch,
+    BlobMissing,
+    checked_digest,
+    disk_errors,
+)
+from service.blobs.local import PROBE, STEP, LocalBlobs, write_aside
 
 PART = 64 << 20
 """Bytes of one part: 10,000 parts, the most that S3 takes, then hold 625 GiB; a blob has at most 100."""
 CACHE_BYTES = 64 << 30
 """Fetched blobs that are kept; the least lately used go first."""
+STALE_S = 86_400.0
+"""What lies in the spool for so long was left by a process that was killed: no blob takes a day to send."""
+
+OPENS = 3
+"""Looks for a file that another thread may remove from a small cache between its name and its opening."""
 
 _KEY = re.compile(rb"<Key>([^<]{1,1024})</Key>")
 _MORE = re.compile(rb"<NextContinuationToken>([^<]{1,4096})</NextContinuationToken>")
@@ -39,9 +54,9 @@ class S3Blobs:
 
     Args:
         settings: the bucket.
-        spool: local folder for what is on its way and what was fetched; private to this store.
+        spool: local folder for what is on its way and what was fetched; processes of one user may share it.
         part_bytes: size above which a blob is sent in parts, and of a part.
-        cache_bytes: how much of what was fetched is kept.
+        cache_bytes: how much of what was fetched is kept, give or take a sixteenth and one blob.
         sleep: waits between tries.
     """
 
@@ -54,11 +69,13 @@ class S3Blobs:
         cache_bytes: int = CACHE_BYTES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._bucket = Bucket(settings, sleep=sleep)
+        self._bucket, self._prefix = Bucket(settings, sleep=sleep), settings.prefix
         self._part, self._cache_bytes = part_bytes, cache_bytes
         self._spool = spool / "outgoing"
         self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._cache = LocalBlobs(spool / "cache")
+        self._fetched, self._lock = cache_bytes, threading.Lock()  # so that the first fetch looks
+        self._remove_stale()
 
     def put(self, source: Path | bytes, digest: str) -> None:
         """See `BlobStore.put`."""
@@ -79,32 +96,33 @@ class S3Blobs:
 
     def open(self, digest: str) -> BinaryIO:
         """See `BlobStore.open`."""
-        return self.path(digest).open("rb")
+        for _ in range(OPENS):
+            with contextlib.suppress(FileNotFoundError):
+                return self.path(digest).open("rb")
+        raise BlobFault(f"blob {digest} leaves the cache before it is read: give the cache more room")
 
     def path(self, digest: str) -> Path:
-        """See `BlobStore.path`: fetched and verified unless it is in the cache."""
-        if self._cache.size(digest) is None:
+        """See `BlobStore.path`: fetched unless it is in the cache, and verified in either case."""
+        if not self._is_cached(checked_digest(digest)):
             self._fetch(digest)
-        found = self._cache.path(digest)
-        os.utime(found)
-        return found
+        return self._cache.path(digest)
 
     def size(self, digest: str) -> int | None:
         """See `BlobStore.size`."""
         if checked_digest(digest) == EMPTY_SHA256:
             return 0
-        answer = self._bucket.call("HEAD", _key(digest), accept=(200, 404))
+        answer = self._bucket.call("HEAD", self._key(digest), accept=(200, 404))
         return None if answer.status == 404 else int(answer.headers["content-length"])
 
     def digests(self) -> Iterator[str]:
         """See `BlobStore.digests`."""
         yield EMPTY_SHA256
-        query = {"list-type": "2", "prefix": "sha256/"}
+        query = {"list-type": "2", "prefix": f"{self._prefix}sha256/"}
         while True:
             body = self._bucket.call("GET", "", query=query).body
             for key in _KEY.findall(body):
                 name = key.decode("ascii", "replace").rpartition("/")[2]
-                if key.decode("ascii", "replace") == _key(name) and name != EMPTY_SHA256:
+                if key.decode("ascii", "replace") == self._key(name) and name != EMPTY_SHA256:
                     yield name
             more = _MORE.search(body)
             if more is None:
@@ -113,18 +131,42 @@ class S3Blobs:
 
     def delete(self, digest: str) -> None:
         """See `BlobStore.delete`."""
-        self._bucket.call("DELETE", _key(checked_digest(digest)), accept=(200, 204, 404))
+        self._bucket.call("DELETE", self._key(checked_digest(digest)), accept=(200, 204, 404))
         if digest != EMPTY_SHA256:
             self._cache.delete(digest)
 
     def probe(self) -> None:
         """See `BlobStore.probe`: under a name beside the blobs'."""
-        key = f"probe/{secrets.token_hex(8)}"
+        key = f"{self._prefix}probe/{secrets.token_hex(8)}"
         self._bucket.call("PUT", key, body=PROBE)
         found = self._bucket.call("GET", key).body
         self._bucket.call("DELETE", key, accept=(200, 204, 404))
         if found != PROBE:
             raise BlobFault("what was written is not what is read back")
+
+    def _key(self, digest: str) -> str:
+        return f"{self._prefix}sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+
+    def _is_cached(self, digest: str) -> bool:
+        """Say whether the cache has a blob's own bytes; others are removed: a local disk may rot, too."""
+        found = hashlib.sha256()
+        try:
+            with self._cache.open(digest) as file:
+                while piece := file.read(STEP):
+                    found.update(piece)
+                os.utime(file.fileno())
+        except (BlobMissing, OSError):
+            return False
+        if found.hexdigest() == digest:
+            return True
+        self._cache.delete(digest)
+        return False
+
+    def _remove_stale(self) -> None:
+        for left in self._spool.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > STALE_S:
+                    left.unlink()
 
     def _send(self, file: Path, digest: str) -> None:
         with disk_errors():
@@ -137,13 +179,13 @@ class S3Blobs:
             _require(hashlib.sha256(body).hexdigest(), digest)
             checksum = base64.b64encode(bytes.fromhex(digest)).decode()
             headers = {"if-none-match": "*", "x-amz-checksum-sha256": checksum}
-            self._bucket.call("PUT", _key(digest), headers=headers, body=body, accept=(200, 412))
+            self._bucket.call("PUT", self._key(digest), headers=headers, body=body, accept=(200, 412))
         else:
             self._send_parts(file, digest)
         self._require_size(digest, size)
 
     def _send_parts(self, file: Path, digest: str) -> None:
-        key = _key(digest)
+        key = self._key(digest)
         begun = _UPLOAD.search(self._bucket.call("POST", key, query={"uploads": ""}).body)
         if begun is None:
             raise BlobFault("the object store began no multipart upload")
@@ -196,7 +238,9 @@ class S3Blobs:
                 with disk_errors():
                     os.fsync(out.fileno())
             if found != digest:
-                raise BlobFault(f"the object store has other bytes under {digest}")
+                raise BlobDamaged(f"the object store has other bytes under {digest}")
+            with self._lock:
+                self._fetched += aside.stat().st_size
             self._cache.adopt(aside, digest)
         finally:
             aside.unlink(missing_ok=True)
@@ -217,13 +261,17 @@ class S3Blobs:
                 out.write(piece)
                 out.flush()
 
-        answer = self._bucket.call("GET", _key(digest), accept=(200, 404), sink=take, restart=restart)
+        answer = self._bucket.call("GET", self._key(digest), accept=(200, 404), sink=take, restart=restart)
         if answer.status == 404:
             raise BlobMissing(f"no blob {digest}")
         return hashed.hexdigest()
 
     def _make_room(self) -> None:
-        """Remove what was used least lately from a cache that is over its size."""
+        """Remove what was used least lately from a cache that is over its size; looked at once for many fetches."""
+        with self._lock:
+            if self._fetched < self._cache_bytes // 16:
+                return
+            self._fetched = 0
         found = []
         for digest in self._cache.digests():
             with contextlib.suppress(BlobMissing, FileNotFoundError):
@@ -236,10 +284,6 @@ class S3Blobs:
             if digest != EMPTY_SHA256:
                 self._cache.delete(digest)
                 total -= size
-
-
-def _key(digest: str) -> str:
-    return f"sha256/{digest[:2]}/{digest[2:4]}/{digest}"
 
 
 def _require(found: str, digest: str) -> None:

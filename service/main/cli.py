@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar=clients.FORM,
         help="another principal, with a certificate and clients/NAME.json in --data (repeatable; default tenant: dev)",
     )
+    start.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="TOML whose sections are laid over server.toml, e.g. [times], [s3]",
+    )
     start.add_argument("--no-redis", action="store_true", help="poll the database even if redis-server is installed")
     start.set_defaults(run=_dev)
     for role in roles.ROLES:
@@ -143,6 +149,7 @@ def _dev(options: argparse.Namespace) -> int:
             cell_script=Path(options.cell.removeprefix("script=")) if options.cell else None,
             caps_lifted=options.lift_caps,
             metrics_port=options.metrics_port,
+            settings=options.settings,
             people=clients.people(options.principal),
         )
     )

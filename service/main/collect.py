@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service.main import config
+from service.main.buckets import open_blobs
 from service.main.roles import ages
 
 
@@ -22,7 +23,6 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _collect(options: argparse.Namespace) -> int:
     """Sweep once and print the counts as a line of JSON; exit 1 if nothing could be collected."""
-    from service.blobs import LocalBlobs
     from service.store import gc
     from service.store.engine import open_store
     from service.store.migrations import check_revision
@@ -32,7 +32,7 @@ def _collect(options: argparse.Namespace) -> int:
     check_revision(server.database_url)
     store = open_store(server.database_url)
     try:
-        swept = gc.sweep(store, LocalBlobs(server.blobs), ages=ages(server), dry_run=options.dry_run)
+        swept = gc.sweep(store, open_blobs(server), ages=ages(server), dry_run=options.dry_run)
     except ReferencesUnreadable as error:
         print(f"assay-server: nothing was collected: {error}; restore it from a backup", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from service.main.callers import Issuer, Limits
-from service.main.sections import Sandbox, Section, Times, Tls, Traces, Webhooks
+from service.main.sections import S3, Sandbox, Section, Times, Tls, Traces, Webhooks
 from service.rules.capability import read_served
 from service.rules.states import STRIKES_MAX
 
@@ -41,7 +41,8 @@ class Server(Section):
     database_url: str
     """`sqlite:////absolute/path`, or `postgresql+psycopg://user:password@host/name` for more than one machine."""
     blobs: Path
-    """Folder of the content-addressed bytes; every role reads it; the signer may be given it read-only."""
+    """Folder of the content-addressed bytes; every role reads it; the signer may be given it read-only. With `[s3]` it
+    holds caches, and each role may have another."""
     uploads: Path
     """Folder of part files, on the file system of `blobs`: finishing an upload is a rename."""
     sync_bytes: int = Field(default=64 << 20, ge=1 << 20, le=256 << 20)
@@ -112,6 +113,8 @@ class Server(Section):
     """How often callers may call, and what a tenant may hold and run."""
     webhooks: Webhooks = Webhooks()
     """Which receivers of signed calls may be called."""
+    s3: S3 | None = None
+    """Where blobs are, if not in the folder `blobs`."""
     times: Times = Times()
     """How long is waited for what."""
     traces: Traces = Traces()
@@ -198,14 +201,39 @@ def load(path: Path) -> Server:
     Raises:
         ConfigError: unreadable file, bad TOML, unknown or ill-typed key; names it.
     """
+    return _valid(_read(path), path)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return Server.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+
+def _valid(told: dict[str, Any], path: Path) -> Server:
+    try:
+        return Server.model_validate(told)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {key}: {first['msg']} ({error.error_count()} problem(s) in all)") from error
+
+
+def overlaid(server: Server, path: Path) -> Server:
+    """Return a configuration with the sections of a file laid over its own, key by key.
+
+    Raises:
+        ConfigError: the file cannot be read, holds a key outside of any section or one of the certificates', or the
+            result breaks a rule; names file and key.
+    """
+    told = _read(path)
+    for key, value in told.items():
+        if key == "tls" or not isinstance(value, dict | list):
+            raise ConfigError(f"{path}: {key}: is chosen by `assay-server dev`; only other sections can be given")
+    now = server.model_dump()
+    laid = {key: {**(now.get(key) or {}), **one} if isinstance(one, dict) else one for key, one in told.items()}
+    return _valid({**now, **laid}, path)
 
 
 def changed(server: Server, **values: object) -> Server:

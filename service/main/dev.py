@@ -60,6 +60,8 @@ class DevOptions:
     cell_script: Path | None = None
     """Cells isolate nothing and do what it says."""
     caps_lifted: bool = False
+    settings: Path | None = None
+    """TOML file whose sections are laid over the configuration."""
     people: tuple[clients.Person, ...] = (clients.FIRST,)
     """Principals; each has a certificate and a client file."""
     metrics_port: int | None = None
@@ -164,6 +166,8 @@ def _prepare(layout: Layout, options: DevOptions) -> tuple[config.Server, Mappin
         cell_script=options.cell_script.resolve() if options.cell_script else None,
         caps_lifted=options.caps_lifted,
     )
+    if options.settings is not None:
+        server = config.overlaid(server, options.settings)
     config.dump(server, layout.config)
     _describe(server)
     return server, clients.write_files(layout, server, pinned, options.people)

@@ -11,7 +11,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from service.blobs import BlobDamaged, BlobError, BlobMissing, BlobStore
 from service.main import config
+from service.main.buckets import open_blobs
 from service.rules.consistency import Checker
 from service.rules.journal import LINE_MAX, JournalMalformed, read_line
 from service.rules.states import STRIKES_MAX
@@ -30,7 +32,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     export.set_defaults(run=_export)
     check = actions.add_parser("check", help="hold an export against the rules J1-J15; exit 1 if one is broken")
     check.add_argument("file", type=Path)
-    check.add_argument("--blobs", type=Path, help="blob folder: hash again what entries refer to (J11)")
+    where = check.add_mutually_exclusive_group()
+    where.add_argument("--blobs", type=Path, help="blob folder: hash again what entries refer to (J11)")
+    where.add_argument("--config", type=Path, help="instead of --blobs: where this server's blobs are, a bucket too")
     check.add_argument("--live", action="store_true", help="the service still runs: what is owed is no violation")
     check.add_argument("--lifted", action="store_true", help="the export is of a rehearsal without caps (no J8)")
     check.add_argument(
@@ -59,10 +63,14 @@ def _export(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     try:
         stored = None if options.blobs is None else stored_in(options.blobs)
+        if options.config is not None:
+            stored = stored_by(open_blobs(config.load(options.config)))
         with options.file.open("rb") as lines:
             return check(lines, stored=stored, live=options.live, lifted=options.lifted, strikes_max=options.strikes)
     except OSError as error:
         raise config.ConfigError(f"{error.filename}: {error.strerror}") from error
+    except BlobError as error:
+        raise config.ConfigError(f"the blobs cannot be read: {error}; check again when they can") from error
     except JournalMalformed as error:
         raise config.ConfigError(
             f"{options.file}: {error}; export it again with `assay-server journal export`"
@@ -134,6 +142,26 @@ def stored_in(folder: Path) -> Callable[[str], bool]:
                 while piece := file.read(PIECE):
                     found.update(piece)
         except FileNotFoundError:
+            return False
+        return found.hexdigest() == digest
+
+    return stored
+
+
+def stored_by(blobs: BlobStore) -> Callable[[str], bool]:
+    """Return what says whether a store holds bytes of a digest.
+
+    Raises:
+        BlobError: by what is returned, where the store cannot tell.
+    """
+
+    def stored(digest: str) -> bool:
+        found = hashlib.sha256()
+        try:
+            with blobs.open(digest) as file:
+                while piece := file.read(PIECE):
+                    found.update(piece)
+        except (BlobMissing, BlobDamaged):
             return False
         return found.hexdigest() == digest
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from service.main import cells
+from service.main.buckets import Reaches, open_bucket
 from service.main.cells import describe_third_party, operator_catalogue
 from service.main.config import Server
 from service.main.resolver import resolve
@@ -39,6 +40,7 @@ def _api(server: Server, ready: Ready) -> None:
         ApiSettings(
             database_url=server.database_url,
             blob_dir=server.blobs,
+            blobs=open_bucket(server, "api"),
             upload_dir=server.uploads,
             address=server.address,
             token_address=server.token_address,
@@ -100,7 +102,9 @@ def _worker(server: Server, ready: Ready) -> None:
     from service.worker.process import run as serve
     from service.worker.room import Room
 
-    guest = cells.code_of_release()
+    guest, bucket = cells.code_of_release(), open_bucket(server, "worker")
+    room = Room(server.work, server.limits.disk_floor_bytes, development=server.profile == "development")
+    reaches = Reaches(bucket) if bucket else None
     with (
         leftovers.workplace(cells.folder_of_cells(server)) as workplace,
         closing(cells.open_cell(server, workplace, guest)) as cell,
@@ -110,6 +114,7 @@ def _worker(server: Server, ready: Ready) -> None:
             WorkerSettings(
                 database_url=server.database_url,
                 blob_dir=server.blobs,
+                blobs=bucket,
                 work_dir=server.work,
                 broker_url=server.broker_url or None,
                 poll_s=server.times.poll_s,
@@ -126,7 +131,7 @@ def _worker(server: Server, ready: Ready) -> None:
                 strikes_max=server.strikes_max,
                 caps_lifted=server.caps_lifted,
                 profile=server.profile,
-                has_room=Room(server.work, server.limits.disk_floor_bytes, development=server.profile == "development"),
+                has_room=lambda: room() and (reaches is None or reaches()),
                 third_party=server.third_party,
                 sweep=lambda: cells.sweep(server) + (sweep_more(cells.folder_of_cells(server)) if sweep_more else 0),
                 ready=ready,
@@ -144,6 +149,7 @@ def _scheduler(server: Server, ready: Ready) -> None:
         SchedulerSettings(
             database_url=server.database_url,
             blob_dir=server.blobs,
+            blobs=open_bucket(server, "scheduler"),
             broker_url=server.broker_url or None,
             signer_socket=server.signer_socket,
             lease_s=server.lease_s,
@@ -179,6 +185,7 @@ def _signer(server: Server, ready: Ready) -> None:
         SignerSettings(
             database_url=server.database_url,
             blob_dir=server.blobs,
+            blobs=open_bucket(server, "signer"),
             home=server.signer_home,
             socket=server.signer_socket,
             allowed_uid=server.signer_uid,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.blobs.bucket import require_endpoint
 from service.queue.polling import POLL_S
 from service.rules.approvals import WAIT_MS, WAIT_MS_LEAST, WAIT_MS_MOST
 from service.rules.schedules import MISFIRE_MS
@@ -74,6 +75,36 @@ class Traces(Section):
 
     endpoint: str = Field(default="", pattern=r"^(https?://[^\s/]+/\S*)?$")
     """OTLP over HTTP, e.g. "http://127.0.0.1:4318/v1/traces"; empty: none."""
+
+
+class S3(Section):
+    """A bucket that holds the blobs of all roles, spoken to as S3 is.
+
+    Without this section they lie in the folder `blobs`; with it, that folder holds what each role of this machine
+    keeps of the bucket, in a folder of its own.
+    """
+
+    endpoint: str
+    """https://HOST[:PORT]; http on loopback alone. Buckets are named by the path, not by the host."""
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]{1,64}$")
+    """What requests are signed for."""
+    prefix: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/){0,8}$")
+    """What every object's name begins with, e.g. "assay/"."""
+    credentials: Path
+    """File in the form of the AWS tools: `[default]` with `aws_access_key_id` and `aws_secret_access_key`; readable by
+    its owner alone. Keys are read from nowhere else."""
+    ca: Path | None = None
+    """PEM of the authorities that the endpoint's certificate is verified with; None means this machine's."""
+    timeout_s: float = Field(default=20.0, ge=1.0, le=300.0)
+    """Silence after which a connection is given up; each request is tried four times."""
+    cache_bytes: int = Field(default=64 << 30, ge=1 << 20)
+    """How much of what a role fetched it keeps; what was used least lately goes first."""
+
+    @model_validator(mode="after")
+    def _is_an_endpoint(self) -> S3:
+        require_endpoint(self.endpoint)
+        return self
 
 
 class Times(Section):

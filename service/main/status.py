@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.main import config
+from service.main.buckets import problem_of
 from service.main.config import Server
 from service.rules.logs import escaped
 
@@ -46,6 +47,9 @@ def status_of(server: Server) -> dict[str, Any]:
 
     problems: list[str] = []
     at, found = _look(server.database_url, problems)
+    away = problem_of(server)
+    if away is not None:
+        problems.append(f"the bucket of the blobs: {away}")
     isolation = _isolation(server.isolation_file)
     if isolation["isolation"] in (None, "none"):
         problems.append(f"no cell can be isolated: {isolation['detail']}")

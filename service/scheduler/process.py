@@ -53,6 +53,8 @@ class SchedulerSettings:
 
     database_url: str
     blob_dir: Path
+    blobs: BlobStore | None = None
+    """Where blobs are, if not in that folder."""
     broker_url: str | None
     """Redis; None where workers poll the database."""
     signer_socket: Path
@@ -101,7 +103,7 @@ def run(settings: SchedulerSettings) -> None:
         schedule(
             settings,
             store=store,
-            blobs=LocalBlobs(settings.blob_dir),
+            blobs=settings.blobs or LocalBlobs(settings.blob_dir),
             signer=SignerClient(settings.signer_socket),
             knocker=knocker,
             stop=stop,

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from assay.manifest import HASH_THREADS, FileEntry, is_sha256
 
+from service.blobs import BlobDamaged, BlobError
 from service.signer.refusal import Refused
 
 _CHUNK = 1 << 20
 
 
 class Evidence:
-    """The blob store's files. `service.blobs` would make folders; this reader must not write.
+    """Blobs as the signer reads them.
 
     Args:
-        root: the blob store's folder.
+        source: the blob store's folder, which this reader must not write to, as a store of `service.blobs` would; or
+            what opens a blob, where they lie elsewhere.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, source: Path | Callable[[str], BinaryIO]) -> None:
+        self._open = source if callable(source) else lambda digest: path_in(source, digest).open("rb")
 
     def read(self, digest: str, cap: int, what: str) -> bytes:
         """Return a small blob, re-hashed.
@@ -33,10 +35,10 @@ class Evidence:
             Refused: BLOB_MISSING, BLOB_CORRUPT, or REQUEST_REJECTED when it is larger than `cap`.
         """
         try:
-            with self._path(digest).open("rb") as file:
+            with self._opened(digest) as file:
                 data = file.read(cap + 1)
-        except OSError as error:
-            raise Refused("BLOB_MISSING", f"{what} {digest[:16]}… cannot be read: {error.strerror}") from error
+        except (BlobError, OSError) as error:
+            raise _unreadable(error, f"{what} {digest[:16]}…") from error
         if len(data) > cap:
             raise Refused("REQUEST_REJECTED", f"{what} {digest[:16]}… is larger than {cap} bytes")
         if hashlib.sha256(data).hexdigest() != digest:
@@ -51,14 +53,14 @@ class Evidence:
         """
         found, rows, held = hashlib.sha256(), 0, False
         try:
-            with self._path(digest).open("rb") as file:
+            with self._opened(digest) as file:
                 while piece := file.readline(_CHUNK):
                     found.update(piece)
                     held = held or bool(piece.strip())
                     if piece.endswith(b"\n"):
                         rows, held = rows + held, False
-        except OSError as error:
-            raise Refused("BLOB_MISSING", f"{what} {digest[:16]}… cannot be read: {error.strerror}") from error
+        except (BlobError, OSError) as error:
+            raise _unreadable(error, f"{what} {digest[:16]}…") from error
         if found.hexdigest() != digest:
             raise Refused("BLOB_CORRUPT", f"{what} {digest[:16]}… does not have its digest any more")
         return rows + held
@@ -83,24 +85,35 @@ class Evidence:
     def _weigh(self, file: FileEntry, known: Mapping[str, Any]) -> list[int]:
         found = hashlib.sha256()
         try:
-            with self._path(file.sha256).open("rb", buffering=0) as blob:
+            with self._opened(file.sha256) as blob:
                 before = _identity(os.fstat(blob.fileno()))
                 if known.get(file.sha256) == before:
                     return before
                 buffer = memoryview(bytearray(_CHUNK))
-                while count := blob.readinto(buffer):
+                while count := blob.readinto(buffer):  # type: ignore[attr-defined]  # every opened file has it
                     found.update(buffer[:count])
                 after = _identity(os.fstat(blob.fileno()))
-        except OSError as error:
-            raise Refused("BLOB_MISSING", f"model file {file.path} cannot be read: {error.strerror}") from error
+        except (BlobError, OSError) as error:
+            raise _unreadable(error, f"model file {file.path}") from error
         if before != after or found.hexdigest() != file.sha256 or before[1] != file.size:
             raise Refused("BLOB_CORRUPT", f"model file {file.path} does not have its digest and size any more")
         return before
 
-    def _path(self, digest: str) -> Path:
+    def _opened(self, digest: str) -> BinaryIO:
         if not is_sha256(digest):
             raise Refused("REQUEST_REJECTED", "a digest is 64 lower-case hexadecimal digits")
-        return self._root / "sha256" / digest[:2] / digest[2:4] / digest
+        return self._open(digest)
+
+
+def path_in(root: Path, digest: str) -> Path:
+    """Return where a blob lies in a local store's folder."""
+    return root / "sha256" / digest[:2] / digest[2:4] / digest
+
+
+def _unreadable(error: BlobError | OSError, what: str) -> Refused:
+    if isinstance(error, BlobDamaged):
+        return Refused("BLOB_CORRUPT", f"{what} does not have its digest any more")
+    return Refused("BLOB_MISSING", f"{what} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _identity(status: os.stat_result) -> list[int]:

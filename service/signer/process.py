@@ -15,6 +15,7 @@ from typing import Any, Literal
 from assay import catalogue
 from assay.catalogue import Catalogue
 
+from service.blobs import BlobStore
 from service.rules.logs import log_to
 from service.signer.desk import Desk
 from service.signer.evidence import Evidence
@@ -41,8 +42,10 @@ class SignerSettings:
 
     database_url: str
     blob_dir: Path
+    blobs: BlobStore | None = None
+    """Where blobs are, if not in that folder."""
     home: Path
-    """The only folder it writes."""
+    """The only folder it writes, but for a cache of blobs that are elsewhere."""
     socket: Path
     allowed_uid: int
     """The scheduler's user; nobody else is answered, root neither."""
@@ -85,7 +88,8 @@ def open_server(settings: SignerSettings) -> Server:
         ensure_key(settings.key_file)
         ensure_log_key(settings.log_key_file)
     private = load_key(settings.key_file)
-    rows, evidence, home = Rows(settings.database_url), Evidence(settings.blob_dir), Folder(settings.home)
+    rows, home = Rows(settings.database_url), Folder(settings.home)
+    evidence = Evidence(settings.blobs.open if settings.blobs else settings.blob_dir)
     journal = Journal(home.log, settings.log_origin, load_log_key(settings.log_key_file), _now)
     journal.require(handed_out(rows, evidence))
     desk = Desk(

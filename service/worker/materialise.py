@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 from assay.manifest import Manifest
 
 from sandbox.cell import Input
-from service.blobs import BlobError, BlobMissing, BlobStore
+from service.blobs import BlobDamaged, BlobError, BlobMissing, BlobStore
 from service.worker.errors import BlobCorrupt, BlobLost, HostFault
 from service.worker.request import Request
 
@@ -183,6 +183,8 @@ def _copy(blobs: BlobStore, want: Wanted, target: Path) -> Input:
                 digest.update(chunk)
                 size += len(chunk)
                 out.write(chunk)
+    except BlobDamaged as error:
+        raise BlobCorrupt(f"{want.input}: {error}; restore it", want.sha256) from error
     except BlobMissing as error:
         raise BlobLost(f"{want.input}: {error}; restore it", want.sha256) from error
     except BlobError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from assay import catalogue
 
 from sandbox.cell import Cell
-from service.blobs import LocalBlobs
+from service.blobs import BlobStore, LocalBlobs
 from service.queue.celery_queue import CelerySource
 from service.queue.contract import Source
 from service.queue.polling import POLL_S, Look, PollingQueue
@@ -44,6 +44,8 @@ class WorkerSettings:
 
     database_url: str
     blob_dir: Path
+    blobs: BlobStore | None = None
+    """Where blobs are, if not in that folder."""
     work_dir: Path
     """Private to this worker: what lies there at start is removed."""
     broker_url: str | None
@@ -209,7 +211,7 @@ def look_in(store: Store) -> Look:
 def _bench(settings: WorkerSettings, guest: Guest, store: Store, drain: Drain) -> Bench:
     return Bench(
         store=store,
-        blobs=LocalBlobs(settings.blob_dir),
+        blobs=settings.blobs or LocalBlobs(settings.blob_dir),
         cell=settings.cell,
         guest=guest,
         catalogue=plugins.operator_catalogue(settings.third_party, settings.catalogue_file),

@@ -11,7 +11,7 @@ from assay import manifest, request
 from assay.errors import AssayError
 from assay.manifest import Manifest
 
-from service.blobs import BlobError, BlobMissing, BlobStore
+from service.blobs import BlobDamaged, BlobError, BlobMissing, BlobStore
 from service.worker.errors import BlobCorrupt, BlobLost, HostFault
 
 
@@ -91,6 +91,8 @@ def read_blob(blobs: BlobStore, sha256: str, cap: int) -> bytes:
     try:
         with blobs.open(sha256) as stream:
             data = stream.read(cap + 1)
+    except BlobDamaged as error:
+        raise BlobCorrupt(f"blob {sha256} is corrupt: {error}; restore it", sha256) from error
     except BlobMissing as error:
         raise BlobLost(f"blob {sha256} is lost: {error}; restore it", sha256) from error
     except (BlobError, OSError) as error:

@@ -146,11 +146,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served() -> Iterator[Bucket]:
-    """Run a look-alike on loopback."""
-    bucket = Bucket()
+def served(bucket: Bucket | None = None) -> Iterator[Bucket]:
+    """Run a look-alike on loopback; one that was run before begins again where it was, with what it held."""
+    bucket = bucket or Bucket()
     handler = type("Handler", (_Handler,), {"bucket": bucket})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", int(bucket.address.rpartition(":")[2] or 0)), handler)
     bucket.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
