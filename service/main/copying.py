@@ -29,7 +29,7 @@ def copy_blobs(blobs: LocalBlobs, out: Path, link: bool) -> tuple[int, set[str]]
 
     copied, wrong = 0, set[str]()
     for digest in blobs.digests():
-        target = out / digest[:2] / digest[2:4] / digest
+        target = blob_path(out, digest)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             path = blobs.path(digest)
@@ -42,6 +42,11 @@ def copy_blobs(blobs: LocalBlobs, out: Path, link: bool) -> tuple[int, set[str]]
         else:
             copied += 1
     return copied, wrong
+
+
+def blob_path(folder: Path, digest: str) -> Path:
+    """Return where a blob lies in a backup's folder of blobs."""
+    return folder / digest[:2] / digest[2:4] / digest
 
 
 def copy_log(log: Path, out: Path) -> None:

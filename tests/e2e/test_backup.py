@@ -37,7 +37,7 @@ def test_a_backup_of_a_living_server_serves_elsewhere(tmp_path: Path, model: Pat
         worker = first.pid("worker")
         os.kill(worker, signal.SIGSTOP)  # what comes now stays queued
         queued = first.assay("submit", model, "--check", "clusterability", "--json").json()["audit"]
-        administer("backup", "--config", old / "server.toml", "--out", copy)
+        administer("backup", "--config", old / "server.toml", "--out", copy, "--with-keys")
         os.kill(worker, signal.SIGCONT)
     finally:
         stop(first)
@@ -48,7 +48,8 @@ def test_a_backup_of_a_living_server_serves_elsewhere(tmp_path: Path, model: Pat
         (new / name).mkdir(mode=0o700)
     config = tmp_path / "server.toml"
     config.write_text((old / "server.toml").read_text().replace(str(old), str(new)))
-    administer("restore", "--config", config, "--from", copy)
+    newest = old / "signer" / "log" / "checkpoint"
+    administer("restore", "--config", config, "--from", copy, "--log", newest.parent, "--checkpoint", newest)
     second = start(new, *options)
     try:
         watched = second.assay("watch", queued)

@@ -3,78 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from service.blobs import LocalBlobs
 from service.main import backup, copying
 from service.main.config import Server
 from service.main.copying import BackupFailed
-from service.rules.names import BlobName
-from service.signer.keys import ensure_key, ensure_log_key
+from service.main.restoring import keys_of, restore
+from service.signer.keys import KeyUnusable
 from service.store import backup as database
 from service.store.engine import StoreNotUsable, open_store
-from service.store.migrations import migrate
-from service.store.tables import audit
-from service.store.uploads import record_blob
+from service.store.tables import audit, blob
+from tests.service.main.places import HELLO, living, place, with_keys
 from tests.service.store import postgres
-from tests.service.store.planting import registered
-
-HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-
-
-def place(root: Path, url: str = "", origin: str = "log.example/a") -> Server:
-    """Return what backup and restore read of a configuration."""
-    root.mkdir(exist_ok=True)
-    told = {
-        "database_url": url or f"sqlite:///{root}/assay.db",
-        "blobs": root / "blobs",
-        "signer_home": root / "signer",
-        "signing_key": root / "signer" / "report.key.pem",
-        "log_key": root / "signer" / "log.key.pem",
-        "log_origin": origin,
-        "page_key": root / "page.key",
-        "tls": SimpleNamespace(ca=root / "ca.pem", certificate=root / "s.pem", key=root / "s.key"),
-    }
-    return cast("Server", SimpleNamespace(**told))
-
-
-def living(root: Path, url: str = "") -> Server:
-    """A server with keys, a blob and a queued audit."""
-    server = place(root, url)
-    server.signer_home.mkdir(mode=0o700)
-    ensure_key(server.signing_key)
-    ensure_log_key(server.log_key)
-    for path in (server.page_key, server.tls.ca, server.tls.certificate, server.tls.key):
-        path.write_bytes(b"secret")
-    (server.signer_home / "registered").mkdir()
-    (server.signer_home / "registered" / "a.json").write_text("{}")
-    migrate(server.database_url)
-    LocalBlobs(server.blobs).put(b"hello", HELLO)
-    store = open_store(server.database_url)
-    with store.begin() as connection:
-        record_blob(connection, BlobName(HELLO, 5))
-    registered(store)
-    with store.begin() as connection:
-        connection.execute(audit.update().values(registration_json=None))  # no log entry stands behind the planted one
-    store.close()
-    open_log(server)
-    return server
-
-
-def open_log(server: Server) -> None:
-    from datetime import UTC, datetime
-
-    from service.signer.journal import Journal
-    from service.signer.keys import load_log_key
-
-    Journal(
-        server.signer_home / "log", server.log_origin, load_log_key(server.log_key), lambda: datetime.now(UTC)
-    ).close()
 
 
 @pytest.fixture
@@ -83,10 +30,10 @@ def server(tmp_path: Path) -> Server:
 
 
 def test_what_was_backed_up_is_there_elsewhere(server: Server, tmp_path: Path) -> None:
-    told = backup.back_up(server, tmp_path / "copy")
+    told = backup.back_up(server, tmp_path / "copy", with_keys=True)
     assert told["blobs"] == 2  # and the empty one
     new = place(tmp_path / "new")
-    assert backup.restore(new, tmp_path / "copy")["blobs"] == 2
+    assert restore(new, tmp_path / "copy", None) == {"blobs": 2, "files": told["files"], "missing": 0}
     with LocalBlobs(new.blobs).open(HELLO) as file:
         assert file.read() == b"hello"
     with open_store(new.database_url).read() as connection:
@@ -152,70 +99,83 @@ def test_a_corrupt_blob_is_named_and_all_else_is_copied(server: Server, tmp_path
         backup.back_up(server, tmp_path / "again")
 
 
-def test_nothing_is_overwritten(server: Server, tmp_path: Path) -> None:
-    backup.back_up(server, tmp_path / "copy")
-    with pytest.raises(FileExistsError):
-        backup.back_up(server, tmp_path / "copy")
-    with pytest.raises(BackupFailed, match="empty"):
-        backup.restore(server, tmp_path / "copy")
-    new = place(tmp_path / "new")
-    Path(new.database_url.removeprefix("sqlite:///")).write_bytes(b"")
-    with pytest.raises(StoreNotUsable, match="exists"):
-        backup.restore(new, tmp_path / "copy")
-    assert not any(new.blobs.rglob(HELLO))
+def going(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    """Have the blob collected after the database was copied and before the blobs are."""
+    real = copying.copy_blobs
+
+    def late(*args: Any) -> Any:
+        store = open_store(server.database_url)
+        with store.begin() as connection:
+            connection.execute(delete(blob).where(blob.c.sha256 == HELLO))
+        store.close()
+        LocalBlobs(server.blobs).delete(HELLO)
+        return real(*args)
+
+    monkeypatch.setattr(backup, "copy_blobs", late)
 
 
-@pytest.mark.parametrize("what", ["changed", "absent", "added", "none", "schema", "origin", "revision"])
-def test_a_backup_that_is_not_as_it_was_made_is_refused(server: Server, tmp_path: Path, what: str) -> None:
-    copy = tmp_path / "copy"
-    backup.back_up(server, copy)
-    new, told = place(tmp_path / "new"), json.loads((copy / "backup.json").read_text())
-    if what == "changed":
-        (copy / "signer" / "registered" / "a.json").write_text("{} ")
-    elif what == "absent":
-        (copy / "signer" / "registered" / "a.json").unlink()
-    elif what == "added":
-        (copy / "signer" / "voided.json").write_text("{}")
-    elif what == "none":
-        (copy / "backup.json").unlink()
-    else:
-        name = {"schema": "schema", "origin": "log_origin", "revision": "revision"}[what]
-        (copy / "backup.json").write_text(json.dumps({**told, name: "other"}))
-    with pytest.raises(BackupFailed):
-        backup.restore(new, copy)
-    assert not Path(new.database_url.removeprefix("sqlite:///")).exists()
-
-
-def test_a_log_that_is_older_than_its_database_is_not_served(
+def test_blob_that_is_collected_while_blobs_are_copied_is_missed(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.signer.refusal import CannotServe
+    """The copied database still promises it, whatever the living one says by then."""
+    going(monkeypatch, server)
+    with pytest.raises(BackupFailed, match=HELLO):
+        backup.back_up(server, tmp_path / "copy")
+    assert json.loads((tmp_path / "copy" / "backup.json").read_text())["damaged"] == [HELLO]
 
+
+def test_backup_holds_no_private_key_unless_it_is_asked_for(server: Server, tmp_path: Path) -> None:
+    secrets = [path.read_bytes() for path in keys_of(server).values()]
     backup.back_up(server, tmp_path / "copy")
+    held = [path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert not [secret for secret in secrets if any(secret in data for data in held)]
+    with pytest.raises(KeyUnusable, match=r"log\.key\.pem"):
+        restore(place(tmp_path / "new"), tmp_path / "copy", None)
+    assert not (tmp_path / "new" / "blobs").exists()
 
-    def forked(*_: Any) -> None:
-        raise CannotServe("the log is not the one")
 
-    monkeypatch.setattr("service.signer.journal.Journal.require", forked)
-    with pytest.raises(CannotServe):
-        backup.restore(place(tmp_path / "new"), tmp_path / "copy")
+def test_backup_works_on_a_machine_without_keys(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = with_keys(place(tmp_path / "kept"), server)
+    for path in keys_of(server).values():
+        path.unlink()
+    backup.back_up(server, tmp_path / "copy")
+    restore(with_keys(place(tmp_path / "new"), kept), tmp_path / "copy", None)
+    assert capsys.readouterr().err == ""
+    backup.back_up(server, tmp_path / "again", with_keys=True)
+    assert json.loads((tmp_path / "again" / "backup.json").read_text())["keys"] == []
+    assert capsys.readouterr().err.count("not on this machine") == len(keys_of(server))
+
+
+def test_backup_without_a_log_is_none(server: Server, tmp_path: Path) -> None:
+    """On a machine that cannot see the signer's folder a copy would look whole."""
+    shutil.rmtree(server.signer_home / "log")
+    with pytest.raises(BackupFailed, match="holds no log"):
+        backup.back_up(server, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.slow
-def test_postgresql_is_dumped_and_restored(tmp_path: Path) -> None:
+def test_postgresql_is_dumped_and_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = postgres.server()
     if found is None:
         pytest.skip(postgres.WITHOUT)
     old = living(tmp_path / "old", found.create())
-    backup.back_up(old, tmp_path / "copy")
+    going(monkeypatch, old)
+    with pytest.raises(BackupFailed, match=HELLO):
+        backup.back_up(old, tmp_path / "lossy")
+    monkeypatch.undo()
+    LocalBlobs(old.blobs).put(b"hello", HELLO)
+    backup.back_up(old, tmp_path / "copy", with_keys=True)
     new = place(tmp_path / "new", found.create())
-    backup.restore(new, tmp_path / "copy")
+    restore(new, tmp_path / "copy", None)
     store = open_store(new.database_url)
     with store.read() as connection:
         assert connection.execute(select(audit.c.state)).scalar_one() == "QUEUED"
     store.close()
     with pytest.raises(StoreNotUsable, match="tables"):
-        backup.restore(place(tmp_path / "third", new.database_url), tmp_path / "copy")
+        restore(with_keys(place(tmp_path / "third", new.database_url), old), tmp_path / "copy", None)
 
 
 def test_without_its_programs_postgresql_is_refused_clearly(
