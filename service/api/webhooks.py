@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from assay.api.v1 import webhooks_pb2, webhooks_pb2_grpc
@@ -13,7 +15,7 @@ from service.api.backing import Backing
 from service.api.guard import current_call
 from service.api.render import timestamp
 from service.rules import names, pages
-from service.rules.addresses import Forbidden, require_all, target
+from service.rules.addresses import Forbidden, Resolver, require_all, target
 from service.rules.callbacks import check_webhook
 from service.rules.errors import Violation, not_permitted, refuse_fields
 from service.rules.pages import Position
@@ -27,6 +29,9 @@ T = TypeVar("T")
 RESOLVE_S = 5.0
 """A name that takes longer to resolve is refused at creation; a try has ten seconds for everything."""
 
+LOOKUPS_MAX = 32
+"""Tenants whose names are looked up at once, each on a thread; other tenants' calls wait for none of them."""
+
 _SIGNING = {
     webhooks_pb2.Webhook.SIGNING_UNSPECIFIED: Signing.HMAC,
     webhooks_pb2.Webhook.SIGNING_HMAC: Signing.HMAC,
@@ -39,6 +44,7 @@ class Webhooks(webhooks_pb2_grpc.WebhooksServicer):
 
     def __init__(self, backing: Backing) -> None:
         self._backing = backing
+        self._lookups = _Lookups(backing.settings.resolve)
 
     async def CreateWebhook(self, request: webhooks_pb2.CreateWebhookRequest, context: Any) -> webhooks_pb2.Webhook:
         """Make a webhook, if its receiver may be called; the one answer that tells its secret besides a rotation's."""
@@ -49,17 +55,18 @@ class Webhooks(webhooks_pb2_grpc.WebhooksServicer):
         if wrong:
             raise refuse_fields(wrong)
         lane = Lane(current_call().caller.tenant, request.webhook_id)
+        # Before any name is looked up: whoever may make no more of them costs no lookup.
+        await self._read(lambda connection: webhooks.require_place(connection, lane.tenant, adding=1))
+        await self._require_callable(wanted.url, lane.tenant)
         key = new_key(_SIGNING[wanted.signing])
 
-        def create() -> WebhookView:
-            self._require_callable(wanted.url)
-            with self._backing.store.begin() as connection:
-                webhooks.create_webhook(connection, lane, wanted.url, tuple(wanted.types), key)
-                return _known(webhooks.find_webhook(connection, lane))
+        def create(connection: Any) -> WebhookView:
+            webhooks.create_webhook(connection, lane, wanted.url, tuple(wanted.types), key)
+            return _known(webhooks.find_webhook(connection, lane))
 
-        return _webhook(await asyncio.to_thread(create), key)
+        return _webhook(await self._write(create), key)
 
-    def _require_callable(self, url: str) -> None:
+    async def _require_callable(self, url: str, tenant: str) -> None:
         """Do nothing if the service may call this now; each try looks again.
 
         Raises:
@@ -69,7 +76,7 @@ class Webhooks(webhooks_pb2_grpc.WebhooksServicer):
         try:
             found = target(url, allowed)
             if found.address is None:
-                require_all(_addresses(lambda: self._backing.settings.resolve(found.host, RESOLVE_S)), allowed)
+                require_all(await self._lookups.addresses(found.host, tenant), allowed)
         except Forbidden as forbidden:
             raise refuse_fields([Violation("webhook.url", forbidden.why, "FORBIDDEN_ADDRESS")]) from None
 
@@ -164,6 +171,38 @@ class Webhooks(webhooks_pb2_grpc.WebhooksServicer):
         return pages.seal(self._backing.settings.page_key, question, Position(last.created_at, last.id))
 
 
+class _Lookups:
+    """Looks names up, one at a time for each tenant and on threads of its own.
+
+    A tenant whose name server never answers waits for itself alone: the API's threads are for database and disk.
+    """
+
+    def __init__(self, resolve: Resolver) -> None:
+        self._resolve = resolve
+        self._threads = ThreadPoolExecutor(LOOKUPS_MAX, thread_name_prefix="lookup")
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def addresses(self, host: str, tenant: str) -> Sequence[str]:
+        """Return every address of a name; none where it has none, or nobody answers within `RESOLVE_S`."""
+        turn = self._turns[tenant]
+        try:
+            async with asyncio.timeout(RESOLVE_S):
+                await turn.acquire()
+                loop = asyncio.get_running_loop()
+                looking = loop.run_in_executor(self._threads, self._resolve, host, RESOLVE_S, tenant)
+                looking.add_done_callback(lambda over: _end(turn, over))
+                # A caller who goes away ends no lookup, so the tenant's turn is over when the thread is free again.
+                return await asyncio.shield(looking)
+        except OSError:  # TimeoutError too
+            return ()
+
+
+def _end(turn: asyncio.Lock, over: asyncio.Future[Any]) -> None:
+    turn.release()
+    if not over.cancelled():
+        over.exception()  # looked at, or asyncio would complain that nobody did
+
+
 def _lane(name: str) -> Lane:
     """Return a webhook of the caller's tenant; another tenant's of that id is never looked at."""
     return Lane(current_call().caller.tenant, names.webhook(name))
@@ -173,13 +212,6 @@ def _known(found: T | None) -> T:
     if found is None:
         raise not_permitted()
     return found
-
-
-def _addresses(look: Callable[[], Any]) -> tuple[str, ...]:
-    try:
-        return tuple(look())
-    except OSError:  # TimeoutError too
-        return ()
 
 
 def _webhook(view: WebhookView, key: Key | None = None) -> webhooks_pb2.Webhook:

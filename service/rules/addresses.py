@@ -25,14 +25,15 @@ NAME_MAX, LABEL_MAX = 253, 63
 ADDRESSES_MAX = 64
 """Addresses of one name: a longer answer is no receiver's, and each is looked at."""
 
-Resolver = Callable[[str, float], Sequence[str]]
-"""Returns every address of a host name, as text, within so many seconds.
+Resolver = Callable[[str, float, str], Sequence[str]]
+"""Returns every address of a host name, as text, within so many seconds, for somebody: one tenant's lookups that hang
+may not take the places of another's.
 
 Raises OSError where the name has none or nobody answers, TimeoutError where it took too long.
 """
 
 
-def resolve_nothing(host: str, timeout_s: float) -> Sequence[str]:
+def resolve_nothing(host: str, timeout_s: float, asker: str) -> Sequence[str]:
     """Know no name: the `Resolver` where none was given, so that forgetting one forbids every name."""
     return ()
 

@@ -31,8 +31,8 @@ LOOK_MAX = 4 * LANES_MAX
 class Caller(Protocol):
     """Whoever makes a call; see `service.scheduler.outbound.Outbound`."""
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Make one call."""
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, tenant: str) -> Reply:
+        """Make one call for a tenant."""
         ...
 
 
@@ -111,7 +111,8 @@ class Deliveries:
             made = claim(connection, lane, now)
         if made is None:
             return False
-        reply = self._caller.post(made.url, headers(made.keys, made.event_id, now, made.body), made.body)
+        signed = headers(made.keys, made.event_id, now, made.body)
+        reply = self._caller.post(made.url, signed, made.body, lane.tenant)
         self._settle(made, reply)
         return True
 

@@ -120,12 +120,12 @@ class Outbound:
         self._tls = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
         self._tls.set_alpn_protocols(["http/1.1"])
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Make one call; whatever goes wrong is a reply with a word for it."""
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, tenant: str) -> Reply:
+        """Make one call for a tenant; whatever goes wrong is a reply with a word for it."""
         deadline = Deadline(self._call_s)
         try:
             wanted = target(url, self._allowed)
-            addresses = require_all(self._addresses(wanted, deadline), self._allowed)
+            addresses = require_all(self._addresses(wanted, deadline, tenant), self._allowed)
             with self._open(wanted, addresses, deadline) as opened:
                 _send(opened, _request(wanted, headers, body), deadline)
                 return _read(opened, deadline)
@@ -140,11 +140,11 @@ class Outbound:
         except OSError:
             return Reply(error="NOT_REACHED")
 
-    def _addresses(self, wanted: Target, deadline: Deadline) -> tuple[str, ...]:
+    def _addresses(self, wanted: Target, deadline: Deadline, tenant: str) -> tuple[str, ...]:
         if wanted.address is not None:
             return (wanted.host,)
         try:
-            return tuple(self._resolve(wanted.host, deadline.left()))
+            return tuple(self._resolve(wanted.host, deadline.left(), tenant))
         except TimeoutError:
             raise
         except OSError:

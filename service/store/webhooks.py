@@ -51,8 +51,17 @@ def create_webhook(connection: Connection, lane: Lane, url: str, types: tuple[st
     }
     if not insert_absent(connection, webhook, row):
         raise Refusal("WEBHOOK_EXISTS", f"There is a webhook {lane.webhook}.", metadata={"webhook": lane.webhook})
-    own = select(func.count()).select_from(webhook).where(webhook.c.tenant == lane.tenant)
-    if connection.execute(own).scalar_one() > WEBHOOKS_MAX:
+    require_place(connection, lane.tenant, adding=0)
+
+
+def require_place(connection: Connection, tenant: str, *, adding: int) -> None:
+    """Do nothing if a tenant may have the webhooks that it has, and `adding` more.
+
+    Raises:
+        Refusal: TOO_MANY_WEBHOOKS.
+    """
+    own = select(func.count()).select_from(webhook).where(webhook.c.tenant == tenant)
+    if connection.execute(own).scalar_one() + adding > WEBHOOKS_MAX:
         raise Refusal(
             "TOO_MANY_WEBHOOKS",
             f"A tenant has at most {WEBHOOKS_MAX} webhooks.",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from assay import webhooks as receiving_end
 from assay.api.v1 import audits_pb2, audits_pb2_grpc, webhooks_pb2, webhooks_pb2_grpc
 from sqlalchemy import func, select
 
+from service.api import webhooks as webhooks_api
 from service.rules.addresses import Allowed
 from service.rules.callbacks import TYPES, WEBHOOKS_MAX
 from service.store.deliveries import DeliveryState, Lane, bury
@@ -142,6 +146,61 @@ async def test_a_webhook_is_made_once_listed_and_deleted(hooked: House) -> None:
         await told(stub(hooked).GetWebhook(webhooks_pb2.GetWebhookRequest(name=made.name)))
     ).reason == "NOT_PERMITTED"
     await create(hooked)  # the id is free again
+
+
+async def test_names_that_never_resolve_stop_no_other_call_and_hold_one_thread(house: House) -> None:
+    """A tenant's own name server need not answer: others are served, and it looks up one name at a time."""
+    looking, over = [], threading.Event()
+
+    def hang(host: str, timeout_s: float, asker: str) -> list[str]:
+        looking.append((host, asker))
+        over.wait(10)
+        return [PUBLIC]
+
+    await house.stop()
+    await house.start(resolve=hang)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # as if all others were taken
+    try:
+        hanging = [asyncio.ensure_future(create(house, f"told-{n}")) for n in range(8)]
+        while not looking:
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(stub(house, "ben").ListWebhooks(webhooks_pb2.ListWebhooksRequest()), 4)
+        assert looking == [(NAME, "acme")]
+    finally:
+        over.set()
+    await asyncio.gather(*hanging)
+    assert count(house) == 8
+
+
+async def test_a_caller_who_goes_away_frees_no_thread_that_still_looks_up(house: House) -> None:
+    looking, over = [], threading.Event()
+
+    def hang(host: str, timeout_s: float, asker: str) -> list[str]:
+        looking.append(host)
+        over.wait(10)
+        return [PUBLIC]
+
+    lookups = webhooks_api._Lookups(hang)
+    tasks = [asyncio.ensure_future(lookups.addresses(f"{n}.example", "acme")) for n in range(3)]
+    while not looking:
+        await asyncio.sleep(0.01)
+    tasks[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    await asyncio.sleep(0)
+    assert looking == ["0.example"]
+    over.set()
+    assert await asyncio.gather(*tasks[1:]) == [[PUBLIC], [PUBLIC]]
+
+
+async def test_who_may_make_no_more_webhooks_costs_no_lookup(hooked: House) -> None:
+    for number in range(WEBHOOKS_MAX):
+        await create(hooked, f"told-{number}")
+    await hooked.stop()
+    names = Resolver({NAME: [[PUBLIC]]})
+    await hooked.start(resolve=names)
+    assert (await told(create(hooked, "one-more"))).reason == "TOO_MANY_WEBHOOKS"
+    assert names.asked == []
 
 
 async def test_a_tenant_has_so_many_webhooks_and_no_more(hooked: House) -> None:

@@ -143,10 +143,12 @@ class Resolver:
 
     answers: dict[str, list[Sequence[str]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    askers: set[str] = field(default_factory=set)
 
-    def __call__(self, host: str, timeout_s: float) -> Sequence[str]:
+    def __call__(self, host: str, timeout_s: float, asker: str) -> Sequence[str]:
         assert timeout_s > 0
         self.asked.append(host)
+        self.askers.add(asker)
         mine = self.answers.get(host, [])
         if not mine:
             raise OSError("no such name")

@@ -196,7 +196,7 @@ def test_every_address_must_pass_and_which_one_failed_is_not_told() -> None:
         told.add(str(caught.value))
     assert len(told) == 1
     assert require_all(["1.1.1.1", "2606:4700:0::1", "1.1.1.1"], Allowed()) == ("1.1.1.1", "2606:4700::1")
-    assert list(resolve_nothing("example.com", 1.0)) == []
+    assert list(resolve_nothing("example.com", 1.0, "t")) == []
 
 
 def test_loopback_is_called_only_where_an_operator_said_so() -> None:

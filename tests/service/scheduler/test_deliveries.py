@@ -65,7 +65,7 @@ class Caller:
         self.script = script
         self.made: list[tuple[str, Mapping[str, str], bytes]] = []
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, tenant: str) -> Reply:
         self.made.append((url, headers, body))
         return self.script(len(self.made))
 
@@ -319,10 +319,10 @@ def test_two_schedulers_make_one_try(store: Store) -> None:
     clock, inside, release = Clock(store), threading.Barrier(2, timeout=10), threading.Event()
 
     class Slow(Caller):
-        def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        def post(self, url: str, headers: Mapping[str, str], body: bytes, tenant: str) -> Reply:
             inside.wait()
             release.wait(10)
-            return super().post(url, headers, body)
+            return super().post(url, headers, body, tenant)
 
     slow, other = Slow(), Caller()
     hook(store)

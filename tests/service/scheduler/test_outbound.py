@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,7 +37,7 @@ def caller(receiver: Receiver, **more: object) -> tuple[Outbound, Switchboard, R
 def test_a_call_names_the_host_in_sni_and_host_and_reaches_the_checked_address(start: Start) -> None:
     receiver = start()
     outbound, board, _ = caller(receiver)
-    assert outbound.post(URL, {"webhook-id": "e"}, b'{"a":1}') == Reply(status=204)
+    assert outbound.post(URL, {"webhook-id": "e"}, b'{"a":1}', "t") == Reply(status=204)
     heard = receiver.heard[0]
     assert (heard.name, heard.headers["host"], heard.line) == (NAME, NAME, "POST /hook?x=1 HTTP/1.1")
     assert (heard.body, heard.headers["webhook-id"]) == (b'{"a":1}', "e")
@@ -56,7 +57,7 @@ def test_one_address_that_may_not_be_called_forbids_them_all(start: Start, addre
     outbound, board, names = caller(receiver)
     names.answers[NAME] = [addresses]
     board.lines |= dict.fromkeys([*addresses, PUBLIC], receiver.port)
-    assert outbound.post(URL, {}, b"") == Reply(error="FORBIDDEN_ADDRESS")
+    assert outbound.post(URL, {}, b"", "t") == Reply(error="FORBIDDEN_ADDRESS")
     assert (board.dialled, receiver.accepted) == ([], 0)
 
 
@@ -65,9 +66,9 @@ def test_a_name_that_changes_between_check_and_connect_moves_nothing(start: Star
     outbound, board, names = caller(receiver)
     names.answers[NAME] = [[PUBLIC], ["127.0.0.1"]]
     board.lines["127.0.0.1"] = inside.port
-    assert outbound.post(URL, {}, b"").status == 204
+    assert outbound.post(URL, {}, b"", "t").status == 204
     assert names.asked == [NAME]  # looked up once: what was checked is what is connected to
-    assert outbound.post(URL, {}, b"").error == "FORBIDDEN_ADDRESS"
+    assert outbound.post(URL, {}, b"", "t").error == "FORBIDDEN_ADDRESS"
     assert (board.dialled, inside.accepted) == ([(PUBLIC, 443)], 0)
 
 
@@ -77,7 +78,7 @@ def test_redirect_to_loopback_is_never_contacted(start: Start) -> None:
     receiver = start(lambda _heard: answer(307, Location=place))
     outbound, board, _ = caller(receiver)
     board.lines["127.0.0.1"] = inside.port
-    assert outbound.post(URL, {}, b"").status == 307
+    assert outbound.post(URL, {}, b"", "t").status == 307
     assert (len(board.dialled), inside.accepted) == (1, 0)
 
 
@@ -86,7 +87,7 @@ def test_no_proxy_of_the_environment_sees_a_call(start: Start, monkeypatch: pyte
     receiver = start()
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        assert caller(receiver)[0].post(URL, {}, b"").status == 204
+        assert caller(receiver)[0].post(URL, {}, b"", "t").status == 204
         proxy.setblocking(False)
         with pytest.raises(BlockingIOError):
             proxy.accept()
@@ -94,10 +95,10 @@ def test_no_proxy_of_the_environment_sees_a_call(start: Start, monkeypatch: pyte
 
 def test_a_certificate_for_another_name_or_of_a_stranger_is_not_believed(start: Start, tmp_path: Path) -> None:
     wrong, strange = start(hosts=("other.example",)), start(where="strange")
-    assert caller(wrong)[0].post(URL, {}, b"secret") == Reply(error="BAD_CERTIFICATE")
+    assert caller(wrong)[0].post(URL, {}, b"secret", "t") == Reply(error="BAD_CERTIFICATE")
     board, names = Switchboard({PUBLIC: strange.port}), Resolver({NAME: [[PUBLIC]]})
     outbound = Outbound(OutboundSettings(ca=wrong.ca), names, connect=board)
-    assert outbound.post(URL, {}, b"secret") == Reply(error="BAD_CERTIFICATE")
+    assert outbound.post(URL, {}, b"secret", "t") == Reply(error="BAD_CERTIFICATE")
     assert wrong.heard + strange.heard == []
 
 
@@ -105,7 +106,7 @@ def test_a_certificate_for_another_name_or_of_a_stranger_is_not_believed(start: 
 def test_a_call_ends_in_time_however_slowly_it_is_answered(start: Start, mood: str) -> None:
     receiver = start(lambda _heard: mood)
     began = time.monotonic()
-    assert caller(receiver, call_s=0.5)[0].post(URL, {}, b"") == Reply(error="TIMED_OUT")
+    assert caller(receiver, call_s=0.5)[0].post(URL, {}, b"", "t") == Reply(error="TIMED_OUT")
     assert time.monotonic() - began < 3
 
 
@@ -113,14 +114,14 @@ def test_a_receiver_that_never_says_hello_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts by its backlog, and never speaks TLS
         board, names = Switchboard({PUBLIC: silent.getsockname()[1]}), Resolver({NAME: [[PUBLIC]]})
         outbound = Outbound(OutboundSettings(), names, connect=board, call_s=0.3)
-        assert outbound.post(URL, {}, b"") == Reply(error="TIMED_OUT")
+        assert outbound.post(URL, {}, b"", "t") == Reply(error="TIMED_OUT")
 
 
 def test_of_a_reply_without_end_only_4_kib_are_read(start: Start) -> None:
     receiver = start(lambda _heard: "flood")
-    assert caller(receiver)[0].post(URL, {}, b"").status == 200
+    assert caller(receiver)[0].post(URL, {}, b"", "t").status == 200
     big = start(lambda _heard: answer(200, X=("y" * 10_000), Retry_After="7"), where="big")
-    assert caller(big)[0].post(URL, {}, b"") == Reply(status=200)  # what stands behind them is not seen
+    assert caller(big)[0].post(URL, {}, b"", "t") == Reply(status=200)  # what stands behind them is not seen
 
 
 @pytest.mark.parametrize(
@@ -143,18 +144,18 @@ def test_a_reply_is_read_strictly(start: Start, reply: bytes, expected: Reply) -
     def script(_heard: object) -> bytes:
         return reply
 
-    assert caller(start(script))[0].post(URL, {}, b"") == expected
+    assert caller(start(script))[0].post(URL, {}, b"", "t") == expected
 
 
 def test_a_dead_address_of_two_leaves_the_other(start: Start) -> None:
     receiver = start()
     outbound, board, names = caller(receiver)
     names.answers[NAME] = [["2606:4700::1111", PUBLIC]]
-    assert outbound.post(URL, {}, b"").status == 204
+    assert outbound.post(URL, {}, b"", "t").status == 204
     assert board.dialled == [("2606:4700::1111", 443), (PUBLIC, 443)]
     names.answers[NAME] = [[f"1.1.1.{n}" for n in range(50)]]
     board.dialled.clear()
-    assert outbound.post(URL, {}, b"") == Reply(error="NOT_REACHED")
+    assert outbound.post(URL, {}, b"", "t") == Reply(error="NOT_REACHED")
     assert len(board.dialled) == 3
 
 
@@ -164,7 +165,7 @@ def test_a_dead_address_of_two_leaves_the_other(start: Start) -> None:
 def test_a_url_that_is_no_longer_allowed_is_not_called(start: Start, url: str) -> None:
     receiver = start()
     outbound, board, names = caller(receiver)
-    assert outbound.post(url, {}, b"") == Reply(error="FORBIDDEN_ADDRESS")
+    assert outbound.post(url, {}, b"", "t") == Reply(error="FORBIDDEN_ADDRESS")
     assert (names.asked, board.dialled) == ([], [])
 
 
@@ -174,7 +175,7 @@ def test_loopback_is_reached_only_where_it_is_allowed(start: Start) -> None:
     ports = frozenset({receiver.port})
     for loopback, expected in ((True, Reply(status=204)), (False, Reply(error="FORBIDDEN_ADDRESS"))):
         settings = OutboundSettings(allowed=Allowed(ports=ports, loopback=loopback), ca=receiver.ca)
-        assert Outbound(settings, Resolver()).post(url, {}, b"") == expected
+        assert Outbound(settings, Resolver()).post(url, {}, b"", "t") == expected
     assert receiver.accepted == 1
     assert receiver.heard[0].headers["host"] == f"127.0.0.1:{receiver.port}"
 
@@ -189,7 +190,7 @@ def test_a_lookup_that_hangs_ends_in_time_and_one_that_fails_is_an_oserror(monke
     read, write = os.pipe()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: os.read(read, 1) and [])
     with pytest.raises(TimeoutError):
-        system.resolve("hang.example", 0.05)
+        system.resolve("hang.example", 0.05, "t")
     os.write(write, b"x")
 
     def fail(*_a: object, **_k: object) -> None:
@@ -197,7 +198,52 @@ def test_a_lookup_that_hangs_ends_in_time_and_one_that_fails_is_an_oserror(monke
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(OSError, match="no such name"):
-        system.resolve("absent.example", 5.0)
+        system.resolve("absent.example", 5.0, "t")
+
+
+def test_one_tenant_s_lookups_that_hang_leave_places_for_others_and_none_more_for_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What nobody waits for any more still holds its place, so no tenant may have more than two of them."""
+    over, asked, lock = threading.Event(), [], threading.Lock()
+
+    def look(host: bytes, *_a: object, **_k: object) -> list[object]:
+        with lock:
+            asked.append(host)
+        if host.startswith(b"hang"):
+            over.wait(10)
+        return [(2, 1, 6, "", (PUBLIC, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    try:
+        for n in range(4):
+            with pytest.raises(TimeoutError):
+                system.resolve(f"hang{n}.example", 0.05, "evil")
+        assert asked == [b"hang0.example.", b"hang1.example."]
+        assert system.resolve("quick.example", 5.0, "acme") == [PUBLIC]
+    finally:
+        over.set()
+    assert system.resolve("quick.example", 5.0, "evil") == [PUBLIC]
+    assert not system._RUNNING
+
+
+def test_a_name_is_looked_up_whole_so_no_search_list_makes_another_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def look(host: bytes, *_a: object, **_k: object) -> list[object]:
+        asked.append(host)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    for name in ("hooks.example.com", "localhost"):
+        system.resolve(name, 5.0, "t")
+    assert asked == [b"hooks.example.com.", b"localhost"]
+
+
+def test_a_lookup_is_made_in_the_name_of_the_webhook_s_tenant(start: Start) -> None:
+    outbound, _, names = caller(start())
+    outbound.post(URL, {}, b"", "acme")
+    assert names.askers == {"acme"}
 
 
 def test_a_script_of_a_seed_is_the_same_again() -> None:
