@@ -54,8 +54,6 @@ def _suite(root: ElementTree.Element, name: str, cases: Sequence[_Case], result:
         "policy_sha256": result.asked.policy.sha256,
         **wording.about(result),
     }
-    if name == wording.REPORT:
-        told |= {f"warning {number}": text for number, text in enumerate(result.warnings, 1)}
     told |= {f"warning.{number}": warning for number, warning in enumerate(result.warnings, start=1)}
     told |= {case.name: case.told[0] for case in cases if case.told}
     for key, value in told.items():
