@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.blobs import BlobFault, BlobMismatch, BlobMissing, NoSpace
+from service.blobs import BlobDamaged, BlobFault, BlobMismatch, BlobMissing, BlobsAway, NoSpace
 from service.blobs.bucket import TRIES, S3Settings
 from service.blobs.s3 import S3Blobs
 from service.blobs.signing import Credentials, authorization
@@ -224,3 +224,74 @@ def test_deleted_blob_is_gone_from_the_cache_too(store: S3Blobs) -> None:
     store.delete(_digest(SMALL))
     with pytest.raises(BlobMissing):
         store.open(_digest(SMALL))
+
+
+def test_a_rotten_copy_in_the_cache_is_fetched_anew(store: S3Blobs) -> None:
+    """Else a worker would call good bytes of the bucket corrupt, and whoever sends them again would not heal it."""
+    store.put(SMALL, _digest(SMALL))
+    cached = store.path(_digest(SMALL))
+    cached.chmod(0o600)
+    cached.write_bytes(b"rotten!" * 100)
+    with store.open(_digest(SMALL)) as file:
+        assert file.read() == SMALL
+
+
+def test_wrong_bytes_in_the_bucket_and_a_bucket_that_is_away_are_two_failures(store: S3Blobs, bucket: Bucket) -> None:
+    bucket.objects[_key(SMALL)] = b"other"
+    with pytest.raises(BlobDamaged):
+        store.open(_digest(SMALL))
+    for fault in ("drop", "500"):
+        bucket.faults = [("GET", fault)] * TRIES
+        with pytest.raises(BlobsAway):
+            store.open(_digest(SMALL))
+
+
+def test_a_bucket_that_refuses_is_not_away(bucket: Bucket, tmp_path: Path) -> None:
+    stranger = Credentials(access_key="STRANGER", secret_key="x", region="nowhere-1")
+    settings = S3Settings(endpoint=bucket.address, bucket="bucket", credentials=stranger)
+    with pytest.raises(BlobFault) as refused:
+        S3Blobs(settings, tmp_path / "spool").put(SMALL, _digest(SMALL))
+    assert not isinstance(refused.value, BlobsAway)
+    assert len(bucket.log) == 1, "asking again changes no refusal"
+
+
+def test_what_a_killed_process_left_in_the_spool_goes_and_what_is_on_its_way_stays(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    settings = S3Settings(endpoint=bucket.address, bucket="bucket", credentials=WHO)
+    outgoing = tmp_path / "spool" / "outgoing"
+    outgoing.mkdir(parents=True)
+    for name, age_s in (("left", 2 * 86_400), ("sending", 60)):
+        (outgoing / name).write_bytes(b"x")
+        moment = (outgoing / name).stat().st_mtime - age_s
+        os.utime(outgoing / name, (moment, moment))
+    S3Blobs(settings, tmp_path / "spool")
+    assert [path.name for path in outgoing.iterdir()] == ["sending"]
+
+
+def test_a_blob_that_leaves_a_small_cache_is_fetched_again(store: S3Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(SMALL, _digest(SMALL))
+    real, left = store.path, [1]
+
+    def evicted(digest: str) -> Path:
+        found = real(digest)
+        if left:
+            left.pop()
+            found.unlink()
+        return found
+
+    monkeypatch.setattr(store, "path", evicted)
+    with store.open(_digest(SMALL)) as file:
+        assert file.read() == SMALL
+
+
+def test_two_prefixes_of_one_bucket_are_two_stores(bucket: Bucket, tmp_path: Path) -> None:
+    one, two = (
+        S3Blobs(S3Settings(endpoint=bucket.address, bucket="bucket", credentials=WHO, prefix=prefix), tmp_path / prefix)
+        for prefix in ("a/", "b/")
+    )
+    one.put(SMALL, _digest(SMALL))
+    assert two.size(_digest(SMALL)) is None
+    assert [list(store.digests())[1:] for store in (one, two)] == [[_digest(SMALL)], []]
+    one.probe()
+    assert list(bucket.objects) == ["a/" + _key(SMALL)]
