@@ -55,6 +55,11 @@ class Limits:
     part_idle_s: float = 24 * 3600.0
     """Parts to which nothing was written for so long are deleted."""
 
+    @property
+    def calls_in_flight(self) -> int:
+        """Calls of one principal that run at once: all that its tenant may watch and send, and two full connections."""
+        return self.watchers_per_tenant + self.uploads_per_tenant + 2 * 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class ApiSettings:

@@ -46,6 +46,14 @@ def enter(method: str) -> Entry:
     return entry
 
 
+def current() -> Entry:
+    """Return the entry of the running call. A LookupError means that it was served past the guard."""
+    entry = _ENTRY.get()
+    if entry is None:
+        raise LookupError("no call runs here")
+    return entry
+
+
 def about(name: str) -> None:
     """Say what the running call's transaction changes, where its request does not name it."""
     entry = _ENTRY.get()

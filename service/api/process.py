@@ -64,7 +64,7 @@ async def _serve(settings: ApiSettings) -> None:
             draining=asyncio.Event(),
         )
         served = build(backing)
-        await served.server.start()
+        await served.start()
         await served.health.probe()
         host = settings.address.rpartition(":")[0]
         settings.ready(f"{host}:{served.port}")

@@ -40,7 +40,8 @@ from service.api.backing import Backing, TlsFiles
 from service.api.bearer import Bearers, JwksRefused
 from service.api.blobs import Blobs
 from service.api.catalogue import Capabilities, Checks
-from service.api.guard import Directory, Guard
+from service.api.directory import Directory, Flights
+from service.api.guard import Guard
 from service.api.health import Health
 from service.api.ledger import Denials, RunningCall
 from service.api.models import Models
@@ -70,23 +71,43 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.max_concurrent_streams", 32),
-    # gRPC's own guard counts streams that have ended and are not yet freed, and so refuses a well-behaved client that
-    # keeps 32 open (seen with 100 parallel calls). Certificates keep strangers out, CALLS_MAX bounds what runs.
-    ("grpc.http.overload_protection", 0),
     # Only "identity": a compressed message could be small on the wire and large here. Refused with UNIMPLEMENTED.
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
     ("grpc.http2.max_ping_strikes", 2),
-    ("grpc.max_connection_age_ms", 30 * 60_000),
-    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.so_reuseport", 1),
 )
 """Limits of the transport (specs: service, section 15)."""
 
+CERTIFIED_OPTIONS: tuple[tuple[str, int], ...] = (
+    *OPTIONS,
+    # gRPC's own guard counts streams that have ended and are not yet freed, and so refuses a well-behaved client that
+    # keeps 32 open (seen with 100 parallel calls). Here certificates keep strangers out, CALLS_MAX bounds what runs.
+    ("grpc.http.overload_protection", 0),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
+)
+"""Where every connection has shown a certificate."""
+
+TOKEN_OPTIONS: tuple[tuple[str, int], ...] = (
+    *OPTIONS,
+    ("grpc.http.overload_protection", 1),
+    # A token lives 15 minutes at most, and a connection that serves no call shows no token at all.
+    ("grpc.max_connection_age_ms", 5 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
+    ("grpc.max_connection_idle_ms", 60_000),
+    ("grpc.max_allowed_incoming_connections", 1024),
+)
+"""Where anybody connects."""
+
 LOG = logging.getLogger("assay.api")
 
 CALLS_MAX = 1024
-"""Calls in flight."""
+"""Calls in flight of callers with certificates (specs: service, section 15)."""
+
+TOKEN_CALLS_MAX = 512
+"""Calls in flight at the address of callers without: their places are their own, and none of the others'."""
 
 
 class NotReady(Exception):
@@ -97,7 +118,8 @@ class NotReady(Exception):
 class Served:
     """A server that is built and not yet started."""
 
-    server: grpc.aio.Server
+    servers: tuple[grpc.aio.Server, ...]
+    """One for callers with certificates, one for callers without where there is an address for them."""
     health: Health
     uploads: Uploads
     audits: Audits
@@ -107,6 +129,15 @@ class Served:
     """The port it listens on."""
     token_port: int | None
     """The port of callers without certificates, where there is one."""
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        for server in self.servers:
+            await server.start()
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Take no new call, let running ones finish for `grace_s` seconds, then end them."""
+        await asyncio.gather(*(server.stop(grace_s) for server in self.servers))
 
 
 def build(backing: Backing) -> Served:
@@ -124,9 +155,22 @@ def build(backing: Backing) -> Served:
     bearers = _bearers(backing)
     guard = _guard(backing, denials, bearers)
     backing = replace(backing, store=RecordedStore(backing.store, RunningCall()))
-    server = grpc.aio.server(interceptors=(guard,), options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+    settings = backing.settings
     health = Health(backing, [service.full_name for service in SERVICES])
     uploads, audits = Uploads(backing), Audits(backing)
+    server = grpc.aio.server(interceptors=(guard,), options=CERTIFIED_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+    servers, token_port = [server], None
+    port = _bind(server, settings.address, settings.tls, require_certificate=True)
+    if settings.token_address:
+        other = grpc.aio.server(interceptors=(guard,), options=TOKEN_OPTIONS, maximum_concurrent_rpcs=TOKEN_CALLS_MAX)
+        token_port = _bind(other, settings.token_address, settings.tls, require_certificate=False)
+        servers.append(other)
+    for one in servers:
+        _add_services(one, backing, health, uploads, audits)
+    return Served(tuple(servers), health, uploads, audits, denials, bearers, port, token_port)
+
+
+def _add_services(server: grpc.aio.Server, backing: Backing, health: Health, uploads: Uploads, audits: Audits) -> None:
     approvals_pb2_grpc.add_ApprovalsServicer_to_server(Approvals(backing), server)
     audits_pb2_grpc.add_AuditsServicer_to_server(audits, server)
     blobs_pb2_grpc.add_BlobsServicer_to_server(Blobs(backing, uploads), server)
@@ -140,12 +184,6 @@ def build(backing: Backing) -> Served:
     if backing.settings.reflection:
         names = [service.full_name for service in (*SERVICES, *_standard_services(True))]
         reflection.enable_server_reflection(names, server)
-    settings = backing.settings
-    port = _bind(server, settings.address, settings.tls, require_certificate=True)
-    token_port = None
-    if settings.token_address:
-        token_port = _bind(server, settings.token_address, settings.tls, require_certificate=False)
-    return Served(server, health, uploads, audits, denials, bearers, port, token_port)
 
 
 def _bearers(backing: Backing) -> Bearers:
@@ -158,8 +196,14 @@ def _bearers(backing: Backing) -> Bearers:
 def _guard(backing: Backing, denials: Denials, bearers: Bearers) -> Guard:
     limits = backing.limits
     rates = CallRates(rate=limits.calls_per_s, burst=limits.calls_burst, clock=time.monotonic)
-    directory = Directory(backing.store)
-    return Guard(directory, bearers=bearers, rates=rates, denials=denials, unary_s=limits.unary_s)
+    return Guard(
+        Directory(backing.store),
+        bearers=bearers,
+        rates=rates,
+        flights=Flights(limits.calls_in_flight),
+        denials=denials,
+        unary_s=limits.unary_s,
+    )
 
 
 def require_rows(services: Sequence[ServiceDescriptor]) -> None:
@@ -208,7 +252,7 @@ async def drain(served: Served, backing: Backing, grace_s: float) -> None:
     """Tell health, end the watches, let running calls finish for `grace_s` seconds, then stop."""
     backing.draining.set()
     await served.health.probe()
-    await served.server.stop(grace_s)
+    await served.stop(grace_s)
     try:
         await asyncio.to_thread(served.denials.flush)
     except StoreError as error:

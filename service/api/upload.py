@@ -44,18 +44,19 @@ class Uploads:
         Raises:
             Refusal: see `Blobs.Write` in the protos.
         """
-        first = await self._next(messages)
-        if first is None:
-            raise Refusal("BAD_RESOURCE_NAME", "The stream carried no message.")
-        name = names.upload(first.resource_name)
-        self._require_size(name.blob.size)
-        if await asyncio.to_thread(self._is_granted, tenant, name):
-            return name.blob.size
+        # Counted before its first message: a stream that sends none holds a place too.
         if self._running[tenant] >= self._backing.limits.uploads_per_tenant:
             limit = self._backing.limits.uploads_per_tenant
             raise Refusal("TOO_MANY_UPLOADS", f"{limit} uploads of this tenant already run.", quota="parallel_uploads")
         self._running[tenant] += 1
         try:
+            first = await self._next(messages)
+            if first is None:
+                raise Refusal("BAD_RESOURCE_NAME", "The stream carried no message.")
+            name = names.upload(first.resource_name)
+            self._require_size(name.blob.size)
+            if await asyncio.to_thread(self._is_granted, tenant, name):
+                return name.blob.size
             return await self._receive(tenant, name, first, messages)
         finally:
             self._running[tenant] -= 1

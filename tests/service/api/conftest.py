@@ -152,7 +152,7 @@ class House:
             draining=asyncio.Event(),
         )
         self.served = build(self.backing)
-        await self.served.server.start()
+        await self.served.start()
         await self.served.health.probe()
 
     async def stop(self) -> None:
@@ -160,7 +160,7 @@ class House:
             await channel.close()
         self.channels.clear()
         if self.served is not None:
-            await self.served.server.stop(None)
+            await self.served.stop(None)
             self.served = None
 
     def channel(self, principal: str | None = "ada", **options: Any) -> grpc.aio.Channel:

@@ -27,7 +27,7 @@ from assay.client import AuditClient
 from assay.client_errors import ServerRefused, Unreachable
 from sqlalchemy import func, select
 
-from service.api import guard
+from service.api import directory, guard
 from service.api.bearer import Bearers, Issuer, JwksRefused, read_jwks, thumbprint_of
 from service.api.server import NotReady
 from service.rules.access import Role
@@ -444,7 +444,7 @@ async def test_uses_of_tokens_that_nobody_believes_any_more_are_forgotten(open_h
 
 
 async def test_disabled_principal_is_out_under_a_token_too(open_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "CACHE_S", 0.0)
+    monkeypatch.setattr(directory, "CACHE_S", 0.0)
     monkeypatch.setattr(guard, "RECHECK_S", 0.0)
     call = await _watching(open_house, fresh())
     assert disable_principal(open_house.settings.database_url, "ada")

@@ -24,7 +24,7 @@ from assay.api.v1 import (
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from service.api import guard
+from service.api import directory, guard
 from service.api.server import SERVICES, NotReady, build, require_rows
 from service.rules.access import ACCESS
 from service.store.principals import disable_principal
@@ -64,7 +64,7 @@ async def test_no_certificate_no_connection(house: House) -> None:
 
 
 async def test_disabled_principal_is_out_and_its_streams_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "CACHE_S", 0.0)
+    monkeypatch.setattr(directory, "CACHE_S", 0.0)
     monkeypatch.setattr(guard, "RECHECK_S", 0.0)
     made = await house.submit()
     stub = house.stub(audits_pb2_grpc.AuditsStub)
