@@ -15,7 +15,7 @@ class Room:
     """Looks at the disk that attempts write their inputs and results to.
 
     Args:
-        folder: on that disk.
+        folder: on that disk; made by the first attempt, until then what it will lie in is looked at.
         floor_bytes: free bytes that are left alone; None takes the default.
         development: whether the default is development's.
     """
@@ -26,7 +26,7 @@ class Room:
 
     def __call__(self) -> bool:
         """Say whether another job may be leased now; told to the log when it changes."""
-        disk = shutil.disk_usage(self._folder)
+        disk = shutil.disk_usage(next(one for one in (self._folder, *self._folder.parents) if one.exists()))
         floor = disk_floor(disk.total, self._floor_bytes, development=self._development)
         has = disk.free >= floor
         if has is not self._had:

@@ -43,3 +43,9 @@ def test_no_lease_below_the_floor_and_again_above_it(
     assert len(told) == 2
     assert "999 bytes" in told[0]
     assert "floor is 1000" in told[0]
+
+
+def test_a_fresh_workers_folder_is_not_there_yet_and_that_is_no_death(tmp_path: Path) -> None:
+    """The first attempt makes it; a second worker of a server died of each of its knocks."""
+    assert Room(tmp_path / "work-worker2" / "deeper", 0, development=True)()
+    assert not list(tmp_path.iterdir())
