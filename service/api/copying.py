@@ -14,9 +14,8 @@ from assay.api.v1 import blobs_pb2
 
 from service.api.backing import Backing
 from service.api.parts import Part
-from service.blobs import BlobMissing
 from service.rules import names
-from service.rules.errors import Missing, Refusal
+from service.rules.errors import Refusal
 from service.rules.names import BlobName
 from service.store import uploads
 
@@ -76,10 +75,7 @@ class Sources:
         self.close()
         with self._backing.store.read() as connection:
             uploads.require_granted(connection, self._tenant, [name])
-        try:
-            self._file = self._backing.blobs.open(name.sha256)
-        except BlobMissing:
-            raise uploads.missing_blobs([Missing(name.sha256, name.size)]) from None
+        self._file = uploads.open_sent(self._backing.store, self._backing.blobs, name)
         self._name = name
         return self._file
 

@@ -10,7 +10,6 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Protocol
 
 from assay import moments
 from assay.api.v1 import audits_pb2
@@ -33,13 +32,6 @@ from service.store.models import ModelView
 from service.store.submissions import NewAudit
 
 
-class Bytes(Protocol):
-    """Of a blob store what is needed here; `service.blobs.BlobStore` is one."""
-
-    def open(self, digest: str) -> BinaryIO:
-        """Open a blob for reading; the caller closes it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """A request that may be accepted now."""
@@ -56,7 +48,7 @@ class Intake:
     """What every submission is held against."""
 
     store: Store
-    blobs: Bytes
+    blobs: uploads.Bytes
     catalogue: Catalogue
     quotas: Quotas = QUOTAS
     """Of each tenant."""
@@ -163,8 +155,7 @@ class Intake:
             raise refuse_fields(wrong)
 
     def _small(self, named: BlobName) -> bytes:
-        with self.blobs.open(named.sha256) as file:
-            return file.read(named.size)
+        return uploads.read_sent(self.store, self.blobs, named)
 
     def _unknown(self, caller: Caller, digest: str, asked: Submission, known: ModelView | None) -> Manifest | None:
         """Return the manifest that was sent of a model that is not known yet; None if the model is known.
@@ -187,8 +178,8 @@ class Intake:
         return manifest
 
 
-def sent_manifest(store: Store, blobs: Bytes, tenant: str, digest: str) -> Manifest | None:
-    """Return the manifest that the tenant has sent under this digest, None if it has sent none.
+def sent_manifest(store: Store, blobs: uploads.Bytes, tenant: str, digest: str) -> Manifest | None:
+    """Return the manifest that the tenant has sent under this digest, None if it has sent none, or it is lost.
 
     Raises:
         Refusal: BAD_MANIFEST: those bytes are no manifest that may become a model.
@@ -199,5 +190,7 @@ def sent_manifest(store: Store, blobs: Bytes, tenant: str, digest: str) -> Manif
         return None
     if size > BYTES_MAX:
         raise Refusal("BAD_MANIFEST", f"The manifest has {size} bytes, the limit is {BYTES_MAX}.")
-    with blobs.open(digest) as file:
-        return read_manifest(file.read())
+    try:
+        return read_manifest(uploads.read_sent(store, blobs, BlobName(digest, size)))
+    except uploads.BytesLost:
+        return None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.rules.errors import Missing, Refusal
 from service.rules.names import BlobName, UploadName
-from service.store.engine import now_ms
-from service.store.keeping import absolve, revive
+from service.store.engine import Store, now_ms
+from service.store.keeping import absolve, quarantine, revive
 from service.store.tables import blob, blob_grant, upload
 
 EMPTY = BlobName("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 0)
@@ -79,6 +80,54 @@ def missing_blobs(absent: Sequence[Missing]) -> Refusal:
     return Refusal("MISSING_BLOBS", f"{count} missing, the first is {absent[0].subject}.", missing=absent)
 
 
+class Bytes(Protocol):
+    """Of a blob store what is needed here; `service.blobs.BlobStore` is one."""
+
+    def open(self, digest: str) -> BinaryIO:
+        """Open a blob for reading; the caller closes it."""
+
+    def size(self, digest: str) -> int | None:
+        """Return a blob's size in bytes, or None if it is not here."""
+
+
+def open_sent(store: Store, blobs: Bytes, name: BlobName) -> BinaryIO:
+    """Open a blob that its tenant has sent. If its bytes are lost, it counts as missing from now on.
+
+    Raises:
+        BytesLost: the tenant sends them again.
+    """
+    try:
+        return blobs.open(name.sha256)
+    except Exception:  # of any blob store: what is not here is lost, all else is the store's failure
+        if blobs.size(name.sha256) is not None:
+            raise
+        raise _lost(store, name) from None
+
+
+def read_sent(store: Store, blobs: Bytes, name: BlobName) -> bytes:
+    """Return a small blob that its tenant has sent, hashed again; likewise if its bytes are not the right ones.
+
+    Raises:
+        BytesLost: likewise.
+    """
+    with open_sent(store, blobs, name) as file:
+        data = file.read(name.size + 1)
+    if hashlib.sha256(data).hexdigest() != name.sha256:
+        raise _lost(store, name)
+    return data
+
+
+class BytesLost(Refusal):
+    """MISSING_BLOBS of a blob that was sent, and whose bytes are lost."""
+
+
+def _lost(store: Store, name: BlobName) -> BytesLost:
+    with store.begin() as connection:
+        quarantine(connection, name.sha256)
+    absent = Missing(name.sha256, name.size)
+    return BytesLost("MISSING_BLOBS", f"The bytes of {absent.subject} were lost: send them again.", missing=[absent])
+
+
 def stale_grants(connection: Connection, tenant: str, names: Iterable[BlobName]) -> bool:
     """Tell whether any grant of these blobs was last touched more than an hour ago."""
     found = connection.execute(
@@ -128,24 +177,22 @@ def begin_upload(connection: Connection, tenant: str, name: UploadName) -> Uploa
         Refusal: BAD_RESOURCE_NAME: this upload's id belongs to another blob.
     """
     found = find_upload(connection, tenant, name)
-    if found is not None:
-        return found
-    connection.execute(
-        insert(upload).values(
-            id=name.id,
-            tenant=tenant,
-            sha256=name.blob.sha256,
-            size=name.blob.size,
-            committed_size=0,
-            complete=False,
-            written_at=now_ms(connection),
+    if found is None:
+        told = {"id": name.id, "tenant": tenant, "sha256": name.blob.sha256, "size": name.blob.size}
+        anew = {"committed_size": 0, "complete": False, "written_at": now_ms(connection)}
+        connection.execute(insert(upload).values(**told, **anew))
+        return UploadState(committed_size=0, complete=False)
+    if not found.complete:  # as `find_upload` says of one that was finished and whose bytes are lost
+        connection.execute(
+            update(upload)
+            .where(upload.c.tenant == tenant, upload.c.id == name.id, upload.c.complete)
+            .values(committed_size=0, complete=False, written_at=now_ms(connection))
         )
-    )
-    return UploadState(committed_size=0, complete=False)
+    return found
 
 
 def find_upload(connection: Connection, tenant: str, name: UploadName) -> UploadState | None:
-    """Return the state of an upload, None if nobody of the tenant began it.
+    """Return the state of an upload, None if nobody of the tenant began it; a finished one whose blob was lost is new.
 
     Raises:
         Refusal: BAD_RESOURCE_NAME: this upload's id belongs to another blob.
@@ -155,6 +202,8 @@ def find_upload(connection: Connection, tenant: str, name: UploadName) -> Upload
         return None
     if (row.sha256, row.size) != (name.blob.sha256, name.blob.size):
         raise Refusal("BAD_RESOURCE_NAME", "This upload id was used for another blob.", metadata={"upload": name.id})
+    if row.complete and not granted(connection, tenant, (name.blob,)):
+        return UploadState(committed_size=0, complete=False)
     return UploadState(committed_size=row.committed_size, complete=row.complete)
 
 

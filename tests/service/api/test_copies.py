@@ -136,6 +136,7 @@ async def test_source_that_is_no_longer_kept_is_missing(house: House) -> None:
     data = BASE[1:]
     answer = await told(_write(house, _messages(_name(data), [_range(BASE, 1, len(data))])))
     assert answer.reason == "MISSING_BLOBS"
+    assert not await _is_present(house, BASE)
 
 
 async def test_composition_resumes_after_a_break(house: House) -> None:

@@ -42,6 +42,17 @@ async def test_model_is_made_once_and_read_back(house: House) -> None:
     assert _count(house) == 1
 
 
+async def test_a_manifest_whose_bytes_were_lost_is_asked_for_again(house: House) -> None:
+    for data in FILES.values():
+        await house.send(data)
+    manifest = manifest_of(FILES)
+    call = await _create(house, manifest)
+    house.blobs.delete(digest_of(manifest).sha256)
+    assert (await told(call)).reason == "MISSING_BLOBS"
+    await (await _create(house, manifest))
+    assert _count(house) == 1
+
+
 async def test_missing_files_are_named_with_their_size(house: House) -> None:
     await house.send(FILES["config.json"])
     answer = await told(await _create(house, manifest_of(FILES)))

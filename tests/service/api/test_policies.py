@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from assay import request as request_format
-from assay.api.v1 import audits_pb2_grpc, blobs_pb2
+from assay.api.v1 import audits_pb2_grpc, blobs_pb2, blobs_pb2_grpc
 from assay.policy import language, loader, registered
 from sqlalchemy import func, select
 
@@ -78,3 +78,21 @@ async def test_waivers_are_for_a_policy_and_canonical(house: House) -> None:
     loose = await house.send(b'{"schema": "assay-waivers/v1", "waivers": []}')
     reason, message = await refused(house, policy=await house.send(policy()), waivers=loose)
     assert (reason, "audit.waivers" in message) == ("BAD_POLICY", True)
+
+
+@pytest.mark.parametrize("bytes_are", ["rotten", "gone"])
+async def test_a_policy_whose_bytes_were_lost_is_asked_for_again(house: House, bytes_are: str) -> None:
+    sent = await house.send(policy())
+    if bytes_are == "gone":
+        house.blobs.delete(sent.sha256)
+    else:
+        stored = house.blobs.path(sent.sha256)
+        stored.chmod(0o600)
+        stored.write_bytes(policy().replace(b"note", b"nope"))
+    asked = await house.submission(policy=sent)
+    audits = house.stub(audits_pb2_grpc.AuditsStub)
+    assert (await told(audits.SubmitAudit(asked))).reason == "MISSING_BLOBS"
+    find = blobs_pb2.FindMissingBlobsRequest(digests=[sent])
+    assert list((await house.stub(blobs_pb2_grpc.BlobsStub).FindMissingBlobs(find)).missing) == [sent]
+    await house.send(policy())
+    assert (await audits.SubmitAudit(asked)).policy == sent

@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from service.api.upload import Uploads
 from service.store.engine import StoreBusy
-from service.store.tables import upload
+from service.store.tables import blob, upload
 from tests.service.api.conftest import QUICK, House, digest_of, told
 
 MIB = 1 << 20
@@ -91,6 +91,24 @@ async def test_blob_in_pieces_arrives_whole(house: House, size: int) -> None:
 async def test_unknown_upload_status_is_zero(house: House) -> None:
     reply = await _status(house, _name(b"never sent"))
     assert (reply.committed_size, reply.complete) == (0, False)
+
+
+@pytest.mark.parametrize("column", ["quarantined_at", "doomed_at"])
+async def test_a_lost_blob_is_taken_again_also_under_the_same_upload(house: House, column: str) -> None:
+    """A finished upload says nothing about bytes that were lost since, or are about to be collected."""
+    data = os.urandom(1000)
+    name, stub = _name(data), house.stub(blobs_pb2_grpc.BlobsStub)
+    await stub.Write(iter(_messages(name, data)))
+    with house.store.begin() as connection:
+        connection.execute(update(blob).where(blob.c.sha256 == digest_of(data).sha256).values(**{column: 1}))
+    house.blobs.delete(digest_of(data).sha256)
+    assert not await _is_present(house, data)
+    status = await _status(house, name)
+    assert (status.committed_size, status.complete) == (0, False)
+    assert (await stub.Write(iter(_messages(name, data)))).committed_size == len(data)
+    assert house.blobs.path(digest_of(data).sha256).read_bytes() == data
+    assert await _is_present(house, data)
+    assert (await _status(house, name)).complete
 
 
 async def test_upload_resumes_after_the_client_vanished(house: House) -> None:
