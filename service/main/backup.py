@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service.main import config
+from service.main.buckets import open_blobs
 from service.main.config import Server
 from service.main.copying import BackupFailed, blob_path, copy_blobs, copy_file, copy_log, files_of, sha256_of
 from service.main.restoring import SCHEMA, keys_of, restore
@@ -86,7 +87,6 @@ def back_up(server: Server, out: Path, link: bool = False, *, with_keys: bool = 
             backup.json names those that were not.
         StoreError: the database cannot be copied.
     """
-    from service.blobs import LocalBlobs
     from service.store import backup as database
     from service.store.migrations import check_revision, head
 
@@ -95,7 +95,7 @@ def back_up(server: Server, out: Path, link: bool = False, *, with_keys: bool = 
         raise BackupFailed(f"{server.signer_home} holds no log: run backup where the signer's folder is, as its user")
     out.mkdir(mode=0o700, parents=True, exist_ok=False)
     owed = database.back_up(server.database_url, out / "database")
-    copied, wrong = copy_blobs(LocalBlobs(server.blobs), out / "blobs", link)
+    copied, wrong = copy_blobs(open_blobs(server), out / "blobs", link)
     # Held against the copy of the database: the living one forgets what is collected while blobs are copied.
     wrong |= {digest for digest in owed if not blob_path(out / "blobs", digest).exists()}
     keys = _copy_keys(server, out / "keys") if with_keys else []

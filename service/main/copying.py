@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.blobs import LocalBlobs
+    from service.blobs import BlobStore
 
 ROUNDS = 50
 """Times that the log is looked at again until nobody wrote to it meanwhile; a round copies what changed."""
@@ -23,17 +23,23 @@ class BackupFailed(Exception):
     """The backup or the restore is not whole; the message says what is wrong and what to do."""
 
 
-def copy_blobs(blobs: LocalBlobs, out: Path, link: bool) -> tuple[int, set[str]]:
+def copy_blobs(blobs: BlobStore, out: Path, link: bool) -> tuple[int, set[str]]:
     """Copy every blob, hashed again; return how many, and the digests of those that are corrupt."""
-    from service.blobs import BlobMissing
+    from service.blobs import BlobDamaged, BlobMissing
 
     copied, wrong = 0, set[str]()
     for digest in blobs.digests():
         target = blob_path(out, digest)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            path = blobs.path(digest)
-            os.link(path, target) if link else shutil.copyfile(path, target)
+            if link:
+                os.link(blobs.path(digest), target)
+            else:
+                with blobs.open(digest) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file, PIECE)
+        except BlobDamaged:
+            wrong.add(digest)
+            continue
         except (FileNotFoundError, BlobMissing):
             continue  # collected meanwhile; whether the copied database needs it is asked afterwards
         if sha256_of(target) != digest:

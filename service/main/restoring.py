@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.main.buckets import open_blobs
 from service.main.copying import BackupFailed, blob_path, copy_file, files_of, sha256_of
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def restore(server: Server, source: Path, checkpoint: bytes | None, *, log: Path
 
 def _put_blobs(server: Server, source: Path) -> int:
     """Copy blobs, hashed on the way; what has rotted in the backup is left out and named."""
-    from service.blobs import BlobMismatch, LocalBlobs
+    from service.blobs import BlobMismatch
 
-    blobs, count = LocalBlobs(server.blobs), 0
+    blobs, count = open_blobs(server), 0
     for path in files_of(source / "blobs"):
         try:
             blobs.put(path, path.name)
@@ -102,11 +103,9 @@ def _put_files(server: Server, source: Path, log: Path) -> None:
 
 def _missing(server: Server) -> list[str]:
     """Return the blobs that the restored database promises and that are not there."""
-    from service.blobs import LocalBlobs
     from service.store import backup as database
 
-    blobs = LocalBlobs(server.blobs)
-    return sorted(digest for digest in database.present(server.database_url) if blobs.size(digest) is None)
+    return sorted(database.present(server.database_url).difference(open_blobs(server).digests()))
 
 
 def _read(source: Path) -> dict[str, Any]:
@@ -177,10 +176,9 @@ def _require_newest(server: Server, source: Path, log: Path, checkpoint: bytes |
 
 def _require_empty(server: Server, source: Path) -> None:
     """Blobs of an earlier try, and keys, may be in place."""
-    from service.blobs import LocalBlobs
-    from service.blobs.contract import EMPTY_SHA256
+    from service.blobs import EMPTY_SHA256
 
-    for digest in LocalBlobs(server.blobs).digests():
+    for digest in open_blobs(server).digests():
         if digest != EMPTY_SHA256 and not blob_path(source / "blobs", digest).exists():
             raise BackupFailed(f"{server.blobs} holds other blobs: restore to an empty place")
     keys = {path.resolve() for path in keys_of(server).values()}
@@ -201,6 +199,6 @@ def _require_served(server: Server) -> None:
         server.signer_home / "log", server.log_origin, load_log_key(server.log_key), lambda: datetime.now(UTC)
     )
     try:
-        log.require(handed_out(Rows(server.database_url), Evidence(server.blobs)))
+        log.require(handed_out(Rows(server.database_url), Evidence(open_blobs(server).open)))
     finally:
         log.close()

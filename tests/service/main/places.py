@@ -30,6 +30,7 @@ def place(root: Path, url: str = "", origin: str = "log.example/a") -> Server:
     told = {
         "database_url": url or f"sqlite:///{root}/assay.db",
         "blobs": root / "blobs",
+        "s3": None,
         "signer_home": root / "signer",
         "signing_key": root / "signer" / "report.key.pem",
         "log_key": root / "signer" / "log.key.pem",

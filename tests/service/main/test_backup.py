@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from service.blobs import LocalBlobs
-from service.main import backup, copying
+from service.main import backup, copying, restoring
 from service.main.config import Server
 from service.main.copying import BackupFailed
 from service.main.restoring import keys_of, restore
@@ -186,3 +186,27 @@ def test_without_its_programs_postgresql_is_refused_clearly(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StoreNotUsable, match="pg_dump is not installed here: install"):
         back_up("postgresql+psycopg://a@/b", tmp_path / "x")
+
+
+def test_backup_and_restore_reach_into_buckets(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup of what lies in the folder `blobs` would hold a cache."""
+    from service.blobs.bucket import S3Settings
+    from service.blobs.s3 import S3Blobs
+    from tests.service.plants.s3 import WHO, served
+
+    with served() as first, served() as second:
+        stores = {
+            place: S3Blobs(S3Settings(endpoint=held.address, bucket="bucket", credentials=WHO), tmp_path / name)
+            for place, name, held in ((server.blobs, "a", first), (tmp_path / "new" / "blobs", "b", second))
+        }
+        for module in (backup, restoring):
+            monkeypatch.setattr(module, "open_blobs", lambda asked: stores[asked.blobs])
+        stores[server.blobs].put(b"hello", HELLO)
+        backup.back_up(server, tmp_path / "copy")
+        restore(with_keys(place(tmp_path / "new"), server), tmp_path / "copy", None)
+        assert list(second.objects.values()) == [b"hello"]
+        key = next(iter(first.objects))
+        first.objects[key] = b"rotten"
+        shutil.rmtree(tmp_path / "a" / "cache" / "sha256")
+        with pytest.raises(BackupFailed, match=HELLO):
+            backup.back_up(server, tmp_path / "again")
