@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
 
-from service.store import references
+from service.store import quotas, references
 from service.store.engine import Store, now_ms
 from service.store.keeping import absolve, quarantine, revive
 from service.store.models import PURGE_MS
@@ -268,14 +268,25 @@ def _delete(store: Store, blobs: Blobs, digest: str, ages: Ages) -> bool:
     between, the row stands, doomed, and the next sweep takes it.
     """
     with store.begin() as connection:
+        # Before any row: the order of everybody who counts. Whoever is granted it after this makes it no longer idle.
+        for tenant in _holders(connection, digest):
+            quotas.lock(connection, tenant)
         condition = (
             (blob.c.sha256 == digest)
             & (blob.c.doomed_at <= now_ms(connection) - ages.doomed_ms)
             & _idle(connection, ages.unreferenced_ms)
         )
-        if connection.execute(select(blob.c.sha256).where(condition).with_for_update()).first() is None:
+        found = connection.execute(select(blob.c.size).where(condition).with_for_update()).first()
+        if found is None:
             return False
-        connection.execute(delete(blob_grant).where(blob_grant.c.sha256 == digest))
+        gone = delete(blob_grant).where(blob_grant.c.sha256 == digest).returning(blob_grant.c.tenant)
+        for tenant in sorted(connection.execute(gone).scalars().all()):
+            quotas.hold(connection, tenant, -found.size)
         connection.execute(delete(blob).where(blob.c.sha256 == digest))
         blobs.delete(digest)
     return True
+
+
+def _holders(connection: Connection, digest: str) -> list[str]:
+    found = select(blob_grant.c.tenant).where(blob_grant.c.sha256 == digest).order_by(blob_grant.c.tenant)
+    return list(connection.execute(found).scalars())

@@ -68,6 +68,12 @@ upload = Table(
     Column("committed_size", BigInteger, nullable=False),
     Column("complete", Boolean, nullable=False, server_default=text("false")),
     Column("written_at", BigInteger, nullable=False),
+    Index(
+        "ix_upload_unsent",
+        "tenant",
+        sqlite_where=text("NOT complete"),
+        postgresql_where=text("NOT complete"),
+    ),
 )
 
 model = Table(

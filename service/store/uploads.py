@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.rules.errors import Missing, Refusal
 from service.rules.names import BlobName, UploadName
+from service.store import quotas
 from service.store.engine import Store, now_ms
 from service.store.keeping import absolve, quarantine, revive
 from service.store.tables import blob, blob_grant, upload
@@ -163,10 +164,13 @@ def record_blob(connection: Connection, name: BlobName) -> None:
 
 def grant(connection: Connection, tenant: str, name: BlobName) -> None:
     """Make a stored blob known and present for a tenant. Call it only after the bytes are in place and verified."""
+    quotas.lock(connection, tenant)
     record_blob(connection, name)
     absolve(connection, name.sha256)
     row = {"tenant": tenant, "sha256": name.sha256, "touched_at": now_ms(connection)}
-    if not insert_absent(connection, blob_grant, row):
+    if insert_absent(connection, blob_grant, row):
+        quotas.hold(connection, tenant, name.size)
+    else:
         touch(connection, tenant, (name,))
 
 

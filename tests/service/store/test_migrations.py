@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, MetaData, insert, select, text
 
 from service.rules.consistency import Checker
-from service.store import journal
+from service.store import journal, quotas
 from service.store.engine import StoreNotUsable, open_store
 from service.store.migrations import _config, check_revision, difference, head, migrate
 from service.store.outbox import owe
@@ -237,3 +237,16 @@ def test_audits_of_before_the_journal_are_carried_over(file: str, tmp_path: Path
     assert found[2].sequence == 2
     checker = Checker()
     assert [violation for one in found for violation in checker.feed(one)] == []
+
+
+def test_bytes_that_were_sent_before_they_were_counted_are_counted(file: str, tmp_path: Path) -> None:
+    with migrated_to(file, "0004"), sqlite3.connect(tmp_path / "assay.db") as raw:
+        for n, (tenant, size) in enumerate((("t", 5), ("t", 7), ("u", 11))):
+            raw.execute("INSERT INTO blob (sha256, size, stored_at) VALUES (?,?,1)", (f"{n:064x}", size))
+            raw.execute("INSERT INTO blob_grant (tenant, sha256, touched_at) VALUES (?,?,1)", (tenant, f"{n:064x}"))
+    raw.close()
+    migrate(file)
+    store = open_store(file)
+    with store.read() as connection:
+        assert [quotas.stored_bytes(connection, tenant) for tenant in ("t", "u", "v")] == [12, 11, 0]
+    store.close()

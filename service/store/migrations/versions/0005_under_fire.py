@@ -183,6 +183,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant", "schedule", "due_at", name=op.f("pk_fire")),
     )
+    op.create_index("ix_fire_audit", "fire", ["audit"], unique=False)
     op.add_column("audit", sa.Column("model_tenant", sa.String(length=64), server_default="", nullable=False))
     op.add_column("audit", sa.Column("request_json", sa.LargeBinary(), nullable=True))
     op.add_column("audit", sa.Column("schedule", sa.String(length=64), server_default="", nullable=False))
@@ -194,6 +195,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state NOT IN ('COMPLETED','CANCELLED','FAILED')"),
         postgresql_where=sa.text("state NOT IN ('COMPLETED','CANCELLED','FAILED')"),
+    )
+    op.create_index(
+        "ix_upload_unsent",
+        "upload",
+        ["tenant"],
+        unique=False,
+        sqlite_where=sa.text("NOT complete"),
+        postgresql_where=sa.text("NOT complete"),
     )
     op.add_column("blob", sa.Column("doomed_at", sa.BigInteger(), nullable=True))
     op.add_column("blob", sa.Column("quarantined_at", sa.BigInteger(), nullable=True))
@@ -207,6 +216,11 @@ def upgrade() -> None:
     op.add_column("principal", sa.Column("issuer", sa.String(length=256), server_default="", nullable=False))
     # The journal begins here: of an audit that is older nobody wrote down how it began.
     op.execute("INSERT INTO journal (audit, sequence, kind, at) SELECT id, 1, 'carried_over', submitted_at FROM audit")
+    # What each tenant has sent so far; from here on it is counted blob by blob.
+    op.execute(
+        "INSERT INTO quota_use (tenant, quota, day, used) SELECT blob_grant.tenant, 'stored_bytes', 0, sum(blob.size)"
+        " FROM blob_grant JOIN blob ON blob.sha256 = blob_grant.sha256 GROUP BY blob_grant.tenant"
+    )
     if op.get_bind().dialect.name == "postgresql":
         op.alter_column("audit", "state", type_=sa.String(length=24), existing_type=sa.String(length=16))
 
