@@ -14,7 +14,7 @@ from assay.catalogue import CheckEntry
 from service.rules.approvals import Signed, Wanted, mismatches, verify, wanted_check
 from service.rules.errors import Refusal
 from service.signer.refusal import Refused
-from service.signer.rows import ConsentRow
+from service.signer.rows import ApprovalRow, ConsentRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,31 +63,36 @@ def read(row: ConsentRow, asked: Mapping[str, Any], entries: Sequence[CheckEntry
         Refused: REQUEST_REJECTED where a foreign model was read and no owner's signature allows just this.
     """
     owner = row.model_tenant or row.tenant
-    if owner == row.tenant and not row.envelopes:
+    if not row.lends:
+        raise Refused("REQUEST_REJECTED", f"{owner} has no such model as audit {asked['audit']} reads")
+    if owner == row.tenant and not row.counted:
         return Consent(auditor=row.tenant, owner=owner)
-    if not row.envelopes:
+    if not row.counted:
         raise Refused("REQUEST_REJECTED", f"the model of audit {asked['audit']} is another tenant's, with no approval")
     counted = []
-    for approval_id, envelope in row.envelopes:
-        signed = _verified(row, approval_id, envelope)
+    for one in row.counted:
+        signed = _verified(row, one, owner)
         lacks = mismatches(signed.approval, _wanted(row.tenant, asked, entries))
         if lacks:
-            text = f"approval {approval_id} does not allow audit {asked['audit']}: {lacks[0].field}"
+            text = f"approval {one.id} does not allow audit {asked['audit']}: {lacks[0].field}"
             raise Refused("REQUEST_REJECTED", text)
-        digest = hashlib.sha256(envelope).hexdigest()
+        digest = hashlib.sha256(one.envelope).hexdigest()
         counted.append(Counted(name=signed.name, key_id=signed.key_id, envelope_sha256=digest))
     return Consent(auditor=row.tenant, owner=owner, approvals=tuple(counted))
 
 
-def _verified(row: ConsentRow, approval_id: str, envelope: bytes) -> Signed:
+def _verified(row: ConsentRow, one: ApprovalRow, owner: str) -> Signed:
+    if one.owner_tenant != owner:
+        raise Refused("REQUEST_REJECTED", f"approval {one.id} is of {one.owner_tenant}, the model of {owner}")
     try:
-        signed = verify(envelope, row.keys)
+        signed = verify(one.envelope, row.keys)
     except Refusal as error:
-        raise Refused(
-            "REQUEST_REJECTED", f"approval {approval_id} is not what an owner signed: {error.reason}"
-        ) from None
-    if signed.id != approval_id:
-        raise Refused("REQUEST_REJECTED", f"the row of approval {approval_id} holds another envelope")
+        raise Refused("REQUEST_REJECTED", f"approval {one.id} is not what an owner signed: {error.reason}") from None
+    if signed.id != one.id:
+        raise Refused("REQUEST_REJECTED", f"the row of approval {one.id} holds another envelope")
+    if one.used > signed.approval.max_runs:
+        most = signed.approval.max_runs
+        raise Refused("REQUEST_REJECTED", f"approval {one.id} allows {most} runs, and {one.used} were counted")
     return signed
 
 

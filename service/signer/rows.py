@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, select
+from sqlalchemy import Connection, Engine, NullPool, create_engine, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.rules.approvals import OwnerKey
 from service.signer.refusal import Refused
-from service.store.tables import attempt, audit, report, result
+from service.store.tables import attempt, audit, model, report, result
 from service.store.tables_around import approval, approval_key, approval_use
 
 BUSY_MS = 10_000
@@ -65,6 +65,18 @@ class ResultRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApprovalRow:
+    """An approval that was counted for an audit."""
+
+    id: str
+    envelope: bytes
+    owner_tenant: str
+    """Who made it known."""
+    used: int
+    """Runs counted of it in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConsentRow:
     """On whose word an audit may read its model; the envelopes are verified before they are believed."""
 
@@ -72,10 +84,12 @@ class ConsentRow:
     """Who asks."""
     model_tenant: str
     """Whose model it is; empty in rows of before there were owners."""
-    envelopes: tuple[tuple[str, bytes], ...]
-    """(id, envelope) of each approval that was counted for it."""
+    lends: bool
+    """Whether that tenant has the model, and its weights are not gone."""
+    counted: tuple[ApprovalRow, ...]
+    """The approvals that were counted for it."""
     keys: tuple[OwnerKey, ...]
-    """The owner's approval keys, revoked ones too."""
+    """The approval keys of that tenant, revoked ones too."""
 
 
 class Rows:
@@ -142,27 +156,32 @@ class Rows:
         Raises:
             Refused: UNKNOWN_AUDIT, DATABASE_UNAVAILABLE.
         """
+        runs = select(func.count()).select_from(uses := approval_use.alias()).where(uses.c.approval == approval.c.id)
+        columns = (approval.c.id, approval.c.envelope, approval.c.owner_tenant, runs.scalar_subquery().label("used"))
         counted = (
-            select(approval.c.id, approval.c.envelope, approval.c.owner_tenant)
+            select(*columns)
             .join(approval_use, approval_use.c.approval == approval.c.id)
             .where(approval_use.c.audit == audit_id)
             .order_by(approval.c.id)
         )
         with self._connection() as connection:
-            row = connection.execute(
-                select(audit.c.tenant, audit.c.model_tenant).where(audit.c.id == audit_id)
-            ).one_or_none()
-            found = connection.execute(counted).all()
-            of_owners = approval_key.c.tenant.in_({one.owner_tenant for one in found})
-            keys = connection.execute(select(approval_key).where(of_owners)).all() if found else []
-        if row is None:
-            raise Refused("UNKNOWN_AUDIT", f"no audit {audit_id}")
-        return ConsentRow(
-            tenant=row.tenant,
-            model_tenant=row.model_tenant,
-            envelopes=tuple((one.id, one.envelope) for one in found),
-            keys=tuple(OwnerKey(key_id=key.key_id, spki=key.public_spki) for key in keys),
-        )
+            asked = select(audit.c.tenant, audit.c.model_tenant, audit.c.model_sha256).where(audit.c.id == audit_id)
+            row = connection.execute(asked).one_or_none()
+            if row is None:
+                raise Refused("UNKNOWN_AUDIT", f"no audit {audit_id}")
+            owner = row.model_tenant or row.tenant
+            live = model.c.deleted_at.is_(None) & model.c.purged_at.is_(None)
+            has = select(model.c.tenant).where(
+                model.c.tenant == owner, model.c.manifest_sha256 == row.model_sha256, live
+            )
+            keys = connection.execute(select(approval_key).where(approval_key.c.tenant == owner)).all()
+            return ConsentRow(
+                tenant=row.tenant,
+                model_tenant=row.model_tenant,
+                lends=connection.execute(has).one_or_none() is not None,
+                counted=tuple(ApprovalRow(**one._mapping) for one in connection.execute(counted)),
+                keys=tuple(OwnerKey(key_id=key.key_id, spki=key.public_spki) for key in keys),
+            )
 
     def receipts(self) -> Iterator[tuple[str, str]]:
         """Yield every audit that was registered, with its registration as stored.

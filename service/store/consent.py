@@ -22,6 +22,11 @@ from service.store.tables import audit, model
 from service.store.tables_around import approval, approval_use
 
 
+NOBODY = "no tenant"
+"""In `audit.model_tenant` where an audit waits for a model that nobody has: an empty name would be its own tenant's, and
+tell who of that tenant may see it that the model is not another's. A tenant's name has no blank."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asking:
     """An audit of a model that is not its tenant's."""
@@ -40,7 +45,7 @@ class Ground:
     """Why an audit may read its model."""
 
     owner: str
-    """Whose model it is; empty if nobody has it, and the audit waits all the same."""
+    """Whose model it is; NOBODY if nobody has it, and the audit waits all the same."""
     chosen: Candidate | None = None
     """The approval to count; None with an own model, and while none fits."""
     state: AuditState = AuditState.QUEUED
@@ -92,7 +97,7 @@ def _first_owner(connection: Connection, manifest_sha256: str) -> str:
         .order_by(model.c.created_at, model.c.tenant)
         .limit(1)
     )
-    return connection.execute(found).scalar_one_or_none() or ""
+    return connection.execute(found).scalar_one_or_none() or NOBODY
 
 
 def release(
@@ -139,10 +144,14 @@ class Standing:
 
     tenant: str
     """Who asks."""
+    owner: str
+    """Whose model the audit's row says it is."""
     owns: bool
-    """Whether that tenant has sent the model itself; then nobody else's consent is needed."""
+    """Whether the tenant that asks has the model itself; then nobody else's consent is needed."""
+    lends: bool
+    """Whether the owner has the model: a tenant that has not sent it, or whose weights are gone, cannot lend it."""
     under: tuple[tuple[ApprovalView, tuple[OwnerKey, ...]], ...]
-    """The approvals that were counted for it, each with its owner's keys."""
+    """The approvals that were counted for it, each with the keys of the tenant that signed it."""
     now: int
     """Milliseconds since 1970 by the database's clock."""
 
@@ -153,14 +162,21 @@ def standing(connection: Connection, audit_id: str, manifest_sha256: str) -> Sta
     Raises:
         LookupError: no such audit.
     """
-    tenant = connection.execute(select(audit.c.tenant).where(audit.c.id == audit_id)).scalar_one_or_none()
-    if tenant is None:
+    found = select(audit.c.tenant, audit.c.model_tenant).where(audit.c.id == audit_id)
+    row = connection.execute(found).one_or_none()
+    if row is None:
         raise LookupError(f"no audit {audit_id}")
-    own = select(model.c.tenant).where(model.c.tenant == tenant, model.c.manifest_sha256 == manifest_sha256)
+    owner = row.model_tenant or row.tenant
+    live = select(model.c.tenant).where(
+        model.c.manifest_sha256 == manifest_sha256, model.c.deleted_at.is_(None), model.c.purged_at.is_(None)
+    )
+    having = connection.execute(live.where(model.c.tenant.in_((row.tenant, owner)))).scalars().all()
     under = approvals.used_by(connection, audit_id)
     return Standing(
-        tenant=tenant,
-        owns=connection.execute(own).one_or_none() is not None,
+        tenant=row.tenant,
+        owner=owner,
+        owns=row.tenant in having,
+        lends=owner in having,
         under=tuple((one, approvals.keys_of(connection, one.owner_tenant)) for one in under),
         now=now_ms(connection),
     )

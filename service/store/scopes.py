@@ -14,9 +14,9 @@ def audit_in(scope: Scope) -> ColumnElement[bool]:
         return true()
     own = audit.c.tenant == scope.tenant
     if scope.reach is Reach.OWN_MODELS:
-        # Rows of before there were owners name none: their models were their tenant's. No other row of a foreign
-        # model names none, but one that waits for a model that nobody has.
-        unnamed = and_(audit.c.model_tenant == "", own, audit.c.state != "AWAITING_APPROVAL")
+        # Rows of before there were owners name none: their models were their tenant's. No other row names none: one
+        # that waits, or waited, for a model that nobody has names `NOBODY`.
+        unnamed = and_(audit.c.model_tenant == "", own)
         return or_(audit.c.model_tenant == scope.tenant, unnamed)
     if scope.reach is Reach.LABELLED:
         return (

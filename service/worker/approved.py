@@ -50,14 +50,27 @@ def require_consent(
     if not found.under:
         raise HostFault(f"audit {audit_id} reads a model of another tenant, and no approval was counted for it")
     view, keys = found.under[0]
+    _require_owner(audit_id, view, found)
     wanted = _wanted(request, found.tenant, promises, provenance)
     signed = _verified(view, keys)
+    if view.used > signed.approval.max_runs:
+        most = signed.approval.max_runs
+        raise HostFault(f"approval {view.id} allows {most} runs, and {view.used} were counted")
     lacks = mismatches(signed.approval, wanted)
     if lacks:
         first = lacks[0]
         raise HostFault(f"approval {view.id} does not allow audit {audit_id}: {first.field}: {first.description}")
     _require_standing(store, audit_id, view, signed, found)
     return Caps(auditor=min(CAPS.auditor, signed.approval.lifetime_cap_bytes), model=CAPS.model)
+
+
+def _require_owner(audit_id: str, view: ApprovalView, found: Standing) -> None:
+    """Refuse a consent that is not its giver's to give: any tenant can sign for a digest that it knows."""
+    if view.owner_tenant != found.owner:
+        text = f"approval {view.id} is of {view.owner_tenant}, the model of audit {audit_id} of {found.owner}"
+        raise HostFault(text)
+    if not found.lends:
+        raise HostFault(f"approval {view.id} is of {found.owner}, which has no such model")
 
 
 def _verified(view: ApprovalView, keys: tuple[OwnerKey, ...]) -> Signed:

@@ -68,6 +68,20 @@ async def test_digest_probe_reveals_nothing(house: House, owner: Owner) -> None:
     assert blotted(raws[0], foreign) == blotted(raws[1], absent)
 
 
+@pytest.mark.parametrize("ended", [AuditState.AWAITING_APPROVAL, AuditState.CANCELLED])
+async def test_wait_tells_an_owner_of_the_same_tenant_nothing_of_the_model(house: House, ended: AuditState) -> None:
+    """Neither while it lasts nor afterwards: whoever sees one of two audits learns which model exists."""
+    foreign, absent = await acme_model(house), "models/" + "0" * 64
+    waits = [(await ask(house, name, waits=True)).name for name in (foreign, absent)]
+    if ended is AuditState.CANCELLED:
+        for name in waits:
+            await house.stub(audits_pb2_grpc.AuditsStub, "ben").CancelAudit(audits_pb2.CancelAuditRequest(name=name))
+    answers = [await told(get(house, name, "bea")) for name in waits]
+    assert answers[0].raw == answers[1].raw
+    listed = await house.stub(audits_pb2_grpc.AuditsStub, "bea").ListAudits(audits_pb2.ListAuditsRequest())
+    assert not listed.audits
+
+
 async def test_unsigned_misplaced_or_incomplete_approval_is_refused(house: House, owner: Owner) -> None:
     name, other = await acme_model(house), await acme_model(house)
     stub = approvals(house, "ola")

@@ -23,7 +23,7 @@ from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_k
 from service.signer.process import answer
 from service.signer.rows import Rows
 from service.store.migrations import migrate
-from service.store.tables import attempt, audit, job, result
+from service.store.tables import attempt, audit, job, model, result
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DATA = b'{"id":"a"}\n\n{"id":"b"}\n{"id":"c"}'
@@ -58,6 +58,9 @@ class World:
         self.desk = self.open_desk(profile)
         self.execute(insert(audit).values(self._audit()))
         self.execute(insert(job).values(id=self.id, audit=self.id, kind="whole", capability="cpu", state="QUEUED"))
+        size = {"bytes": self.forge.manifest.size, "files": len(self.forge.manifest.files)}
+        row = {"tenant": "t", "manifest_sha256": self.forge.manifest.digest, **size, "created_at": ms(START)}
+        self.execute(insert(model).values(row))
 
     def _second(self) -> Manifest:
         files = {"config.json": b'{"model_type":"gpt2","n_layer":3}\n', "model.safetensors": bytes(16)}

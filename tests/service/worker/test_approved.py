@@ -32,7 +32,7 @@ def foreign(place: House) -> tuple[str, str]:
     return key, digest
 
 
-def approved(place: House, key: str, digest: str, signer: Any = KEY, **changes: Any) -> str:
+def approved(place: House, key: str, digest: str, signer: Any = KEY, owner_tenant: str = "acme", **changes: Any) -> str:
     """Keep an approval and count this audit's run; return its id."""
     entry: Any = place.bench.catalogue.entry("scripted")
     values: dict[str, Any] = {
@@ -53,8 +53,8 @@ def approved(place: House, key: str, digest: str, signer: Any = KEY, **changes: 
     envelope = approval.sign(made, signer)
     identifier = approval.open_envelope(envelope).id
     row = {
-        "id": identifier, "model_sha256": digest, "owner_tenant": "acme", "grantee_tenant": "t", "envelope": envelope,
-        "envelope_sha256": identifier, "max_runs": 1, "not_after": 2**50, "created_at": 1,
+        "id": identifier, "model_sha256": digest, "owner_tenant": owner_tenant, "grantee_tenant": "t",
+        "envelope": envelope, "envelope_sha256": identifier, "max_runs": 1, "not_after": 2**50, "created_at": 1,
     }  # fmt: skip
     with place.store.begin() as connection:
         connection.execute(insert(approval_table).values(row))
@@ -113,6 +113,54 @@ def test_what_the_owner_did_not_sign_is_never_read(place: House, changes: dict[s
     assert not place.cell.readings
 
 
+def evil_key(place: House) -> None:
+    """Let the key of a tenant speak for it that has nothing to do with the model."""
+    with place.store.begin() as connection:
+        row = {"key_id": owner(OTHER).key_id, "tenant": "evil", "public_spki": owner(OTHER).spki, "added_at": 1}
+        connection.execute(insert(approval_key).values(row))
+
+
+@pytest.mark.parametrize("named", ["acme", "evil"])
+def test_approval_of_a_tenant_that_does_not_own_the_model_is_not_enough(place: House, named: str) -> None:
+    """Whichever tenant the audit's row names: the signer has no model, or is not who is named."""
+    key, digest = foreign(place)
+    evil_key(place)
+    approved(place, key, digest, OTHER, owner_tenant="evil")
+    with place.store.begin() as connection:
+        connection.execute(update(audit).values(model_tenant=named))
+    place.attempt(key)
+    assert classes(place, key) == ["HOST_FAULT"]
+    assert not place.cell.readings
+
+
+def test_approval_of_a_tenant_whose_model_is_purged_is_not_enough(place: House) -> None:
+    key, digest = foreign(place)
+    approved(place, key, digest)
+    with place.store.begin() as connection:
+        connection.execute(update(model).values(deleted_at=1, purged_at=2))
+    place.attempt(key)
+    assert classes(place, key) == ["HOST_FAULT"]
+
+
+def test_own_model_that_is_purged_is_not_owned(place: House) -> None:
+    """Its weights may be there all the same: another tenant's."""
+    key = place.submit(attempts_max=1)
+    with place.store.begin() as connection:
+        digest = connection.execute(select(model.c.manifest_sha256)).scalar_one()
+        connection.execute(update(audit).values(model_sha256=digest))
+        connection.execute(update(model).values(deleted_at=1, purged_at=2))
+    place.attempt(key)
+    assert classes(place, key) == ["HOST_FAULT"]
+
+
+def test_runs_beyond_what_the_owner_signed_are_never_read(place: House) -> None:
+    key, digest = foreign(place)
+    approved(place, key, digest, max_runs=0)
+    place.attempt(key)
+    assert classes(place, key) == ["HOST_FAULT"]
+    assert not place.cell.readings
+
+
 def test_envelope_of_another_approval_in_the_row_is_not_enough(place: House) -> None:
     key, digest = foreign(place)
     narrow = approved(place, key, digest, data=())
@@ -127,7 +175,7 @@ def test_envelope_of_another_approval_in_the_row_is_not_enough(place: House) -> 
 @pytest.mark.parametrize(("ended", "reason"), [(True, "APPROVAL_EXPIRED"), (False, "APPROVAL_REVOKED")])
 def test_approval_that_is_over_cancels_instead_of_reading(place: House, ended: bool, reason: str) -> None:
     key, digest = foreign(place)
-    past = {"not_after": datetime(2001, 1, 1, tzinfo=UTC)}
+    past: dict[str, Any] = {"not_after": datetime(2001, 1, 1, tzinfo=UTC)}
     identifier = approved(place, key, digest, **(past if ended else {}))
     if not ended:
         with place.store.begin() as connection:
