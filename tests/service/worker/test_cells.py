@@ -315,7 +315,7 @@ def test_a_first_cell_that_takes_long_keeps_its_lease(place: House) -> None:
     from time import monotonic, sleep
 
     def slow(order: Order, on_step: OnStep, cancelled: Cancelled) -> Outcome:
-        deadline = monotonic() + 0.9  # three leases
+        deadline = monotonic() + 2.5  # two leases and a half
         while monotonic() < deadline:
             assert not cancelled()
             sleep(0.01)
@@ -323,10 +323,10 @@ def test_a_first_cell_that_takes_long_keeps_its_lease(place: House) -> None:
 
     place.cell.reads = slow
     key = place.submit()
-    place.attempt(key, lease_s=0.3)
+    place.attempt(key, lease_s=1.0)  # a shorter one is over before a busy machine's first write
     assert classes(place, key) == ["OK"]
     with place.store.read() as connection:
-        assert connection.execute(select(job.c.beat)).scalar_one() >= 9
+        assert connection.execute(select(job.c.beat)).scalar_one() >= 6
 
 
 def test_the_steps_that_a_cell_may_tell_are_those_of_its_program() -> None:
