@@ -1,6 +1,6 @@
 """Do a thousand faults to a running service and count what was lost or done twice.
 
-    make soak FAULTS=1000 SEED=1
+    make soak FAULTS=1000 SEED=1 [STORE=postgresql]
 
 A seed fixes the plan: kinds of faults, their order, the pauses between them and what each befalls. Three workers and
 two APIs serve on a lease of 1.5 s, with every ratio of the service's times kept and the caps on attempts and strikes
@@ -30,7 +30,7 @@ from assay import AuditClient
 from assay.errors import AssayError
 from assay.verify import verify
 
-from benchmarks.soak_tree import APIS, BIN, LEASE_S, WORKERS, Faults, Planned, Tree, plan, until
+from benchmarks.soak_tree import APIS, BIN, ENDED, LEASE_S, WORKERS, Faults, Planned, Shape, Tree, plan, until
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 10
@@ -73,32 +73,43 @@ class Submitter:
                 self.names[request_id] = made.name.removeprefix("audits/")
 
 
-ENDED = ("COMPLETED", "CANCELLED", "FAILED")
-
-
 def main() -> int:
     """Run the plan; the return value is the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--store", choices=("sqlite", "postgresql"), default="sqlite", help="postgresql starts a server of its own"
+    )
     parser.add_argument("--keep", type=Path, help="folder to leave the data in (default: removed)")
     options = parser.parse_args()
     faults = plan(options.seed, options.faults)
     digest = hashlib.sha256(repr(faults).encode()).hexdigest()
-    print(
-        f"seed {options.seed}: {len(faults)} faults, plan {digest[:16]}, {WORKERS} workers, {APIS} APIs, L {LEASE_S} s"
-    )
+    told = f"{WORKERS} workers, {APIS} APIs, L {LEASE_S} s, {options.store}"
+    print(f"seed {options.seed}: {len(faults)} faults, plan {digest[:16]}, {told}")
     with tempfile.TemporaryDirectory(prefix="assay-soak-") as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(exist_ok=True, parents=True)
         model = folder / "tiny"
         subprocess.run([sys.executable, "-m", "checks.organisms", "tiny", "--out", str(model)], check=True, cwd=ROOT)
-        return _soak(folder, model / "model", faults, options.seed)
+        return _soak(folder, model / "model", faults, options.seed, Shape(store=_store(options.store)))
 
 
-def _soak(folder: Path, model: Path, faults: list[Planned], seed: int) -> int:
+def _store(kind: str) -> str | None:
+    """Return the address of a fresh database; None of SQLite, which the tree makes itself."""
+    if kind == "sqlite":
+        return None
+    from tests.service.store import postgres
+
+    server = postgres.server()
+    if server is None:
+        raise SystemExit(postgres.WITHOUT)
+    return server.create()
+
+
+def _soak(folder: Path, model: Path, faults: list[Planned], seed: int, shape: Shape) -> int:
     began = time.monotonic()
-    tree = Tree.start(folder)
+    tree = Tree.start(folder, shape)
     injected: Counter[str] = Counter()
     try:
         with AuditClient.from_config(tree.data / "client.json", state=folder / "client") as client:

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ from pathlib import Path
 from assay import AuditClient
 from assay.errors import AssayError
 
+from service.store.engine import Store, open_store
+
 BIN = Path(sys.executable).parent
 LEASE_S = 1.5
 """L of the rehearsal (specs: service, section 18); kill bound, back-off and reconciler shrink with it."""
@@ -29,34 +30,60 @@ FROZEN_S = 5 * LEASE_S
 """How much longer a worker may stand still. One that froze inside a transaction holds SQLite's only lock, so that not
 even its lease can be taken from it."""
 LIVE = ("QUEUED", "RUNNING")
+ENDED = ("COMPLETED", "CANCELLED", "FAILED")
 SCRIPT = "slow 0.2\nslow 0.4\nslow 0.7\nslow 1.0\nslow 0.3\nok\nrefuse\ncrash 11\ngarbage\nbig\noom\n"
 """A line an audit. `hang` is left out: nobody waits for an hour's limit, and a cancel meets `slow` as well."""
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How large a tree is, and what its cells do."""
+
+    workers: int = WORKERS
+    apis: int = APIS
+    slots: int = SLOTS
+    lease_s: float = LEASE_S
+    script: str = SCRIPT
+    store: str | None = None
+    """Address of the database; None keeps one in the tree's own folder."""
+    more: tuple[str, ...] = ()
+    """Further words of the command line."""
+
+
 @dataclass
 class Tree:
-    """A running `assay-server dev` on three workers and two APIs."""
+    """A running `assay-server dev`."""
 
     data: Path
     process: subprocess.Popen[str]
+    store: Store
+    """Its database, beside the server."""
     stopped: set[int] = field(default_factory=set)
     """Processes that are stopped now."""
 
     @classmethod
-    def start(cls, folder: Path) -> Tree:
+    def start(cls, folder: Path, shape: Shape = Shape(), environment: Mapping[str, str] | None = None) -> Tree:
         """Start it and wait until it serves."""
         script, data = folder / "script", folder / "data"
-        script.write_text(SCRIPT, encoding="utf-8")
-        data.mkdir()
-        asked = {"--data": data, "--lease-s": LEASE_S, "--workers": WORKERS, "--apis": APIS, "--slots": SLOTS}
-        more = [str(part) for pair in asked.items() for part in pair]
-        command = [str(BIN / "assay-server"), "dev", *more, "--cell", f"script={script}", "--lift-caps"]
+        script.write_text(shape.script, encoding="utf-8")
+        data.mkdir(exist_ok=True)
+        asked = {
+            "--data": data,
+            "--lease-s": shape.lease_s,
+            "--workers": shape.workers,
+            "--apis": shape.apis,
+            "--slots": shape.slots,
+            "--cell": f"script={script}",
+            **({"--store": shape.store} if shape.store else {}),
+        }
+        words = [str(part) for pair in asked.items() for part in pair]
+        command = [str(BIN / "assay-server"), "dev", *words, "--lift-caps", *shape.more]
         with (folder / "server.err").open("w") as errors:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         assert process.stdout is not None
         if not process.stdout.readline():
             raise SystemExit(f"the server did not start: {(folder / 'server.err').read_text()}")
-        return cls(data, process)
+        return cls(data, process, open_store(shape.store or f"sqlite:///{data / 'assay.sqlite'}"))
 
     def stop(self) -> int:
         """Drain it; return its exit status."""
@@ -68,6 +95,7 @@ class Tree:
             status = self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self.store.close()
         return status
 
     def alive(self, role: str) -> dict[str, int]:
@@ -88,11 +116,8 @@ class Tree:
 
     def read(self, statement: str) -> list[tuple[str, ...]]:
         """Return the rows of a question to the server's database, beside the server."""
-        connection = sqlite3.connect(f"file:{self.data / 'assay.sqlite'}?mode=ro", uri=True, timeout=30)
-        try:
-            return connection.execute(statement).fetchall()
-        finally:
-            connection.close()
+        with self.store.read() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
 
 def runs(pid: int) -> bool:
