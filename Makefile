@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system node demo test test-all lint proto catalogue sets nulls bench sandbox-report sandbox-matrix soak clean
+.PHONY: help setup system node demo test test-all lint proto catalogue sets nulls bench sandbox-report sandbox-matrix soak failure-matrix clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 CACHE ?= var/cache
 FAULTS ?= 5
 SEED ?= 1
+STORE ?= sqlite
+STORES ?= sqlite postgresql
+ROWS ?=
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -102,7 +105,10 @@ sandbox-matrix: setup ## Write the matrix of this machine's sandbox to sandbox/m
 	@$(BIN)/python -m tests.sandbox.suite --out sandbox/matrix.json
 
 soak: setup ## Kill processes FAULTS times (SEED replays the plan) and count what was lost
-	@$(BIN)/python -m benchmarks.soak --faults $(FAULTS) --seed $(SEED)
+	@$(BIN)/python -m benchmarks.soak --faults $(FAULTS) --seed $(SEED) --store $(STORE)
+
+failure-matrix: setup ## Do every fault of the failure matrix on each of STORES and print what the journals say (half an hour)
+	@$(BIN)/python -m benchmarks.soak_matrix --stores $(STORES) --rows "$(ROWS)"
 
 clean: ## Remove what the project made here, but not the caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build client/build *.egg-info client/*.egg-info

@@ -1,7 +1,7 @@
 """The failure matrix (specs: service, section 18): faults at named points, and the journal held against its rules.
 
-`ROWS` says which tests show which row of the matrix. The counts that the journals of this file's faults have are
-printed when its last test is over.
+`plants.matrix.ROWS` says which tests show which row of the matrix; these here do faults to one worker's own parts. The
+counts that their journals have are printed when the last test of this file is over; `make failure-matrix` prints all.
 """
 
 from __future__ import annotations
@@ -30,91 +30,20 @@ from service.store.journal import entries, note_fenced
 from service.store.outbox import owed, settle
 from service.worker import scripted as rehearsal
 from service.worker.attempt import Attempts
+from tests.service.plants.matrix import ROWS, tell
+from tests.service.store import postgres
 from tests.service.store.planting import SHA, finished, leased, new_store, registered
 from tests.service.worker.scripted import House, good, house
 
 HERE = Path(__file__).parents[1]
 
-ROWS: Mapping[str, tuple[str, ...]] = {
-    "redis SIGKILLed and restarted empty; redis gone for 5 min": (
-        "service/scheduler/test_scheduler.py::test_a_broker_that_lost_everything_is_told_again",
-        "service/scheduler/test_scheduler.py::test_a_broker_that_is_away_ends_nothing",
-        "service/queue/test_celery_queue.py::test_a_broker_that_is_away_is_told_within_seconds_and_found_again",
-        "e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",
-    ),
-    "worker SIGKILLed before lease, after lease, mid-cell, before finalise, after commit": (
-        "service/test_failure_matrix.py::test_entry_of_killed_worker_is_recovered",
-        "service/worker/test_process.py::test_a_worker_killed_mid_cell_costs_one_attempt_and_the_audit_ends_once",
-        "e2e/test_kills.py::test_worker_killed_in_mid_audit_ends_once_with_both_attempts",
-        "e2e/test_contamination.py::test_a_worker_killed_while_it_scans_changes_no_part",
-    ),
-    "api SIGKILLed at 10, 50, 99 % of an upload; between commit and reply": (
-        "e2e/test_kills.py::test_server_killed_in_mid_upload_resumes_from_the_committed_offset",
-        "service/api/test_process.py::test_upload_resumes_after_sigkill",
-        "service/api/test_uploads.py::test_upload_resumes_on_a_new_server_and_cuts_what_was_not_synced",
-        "service/api/test_submit.py::test_repeated_call_returns_the_current_state",
-    ),
-    "blob store full": (
-        "service/api/test_uploads_full.py::test_a_real_disk_that_fills_up_serves_reads_and_goes_on_with_space",
-        "service/api/test_blobs.py::test_full_disk_refuses_uploads_before_the_bytes",
-        "service/test_failure_matrix.py::test_a_full_blob_store_costs_an_attempt_and_no_audit",
-    ),
-    "write lock held 10 s": (
-        "service/api/test_submit.py::test_busy_store_is_unavailable_with_a_delay",
-        "service/scheduler/test_scheduler.py::test_a_busy_database_is_tried_again",
-        "service/test_failure_matrix.py::test_a_lock_held_for_a_third_of_the_lease_loses_no_lease",
-    ),
-    "clock of worker or scheduler ±1 h, or stepping back at a fire": (
-        "service/test_failure_matrix.py::test_a_clock_that_jumps_an_hour_reaps_nothing_early",
-        "service/signer/test_sealing.py::test_clocks_that_disagree_are_waited_for",
-    ),
-    "one id published x10; unknown id; body that is no string": (
-        "service/worker/test_attempt.py::test_duplicate_delivery_is_one_run",
-        "service/worker/test_attempt.py::test_unknown_job_id_is_dropped",
-        "service/queue/test_celery_queue.py::test_a_body_that_is_no_string_is_dropped_and_counted",
-    ),
-    "supervisor stopped 60 s, then continued": (
-        "service/test_failure_matrix.py::test_a_frozen_supervisor_is_fenced_and_kills_its_cell_first",
-        "service/worker/test_attempt.py::test_a_fenced_worker_kills_its_cell_and_writes_nothing",
-        "e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",
-    ),
-    "cell: crash, memory, endless loop, fork bomb, result of 2x cap": (
-        "service/test_failure_matrix.py::test_memoryerror_frees_slot",
-        "e2e/test_misbehaving_models.py::test_one_that_hangs_is_killed_at_its_wall_limit",
-        "e2e/test_misbehaving_models.py::test_one_that_eats_memory_is_killed_at_its_limit",
-    ),
-    "one request_id x100 in parallel; same id with another body": (
-        "service/api/test_submit.py::test_hundred_parallel_submissions_of_one_id_are_one_audit",
-        "service/api/test_submit.py::test_request_id_with_other_content_is_refused",
-    ),
-    "signer down 2 min; killed between log and reply; key swapped mid-run": (
-        "service/scheduler/test_scheduler.py::test_without_a_signer_nothing_is_leased_and_the_audit_says_why",
-        "service/scheduler/test_scheduler.py::test_a_refused_seal_stays_signing_and_completes_when_the_cause_is_gone",
-        "service/signer/test_killed.py::test_killed_while_sealing_at_every_step",
-        "service/signer/test_killed.py::test_killed_while_registering_at_every_step",
-        "service/signer/test_keys.py::test_a_lost_or_swapped_public_half_is_made_again",
-    ),
-    "cancel racing finalise, 1,000 interleavings": (
-        "service/store/test_jobs.py::test_cancel_racing_finalise_has_one_winner",
-        "service/worker/test_attempt.py::test_cancel_that_comes_with_the_result_wins",
-    ),
-    "webhook receiver: 500s for 24 h (scaled clock), hanging, redirecting to loopback": (
-        "service/scheduler/test_deliveries.py::test_500s_for_a_day_and_more_end_in_a_dead_letter_with_one_id_and_one_body",
-        "service/scheduler/test_deliveries.py::test_hanging_receiver_does_not_delay_another_webhook",
-    ),
-    "two schedulers; scheduler SIGKILLed every 2 L": (
-        "service/scheduler/test_scheduler.py::test_two_schedulers_do_one_schedulers_work",
-        "service/scheduler/test_scheduler.py::"
-        "test_an_effect_interrupted_before_its_debt_was_deleted_happens_again_harmlessly",
-        "e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",
-    ),
-}
-"""Rows of the matrix and the tests that show them."""
+KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
+"""Every fault of this file is done on both; a default run does them on one."""
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_of_the_matrix_has_its_tests(row: str) -> None:
-    for name in ROWS[row]:
+    for name in ROWS[row].tests:
         file, _, function = name.partition("::")
         tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
         assert function in {
@@ -125,7 +54,7 @@ def test_every_row_of_the_matrix_has_its_tests(row: str) -> None:
 @pytest.fixture(scope="module")
 def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Counter[str]]]:
     """Collects what the journal of each fault says, and prints it as a table at the end."""
-    rows: dict[str, Counter[str]] = {}
+    rows = Told()
     yield rows
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
     if terminal is None:  # a worker of pytest-xdist
@@ -149,6 +78,16 @@ def consistent(store: Store, blobs: BlobStore | None = None) -> Counter[str]:
     return Counter(checker.counts)
 
 
+class Told(dict[str, Counter[str]]):
+    """What the journal of each fault says, by fault; told on as it comes."""
+
+    def __setitem__(self, name: str, counts: Counter[str]) -> None:
+        kind = name.partition(": ")[0]
+        assert kind in ("sqlite", "postgresql")
+        super().__setitem__(name, counts)
+        tell(kind, Counter({"violations": 0, **counts}))
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -167,10 +106,13 @@ def reap(store: Store) -> None:
         step()
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[House]:
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
     """A house whose blobs lie on disk, so that a process that dies leaves them."""
-    store = new_store(tmp_path)
+    server = postgres.server() if request.param == "postgresql" else None
+    if request.param == "postgresql" and server is None:
+        pytest.skip(postgres.WITHOUT)
+    store = open_store(server.migrated()) if server else new_store(tmp_path)
     made = house(store, tmp_path)
     blobs = LocalBlobs(tmp_path / "blobs")
     yield House(store, blobs, made.cell, replace(made.bench, blobs=blobs))  # type: ignore[arg-type]
@@ -249,7 +191,7 @@ def test_entry_of_killed_worker_is_recovered(place: House, point: str, told: dic
     assert found == classes
     counts = consistent(place.store, place.blobs)
     assert counts["finalised"] == 1
-    told[f"worker killed {point}"] = counts
+    told[f"{place.store.dialect}: worker killed {point}"] = counts
 
 
 def test_a_frozen_supervisor_is_fenced_and_kills_its_cell_first(place: House, told: dict[str, Counter[str]]) -> None:
@@ -283,7 +225,7 @@ def test_a_frozen_supervisor_is_fenced_and_kills_its_cell_first(place: House, to
     assert order_of_things == ["cell killed", "fenced"]
     counts = consistent(place.store, place.blobs)
     assert (counts["fenced"], counts["finalised"], counts["leased"]) == (1, 1, 2)
-    told["supervisor frozen"] = counts
+    told[f"{place.store.dialect}: supervisor frozen"] = counts
 
 
 def take(store: Store, key: str, token: int, beats: int) -> None:
@@ -318,7 +260,7 @@ def test_a_full_blob_store_costs_an_attempt_and_no_audit(place: House, told: dic
     place.attempt(key)
     counts = consistent(place.store, place.blobs)
     assert (counts["ended"], counts["finalised"]) == (2, 1)
-    told["blob store full"] = counts
+    told[f"{place.store.dialect}: blob store full"] = counts
 
 
 def test_a_lock_held_for_a_third_of_the_lease_loses_no_lease(place: House, told: dict[str, Counter[str]]) -> None:
@@ -336,12 +278,14 @@ def test_a_lock_held_for_a_third_of_the_lease_loses_no_lease(place: House, told:
     place.cell.script = slow
     thread = place.start(key, lease_s=3.0)
     assert running.wait(20)
-    with place.store.begin():
+    with place.store.begin() as connection:
+        if place.store.dialect == "postgresql":  # which has no one lock of all writers
+            connection.exec_driver_sql("LOCK TABLE job IN EXCLUSIVE MODE")
         time.sleep(1.0)  # the fault itself
     thread.join(20)
     counts = consistent(place.store, place.blobs)
     assert (counts["leased"], counts["finalised"], counts["lease_expired"]) == (1, 1, 0)
-    told["write lock held"] = counts
+    told[f"{place.store.dialect}: write lock held"] = counts
 
 
 def test_a_store_that_stays_busy_at_the_end_does_not_end_the_worker(place: House) -> None:
@@ -373,8 +317,8 @@ def test_a_clock_that_jumps_an_hour_reaps_nothing_early(
     reaper = Reaper(place.store, lease_s=30, clock=clock)
     held = leased(place.store, key)
     reaper.step()
-    shifted = engine.CLOCKS["sqlite"] + f" + {hours * 3_600_000}"
-    monkeypatch.setitem(engine.CLOCKS, "sqlite", shifted)
+    kind = place.store.dialect
+    monkeypatch.setitem(engine.CLOCKS, kind, engine.CLOCKS[kind] + f" + {hours * 3_600_000}")
     monkeypatch.setattr(time, "time", lambda: 0.0)
     clock.now += 29
     reaper.step()
@@ -390,7 +334,7 @@ def test_a_clock_that_jumps_an_hour_reaps_nothing_early(
             "SELECT submitted_at, registered_at, started_at, ended_at FROM audit"
         ).one()
     assert list(moments) == sorted(moments), "a step is earlier than the one before"
-    told[f"clock {hours:+} h"] = consistent(place.store)
+    told[f"{place.store.dialect}: clock {hours:+} h"] = consistent(place.store)
 
 
 CELLS: Mapping[str, list[str]] = {
@@ -425,7 +369,7 @@ def test_memoryerror_frees_slot(place: House, tmp_path: Path, line: str, told: d
     assert time.monotonic() - began < 30
     counts = consistent(place.store, place.blobs)
     assert counts["finalised"] == 2
-    told[f"cell: {line}"] = counts
+    told[f"{place.store.dialect}: cell: {line}"] = counts
 
 
 class Scripted:
