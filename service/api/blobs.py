@@ -14,13 +14,13 @@ from service.api.backing import Backing
 from service.api.guard import Call, current_call
 from service.api.ledger import about
 from service.api.upload import Uploads
-from service.blobs import BlobMissing
+from service.blobs import BlobDamaged, BlobMissing
 from service.rules import names
 from service.rules.errors import Refusal, Violation, refuse_fields
 from service.rules.metrics import COUNTERS
 from service.rules.names import BlobName
 from service.store import listings, quotas, uploads
-from service.store.keeping import keep
+from service.store.keeping import keep, quarantine
 
 READ_STEP = 256 << 10
 """Bytes of one message of Read."""
@@ -129,7 +129,7 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         return blobs_pb2.QueryWriteStatusResponse(committed_size=found.committed_size, complete=found.complete)
 
     async def Read(self, request: blobs_pb2.ReadRequest, context: Any) -> AsyncIterator[blobs_pb2.ReadResponse]:
-        """Send a report file; every other blob reads as absent."""
+        """Send a report file, hashed again before its first byte leaves; every other blob reads as absent."""
         name = names.blob(request.resource_name)
         if request.read_offset < 0:
             raise Refusal("BAD_OFFSET", "read_offset is negative.")
@@ -149,9 +149,26 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         if not readable:
             raise Refusal("BLOB_NOT_FOUND", "No report file of this name can be read by this principal.")
         try:
-            return self._backing.blobs.open(name.sha256)
-        except BlobMissing as error:
-            raise RuntimeError(f"report file {name.sha256} is not in the blob store") from error
+            file = self._backing.blobs.open(name.sha256)
+        except (BlobMissing, BlobDamaged) as error:
+            raise self._lost(name) from error
+        try:
+            found = hashlib.sha256()
+            while piece := file.read(READ_STEP):
+                found.update(piece)
+            if found.hexdigest() != name.sha256:
+                raise self._lost(name)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _lost(self, name: BlobName) -> RuntimeError:
+        """Write down that a file is lost; a sweep takes that back once it is restored."""
+        with self._backing.store.begin() as connection:
+            quarantine(connection, name.sha256)
+        return RuntimeError(f"report file {name.sha256} is lost or not its digest any more: restore it from a backup")
 
 
 def _blob_names(digests: Sequence[blobs_pb2.Digest], field: str, suffix: str = "") -> list[BlobName]:

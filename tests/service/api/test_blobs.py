@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import grpc
 import pytest
 from assay.api.v1 import blobs_pb2, blobs_pb2_grpc
+from sqlalchemy import select
 
+from service.rules.names import BlobName
+from service.store import uploads
 from service.store.listings import ReportFile
+from service.store.tables import blob
 from tests.service.api.conftest import House, blob_of, digest_of, told
 from tests.service.api.finish import complete
 
@@ -124,13 +129,16 @@ async def _read(stub: Any, name: str, offset: int = 0) -> bytes:
     return b"".join([reply.data async for reply in stub.Read(request)])
 
 
-@pytest.mark.parametrize("gap", ["row", "bytes"])
+@pytest.mark.parametrize("gap", ["row", "bytes", "rotten", "cut"])
 async def test_blob_without_row_or_without_bytes_is_not_served_as_whole(house: House, gap: str) -> None:
     data = b"signed"
     audit = await house.submit()
     report = complete(house, audit.name, {"report.sigstore.json": data})
-    if gap == "bytes":
+    if gap != "row":
+        stored = house.blobs.path(report.sha256)
         house.blobs.delete(report.sha256)
+        if gap != "bytes":
+            stored.write_bytes(b"forged" if gap == "rotten" else data[:-1])
         expected = ("INTERNAL", "INTERNAL")
     else:
         report = ReportFile(path="x", sha256=digest_of(b"unlisted").sha256, size=8)
@@ -139,3 +147,21 @@ async def test_blob_without_row_or_without_bytes_is_not_served_as_whole(house: H
     answer = await told(house.stub(blobs_pb2_grpc.BlobsStub).Read(blobs_pb2.ReadRequest(resource_name=_name(report))))
     assert (answer.code, answer.reason) == expected
     assert "Traceback" not in answer.message
+
+
+async def test_a_rotten_report_file_is_quarantined_and_served_again_once_it_is_restored(house: House) -> None:
+    data = os.urandom(600_000)
+    audit = await house.submit()
+    report = complete(house, audit.name, {"report.sigstore.json": data})
+    with house.store.begin() as connection:
+        uploads.grant(connection, "acme", BlobName(report.sha256, report.size))
+    stored, stub = house.blobs.path(report.sha256), house.stub(blobs_pb2_grpc.BlobsStub)
+    stored.chmod(0o600)
+    stored.write_bytes(data[:-1] + b"?")
+    with pytest.raises(grpc.RpcError):
+        await _read(stub, _name(report), 5)
+    with house.store.read() as connection:
+        asked = select(blob.c.quarantined_at).where(blob.c.sha256 == report.sha256)
+        assert connection.execute(asked).scalar_one() is not None
+    stored.write_bytes(data)
+    assert await _read(stub, _name(report), 5) == data[5:]
