@@ -107,7 +107,7 @@ def submit(connection: Connection, seen: ScheduleView, due_at: int, at: int, new
         _insert(connection, seen.key, due_at, at, FireOutcome.SKIPPED_OVERLAP)
         return FireOutcome.SKIPPED_OVERLAP
     if seen.timing.overlap is Overlap.REPLACE:
-        for audit_id in live:
+        for audit_id in _fired(connection, seen, live):
             audits.cancel(connection, audit_id)
     ticket = Ticket(
         principal=seen.principal,
@@ -117,6 +117,17 @@ def submit(connection: Connection, seen: ScheduleView, due_at: int, at: int, new
     audit_id = accept_of(connection, seen.key, ticket, new)
     _insert(connection, seen.key, due_at, at, FireOutcome.SUBMITTED, audit_id=audit_id)
     return FireOutcome.SUBMITTED
+
+
+def _fired(connection: Connection, seen: ScheduleView, live: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those audits that fires of this schedule made.
+
+    Not what a caller ran beside the calendar, nor what an earlier schedule of the same id made: they are not this one's
+    to cancel.
+    """
+    made = select(fire.c.audit).where(fire.c.audit.in_(live), *_of(seen.key), fire.c.fired_at >= seen.created_at)
+    own = set(connection.execute(made).scalars())
+    return tuple(one for one in live if one in own)
 
 
 def accept_of(connection: Connection, key: ScheduleKey, ticket: Ticket, new: NewAudit) -> str:

@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, tuple_, update
+from sqlalchemy import Connection, Row, delete, func, select, tuple_, update
 
 from service.rules.errors import Refusal, not_permitted
 from service.rules.pages import Position
-from service.rules.schedules import SCHEDULES_MAX, Misfire, Overlap, ScheduleKey, Timing
-from service.store.tables_around import schedule
+from service.rules.schedules import SCHEDULES_MAX, FireOutcome, Misfire, Overlap, ScheduleKey, Timing
+from service.store.tables_around import fire, schedule
 from service.store.uploads import insert_absent
 
 
@@ -114,8 +114,9 @@ def change(connection: Connection, key: ScheduleKey, wanted: Wanted, etag: str, 
     Raises:
         Refusal: NOT_PERMITTED, ETAG_MISMATCH.
     """
-    before = _expected(connection, key, etag)
-    _set(connection, key, **_columns(wanted), considered_until=max(now, before.considered_until))
+    _expected(connection, key, etag)
+    _set(connection, key, **_columns(wanted), considered_until=now)
+    _reopen(connection, key, now)
     return known(connection, key)
 
 
@@ -136,10 +137,19 @@ def resume(connection: Connection, key: ScheduleKey, now: int) -> ScheduleView:
     Raises:
         Refusal: NOT_PERMITTED.
     """
-    before = known(connection, key, lock=True)
-    if before.paused:
-        _set(connection, key, paused=False, considered_until=max(now, before.considered_until))
+    if known(connection, key, lock=True).paused:
+        _set(connection, key, paused=False, considered_until=now)
+        _reopen(connection, key, now)
     return known(connection, key)
+
+
+def _reopen(connection: Connection, key: ScheduleKey, now: int) -> None:
+    """Take back what a clock that was ahead decided too early: no minute that is to come is late.
+
+    What was submitted stays, so that nothing fires twice.
+    """
+    ahead = (fire.c.tenant == key.tenant, fire.c.schedule == key.id, fire.c.due_at > now)
+    connection.execute(delete(fire).where(*ahead, fire.c.outcome == FireOutcome.SKIPPED_MISFIRE))
 
 
 def remove(connection: Connection, key: ScheduleKey, etag: str, now: int) -> None:

@@ -87,6 +87,7 @@ fire = Table(
     Column("reason", String(64), nullable=False, server_default=""),
     Column("audit", String(32), ForeignKey("audit.id")),
     ForeignKeyConstraint(("tenant", "schedule"), ("schedule.tenant", "schedule.id")),
+    Index("ix_fire_audit", "audit"),
 )
 
 webhook = Table(

@@ -83,8 +83,10 @@ class Calendars:
     def scheduler(self, store: Store | None = None) -> Fires:
         """Start a scheduler's loop, as a restarted process would: it knows nothing."""
         house = store or self.store
-        intake = Intake(store=house, blobs=self.blobs, catalogue=CATALOGUE)
-        return Fires(house, intake, clock=lambda: self.now)
+        return Fires(house, self.intake(house), clock=lambda: self.now)
+
+    def intake(self, store: Store | None = None) -> Intake:
+        return Intake(store=store or self.store, blobs=self.blobs, catalogue=CATALOGUE)
 
     def another_process(self) -> Store:
         opened = open_store(self.url)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select, text
 
-from service.blobs import MemoryBlobs, NoSpace
+from service.blobs import BlobsAway, MemoryBlobs
 from service.rules import schedules as rules
-from service.rules.schedules import Misfire, Overlap
+from service.rules.schedules import Misfire, Overlap, ScheduleKey
 from service.scheduler.effects import SignerEffects
 from service.store import fires, journal, schedules
 from service.store.outbox import owed
 from service.store.principals import disable_principal, put_principal
+from service.store.submissions import Ticket
 from service.store.tables import audit
 from service.store.views import view
 from tests.service.scheduler.calendars import KEY, Calendars, moment
@@ -77,6 +80,62 @@ def test_a_replaced_audit_is_cancelled_with_the_fire_that_replaces_it(house: Cal
     assert (states[oldest], states[newest]) == ("CANCELLED", "QUEUED")
 
 
+def states(house: Calendars) -> dict[str, str]:
+    with house.store.read() as connection:
+        return {row.id: row.state for row in connection.execute(select(audit.c.id, audit.c.state))}
+
+
+def test_replacing_cancels_no_audit_of_an_earlier_schedule_of_the_same_id(house: Calendars) -> None:
+    """Ada's schedule is deleted, its audit runs on; a new one of that name is somebody else's."""
+    house.make("0 * * * *", overlap=Overlap.REPLACE)
+    house.run(house.scheduler(), "2026-03-28T01:00:01", step_s=300)
+    (hers,) = states(house)
+    with house.store.begin() as connection:
+        schedules.remove(connection, KEY, "", house.now)
+    house.now += 1_000
+    house.make("0 * * * *", overlap=Overlap.REPLACE)
+    house.run(house.scheduler(), "2026-03-28T02:00:01", step_s=300)
+    assert len(states(house)) == 2
+    assert states(house)[hers] == "QUEUED"
+
+
+def test_replacing_cancels_no_audit_that_a_caller_ran_beside_the_calendar(house: Calendars) -> None:
+    seen = house.make("0 * * * *", overlap=Overlap.REPLACE)
+    house.run(house.scheduler(), "2026-03-28T01:00:01", step_s=300)
+    (fired,) = states(house)
+    new = house.scheduler()._prepare(seen)
+    ticket = Ticket(principal="ada", request_id="11111111-1111-4111-8111-111111111111", content_sha256="ab" * 32)
+    with house.store.begin() as connection:
+        beside = fires.accept_of(connection, KEY, ticket, new)
+    house.run(house.scheduler(), "2026-03-28T02:00:01", step_s=300)
+    assert (states(house)[fired], states(house)[beside]) == ("CANCELLED", "QUEUED")
+
+
+def test_a_template_that_cannot_be_read_is_refused_and_stops_no_other_schedule(house: Calendars) -> None:
+    house.make("0 * * * *", key=ScheduleKey("acme", "broken"))
+    house.make("0 * * * *")
+    with house.store.begin() as connection:
+        connection.execute(text("UPDATE schedule SET template = x'ff' WHERE id = 'broken'"))
+    house.run(house.scheduler(), "2026-03-28T02:00:01", step_s=600)
+    assert house.told(ScheduleKey("acme", "broken")) == [f"03-28 0{hour}:00 REFUSED INTERNAL" for hour in (1, 2)]
+    assert house.told()[0] == "03-28 01:00 SUBMITTED"
+
+
+def test_a_schedule_whose_look_fails_unforeseen_stops_no_other_and_no_loop(
+    house: Calendars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.make("0 * * * *", key=ScheduleKey("acme", "broken"))
+    house.make("0 * * * *")
+    real = fires.decided
+
+    def decided(connection: Any, key: ScheduleKey, *more: int) -> Any:
+        return real(connection, key, *more) if key == KEY else 1 / 0
+
+    monkeypatch.setattr(fires, "decided", decided)
+    house.run(house.scheduler(), "2026-03-28T01:00:01", step_s=600)
+    assert house.told() == ["03-28 01:00 SUBMITTED"]
+
+
 def test_a_lost_role_and_a_disabled_principal_are_refused_with_the_reason(house: Calendars) -> None:
     house.make("0 * * * *")
     loop = house.scheduler()
@@ -136,16 +195,17 @@ def test_jitter_delays_a_fire_always_by_the_same_and_survives_a_restart(house: C
     assert len({rules.jitter_ms(KEY, one.due_at, 3600) for one in found}) == len(found)
 
 
-def test_a_full_disk_leaves_the_minute_open(house: Calendars) -> None:
-    class Full(MemoryBlobs):
-        def put(self, source: object, digest: str) -> None:
-            raise NoSpace("full")
+def test_blobs_that_are_away_leave_the_minute_open(house: Calendars) -> None:
+    class Away(MemoryBlobs):
+        def open(self, digest: str) -> Any:
+            raise BlobsAway("nobody answers")
+
+        size = open
 
     house.make("0 * * * *")
-    working, house.blobs = house.blobs, Full()
+    working, house.blobs = house.blobs, Away()
     loop = house.scheduler()
     at(house, "2026-03-28T01:00:01")
-    house.blobs.open = working.open  # type: ignore[method-assign]
     loop.step()
     assert house.told() == []
     house.blobs = working

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from service.rules.schedules import Overlap, ScheduleKey
 from service.scheduler.fires import Fires
 from service.store import fires, schedules
+from service.store.engine import StoreConflict
 from service.store.schedules import Wanted
 from tests.service.scheduler.calendars import KEY, Calendars, moment
 
@@ -192,3 +193,81 @@ def test_a_deleted_schedule_keeps_its_fires_and_its_name_may_be_used_again(house
     house.run(loop, "2026-03-28T00:11")
     assert house.told() == ["03-28 00:05 SUBMITTED", "03-28 00:10 SUBMITTED"]
     assert house.audits() == 2
+
+
+def test_a_minute_whose_submission_met_another_writer_stays_open(
+    house: Calendars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conflict of two writers (PostgreSQL) says nothing about the minute: it is decided at the next look."""
+    house.make("0 * * * *", overlap=Overlap.QUEUE)
+    loop, real = house.scheduler(), fires.submit
+    met: list[bool] = []
+
+    def submit(*args: object) -> object:
+        if not met:
+            met.append(True)
+            raise StoreConflict("a row of somebody else")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fires, "submit", submit)
+    house.run(loop, "2026-03-28T03:00:30", step_s=300)
+    assert met
+    assert house.told() == [f"03-28 0{hour}:00 SUBMITTED" for hour in (1, 2, 3)]
+    assert house.audits() == 3
+
+
+def test_a_clock_that_was_a_year_ahead_for_two_looks_decides_nothing(house: Calendars) -> None:
+    house.make("* * * * *", overlap=Overlap.QUEUE)
+    passed = [0.0]
+    loop = Fires(house.store, house.intake(), clock=lambda: house.now, passed=lambda: passed[0])
+    house.run(loop, "2026-03-28T00:01:01")
+    before = house.now
+    for _ in range(2):
+        house.now += 365 * 24 * 3_600_000
+        loop.step()
+        house.now = before
+        passed[0] += 1
+        before += 1_000
+    house.now = before
+    house.run(loop, "2026-03-28T00:03:01")
+    assert house.told() == [f"03-28 00:0{minute} SUBMITTED" for minute in (1, 2, 3)]
+
+
+def test_a_clock_that_was_set_forward_for_good_is_believed_after_two_minutes(house: Calendars) -> None:
+    house.make("0 * * * *", overlap=Overlap.QUEUE)
+    passed = [0.0]
+    loop = Fires(house.store, house.intake(), clock=lambda: house.now, passed=lambda: passed[0])
+    loop.step()
+    at(house, "2026-03-28T02:59:30")
+    for _ in range(150):
+        loop.step()
+        passed[0] += 1
+        house.now += 1_000
+    assert house.told() == [
+        "03-28 01:00 SKIPPED_MISFIRE",
+        "03-28 02:00 SUBMITTED",
+        "03-28 03:00 SUBMITTED",
+    ]
+
+
+@pytest.mark.parametrize("how", ["change", "resume"])
+def test_a_schedule_muted_by_a_clock_that_was_ahead_fires_again_when_it_is_changed(house: Calendars, how: str) -> None:
+    seen = house.make("* * * * *", overlap=Overlap.QUEUE)
+    at(house, "2027-03-28T00:00")
+    for _ in range(2):
+        house.scheduler().step()
+    at(house, "2026-03-28T00:10:10")
+    loop = house.scheduler()
+    loop.step()
+    assert {line.split()[2] for line in house.told()} == {"SKIPPED_MISFIRE"}
+    with house.store.begin() as connection:
+        if how == "change":
+            wanted = Wanted(principal="ada", template=seen.template, timing=seen.timing)
+            schedules.change(connection, KEY, wanted, "", house.now)
+        else:
+            schedules.pause(connection, KEY)
+            schedules.resume(connection, KEY, house.now)
+    house.run(loop, "2026-03-28T00:13:10")
+    assert [line for line in house.told() if "SUBMITTED" in line] == [
+        f"03-28 00:{minute} SUBMITTED" for minute in (11, 12, 13)
+    ]
