@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
@@ -15,6 +14,7 @@ from service.api.backing import Backing
 from service.api.copying import Sources, length_of
 from service.api.ledger import about
 from service.api.parts import Part, PartBusy
+from service.api.room import Room
 from service.rules import names
 from service.rules.errors import Refusal
 from service.rules.limits import disk_floor
@@ -37,6 +37,7 @@ class Uploads:
         self._backing = backing
         self._running: Counter[str] = Counter()
         self._folder = backing.settings.upload_dir
+        self._room = Room(self._folder, self._floor)
 
     async def receive(self, tenant: str, messages: AsyncIterator[blobs_pb2.WriteRequest]) -> int:
         """Take one stream; return the blob's size once every byte is stored and verified.
@@ -77,13 +78,13 @@ class Uploads:
         try:
             if state.complete:
                 return name.blob.size
-            self.require_room(name.blob.size - part.committed)
-            if first.write_offset != part.committed:
-                raise _elsewhere("OFFSET_MISMATCH", f"The stream starts at {first.write_offset}.", part.committed)
-            if await self._fill(tenant, name, part, first, messages):
-                return name.blob.size
-            finishing = asyncio.ensure_future(asyncio.to_thread(self._finish, tenant, name, part))
-            await asyncio.shield(finishing)
+            with self._room.taken(part, name.blob.size):
+                if first.write_offset != part.committed:
+                    raise _elsewhere("OFFSET_MISMATCH", f"The stream starts at {first.write_offset}.", part.committed)
+                if await self._fill(tenant, name, part, first, messages):
+                    return name.blob.size
+                finishing = asyncio.ensure_future(asyncio.to_thread(self._finish, tenant, name, part))
+                await asyncio.shield(finishing)
             return name.blob.size
         finally:
             # Also when the client is gone: what arrived is made safe before the claim ends.
@@ -130,6 +131,7 @@ class Uploads:
         if message.finish_write or part.written - part.committed < self._backing.limits.sync_bytes:
             return False
         await asyncio.to_thread(self._commit, tenant, name, part)
+        self._room.require_floor()
         return await asyncio.to_thread(self._is_granted, tenant, name)
 
     async def _next(self, messages: AsyncIterator[blobs_pb2.WriteRequest]) -> blobs_pb2.WriteRequest | None:
@@ -152,16 +154,12 @@ class Uploads:
             )
 
     def require_room(self, size: int) -> None:
-        """Do nothing if so many more bytes leave the disk above its floor.
+        """Do nothing if so many more bytes leave the disk above its floor, and those that running uploads still owe.
 
         Raises:
             Refusal: DISK_FULL.
         """
-        disk = shutil.disk_usage(self._folder)
-        floor = self._floor(disk.total)
-        if disk.free - size < floor:
-            text = f"The server keeps {floor} bytes of its disk free, and the blob would take some of them."
-            raise Refusal("DISK_FULL", text, metadata={"quota": "disk", "limit": str(floor)}, quota="disk")
+        self._room.require(size)
 
     def _floor(self, total: int) -> int:
         settings = self._backing.settings

@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from assay.api.v1 import blobs_pb2, blobs_pb2_grpc
 
-from tests.service.api.conftest import House, digest_of, told
+from tests.service.api.conftest import QUICK, House, blob_of, digest_of, told
 
 MIB = 1 << 20
 
@@ -42,6 +44,60 @@ async def _finish(house: House, name: str, data: bytes) -> None:
     reply = await house.stub(blobs_pb2_grpc.BlobsStub).Write(iter(_messages(name, data, committed)))
     assert reply.committed_size == len(data)
     assert house.blobs.path(digest_of(data).sha256).read_bytes() == data
+
+
+class Disk:
+    """A disk of so many free bytes, whatever was written to it since: several uploads are checked in one moment."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+        self.free = free
+        monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(total=1 << 40, free=self.free))
+
+
+async def test_uploads_side_by_side_do_not_take_the_same_space(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fits alone; what the first still owes is not free for the second, in pieces or in a batch."""
+    await house.stop()
+    await house.start(limits=replace(QUICK, idle_upload_s=60.0))
+    Disk(monkeypatch, 5 * MIB)
+    data, other = os.urandom(4 * MIB), os.urandom(3 * MIB)
+    name = _name(data)
+    first = house.stub(blobs_pb2_grpc.BlobsStub).Write()
+    await first.write(_messages(name, data)[0])
+    while (await _status(house, name)).committed_size < MIB:
+        await asyncio.sleep(0.01)
+    stub = house.stub(blobs_pb2_grpc.BlobsStub)
+    answer = await told(stub.Write(iter(_messages(_name(other), other))))
+    assert (answer.code, answer.reason) == ("RESOURCE_EXHAUSTED", "DISK_FULL")
+    small = [blob_of(os.urandom(MIB)) for _ in range(3)]
+    assert (await told(stub.BatchUpdateBlobs(blobs_pb2.BatchUpdateBlobsRequest(blobs=small[:3])))).reason == "DISK_FULL"
+    await stub.BatchUpdateBlobs(blobs_pb2.BatchUpdateBlobsRequest(blobs=small[:1]))
+    for message in _messages(name, data)[1:]:
+        await first.write(message)
+    await first.done_writing()
+    assert (await first).committed_size == len(data)
+    await _finish(house, _name(other), other)
+
+
+async def test_upload_stops_at_the_floor_whoever_took_the_space(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.stop()
+    await house.start(disk_floor_bytes=10 * MIB)
+    disk = Disk(monkeypatch, 100 * MIB)
+    data = os.urandom(4 * MIB)
+    name = _name(data)
+
+    async def filling() -> Any:
+        for at, message in enumerate(_messages(name, data)):
+            if at == 1:
+                while (await _status(house, name)).committed_size < MIB:
+                    await asyncio.sleep(0.01)
+                disk.free = 9 * MIB
+            yield message
+
+    answer = await told(house.stub(blobs_pb2_grpc.BlobsStub).Write(filling()))
+    assert (answer.reason, answer.metadata["limit"]) == ("DISK_FULL", str(10 * MIB))
+    assert MIB <= (await _status(house, name)).committed_size < len(data)
+    disk.free = 100 * MIB
+    await _finish(house, name, data)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
