@@ -30,6 +30,16 @@ BUSY_MS_API = 3_000
 BUSY_MS = 10_000
 """Everywhere else."""
 
+STATEMENT_LOCKS = 10
+"""Times `busy_ms` that a statement may take on PostgreSQL: 30 s in the API, as long as a unary call."""
+
+GONE_S = 15
+"""After so long without an answer of the other side's kernel a connection to PostgreSQL is over, on both sides: a
+partition holds neither a thread here nor a lock there for longer."""
+
+STATEMENT_MAX = 120
+"""Characters of a failed statement that are told; its values are parameters and not in it."""
+
 _WRITER = "assay_writer"
 """Execution option that marks a connection whose transaction will write."""
 
@@ -121,8 +131,8 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
                 parsed,
                 isolation_level="READ COMMITTED",
                 pool_pre_ping=True,
-                # One budget for a lock whichever database it is on; a server that is gone is told in seconds too.
-                connect_args={"options": f"-c lock_timeout={busy_ms}", "connect_timeout": max(2, busy_ms // 1000)},
+                hide_parameters=True,
+                connect_args=_patience(busy_ms),
                 pool_size=8,
                 max_overflow=56,
                 pool_timeout=30,
@@ -133,6 +143,7 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
     refuse_network_file_system(Path(parsed.database), StoreNotUsable)
     engine = create_engine(
         parsed,
+        hide_parameters=True,  # they are callers' texts and secrets, and an exception's text goes to the log
         connect_args={"timeout": busy_ms / 1000},
         pool_size=8,
         max_overflow=56,
@@ -141,6 +152,28 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
     )
     _set_up_sqlite(engine, busy_ms)
     return Store(engine)
+
+
+def _patience(busy_ms: int) -> dict[str, object]:
+    """Return how long PostgreSQL is waited for: for a lock as long as on SQLite, and for nothing else without end."""
+    settings = {
+        "lock_timeout": busy_ms,
+        "statement_timeout": STATEMENT_LOCKS * busy_ms,
+        # The server's side of GONE_S; on a Unix socket it takes no notice of these.
+        "tcp_keepalives_idle": GONE_S // 3,
+        "tcp_keepalives_interval": GONE_S // 3,
+        "tcp_keepalives_count": 2,
+        "tcp_user_timeout": 1000 * GONE_S,
+    }
+    return {
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        "connect_timeout": max(2, busy_ms // 1000),
+        "keepalives": 1,
+        "keepalives_idle": GONE_S // 3,
+        "keepalives_interval": GONE_S // 3,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 1000 * GONE_S,
+    }
 
 
 def now_ms(connection: Connection) -> int:
@@ -188,14 +221,22 @@ def _set_up_sqlite(engine: Engine, busy_ms: int) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
+    # From None: the driver may quote the row (PostgreSQL's DETAIL), and a chain of exceptions is logged whole.
     except IntegrityError as error:
-        raise StoreConflict(f"the database refused a row: {error.orig}") from error
+        raise StoreConflict(f"the database refused a row: {_told(error)}") from None
     except OperationalError as error:
         if _is_locked(error.orig):
             raise StoreBusy("another writer holds the database; call again") from error
-        raise StoreUnavailable(f"the database failed: {error.orig}") from error
+        raise StoreUnavailable(f"the database failed: {_told(error)}") from None
     except DBAPIError as error:
-        raise StoreUnavailable(f"the database failed: {error.orig}") from error
+        raise StoreUnavailable(f"the database failed: {_told(error)}") from None
+
+
+def _told(error: DBAPIError) -> str:
+    """Return what failed in which statement, without a value of either."""
+    primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+    statement = " ".join((error.statement or "").split())[:STATEMENT_MAX]
+    return f"{primary or error.orig}" + (f" in: {statement}" if statement else "")
 
 
 _BUSY_STATES = ("55P03", "40P01", "40001")

@@ -32,6 +32,8 @@ def migrate(url: str) -> None:
     try:
         with store.begin() as connection:
             if store.dialect == "postgresql":
+                # A revision may rewrite a table, and waits for whoever migrates already.
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             config = _config()
             config.attributes["connection"] = connection

@@ -4,17 +4,31 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import insert, text, update
+from sqlalchemy.exc import StatementError
 
-from service.store.engine import Store, StoreBusy, StoreConflict, StoreNotUsable, StoreUnavailable, now_ms, open_store
+from service.store.engine import (
+    Store,
+    StoreBusy,
+    StoreConflict,
+    StoreError,
+    StoreNotUsable,
+    StoreUnavailable,
+    now_ms,
+    open_store,
+)
 from service.store.jobs import lock_audit
 from service.store.location import NETWORK_FILE_SYSTEMS, file_system_of
 from service.store.migrations import migrate
 from service.store.tables import event, principal
+from service.store.tables_around import webhook
 from tests.service.store.planting import new_store, registered
 
 
@@ -101,6 +115,58 @@ def test_a_held_lock_is_busy_and_not_a_driver_error(tmp_path: Path) -> None:
     impatient = new_store(tmp_path, busy_ms=50)
     with impatient.begin(), pytest.raises(StoreBusy), impatient.begin():
         pytest.fail("two writers at once")
+
+
+SECRET = "whsec_planted"
+
+
+def _everything_told(store: Store, statement: Any) -> str:
+    """Run a statement that fails, and return all that a log would hold of it."""
+    with pytest.raises(StoreError) as caught, store.begin() as connection:
+        connection.execute(statement)
+    return "".join(traceback.format_exception(caught.value))
+
+
+def test_failing_statement_tells_the_log_no_secret(store: Store) -> None:
+    row = {"tenant": "acme", "id": "w", "url": "u", "signing": "v1", "secret": SECRET.encode(), "created_at": 1}
+    told = _everything_told(store, insert(webhook).values({**row, "url": None}))  # PostgreSQL quotes the failing row
+    told += _everything_told(store, text("INSERT INTO absent VALUES (:secret)").bindparams(secret=SECRET))
+    assert "INSERT INTO webhook" in told
+    assert SECRET not in told
+    assert SECRET.encode().hex() not in told
+
+
+def test_unwritable_database_tells_the_log_no_secret(sqlite: Store) -> None:
+    with sqlite.begin() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        with pytest.raises(StatementError) as caught:
+            connection.execute(text("INSERT INTO principal VALUES (:id)").bindparams(id=SECRET))
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+    assert SECRET not in str(caught.value)
+
+
+def test_postgresql_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver is told is what both kernels and the server are told: nothing here can cut a cable."""
+    seen: dict[str, Any] = {}
+
+    def connect(*_arguments: Any, **told: Any) -> None:
+        seen.update(told)
+        raise psycopg.OperationalError("no")
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with pytest.raises(StoreUnavailable), open_store("postgresql+psycopg://a@b/c", busy_ms=3000).read():
+        pytest.fail("connected")
+    assert (seen["tcp_user_timeout"], seen["keepalives"]) == (15_000, 1)
+    assert seen["keepalives_idle"] + seen["keepalives_count"] * seen["keepalives_interval"] <= 15
+    assert {"statement_timeout=30000", "tcp_user_timeout=15000"} <= set(seen["options"].split())
+
+
+@pytest.mark.slow
+def test_statement_that_never_ends_is_ended(postgres_url: str) -> None:
+    store = open_store(postgres_url, busy_ms=10)
+    with pytest.raises(StoreUnavailable, match="statement timeout"), store.read() as connection:
+        connection.execute(text("SELECT pg_sleep(60)"))
+    store.close()
 
 
 def test_no_driver_exception_leaks(store: Store, tmp_path: Path) -> None:
