@@ -44,11 +44,12 @@ class Dev:
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, folder: Path) -> Dev:
-        (folder / "script").write_text("slow 0.2\nok\nslow 0.5\nrefuse\n")
+    def start(cls, folder: Path, *more: str, script: str = "slow 0.2\nok\nslow 0.5\nrefuse\n") -> Dev:
+        """Start one, with more words on its command line; return when it serves."""
+        (folder / "script").write_text(script)
         data = folder / "data"
-        data.mkdir()
-        asked = ["--data", str(data), "--slots", "4", "--lift-caps", "--cell", f"script={folder / 'script'}"]
+        data.mkdir(exist_ok=True)
+        asked = ["--data", str(data), "--slots", "4", "--lift-caps", "--cell", f"script={folder / 'script'}", *more]
         with (folder / "server.err").open("w") as errors:
             process = subprocess.Popen(
                 [str(BIN / "assay-server"), "dev", *asked], stdout=subprocess.PIPE, stderr=errors, text=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from service.queue.contract import Knocker, QueueUnavailable
 from service.store.engine import Store
@@ -12,6 +13,9 @@ log = logging.getLogger("assay.scheduler")
 
 RECONCILE_S = 10.0
 """Specs: service, section 15."""
+
+MARKED = 100
+"""Knocks that one commit remembers: a commit for each made 10,000 of them take minutes, and others waited."""
 
 
 class Reconciler:
@@ -44,8 +48,21 @@ class Reconciler:
             return
         with self._store.read() as connection:
             missing = unpublished(connection, capability, older_ms=self._older_ms, limit=count - depth)
-        for job in missing:
-            self._knocker.publish(job, capability)
+        for start in range(0, len(missing), MARKED):
+            self._knock(missing[start : start + MARKED], capability)
+
+    def _knock(self, jobs: Sequence[str], capability: str) -> None:
+        """Knock for a few jobs, then remember it; killed in between, they are knocked for again, which harms nobody.
+
+        Raises:
+            QueueUnavailable: the broker took some of them, which are remembered, and not the rest.
+        """
+        told: list[str] = []
+        try:
+            for job in jobs:
+                self._knocker.publish(job, capability)
+                told.append(job)
+                log.info("knocked again", extra={"job": job})
+        finally:
             with self._store.begin() as connection:
-                mark_published(connection, job)
-            log.info("knocked again", extra={"job": job})
+                mark_published(connection, *told)

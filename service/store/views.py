@@ -207,20 +207,25 @@ def unpublished(connection: Connection, capability: str, *, older_ms: int, limit
     return tuple(connection.execute(found).scalars())
 
 
-def mark_published(connection: Connection, job_id: str, *, knocked: bool = True) -> None:
-    """Remember that the queue was knocked at for a job.
+def mark_published(connection: Connection, *job_ids: str, knocked: bool = True) -> None:
+    """Remember that the queue was knocked at for jobs.
 
     Args:
         connection: inside `Store.begin`.
-        job_id: the job.
+        job_ids: the jobs, some hundreds at most.
         knocked: False where nobody needed to be told any more; the journal then says nothing.
     """
-    owner = connection.execute(select(job.c.audit).where(job.c.id == job_id)).scalar_one_or_none()
-    if owner is None:
-        return
-    if knocked:  # first, because it locks the audit's row, as every other writer does before it locks a job's
-        journal.append(connection, "published", audit=owner, job=job_id)
-    connection.execute(update(job).where(job.c.id == job_id).values(published_at=now_ms(connection)))
+    found = connection.execute(_OWNERS, {"ids": list(job_ids)})
+    owners = {row.id: row.audit for row in found}
+    for job_id in job_ids if knocked else ():
+        if job_id in owners:
+            # First, because it locks the audit's row, as every other writer does before it locks a job's.
+            journal.append(connection, "published", audit=owners[job_id], job=job_id)
+    connection.execute(_PUBLISHED, {"ids": list(owners), "now": now_ms(connection)})
+
+
+_OWNERS = select(job.c.id, job.c.audit).where(job.c.id.in_(_IDS))
+_PUBLISHED = update(job).where(job.c.id.in_(_IDS)).values(published_at=bindparam("now"))
 
 
 def capability_of(connection: Connection, job_id: str) -> str | None:
