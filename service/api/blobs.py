@@ -17,6 +17,7 @@ from service.api.upload import Uploads
 from service.blobs import BlobDamaged, BlobMissing
 from service.rules import names
 from service.rules.errors import Refusal, Violation, refuse_fields
+from service.rules.limits import charged
 from service.rules.metrics import COUNTERS
 from service.rules.names import BlobName
 from service.store import listings, quotas, uploads
@@ -88,7 +89,9 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
             fit = [name for name, is_good in zip(asked, good, strict=True) if is_good]
             new = uploads.missing(connection, tenant, fit)
             if new:
-                quotas.require_room(connection, tenant, self._backing.limits.quotas, sum(name.size for name in new))
+                quotas.require_room(
+                    connection, tenant, self._backing.limits.quotas, sum(charged(name.size) for name in new)
+                )
         sent = [name.sha256 for name, is_good in zip(asked, good, strict=True) if is_good]
         keep(self._backing.store, self._backing.blobs, sent)
         for name, one, is_good in zip(asked, data, good, strict=True):
@@ -99,7 +102,8 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
             about(f"blobs/sha256/{new[0].sha256}/{new[0].size}{more}")
         with self._backing.store.begin() as connection:
             quotas.lock(connection, tenant)
-            for name in fit:
+            # In the order of their digests: two tenants that send the same blobs must not wait for each other.
+            for name in sorted(fit, key=lambda one: one.sha256):
                 uploads.grant(connection, tenant, name)
             if new:
                 quotas.require_room(connection, tenant, self._backing.limits.quotas)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from service.rules.pages import Position
 from service.rules.schedules import FireOutcome, Overlap, ScheduleKey, request_id
-from service.store import audits, journal, schedules
+from service.store import audits, journal, quotas, schedules
 from service.store.schedules import ScheduleView
 from service.store.submissions import NewAudit, Ticket, accept
 from service.store.tables import audit
@@ -100,6 +100,7 @@ def submit(connection: Connection, seen: ScheduleView, due_at: int, at: int, new
     Raises:
         Refusal: as `submissions.accept`; the caller notes it after this transaction is undone.
     """
+    quotas.lock(connection, seen.key.tenant)  # before the schedule and the audits: the order of whoever submits
     if not _is_open(connection, seen, due_at):
         return None
     live = unfinished(connection, seen.key)

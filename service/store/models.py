@@ -13,6 +13,7 @@ from service.rules.errors import Refusal, not_permitted
 from service.rules.names import BlobName
 from service.rules.pages import Position
 from service.rules.states import AUDIT_ENDED, AuditState
+from service.store import quotas
 from service.store.engine import now_ms
 from service.store.tables import audit, model
 from service.store.uploads import insert_absent, require_granted, touch
@@ -107,6 +108,7 @@ def put_model(connection: Connection, tenant: str, manifest: Manifest) -> None:
     Raises:
         Refusal: MISSING_BLOBS: the tenant has not sent all of its files; MODEL_DELETED.
     """
+    quotas.lock(connection, tenant)
     require_files(connection, tenant, manifest)
     require_live(connection, tenant, manifest.digest)
     # A sweep that has found these files without a model must find them asked for.

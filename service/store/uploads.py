@@ -144,10 +144,11 @@ def stale_grants(connection: Connection, tenant: str, names: Iterable[BlobName])
 
 
 def touch(connection: Connection, tenant: str, names: Iterable[BlobName]) -> None:
-    """Note that the tenant still wants these blobs."""
+    """Note that the tenant still wants these blobs; of several transactions that do so, one waits for the other."""
     digests = {name.sha256 for name in names}
     if not digests:
         return
+    quotas.lock(connection, tenant)  # many rows, which PostgreSQL locks in no order of ours
     connection.execute(
         update(blob_grant)
         .where(blob_grant.c.tenant == tenant, blob_grant.c.sha256.in_(digests))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from service.rules.schedules import Overlap, ScheduleKey
 from service.scheduler.fires import Fires
-from service.store import fires, schedules
+from service.store import fires, quotas, schedules
 from service.store.engine import StoreConflict
 from service.store.schedules import Wanted
 from tests.service.scheduler.calendars import KEY, Calendars, moment
@@ -193,6 +194,23 @@ def test_a_deleted_schedule_keeps_its_fires_and_its_name_may_be_used_again(house
     house.run(loop, "2026-03-28T00:11")
     assert house.told() == ["03-28 00:05 SUBMITTED", "03-28 00:10 SUBMITTED"]
     assert house.audits() == 2
+
+
+def test_a_fire_takes_the_tenants_lock_before_its_schedules_row(
+    house: Calendars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.make("* * * * *")
+    loop = house.scheduler()
+    order, find = list[str](), schedules.find
+
+    def found(connection: Any, key: ScheduleKey, *, lock: bool = False) -> Any:
+        order.append("schedule" if lock else "read")
+        return find(connection, key, lock=lock)
+
+    monkeypatch.setattr(quotas, "lock", lambda _connection, tenant: order.append(tenant))
+    monkeypatch.setattr(schedules, "find", found)
+    house.run(loop, "2026-03-28T00:01:01")
+    assert order[:2] == [KEY.tenant, "schedule"]
 
 
 def test_a_minute_whose_submission_met_another_writer_stays_open(
