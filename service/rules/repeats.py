@@ -141,8 +141,9 @@ def _differences(told: dict[str, Any], asked: Submission) -> Iterator[tuple[str,
             if canonical.dumps(answer["params"]) != canonical.dumps(dict(one.params)):
                 field = f"audit.checks[{position}].parameters_json"
                 yield field, f"the first report answers {one.name} with other parameters", "BAD_FIRST"
-    data = sorted((one["role"], one["sha256"]) for one in told["data"])
-    if data != sorted((one.role, one.blob.sha256) for one in asked.data):
+    # Of a role's files the order counts; of the roles it does not.
+    data = sorted(((one["role"], one["sha256"]) for one in told["data"]), key=lambda one: one[0])
+    if data != sorted(((one.role, one.blob.sha256) for one in asked.data), key=lambda one: one[0]):
         listed = ", ".join(f"{role} sha256:{sha256}" for role, sha256 in data[:16])
         yield "audit.data", f"the first report read {shown(listed, 300) or 'no data'}", "BAD_FIRST"
     if told["registration"]["seed"] != asked.repeat.seed:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from assay.remote.values import Audit, DataInput
 
 
+Named = tuple[str, str]
+"""Role and digest of a data file: a role may be read from several."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """A report that is to be repeated, and what the caller has of its inputs."""
@@ -34,8 +38,8 @@ class Order:
     """Its per-item results, which the signer holds against the new ones."""
     model: HashedModel | None
     base: HashedModel | None
-    data: dict[str, CheckedData]
-    """The caller's own files, by role; each has the digest that the report names."""
+    data: dict[Named, CheckedData]
+    """The caller's own files; each has the digest that the report names."""
 
     @property
     def asked(self) -> Mapping[str, Any]:
@@ -48,7 +52,7 @@ class Order:
         return int(self.side.predicate["registration"]["seed"])
 
 
-def prepare(report: Path, side: Side, model: Path | None, base: Path | None, data: Mapping[str, Path]) -> Order:
+def prepare(report: Path, side: Side, model: Path | None, base: Path | None, data: Sequence[tuple[str, Path]]) -> Order:
     """Hold the caller's files against a verified report; nothing is sent.
 
     Args:
@@ -56,7 +60,7 @@ def prepare(report: Path, side: Side, model: Path | None, base: Path | None, dat
         side: what verification read of it.
         model: the caller's copy of the model; None where the service has it.
         base: the same of the second model.
-        data: files by role.
+        data: role and file, in any order.
 
     Raises:
         LocalInputRefused: every file that is another than the report names.
@@ -110,29 +114,33 @@ def _differing(mine: Manifest, theirs: Manifest) -> str:
     return f": {shown(first)} {how}"
 
 
-def _data(side: Side, given: Mapping[str, Path], problems: list[Problem]) -> dict[str, CheckedData]:
+def _data(side: Side, given: Sequence[tuple[str, Path]], problems: list[Problem]) -> dict[Named, CheckedData]:
     from assay.manifest import hash_file
     from assay.preflight import check_data
 
-    owed = {one["role"]: one for one in side.predicate["data"]}
-    found = {}
-    for role, path in given.items():
+    owed: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for one in side.predicate["data"]:
+        owed.setdefault(one["role"], {})[one["sha256"]] = one
+    found: dict[Named, CheckedData] = {}
+    for role, path in given:
         item = f"--data {role}={path}"
         if role not in owed:
             named = ", ".join(sorted(owed)) or "none"
             problems.append(Problem(item=item, message=f"the report read no data of this role; its roles: {named}"))
             continue
         try:
-            checked = check_data(role, path, owed[role].get("media_type") or "")
+            checked = check_data(role, path, next(iter(owed[role].values())).get("media_type") or "")
         except LocalInputRefused as error:
             problems += error.problems
             continue
         real = checked.path.resolve()
         digest = hash_file(real.parent, real.name).sha256
-        if digest != owed[role]["sha256"]:
-            text = f"has digest {digest[:16]}…, the report read {owed[role]['sha256'][:16]}…"
+        if digest not in owed[role]:
+            read = ", ".join(f"{one[:16]}…" for one in list(owed[role])[:3])
+            more = f" and {len(owed[role]) - 3} more" if len(owed[role]) > 3 else ""
+            text = f"has digest {digest[:16]}…, the report read {read}{more}"
             problems.append(Problem(item=item, message=text))
-        found[role] = checked
+        found[role, digest] = checked
     return found
 
 
@@ -181,7 +189,7 @@ def send(client: AuditClient, order: Order, request_id: str, told: Teller) -> tu
     for hashed in (order.model, order.base):
         if hashed is not None:
             client.upload_model(hashed.chosen.directory, progress=told.upload, hashed=hashed)
-    for role, one in order.data.items():
+    for (role, _), one in order.data.items():
         client.upload_data(role, one.path, media_type=one.media_type, progress=told.upload)
     accepted = client.submit(model, validate_only=True, **request_)
     expected = _expected(order, inputs, client.nonce(request_id))
@@ -198,52 +206,47 @@ def _limits(told: Mapping[str, int]) -> Any:
 
 
 def _inputs(client: AuditClient, order: Order) -> list[DataInput]:
-    """Return the data files by role: the caller's own, and those that the service has of the first audit.
+    """Return the data files in their order: the caller's own, and those that the service has of the first audit.
 
     Raises:
-        LocalInputRefused: every role that is neither here nor there.
+        LocalInputRefused: every file that is neither here nor there.
     """
     from assay.remote.values import Digest
 
-    known: dict[str, DataInput] = {}
-    missing: list[str] = []
-    owed: Sequence[Mapping[str, Any]] = order.asked["data"]
-    if any(one["role"] not in order.data for one in owed):
-        known = _known(client, order)
+    owed: list[Named] = [(one["role"], one["sha256"]) for one in order.asked["data"]]
+    known = _known(client, order) if any(one not in order.data for one in owed) else {}
+    missing = [one for one in owed if one not in order.data and one not in known]
     found: list[DataInput] = []
-    for one in owed:
-        if one["role"] in order.data:
-            checked = order.data[one["role"]]
-            found.append(client.hash_data(one["role"], checked.path, media_type=checked.media_type))
-        elif one["role"] in known:
-            found.append(known[one["role"]])
-        else:
-            missing.append(one["role"])
-    there = [one for one in found if one.role not in order.data]
+    for name in owed:
+        if name in order.data:
+            checked = order.data[name]
+            found.append(client.hash_data(name[0], checked.path, media_type=checked.media_type))
+        elif name in known:
+            found.append(known[name])
+    there = [one for one in found if (one.role, one.sha256) not in order.data]
     absent = client.lacks([Digest(sha256=one.sha256, size=one.size) for one in there]) if there else ()
-    missing += [one.role for one in there if one.sha256 in {gone.sha256 for gone in absent}]
+    missing += [(one.role, one.sha256) for one in there if one.sha256 in {gone.sha256 for gone in absent}]
     if missing:
-        digests = {one["role"]: one["sha256"] for one in owed}
         raise LocalInputRefused(
             [
                 Problem(
                     item=f"data role {role}",
-                    message=f"the service lacks sha256:{digests[role]}; name your copy with --data {role}=FILE",
+                    message=f"the service lacks sha256:{digest}; name your copy with --data {role}=FILE",
                 )
-                for role in missing
+                for role, digest in missing
             ]
         )
     return found
 
 
-def _known(client: AuditClient, order: Order) -> dict[str, DataInput]:
+def _known(client: AuditClient, order: Order) -> dict[Named, DataInput]:
     """Return what the service says that the first audit read, where it was an audit of this caller there."""
-    digests = {one["role"]: one["sha256"] for one in order.asked["data"]}
+    owed = {(one["role"], one["sha256"]) for one in order.asked["data"]}
     try:
         audit = client.get(order.side.predicate["audit"]["name"])
     except ServerRefused:
         return {}
-    return {one.role: one for one in audit.data if digests.get(one.role) == one.sha256}
+    return {(one.role, one.sha256): one for one in audit.data if (one.role, one.sha256) in owed}
 
 
 def _require_models(client: AuditClient, order: Order, model: str, request_: dict[str, Any]) -> None:

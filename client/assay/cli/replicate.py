@@ -63,7 +63,7 @@ def replicate(
     seen = verify(report, **trusted.arguments())
     if seen.outcome != "verified":
         return _not_verified("the first report", seen, exit_code(seen), as_json)
-    given = {role: Path(path) for role, path in (pair("--data", text) for text in data or ())}
+    given = [(role, Path(path)) for role, path in (pair("--data", text) for text in data or ())]
     order = prepare(report, load(report, seen), model, base, given)
     theirs = _trust_of_service(trusted, config)
     with _connect(server, config, timeout_s) as client:
