@@ -38,6 +38,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}… ({len(text)} characters)"
 
 
+_CHATTY = ("alembic.runtime.migration",)
+"""Tells at each look at the revision which database it is; the health check looks every five seconds."""
+
+
 def log_to(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     """Send this process's log lines to a stream, by default standard error."""
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -45,6 +49,8 @@ def log_to(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
 
 

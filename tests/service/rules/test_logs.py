@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from service.rules.logs import TEXT_MAX, JsonLines
+from service.rules.logs import TEXT_MAX, JsonLines, log_to
 
 FORGED = '{"level":"INFO","text":"forged"}'
 HOSTILE = [
@@ -62,3 +62,18 @@ def test_a_line_carries_audit_job_attempt_and_token_and_nothing_else_of_its_reco
 
 def test_one_text_does_not_fill_the_disk() -> None:
     assert len(line("n" * 10_000_000)) < 2 * TEXT_MAX
+
+
+def test_a_look_at_the_revision_leaves_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, chatty = logging.getLogger(), logging.getLogger("alembic.runtime.migration")
+    monkeypatch.setattr(root, "handlers", [])
+    levels, out = (root.level, chatty.level), io.StringIO()
+    try:
+        log_to(out)
+        chatty.info("Context impl SQLiteImpl.")
+        chatty.warning("a revision is gone")
+        assert [json.loads(one)["text"] for one in out.getvalue().splitlines()] == ["a revision is gone"]
+    finally:
+        root.setLevel(levels[0])
+        chatty.setLevel(levels[1])
+        logging.captureWarnings(False)
