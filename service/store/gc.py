@@ -14,8 +14,9 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, u
 
 from service.store import quotas, references
 from service.store.engine import Store, now_ms
-from service.store.keeping import absolve, quarantine, revive
+from service.store.keeping import SOME, absolve, expire_grants, quarantine, revive
 from service.store.models import PURGE_MS
+from service.store.naming import READS_NOTHING
 from service.store.tables import audit, blob, blob_grant, idempotency, model
 from service.store.uploads import EMPTY, insert_absent
 
@@ -29,9 +30,6 @@ DOOMED_MS = 3_600_000
 
 IDEMPOTENCY_MS = 7 * DAY_MS
 """Specs: service, section 3."""
-
-SOME = 500
-"""Rows changed in one transaction: others wait for milliseconds."""
 
 
 class Blobs(Protocol):
@@ -67,6 +65,8 @@ class Swept:
     """Idempotency rows."""
     absolved: int = 0
     """Quarantined blobs whose bytes are right again: an operator restored them."""
+    grants_expired: int = 0
+    """Blobs that their tenant has to send again: it neither named them nor asked for them, whatever others do."""
 
     def told(self) -> dict[str, int]:
         """Return the counts by name."""
@@ -103,11 +103,13 @@ def sweep(store: Store, blobs: Blobs, *, ages: Ages | None = None, dry_run: bool
     absolved = 0 if dry_run else _absolve(store, blobs)
     try:
         # Read after the models were purged: what they alone held is free now.
-        kept = references.find(store, blobs).kept
+        found = references.find(store, blobs)
     except references.ReferencesUnreadable as error:
         if not dry_run:
             _ask_for(store, blobs, error)
         raise
+    kept = found.kept
+    expired = 0 if dry_run else expire_grants(store, found.of_tenants, ages.unreferenced_ms)
     due = _due(store, ages.doomed_ms)
     doomed = _doom(store, kept, ages.unreferenced_ms, dry_run=dry_run)
     needed = [digest for digest in due if digest in kept]
@@ -126,6 +128,7 @@ def sweep(store: Store, blobs: Blobs, *, ages: Ages | None = None, dry_run: bool
         models_purged=purged,
         requests_forgotten=forgotten,
         absolved=absolved,
+        grants_expired=expired,
     )
 
 
@@ -139,7 +142,7 @@ def purge_models(store: Store, purge_ms: int) -> int:
     with store.begin() as connection:
         reads = exists().where(
             or_(audit.c.model_sha256 == model.c.manifest_sha256, audit.c.base_sha256 == model.c.manifest_sha256),
-            audit.c.state.not_in(references.READS_NOTHING),
+            audit.c.state.not_in(READS_NOTHING),
         )
         now = now_ms(connection)
         return connection.execute(

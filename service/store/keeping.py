@@ -7,13 +7,17 @@ first, and the bytes are written anew, or it finds its blob no longer doomed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import BinaryIO, Protocol
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
 
+from service.store import quotas
 from service.store.engine import Store, now_ms
-from service.store.tables import blob
+from service.store.tables import blob, blob_grant
+
+SOME = 500
+"""Rows changed in one transaction: others wait for milliseconds."""
 
 
 class Deletable(Protocol):
@@ -41,8 +45,8 @@ def keep(store: Store, blobs: Deletable, digests: Iterable[str]) -> None:
         digests: of the bytes.
     """
     asked = sorted(set(digests))
-    for start in range(0, len(asked), 500):
-        some = asked[start : start + 500]
+    for start in range(0, len(asked), SOME):
+        some = asked[start : start + SOME]
         with store.read() as connection:
             leaving = connection.execute(
                 select(blob.c.sha256, blob.c.quarantined_at).where(
@@ -88,3 +92,44 @@ def quarantine(connection: Connection, sha256: str) -> bool:
         .values(quarantined_at=now_ms(connection))
     )
     return told.rowcount == 1
+
+
+def expire_grants(store: Store, of_tenants: Mapping[str, frozenset[str]], unreferenced_ms: int) -> int:
+    """Take grants that their tenant lets lie. Each goes alone: how long it lasts must not tell what others have.
+
+    Args:
+        store: the database.
+        of_tenants: what each tenant names, which stays granted.
+        unreferenced_ms: so long a grant stays that its tenant does not touch.
+
+    Returns:
+        How many were taken.
+    """
+    expired, last = 0, ("", "")
+    while True:
+        with store.read() as connection:
+            since = now_ms(connection) - unreferenced_ms
+            idle = (blob_grant.c.touched_at < since) & (tuple_(blob_grant.c.tenant, blob_grant.c.sha256) > last)
+            some = select(blob_grant.c.tenant, blob_grant.c.sha256).where(idle)
+            rows = connection.execute(some.order_by(blob_grant.c.tenant, blob_grant.c.sha256).limit(SOME)).all()
+        free: dict[str, list[str]] = {}
+        for row in rows:
+            if row.sha256 not in of_tenants.get(row.tenant, frozenset()):
+                free.setdefault(row.tenant, []).append(row.sha256)
+        expired += sum(_take_grants(store, tenant, digests, unreferenced_ms) for tenant, digests in free.items())
+        if len(rows) < SOME:
+            return expired
+        last = (rows[-1].tenant, rows[-1].sha256)
+
+
+def _take_grants(store: Store, tenant: str, digests: list[str], unreferenced_ms: int) -> int:
+    with store.begin() as connection:
+        quotas.lock(connection, tenant)
+        # Asked again under the lock: the tenant may have touched one of them since it was read.
+        idle = blob_grant.c.touched_at < now_ms(connection) - unreferenced_ms
+        gone = delete(blob_grant).where(blob_grant.c.tenant == tenant, blob_grant.c.sha256.in_(digests), idle)
+        taken = connection.execute(gone.returning(blob_grant.c.sha256)).scalars().all()
+        if taken:
+            sizes = select(func.sum(blob.c.size)).where(blob.c.sha256.in_(taken))
+            quotas.hold(connection, tenant, -int(connection.execute(sizes).scalar_one()))
+    return len(taken)

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from assay.api.v1 import audits_pb2, blobs_pb2
 from sqlalchemy import insert, select, update
 
 from service.blobs import BlobMissing, MemoryBlobs
 from service.rules.errors import Refusal
 from service.rules.names import BlobName
-from service.store import gc, keeping, references, uploads
+from service.store import gc, keeping, naming, quotas, references, uploads
 from service.store.engine import Store, now_ms
 from service.store.gc import DAY_MS
 from service.store.tables import attempt, audit, blob, blob_grant, idempotency, job, model, plan, report, result
@@ -213,7 +214,7 @@ def test_every_column_that_may_hold_a_digest_is_looked_at() -> None:
         "approval.model_sha256", "blob.sha256", "blob_grant.sha256", "upload.sha256", "idempotency.request_sha256",
         "model.manifest_sha256", "output_total.model_sha256", "output_charge.model_sha256", "token_use.token_sha256",
     }  # fmt: skip
-    looked = {str(column) for column, _ in references._COLUMNS}
+    looked = {str(place.column) for place in naming.PLACES}
     digests = {str(column) for table in metadata.tables.values() for column in table.c if "sha256" in column.name}
     assert digests - looked <= apart
 
@@ -441,6 +442,144 @@ def test_a_stranger_who_waits_for_consent_holds_no_deleted_weights(world: World)
     world.collect()
     assert weights not in world.there()
     assert manifest in world.there()
+
+
+def rival(world: World, *files: str, tenant: str = "m", n: int = 50, **values: Any) -> str:
+    """Plant a model of another tenant, with its ended audit; return its manifest."""
+    manifest = world.document({"files": [{"path": name, "sha256": name} for name in files], "of": tenant})
+    row = {"tenant": tenant, "manifest_sha256": manifest, "bytes": 6, "files": 1, "created_at": 1, **values}
+    with world.store.begin() as connection:
+        connection.execute(insert(model).values(**row))
+        for digest in files:
+            uploads.grant(connection, tenant, BlobName(digest, world.size(digest)))
+    key = world.audit(n, tenant=tenant, model_sha256=manifest)
+    HOLDERS["report"](world, key, world.document({"subject": [*files], "by": tenant}))
+    return manifest
+
+
+def test_a_stranger_who_deletes_a_model_takes_nobodys_evidence_along(world: World) -> None:
+    """The same bytes are an item that a first report's request names, and a stranger's config.json."""
+    item, own = world.put(), world.put(tenant="m")
+    request = world.document({"items": [item]}, tenant=None)
+    with world.store.begin() as connection:
+        submit(connection, 1, request_sha256=request)
+        connection.execute(update(audit).values(state="COMPLETED"))
+    manifest = rival(world, item, own, deleted_at=1)
+    world.collect()
+    world.age(40 * DAY_MS)
+    world.collect()
+    with world.store.read() as connection:
+        assert connection.execute(select(model.c.purged_at).where(model.c.manifest_sha256 == manifest)).scalar_one()
+    assert item in world.there()
+    assert own not in world.there()
+    assert world.lacks(item) == []
+    assert world.lacks(item, tenant="m") == [item]
+
+
+@pytest.mark.parametrize("state", ["QUEUED", "SIGNING"])
+def test_what_a_record_names_stays_until_its_report_is_signed_whatever_a_stranger_deletes(
+    world: World, state: str
+) -> None:
+    artefact = world.put(tenant=None)
+    key = world.audit(1, state=state)
+    in_record(world, key, artefact)
+    rival(world, artefact, deleted_at=1, purged_at=1)
+    world.collect()
+    assert artefact in world.there()
+
+
+WRITTEN: dict[str, Callable[[World, str], Any]] = {
+    "label": lambda world, digest: world.audit(1, tenant="m", submission=digest.encode()),
+    "model": lambda world, digest: waits(world, 1, tenant="m", model_sha256=digest),
+    "base": lambda world, digest: waits(world, 1, tenant="m", base_sha256=digest),
+    "request": lambda world, digest: waits(world, 1, tenant="m", request_json=digest.encode()),
+    "schedule": lambda world, digest: as_column(schedule, **{**SCHEDULE, "tenant": "m"}, template=digest.encode())(
+        world, "", ""
+    ),
+    "result": lambda world, digest: HOLDERS["report"](
+        world, world.audit(1, tenant="m"), world.document({"text": digest}, tenant=None)
+    ),
+}
+"""Where a stranger can write a digest that it only knows."""
+
+
+@pytest.mark.parametrize("where", WRITTEN)
+def test_nobody_holds_deleted_weights_by_writing_their_digest_down(world: World, where: str) -> None:
+    manifest, weights = lone_model(world, deleted_at=1)
+    WRITTEN[where](world, weights)
+    world.collect()
+    assert weights not in world.there()
+    assert manifest in world.there()
+
+
+def test_who_has_sent_the_bytes_keeps_them_by_naming_them(world: World) -> None:
+    _, weights = lone_model(world, deleted_at=1)
+    with world.store.begin() as connection:
+        uploads.grant(connection, "m", BlobName(weights, world.size(weights)))
+    WRITTEN["label"](world, weights)
+    world.collect()
+    assert weights in world.there()
+
+
+def test_items_of_a_report_that_is_repeated_stay_while_the_audit_lives(world: World) -> None:
+    """They are named in the report's bundle alone, and a request names the bundle."""
+    item = world.put()
+    inner = base64.b64encode(json.dumps({"items": [item], "and": "x" * 30}).encode()).decode()
+    first = world.document({"dsse": {"payload": inner}})
+    asked = audits_pb2.Audit(first_report=blobs_pb2.Digest(sha256=first, size=world.size(first)))
+    key = world.audit(1, state="QUEUED", submission=asked.SerializeToString())
+    world.collect()
+    assert item in world.there()
+    with world.store.begin() as connection:
+        connection.execute(update(audit).where(audit.c.id == key).values(state="COMPLETED"))
+    world.collect()
+    assert item not in world.there()
+
+
+def test_what_others_have_does_not_lengthen_a_grant(world: World) -> None:
+    """A stranger who sent the bytes of a live model learns from no answer that somebody has it."""
+    _, weights = lone_model(world)
+    free = world.put()
+    with world.store.begin() as connection:
+        for digest in (weights, free):
+            uploads.grant(connection, "m", BlobName(digest, world.size(digest)))
+    assert world.sweep().grants_expired == 0
+    world.age(WEEK)
+    assert gc.sweep(world.store, world.blobs, dry_run=True).grants_expired == 0
+    assert world.lacks(weights, tenant="m") == []
+    assert world.sweep().grants_expired == 3
+    assert sorted(world.lacks(weights, free, tenant="m")) == sorted([weights, free])
+    assert world.lacks(weights) == []
+    with world.store.read() as connection:
+        assert quotas.stored_bytes(connection, "m") == 0
+    world.age(HOUR)
+    world.sweep()
+    assert weights in world.there()
+
+
+def test_a_grant_that_was_touched_or_is_named_stays(world: World) -> None:
+    named, touched = world.put(), world.put()
+    HOLDERS["data of an audit"](world, world.audit(), named)
+    world.age(WEEK)
+    with world.store.begin() as connection:
+        uploads.touch(connection, "t", [BlobName(touched, world.size(touched))])
+    world.sweep()
+    assert world.lacks(named, touched) == []
+
+
+def test_a_grant_touched_between_look_and_step_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = world.put()
+    world.age(WEEK)
+    take = keeping._take_grants
+
+    def touch_meanwhile(*arguments: Any) -> int:
+        with world.store.begin() as connection:
+            uploads.touch(connection, "t", [BlobName(digest, world.size(digest))])
+        return take(*arguments)
+
+    monkeypatch.setattr(keeping, "_take_grants", touch_meanwhile)
+    assert world.sweep().grants_expired == 0
+    assert world.lacks(digest) == []
 
 
 def test_bytes_without_a_row_age_as_others_do(world: World) -> None:
