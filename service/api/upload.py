@@ -11,7 +11,7 @@ from pathlib import Path
 from assay.api.v1 import blobs_pb2
 
 from service.api.backing import Backing
-from service.api.copying import Sources, length_of
+from service.api.copying import Copies, Sources, length_of
 from service.api.ledger import about
 from service.api.parts import Part, PartBusy
 from service.api.room import Room
@@ -19,7 +19,7 @@ from service.rules import names
 from service.rules.errors import Refusal
 from service.rules.limits import disk_floor
 from service.rules.metrics import COUNTERS
-from service.rules.names import UploadName
+from service.rules.names import BlobName, UploadName
 from service.store import quotas, uploads
 from service.store.engine import StoreBusy
 from service.store.keeping import keep
@@ -37,6 +37,7 @@ class Uploads:
         self._backing = backing
         self._running: Counter[str] = Counter()
         self._folder = backing.settings.upload_dir
+        self._copies = Copies()
         self._room = Room(self._folder, self._floor)
 
     async def receive(self, tenant: str, messages: AsyncIterator[blobs_pb2.WriteRequest]) -> int:
@@ -55,7 +56,7 @@ class Uploads:
             if first is None:
                 raise Refusal("BAD_RESOURCE_NAME", "The stream carried no message.")
             name = names.upload(first.resource_name)
-            self._require_size(name.blob.size)
+            self._require_size(name.blob)
             if await asyncio.to_thread(self._is_granted, tenant, name):
                 return name.blob.size
             return await self._receive(tenant, name, first, messages)
@@ -100,7 +101,7 @@ class Uploads:
     ) -> bool:
         """Append message after message up to the last; True if another upload finished the same blob meanwhile."""
         message: blobs_pb2.WriteRequest | None = first
-        sources = Sources(self._backing, tenant)
+        sources = Sources(self._backing, self._copies, tenant)
         try:
             while message is not None:
                 _require_fit(message, first.resource_name, name.blob.size, part.written)
@@ -143,8 +144,10 @@ class Uploads:
         except TimeoutError:
             raise Refusal("UPLOAD_IDLE", f"No byte came for {limit:g} s.") from None
 
-    def _require_size(self, size: int) -> None:
-        limit = self._backing.limits.blob_bytes
+    def _require_size(self, blob: BlobName) -> None:
+        limit, size = self._backing.limits.blob_bytes, blob.size
+        if (size == 0) is not (blob.sha256 == uploads.EMPTY.sha256):
+            raise Refusal("BAD_RESOURCE_NAME", "Digest and size contradict each other: one of them is no bytes'.")
         if size > limit:
             raise Refusal(
                 "BLOB_TOO_LARGE",
@@ -175,7 +178,7 @@ class Uploads:
                 quotas.lock(connection, tenant)
                 state = uploads.begin_upload(connection, tenant, name)
                 if not state.complete:
-                    quotas.require_room(connection, tenant, self._backing.limits.quotas)
+                    quotas.require_upload(connection, tenant, self._backing.limits.quotas)
             if state.complete:
                 part.delete()
             else:

@@ -19,6 +19,9 @@ MS_PER_DAY = 86_400_000
 BUCKETS_MAX = 10_000
 """Buckets kept before full ones are forgotten; a forgotten full bucket is a new full bucket, so nothing is granted."""
 
+BLOB_LEAST = 4096
+"""Bytes that a blob is charged at least: a file takes a block of the disk, however few it holds."""
+
 ROUNDING = 1e-6
 """Part of a call that is forgiven: who waited just as long as RetryInfo said must not miss by a rounding."""
 
@@ -31,11 +34,13 @@ class Quotas:
     """What one tenant may hold and run; the defaults are section 15's."""
 
     stored_bytes: int = 200 << 30
-    """Bytes of blobs that the tenant has sent or is sending, each blob once."""
+    """Bytes of blobs that the tenant has sent or is sending, each blob once and as `charged`."""
     unfinished_audits: int = 100
     """Audits that have neither completed, failed, nor been cancelled."""
     gpu_seconds_per_day: int = 86_400
     """Wall time of attempts on GPU capabilities that ended today (UTC), in seconds."""
+    unfinished_uploads: int = 1000
+    """Uploads that were begun and neither finished nor swept: each has a row and a file, whatever it has sent."""
     manifest_files: int = 10_000
     """Files of one model's manifest; never more than the ingest cell reads."""
 
@@ -92,6 +97,23 @@ class CallRates:
             return
         full_after = self._burst / self._rate
         self._buckets = {name: one for name, one in self._buckets.items() if now - one.at < full_after}
+
+
+def charged(size: int) -> int:
+    """Return what a blob of `size` bytes counts as; the empty one, which everybody has, counts as nothing."""
+    return max(size, BLOB_LEAST) if size else 0
+
+
+def require_uploads(unfinished: int, quotas: Quotas) -> None:
+    """Do nothing if a tenant may have so many unfinished uploads, the one that it begins included.
+
+    Raises:
+        Refusal: TOO_MANY_UPLOADS.
+    """
+    limit = quotas.unfinished_uploads
+    if unfinished > limit:
+        text = f"{limit} uploads of this tenant are not finished: finish some, or wait a day until they are swept."
+        raise _refusal("TOO_MANY_UPLOADS", text, "unfinished_uploads", str(limit))
 
 
 def require_bytes(held: int, quotas: Quotas) -> None:

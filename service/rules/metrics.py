@@ -27,6 +27,7 @@ EFFECTS = ("register", "publish", "sign", "void", "withdraw")
 QUOTAS = (
     "calls_per_principal", "disk", "blob_bytes", "stored_bytes", "manifest_files", "parallel_uploads", "watchers",
     "unfinished_audits", "gpu_seconds", "gpu_seconds_per_day", "schedules", "webhooks",
+    "unfinished_uploads",
 )  # fmt: skip
 """Subjects of refusals by quota, as `Refusal.quota` spells them."""
 
@@ -76,6 +77,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "assay_fenced_writes_total": _of("counter", "Attempts whose lease was over before they ended.", "worker"),
     "assay_upload_bytes_total": _of("counter", "Bytes of blobs that callers sent.", "api"),
+    "assay_copied_bytes_total": _of("counter", "Bytes of blobs that uploads copied from others.", "api"),
     "assay_watchers": _of("gauge", "Watches that are open.", "api"),
     "assay_refusals_total": _of("counter", "Calls that were refused, by reason.", "api", reason=tuple(REASONS)),
     "assay_quota_refusals_total": _of("counter", "Calls over a limit, by the limit.", "api", quota=QUOTAS),

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import Connection, bindparam, exists, func, select, text
+from sqlalchemy import Connection, bindparam, case, exists, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.rules.limits import MS_PER_DAY, Quotas, is_gpu, require_audit, require_bytes, require_gpu
+from service.rules.limits import (
+    BLOB_LEAST,
+    MS_PER_DAY,
+    Quotas,
+    charged,
+    is_gpu,
+    require_audit,
+    require_bytes,
+    require_gpu,
+    require_uploads,
+)
 from service.store.engine import now_ms
 from service.store.tables import audit, blob_grant, job, upload
 from service.store.tables_around import quota_use
@@ -38,7 +48,7 @@ def lock(connection: Connection, tenant: str) -> None:
 
 
 def stored_bytes(connection: Connection, tenant: str) -> int:
-    """Return the bytes of all blobs that a tenant has sent, and of those that it is sending, by their declared sizes.
+    """Return what all blobs are charged that a tenant has sent, and that it is sending by their declared sizes.
 
     A blob counts once, however many uploads of it run. An upload that nobody goes on with counts until it is swept.
     What was sent is one row, kept by `hold`: to add up 100,000 blobs took 150 ms of every upload.
@@ -54,7 +64,9 @@ _PARTS = (
     .distinct()
     .subquery()
 )
-_COMING = select(func.coalesce(func.sum(_PARTS.c.size), 0))
+_COMING = select(func.coalesce(func.sum(case((_PARTS.c.size < BLOB_LEAST, BLOB_LEAST), else_=_PARTS.c.size)), 0))
+
+_COUNT_UNSENT = select(func.count()).select_from(upload).where(upload.c.tenant == bindparam("of"), _UNSENT)
 
 
 def hold(connection: Connection, tenant: str, size: int) -> None:
@@ -65,7 +77,7 @@ def hold(connection: Connection, tenant: str, size: int) -> None:
         tenant: whose it is.
         size: of the blob, in bytes.
     """
-    _add(connection, tenant, STORED, 0, size)
+    _add(connection, tenant, STORED, 0, charged(size) if size >= 0 else -charged(-size))
 
 
 def require_room(connection: Connection, tenant: str, quotas: Quotas, adding: int = 0) -> None:
@@ -75,6 +87,16 @@ def require_room(connection: Connection, tenant: str, quotas: Quotas, adding: in
         Refusal: TENANT_FULL.
     """
     require_bytes(stored_bytes(connection, tenant) + adding, quotas)
+
+
+def require_upload(connection: Connection, tenant: str, quotas: Quotas) -> None:
+    """Do nothing if the tenant may have as many uploads under way as it has now, and the bytes that they promise.
+
+    Raises:
+        Refusal: TOO_MANY_UPLOADS, TENANT_FULL.
+    """
+    require_uploads(connection.execute(_COUNT_UNSENT, {"of": tenant}).scalar_one(), quotas)
+    require_room(connection, tenant, quotas)
 
 
 def require_submission(connection: Connection, tenant: str, capability: str, quotas: Quotas) -> None:

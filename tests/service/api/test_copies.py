@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from assay.api.v1 import blobs_pb2, blobs_pb2_grpc
 
-from service.api.copying import RANGE_MAX
-from tests.service.api.conftest import House, digest_of, told
+from service.api.copying import RANGE_MAX, THREADS_PER_TENANT, Sources
+from service.api.parts import Part
+from service.rules.metrics import COUNTERS
+from tests.service.api.conftest import QUICK, House, digest_of, told
 
 MIB = 1 << 20
 
@@ -106,6 +112,50 @@ async def test_fine_tune_is_composed_of_what_was_sent_before(house: House) -> No
     assert house.blobs.path(digest_of(data).sha256).read_bytes() == data
     assert await _is_present(house, data)
     assert not await _is_present(house, data, "ben")
+
+
+async def test_copies_keep_nobody_else_waiting_and_are_counted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the threads that authentication uses hang in their copies: others are served, another tenant copies,
+    and of one tenant no more than its share runs."""
+    await house.stop()
+    await house.start(limits=replace(QUICK, idle_upload_s=60.0, uploads_per_tenant=100))
+    await house.send(BASE)
+    await house.send(BASE, "ben")
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4))
+    held, going, most = threading.Event(), Counter[str](), Counter[str]()
+    real, counting = Sources._copy, threading.Lock()
+
+    def slow(self: Sources, part: Part, asked: Any) -> None:
+        with counting:
+            going[self._tenant] += 1
+            most[self._tenant] = max(most[self._tenant], going[self._tenant])
+        if self._tenant == "acme":
+            assert held.wait(60)
+        real(self, part, asked)
+        with counting:
+            going[self._tenant] -= 1
+
+    monkeypatch.setattr(Sources, "_copy", slow)
+    before = copied()
+    hanging = [
+        asyncio.ensure_future(_write(house, _messages(_name(BASE[n:]), [_range(BASE, n, len(BASE) - n)])))
+        for n in range(1, 9)
+    ]
+    try:
+        while not most["acme"]:
+            await asyncio.sleep(0.01)
+        assert not await _is_present(house, b"x")
+        await _write(house, _messages(_name(BASE[9:]), [_range(BASE, 9, 100), BASE[109:]]), "ben")
+    finally:
+        held.set()
+    await asyncio.gather(*hanging)
+    assert most == {"acme": THREADS_PER_TENANT, "bolt": 1}
+    assert copied() - before == 100 + sum(len(BASE) - n for n in range(1, 9))
+
+
+def copied() -> float:
+    """Return how many bytes this process says that it copied."""
+    return COUNTERS.samples("assay_copied_bytes_total")[0][1]
 
 
 async def test_wrong_composition_is_a_mismatch_and_nothing_is_stored(house: House) -> None:

@@ -62,18 +62,36 @@ async def test_calls_of_one_principal_are_counted_out(house: House) -> None:
 
 
 async def test_stored_bytes_hold_for_batches_and_for_uploads_before_their_bytes(house: House) -> None:
-    await limited(house, stored_bytes=100)
+    await limited(house, stored_bytes=10_096)
     stub: Any = house.stub(blobs_pb2_grpc.BlobsStub)
-    await house.send(b"a" * 60)
-    await house.send(b"a" * 60)  # the same blob again costs nothing
-    request = blobs_pb2.BatchUpdateBlobsRequest(blobs=[blob_of(b"b" * 41)])
-    holds(await told(stub.BatchUpdateBlobs(request)), "TENANT_FULL", "stored_bytes", 100)
-    assert digest_of(b"b" * 41).sha256 not in set(house.blobs.digests())
-    name = f"uploads/{uuid.uuid4()}/blobs/sha256/{'0' * 64}/41"
+    await house.send(b"a" * 6000)
+    await house.send(b"a" * 6000)  # the same blob again costs nothing
+    request = blobs_pb2.BatchUpdateBlobsRequest(blobs=[blob_of(b"b" * 4097)])
+    holds(await told(stub.BatchUpdateBlobs(request)), "TENANT_FULL", "stored_bytes", 10_096)
+    assert digest_of(b"b" * 4097).sha256 not in set(house.blobs.digests())
+    name = f"uploads/{uuid.uuid4()}/blobs/sha256/{'0' * 64}/4097"
     first = blobs_pb2.WriteRequest(resource_name=name, data=b"b")
-    holds(await told(stub.Write(iter([first]))), "TENANT_FULL", "stored_bytes", 100)
+    holds(await told(stub.Write(iter([first]))), "TENANT_FULL", "stored_bytes", 10_096)
     await house.send(b"b" * 40)
-    await house.send(b"c" * 90, "ben")  # another tenant has its own
+    await house.send(b"c" * 9000, "ben")  # another tenant has its own
+
+
+async def test_many_small_blobs_and_uploads_of_nothing_are_refused_before_they_take_files(house: House) -> None:
+    await limited(house, stored_bytes=10_000, unfinished_uploads=1)
+    stub: Any = house.stub(blobs_pb2_grpc.BlobsStub)
+    request = blobs_pb2.BatchUpdateBlobsRequest(blobs=[blob_of(b"%d" % n) for n in range(3)])
+    holds(await told(stub.BatchUpdateBlobs(request)), "TENANT_FULL", "stored_bytes", 10_000)
+    assert len(list(house.blobs.digests())) == 1
+    for digest, size in (("0" * 64, 0), (digest_of(b"").sha256, 1)):
+        first = blobs_pb2.WriteRequest(resource_name=f"uploads/{uuid.uuid4()}/blobs/sha256/{digest}/{size}")
+        answer = await told(stub.Write(iter([first])))
+        assert (answer.code, answer.reason) == ("INVALID_ARGUMENT", "BAD_RESOURCE_NAME")
+    for wanted in ("UPLOAD_UNFINISHED", "TOO_MANY_UPLOADS"):
+        name = f"uploads/{uuid.uuid4()}/blobs/sha256/{'0' * 64}/1"
+        answer = await told(stub.Write(iter([blobs_pb2.WriteRequest(resource_name=name)])))
+        assert answer.reason == wanted
+    holds(answer, "TOO_MANY_UPLOADS", "unfinished_uploads", 1)
+    assert len(list(house.settings.upload_dir.iterdir())) == 1
 
 
 async def test_files_of_a_manifest_are_counted_out(house: House) -> None:

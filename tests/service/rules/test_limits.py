@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from service.rules import limits
 from service.rules.errors import Refusal
-from service.rules.limits import CallRates, Quotas, is_gpu, require_audit, require_bytes, require_files, require_gpu
+from service.rules.limits import (
+    CallRates,
+    Quotas,
+    charged,
+    is_gpu,
+    require_audit,
+    require_bytes,
+    require_files,
+    require_gpu,
+    require_uploads,
+)  # fmt: skip
 
 
 class Clock:
@@ -80,12 +91,18 @@ def test_each_quota_holds_at_its_edge() -> None:
     quotas = Quotas(stored_bytes=10, unfinished_audits=2, gpu_seconds_per_day=5, manifest_files=3)
     require_bytes(10, quotas)
     assert refused(lambda: require_bytes(11, quotas)).quota == "stored_bytes"
+    require_uploads(4, replace(quotas, unfinished_uploads=4))
+    assert refused(lambda: require_uploads(5, replace(quotas, unfinished_uploads=4))).quota == "unfinished_uploads"
     require_audit(1, quotas)
     assert refused(lambda: require_audit(2, quotas)).quota == "unfinished_audits"
     require_files(3, quotas)
     assert refused(lambda: require_files(4, quotas)).quota == "manifest_files"
     require_gpu(4999, 0, quotas)
     assert refused(lambda: require_gpu(5000, 0, quotas)).quota == "gpu_seconds_per_day"
+
+
+def test_small_blobs_are_charged_what_their_files_take() -> None:
+    assert [charged(size) for size in (0, 1, 4096, 4097)] == [0, 4096, 4096, 4097]
 
 
 def test_gpu_time_comes_back_at_midnight_utc() -> None:

@@ -241,12 +241,12 @@ def test_audits_of_before_the_journal_are_carried_over(file: str, tmp_path: Path
 
 def test_bytes_that_were_sent_before_they_were_counted_are_counted(file: str, tmp_path: Path) -> None:
     with migrated_to(file, "0004"), sqlite3.connect(tmp_path / "assay.db") as raw:
-        for n, (tenant, size) in enumerate((("t", 5), ("t", 7), ("u", 11))):
+        for n, (tenant, size) in enumerate((("t", 5000), ("t", 7), ("u", 11_000))):
             raw.execute("INSERT INTO blob (sha256, size, stored_at) VALUES (?,?,1)", (f"{n:064x}", size))
             raw.execute("INSERT INTO blob_grant (tenant, sha256, touched_at) VALUES (?,?,1)", (tenant, f"{n:064x}"))
     raw.close()
     migrate(file)
     store = open_store(file)
     with store.read() as connection:
-        assert [quotas.stored_bytes(connection, tenant) for tenant in ("t", "u", "v")] == [12, 11, 0]
+        assert [quotas.stored_bytes(connection, tenant) for tenant in ("t", "u", "v")] == [9096, 11_000, 0]
     store.close()

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, text, update
 
 from service.blobs import MemoryBlobs
 from service.rules.errors import Refusal
-from service.rules.limits import MS_PER_DAY, Quotas
+from service.rules.limits import MS_PER_DAY, Quotas, charged
 from service.rules.names import BlobName, UploadName
 from service.rules.states import ExitClass
 from service.store import gc, quotas, uploads
@@ -23,7 +23,7 @@ from service.store.tables import blob as blob_table
 from service.store.tables_around import quota_use
 from tests.service.store.planting import audit_id, leased, registered, submit
 
-SMALL = Quotas(stored_bytes=100, unfinished_audits=3, gpu_seconds_per_day=10)
+SMALL = Quotas(stored_bytes=100_000, unfinished_uploads=3, unfinished_audits=3, gpu_seconds_per_day=10)
 """Small enough to be met."""
 
 
@@ -33,31 +33,56 @@ def blob(n: int, size: int) -> BlobName:
 
 def test_bytes_are_those_sent_and_those_on_their_way_each_blob_once(store: Store) -> None:
     with store.begin() as connection:
-        uploads.grant(connection, "t", blob(1, 30))
-        uploads.grant(connection, "u", blob(1, 30))
-        uploads.grant(connection, "u", blob(2, 500))
-        for upload_id, name in (("a", blob(3, 20)), ("b", blob(3, 20)), ("c", blob(1, 30))):
+        uploads.grant(connection, "t", blob(1, 30_000))
+        uploads.grant(connection, "u", blob(1, 30_000))
+        uploads.grant(connection, "u", blob(2, 500_000))
+        for upload_id, name in (("a", blob(3, 20_000)), ("b", blob(3, 20_000)), ("c", blob(1, 30_000))):
             uploads.begin_upload(connection, "t", UploadName(upload_id, name))
-        assert quotas.stored_bytes(connection, "t") == 50  # 30 sent, 20 coming twice, 30 coming again
-        quotas.require_room(connection, "t", SMALL, 50)
-        with pytest.raises(Refusal, match="stored_bytes is 100"):
-            quotas.require_room(connection, "t", SMALL, 51)
-        uploads.complete_upload(connection, "t", UploadName("a", blob(3, 20)))
-        assert quotas.stored_bytes(connection, "t") == 50
+        assert quotas.stored_bytes(connection, "t") == 50_000  # 30 sent, 20 coming twice, 30 coming again
+        quotas.require_room(connection, "t", SMALL, 50_000)
+        with pytest.raises(Refusal, match="stored_bytes is 100000"):
+            quotas.require_room(connection, "t", SMALL, 50_001)
+        uploads.complete_upload(connection, "t", UploadName("a", blob(3, 20_000)))
+        assert quotas.stored_bytes(connection, "t") == 50_000
         assert quotas.stored_bytes(connection, "nobody") == 0
+
+
+def test_blobs_of_one_byte_fill_a_quota_as_their_files_fill_the_disk(store: Store) -> None:
+    with store.begin() as connection:
+        for n in range(12):
+            uploads.grant(connection, "t", blob(n, 1))
+        for n in range(12, 24):
+            uploads.begin_upload(connection, "t", UploadName(f"{n}", blob(n, 1)))
+        assert quotas.stored_bytes(connection, "t") == 24 * 4096
+        with pytest.raises(Refusal, match="stored_bytes is 100000"):
+            quotas.require_room(connection, "t", SMALL, 4096)
+
+
+def test_uploads_that_are_begun_and_never_finished_are_counted_out(store: Store) -> None:
+    """Each is a row and a file for a day; also several of one blob, which count as its bytes once."""
+    with store.begin() as connection:
+        for n in range(3):
+            uploads.begin_upload(connection, "t", UploadName(f"{n}", blob(1, 1)))
+        quotas.require_upload(connection, "t", SMALL)
+        uploads.begin_upload(connection, "t", UploadName("3", blob(1, 1)))
+        with pytest.raises(Refusal, match="3 uploads of this tenant are not finished"):
+            quotas.require_upload(connection, "t", SMALL)
+        quotas.require_upload(connection, "u", SMALL)
+        uploads.complete_upload(connection, "t", UploadName("3", blob(1, 1)))
+        quotas.require_upload(connection, "t", SMALL)
 
 
 def summed(store: Store, tenant: str) -> int:
     """Add up what the counter tells, blob by blob."""
     with store.read() as connection:
         sizes = select(blob_table.c.size).join(blob_grant, blob_grant.c.sha256 == blob_table.c.sha256)
-        return sum(connection.execute(sizes.where(blob_grant.c.tenant == tenant)).scalars())
+        return sum(charged(size) for size in connection.execute(sizes.where(blob_grant.c.tenant == tenant)).scalars())
 
 
 def test_counter_of_bytes_is_their_sum_whatever_is_sent_again_and_collected(store: Store) -> None:
     chance, blobs = random.Random(4), MemoryBlobs()
     for _ in range(60):
-        data, tenant = b"x" * chance.randrange(1, 20), chance.choice("tu")
+        data, tenant = b"x" * (chance.randrange(1, 20) * 1000), chance.choice("tu")
         name = BlobName(hashlib.sha256(data).hexdigest(), len(data))
         blobs.put(data, name.sha256)
         with store.begin() as connection:

@@ -218,7 +218,8 @@ def upgrade() -> None:
     op.execute("INSERT INTO journal (audit, sequence, kind, at) SELECT id, 1, 'carried_over', submitted_at FROM audit")
     # What each tenant has sent so far; from here on it is counted blob by blob.
     op.execute(
-        "INSERT INTO quota_use (tenant, quota, day, used) SELECT blob_grant.tenant, 'stored_bytes', 0, sum(blob.size)"
+        "INSERT INTO quota_use (tenant, quota, day, used) SELECT blob_grant.tenant, 'stored_bytes', 0,"
+        " sum(CASE WHEN blob.size < 4096 THEN 4096 ELSE blob.size END)"
         " FROM blob_grant JOIN blob ON blob.sha256 = blob_grant.sha256 GROUP BY blob_grant.tenant"
     )
     if op.get_bind().dialect.name == "postgresql":
