@@ -54,14 +54,15 @@ class Webhooks(webhooks_pb2_grpc.WebhooksServicer):
             wrong.append(Violation("webhook.signing", "is no way to sign", "BAD_WEBHOOK"))
         if wrong:
             raise refuse_fields(wrong)
-        lane = Lane(current_call().caller.tenant, request.webhook_id)
+        caller = current_call().caller
+        lane = Lane(caller.tenant, request.webhook_id)
         # Before any name is looked up: whoever may make no more of them costs no lookup.
         await self._read(lambda connection: webhooks.require_place(connection, lane.tenant, adding=1))
         await self._require_callable(wanted.url, lane.tenant)
         key = new_key(_SIGNING[wanted.signing])
 
         def create(connection: Any) -> WebhookView:
-            webhooks.create_webhook(connection, lane, wanted.url, tuple(wanted.types), key)
+            webhooks.create_webhook(connection, lane, wanted.url, tuple(wanted.types), key, caller.role)
             return _known(webhooks.find_webhook(connection, lane))
 
         return _webhook(await self._write(create), key)
@@ -126,12 +127,13 @@ class Webhooks(webhooks_pb2_grpc.WebhooksServicer):
         """List a webhook's deliveries, newest first."""
         lane = _lane(request.parent)
         size = pages.page_size(request.page_size)
-        question = (current_call().caller.principal, "ListDeliveries", request.parent)
+        call = current_call()
+        question = (call.caller.principal, "ListDeliveries", request.parent)
         after = self._unseal(question, request.page_token)
 
         def read(connection: Any) -> tuple[DeliveryView, ...]:
             _known(webhooks.find_webhook(connection, lane))
-            return deliveries.delivery_page(connection, lane, after, size + 1)
+            return deliveries.delivery_page(connection, lane, call.scope, after, size + 1)
 
         found = await self._read(read)
         reply = webhooks_pb2.ListDeliveriesResponse(deliveries=[_delivery(one) for one in found[:size]])
@@ -142,11 +144,13 @@ class Webhooks(webhooks_pb2_grpc.WebhooksServicer):
     async def Redeliver(self, request: webhooks_pb2.RedeliverRequest, context: Any) -> webhooks_pb2.Delivery:
         """Owe a delivery again."""
         webhook_id, delivery_id = names.delivery(request.name)
-        lane = Lane(current_call().caller.tenant, webhook_id)
+        call = current_call()
+        lane = Lane(call.caller.tenant, webhook_id)
 
         def again(connection: Any) -> DeliveryView:
+            _known(deliveries.find_delivery(connection, lane, call.scope, delivery_id))
             deliveries.redeliver(connection, lane, delivery_id)
-            return _known(deliveries.find_delivery(connection, lane, delivery_id))
+            return _known(deliveries.find_delivery(connection, lane, call.scope, delivery_id))
 
         return _delivery(await self._write(again))
 

@@ -24,6 +24,10 @@ SOURCE = "/assay.api.v1/audits"
 WEBHOOKS_MAX = 20
 """Webhooks of one tenant: each may hold one of the scheduler's lanes."""
 
+WAITS_TOLD_MAX = 20
+"""Waits for approval of one asking tenant that a webhook of the owner is told of within a day: who may submit may not
+make the service call strangers at will. The rest are in the list of audits."""
+
 _ID = re.compile(r"[a-z0-9-]{4,63}")
 
 
@@ -36,6 +40,7 @@ class Told:
     report_sha256: str | None
     """Of the report's bundle; None where there is no report."""
     labels: Mapping[str, str]
+    """None before the model's owner agreed: they are the asker's words."""
     told_at: int
     """Milliseconds since 1970: when the audit came into this state."""
 

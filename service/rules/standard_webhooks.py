@@ -1,10 +1,12 @@
 """What a webhook signs with, and the headers of one call. The bytes that are signed are `assay.webhooks`'s account.
 
-A rotation makes a new key, and for a day the one before signs too, so that a receiver changes over when it can.
+A rotation makes a new key, and for a day the one before signs too, so that a receiver changes over when it can. After
+several rotations in one day each of the keys signs until its own day is over.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,10 @@ from assay import webhooks
 
 OLD_SECRET_MS = 24 * 3600 * 1000
 """How long the key before the last rotation signs too (specs: service, section 13)."""
+
+
+OLD_SECRETS_MAX = webhooks.SIGNATURES_MAX - 1
+"""Old keys that sign at a time: a receiver looks at no more signatures, and a header stays short."""
 
 
 class Signing(StrEnum):
@@ -53,6 +59,29 @@ class Key:
 def new_key(signing: Signing) -> Key:
     """Draw a key."""
     return Key(signing=signing, private=secrets.token_bytes(webhooks.KEY_BYTES))
+
+
+def retired(kept: str, secret: bytes, now: int) -> str:
+    """Return the old keys as they are stored, after one more was replaced.
+
+    Args:
+        kept: the old keys as they are stored: `[{"secret": hex, "until": ms}]`, the newest first.
+        secret: the key that is replaced.
+        now: milliseconds since 1970.
+    """
+    rest = [one for one in json.loads(kept) if now < one["until"]]
+    made = [{"secret": secret.hex(), "until": now + OLD_SECRET_MS}, *rest]
+    return json.dumps(made[:OLD_SECRETS_MAX], separators=(",", ":"))
+
+
+def signing_still(kept: str, now: int) -> tuple[bytes, ...]:
+    """Return those old keys that sign too, the newest first."""
+    return tuple(bytes.fromhex(one["secret"]) for one in json.loads(kept) if now < one["until"])
+
+
+def last_until(kept: str) -> int | None:
+    """Return until when the key before the newest signs, in milliseconds since 1970; None if there is none."""
+    return next((int(one["until"]) for one in json.loads(kept)), None)
 
 
 def headers(keys: Sequence[Key], event_id: str, sent_at_ms: int, body: bytes) -> dict[str, str]:

@@ -1,32 +1,31 @@
-"""Deliveries: what is owed to webhooks, written in the transaction that makes it true, and how each try ended.
+"""Deliveries: what is owed to webhooks, tried in lanes, and how each try ended. `owing` writes what is owed.
 
 A delivery's row is the debt itself: it is claimed for one try by a conditional update, so two schedulers never make the
 same try, and a scheduler that died leaves it due again. Every call may happen twice all the same.
+
+Locks are taken in one order: audits by their ids, then the webhook, then its deliveries; a step of an audit takes them
+in this order too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from assay.api.v1 import audits_pb2
-from assay.bundle import FILE_NAME
-from sqlalchemy import Connection, Row, func, literal_column, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, func, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from service.rules.callbacks import TYPES, Told
+from service.rules.access import Scope
 from service.rules.pages import Position
 from service.rules.retries import Again, Dead, Delivered
-from service.rules.standard_webhooks import Key, Signing
+from service.rules.standard_webhooks import Key, Signing, signing_still
 from service.store import journal
-from service.store.engine import now_ms
-from service.store.tables import audit, report
+from service.store.engine import StoreBusy, now_ms
+from service.store.scopes import audit_in
+from service.store.tables import audit
 from service.store.tables_around import delivery, webhook
-from service.store.uploads import insert_absent
 
 CLAIM_MS = 60_000
 """A claimed try ends within 10 s; what is still claimed after a minute belongs to a scheduler that died."""
@@ -86,61 +85,6 @@ class Try:
     """What it is signed with, the newest first."""
 
 
-def owe_deliveries(connection: Connection, audit_id: str, state: str) -> None:
-    """Owe an audit's step to the webhooks of who asked for it and of the model's owner, in the caller's transaction.
-
-    Call it where the step is made, after the audit's row and its report were written; a step that no webhook tells, and
-    one that was told before, are harmless.
-    """
-    if state not in TYPES:
-        return
-    parent = connection.execute(select(audit).where(audit.c.id == audit_id)).one()
-    hooks = connection.execute(
-        select(webhook.c.tenant, webhook.c.id, webhook.c.types_json)
-        .where(webhook.c.tenant.in_({parent.tenant, parent.model_tenant} - {""}), webhook.c.disabled_at.is_(None))
-        # Until the commit nobody deletes them: a step of an audit must not fail over its callbacks.
-        .with_for_update(read=True, key_share=True)
-    ).all()
-    wanting = [hook for hook in hooks if _wants(hook.types_json, TYPES[state])]
-    if not wanting:
-        return
-    told = _told(connection, parent, state)
-    for hook in wanting:
-        row = {
-            "id": secrets.token_hex(16),
-            "tenant": hook.tenant,
-            "webhook": hook.id,
-            "event_id": told.event_id,
-            "type": told.type,
-            "audit": audit_id,
-            "body": told.body(),
-            "state": DeliveryState.PENDING,
-            "not_before": told.told_at,
-            "created_at": told.told_at,
-        }
-        if insert_absent(connection, delivery, row):
-            _note(connection, "delivery_owed", audit_id, Lane(hook.tenant, hook.id), told.event_id, told.body())
-
-
-def _wants(types_json: str, kind: str) -> bool:
-    types = json.loads(types_json)
-    return not types or kind in types
-
-
-def _told(connection: Connection, parent: Row[Any], state: str) -> Told:
-    signed = connection.execute(
-        select(report.c.files_json).where(report.c.audit == parent.id).order_by(report.c.n.desc()).limit(1)
-    ).scalar_one_or_none()
-    digests = {file["path"]: file["sha256"] for file in json.loads(signed or "[]")}
-    return Told(
-        audit=str(parent.id),
-        state=state,
-        report_sha256=digests.get(FILE_NAME),
-        labels=dict(audits_pb2.Audit.FromString(parent.submission).labels),
-        told_at=now_ms(connection),
-    )
-
-
 def due_lanes(connection: Connection, now: int, limit: int) -> tuple[Lane, ...]:
     """Return webhooks that have a delivery due, the longest due first, at most `limit`."""
     # Grouped by expressions: grouped by the columns, SQLite would read every delivery ever made in the page index's
@@ -171,7 +115,7 @@ def claim(connection: Connection, lane: Lane, now: int) -> Try | None:
         return None
     first = (
         select(delivery.c.id)
-        .where(*_deliveries(lane), delivery.c.state == _PENDING, delivery.c.not_before <= now)
+        .where(*of_lane(lane), delivery.c.state == _PENDING, delivery.c.not_before <= now)
         .order_by(delivery.c.not_before, delivery.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -185,7 +129,6 @@ def claim(connection: Connection, lane: Lane, now: int) -> Try | None:
     if taken is None:
         return None
     signing = Signing(hook.signing)
-    old = hook.old_secret if hook.old_secret is not None and now < hook.old_secret_until else None
     return Try(
         delivery=taken.id,
         audit=taken.audit,
@@ -194,7 +137,9 @@ def claim(connection: Connection, lane: Lane, now: int) -> Try | None:
         event_id=taken.event_id,
         body=taken.body,
         url=hook.url,
-        keys=tuple(Key(signing=signing, private=one) for one in (hook.secret, old) if one is not None),
+        keys=tuple(
+            Key(signing=signing, private=one) for one in (hook.secret, *signing_still(hook.old_secrets_json, now))
+        ),
     )
 
 
@@ -209,7 +154,13 @@ def settle(connection: Connection, made: Try, then: Delivered | Again | Dead, st
         then: what follows.
         status: HTTP status; 0 where no answer came.
         now: milliseconds since 1970.
+
+    Raises:
+        StoreBusy: an audit moved meanwhile; the try is made again when it lapses.
     """
+    disables = isinstance(then, Dead) and then.disables
+    one = select(audit.c.id).where(audit.c.id == made.audit)
+    locked = lock_owed(connection, made.lane) if disables else _locked(connection, one)
     values: dict[str, object] = {"last_status": status}
     if isinstance(then, Delivered):
         values |= {"state": DeliveryState.DELIVERED, "last_error": "", "ended_at": now}
@@ -217,6 +168,8 @@ def settle(connection: Connection, made: Try, then: Delivered | Again | Dead, st
         values |= {"state": DeliveryState.DEAD, "last_error": then.error, "ended_at": now}
     else:
         values |= {"last_error": then.error, "not_before": now + then.delay_ms}
+    if disables:
+        connection.execute(select(webhook.c.id).where(*_of(made.lane)).with_for_update(key_share=True))
     mine = connection.execute(
         update(delivery)
         .where(delivery.c.id == made.delivery, delivery.c.tries == made.number, delivery.c.state == _PENDING)
@@ -226,54 +179,85 @@ def settle(connection: Connection, made: Try, then: Delivered | Again | Dead, st
         return False
     if not isinstance(then, Again):
         kind = "delivered" if isinstance(then, Delivered) else "dead_letter"
-        _note(connection, kind, made.audit, made.lane, made.event_id, made.body)
+        note(connection, kind, made.audit, made.lane, made.event_id, made.body)
     if isinstance(then, Dead) and then.disables:
         connection.execute(update(webhook).where(*_of(made.lane)).values(disabled_at=now))
-        bury(connection, made.lane, then.error, now)
+        bury(connection, made.lane, then.error, now, locked)
     return True
 
 
-def bury(connection: Connection, lane: Lane, error: str, now: int) -> None:
-    """Make everything that is still owed to a webhook a dead letter."""
+def lock_owed(connection: Connection, lane: Lane) -> frozenset[str]:
+    """Lock the audits of all that is owed to a webhook, before the webhook itself is locked; return their ids."""
+    owed = select(delivery.c.audit).where(*of_lane(lane), delivery.c.state == _PENDING)
+    return _locked(connection, select(audit.c.id).where(audit.c.id.in_(owed)).order_by(audit.c.id))
+
+
+def _locked(connection: Connection, found: Select[Any]) -> frozenset[str]:
+    return frozenset(connection.execute(found.with_for_update()).scalars())
+
+
+def bury(connection: Connection, lane: Lane, error: str, now: int, locked: frozenset[str]) -> None:
+    """Make everything that is still owed to a webhook a dead letter.
+
+    Args:
+        connection: inside `Store.begin`, with the webhook locked.
+        lane: the webhook.
+        error: why.
+        now: milliseconds since 1970.
+        locked: what `lock_owed` returned before the webhook was locked.
+
+    Raises:
+        StoreBusy: meanwhile more was owed. To lock its audit now would be a deadlock with a step of it.
+    """
     buried = connection.execute(
         update(delivery)
-        .where(*_deliveries(lane), delivery.c.state == _PENDING)
+        .where(*of_lane(lane), delivery.c.state == _PENDING)
         .values(state=DeliveryState.DEAD, last_error=error, ended_at=now)
         .returning(delivery.c.audit, delivery.c.event_id, delivery.c.body)
     ).all()
+    if not {row.audit for row in buried} <= locked:
+        raise StoreBusy("an audit moved while its webhook was switched off; call again")
     for row in sorted(buried):
-        _note(connection, "dead_letter", row.audit, lane, row.event_id, row.body)
+        note(connection, "dead_letter", row.audit, lane, row.event_id, row.body)
 
 
 def redeliver(connection: Connection, lane: Lane, delivery_id: str) -> bool:
     """Owe a delivery again, at once and with all its tries; switches the webhook on. False if there is none."""
     now = now_ms(connection)
+    of = select(delivery.c.audit).where(*of_lane(lane), delivery.c.id == delivery_id)
+    _locked(connection, select(audit.c.id).where(audit.c.id.in_(of)))
+    connection.execute(update(webhook).where(*_of(lane)).values(disabled_at=None))
     row = connection.execute(
         update(delivery)
-        .where(*_deliveries(lane), delivery.c.id == delivery_id)
+        .where(*of_lane(lane), delivery.c.id == delivery_id)
         .values(state=DeliveryState.PENDING, tries=0, not_before=now, last_error="", ended_at=None)
         .returning(delivery.c.audit, delivery.c.event_id, delivery.c.body)
     ).one_or_none()
     if row is None:
         return False
-    connection.execute(update(webhook).where(*_of(lane)).values(disabled_at=None))
-    _note(connection, "delivery_owed", row.audit, lane, row.event_id, row.body)
+    note(connection, "delivery_owed", row.audit, lane, row.event_id, row.body)
     return True
 
 
-def find_delivery(connection: Connection, lane: Lane, delivery_id: str) -> DeliveryView | None:
-    """Return one delivery of a webhook, None if it has none of this id."""
-    row = connection.execute(select(delivery).where(*_deliveries(lane), delivery.c.id == delivery_id)).one_or_none()
+def find_delivery(connection: Connection, lane: Lane, scope: Scope, delivery_id: str) -> DeliveryView | None:
+    """Return one delivery of a webhook, None if it has none of this id, or it tells of an audit outside the scope."""
+    row = connection.execute(_seen(lane, scope).where(delivery.c.id == delivery_id)).one_or_none()
     return _view(row) if row is not None else None
 
 
-def delivery_page(connection: Connection, lane: Lane, after: Position | None, limit: int) -> tuple[DeliveryView, ...]:
-    """Return a webhook's deliveries below a position, newest first."""
-    found = select(delivery).where(*_deliveries(lane))
+def delivery_page(
+    connection: Connection, lane: Lane, scope: Scope, after: Position | None, limit: int
+) -> tuple[DeliveryView, ...]:
+    """Return a webhook's deliveries below a position, newest first: those that tell of audits within the scope."""
+    found = _seen(lane, scope)
     if after is not None:
         found = found.where(tuple_(delivery.c.created_at, delivery.c.id) < (after.at, after.id))
     rows = connection.execute(found.order_by(delivery.c.created_at.desc(), delivery.c.id.desc()).limit(limit))
     return tuple(_view(row) for row in rows)
+
+
+def _seen(lane: Lane, scope: Scope) -> Select[tuple[Any, ...]]:
+    return select(delivery).join(audit, audit.c.id == delivery.c.audit).where(*of_lane(lane), audit_in(scope))
 
 
 def _view(row: Row[Any]) -> DeliveryView:
@@ -285,11 +269,13 @@ def _of(lane: Lane) -> tuple[ColumnElement[bool], ...]:
     return webhook.c.tenant == lane.tenant, webhook.c.id == lane.webhook
 
 
-def _deliveries(lane: Lane) -> tuple[ColumnElement[bool], ...]:
+def of_lane(lane: Lane) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition on `delivery` that a lane is."""
     return delivery.c.tenant == lane.tenant, delivery.c.webhook == lane.webhook
 
 
-def _note(connection: Connection, kind: str, audit_id: str, lane: Lane, event_id: str, body: bytes) -> None:
+def note(connection: Connection, kind: str, audit_id: str, lane: Lane, event_id: str, body: bytes) -> None:
+    """Write down in the journal what became of a delivery."""
     detail = {
         "event_id": event_id,
         "webhook": f"{lane.tenant}/{lane.webhook}",

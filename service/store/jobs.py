@@ -17,10 +17,10 @@ from service.rules.states import AUDIT_ENDED, AUDIT_STEPS, AuditState, ExitClass
 from service.store import budget, journal
 from service.store.attempts import ended_as, insert_attempt, next_number
 from service.store.budget import CAPS, Caps, Withheld
-from service.store.deliveries import owe_deliveries
 from service.store.engine import StoreFenced, now_ms
 from service.store.events import append_event
 from service.store.outbox import owe
+from service.store.owing import owe_deliveries
 from service.store.quotas import charge_attempt
 from service.store.tables import attempt, audit, job, result
 

@@ -18,7 +18,7 @@ from service.rules.submission import Submission
 from service.store import approvals, journal
 from service.store.consent import Asking, Ground
 from service.store.consent import ground as find_ground
-from service.store.deliveries import owe_deliveries
+from service.store.owing import owe_deliveries
 from service.store.events import append_event
 from service.store.models import put_model, require_live
 from service.store.outbox import owe

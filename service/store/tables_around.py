@@ -96,11 +96,11 @@ webhook = Table(
     Column("tenant", String(64), primary_key=True),  # each tenant has its own ids, so none learns another's
     Column("id", String(63), primary_key=True),
     Column("url", String(2048), nullable=False),
+    Column("role", String(16), nullable=False),  # of who made it: it tells what that role may see
     Column("types_json", Text, nullable=False, server_default="[]"),  # [] means all
     Column("signing", String(8), nullable=False),  # HMAC, ED25519
     Column("secret", LargeBinary, nullable=False),
-    Column("old_secret", LargeBinary),
-    Column("old_secret_until", BigInteger),
+    Column("old_secrets_json", Text, nullable=False, server_default="[]"),  # see rules.standard_webhooks
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
     Index("ix_webhook_page", "tenant", "created_at", "id"),

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, select, tuple_, update
 
+from service.rules.access import Role
 from service.rules.callbacks import WEBHOOKS_MAX
 from service.rules.errors import Refusal
 from service.rules.pages import Position
-from service.rules.standard_webhooks import OLD_SECRET_MS, Key, Signing, new_key
-from service.store.deliveries import Lane, bury
+from service.rules.standard_webhooks import Key, Signing, last_until, new_key, retired
+from service.store.deliveries import Lane, bury, lock_owed
 from service.store.engine import now_ms
 from service.store.tables_around import delivery, webhook
 from service.store.uploads import insert_absent
@@ -34,8 +35,8 @@ class WebhookView:
     """Until then the secret before the last rotation signs too."""
 
 
-def create_webhook(connection: Connection, lane: Lane, url: str, types: tuple[str, ...], key: Key) -> None:
-    """Make a webhook.
+def create_webhook(connection: Connection, lane: Lane, url: str, types: tuple[str, ...], key: Key, role: Role) -> None:
+    """Make a webhook; it tells of what the role of its maker may see.
 
     Raises:
         Refusal: WEBHOOK_EXISTS, TOO_MANY_WEBHOOKS.
@@ -44,6 +45,7 @@ def create_webhook(connection: Connection, lane: Lane, url: str, types: tuple[st
         "tenant": lane.tenant,
         "id": lane.webhook,
         "url": url,
+        "role": role,
         "types_json": json.dumps(types),
         "signing": key.signing,
         "secret": key.private,
@@ -86,17 +88,22 @@ def webhook_page(connection: Connection, tenant: str, after: Position | None, li
 
 
 def delete_webhook(connection: Connection, lane: Lane) -> bool:
-    """Delete a webhook, its secrets and its deliveries; False if there is none. What is owed to it is dropped."""
+    """Delete a webhook, its secrets and its deliveries; False if there is none. What is owed to it is dropped.
+
+    Raises:
+        StoreBusy: an audit moved meanwhile; call again.
+    """
+    locked = lock_owed(connection, lane)
     if connection.execute(_select(lane).with_for_update()).one_or_none() is None:
         return False
-    bury(connection, lane, "DELETED", now_ms(connection))
+    bury(connection, lane, "DELETED", now_ms(connection), locked)
     connection.execute(delete(delivery).where(delivery.c.tenant == lane.tenant, delivery.c.webhook == lane.webhook))
     connection.execute(delete(webhook).where(webhook.c.tenant == lane.tenant, webhook.c.id == lane.webhook))
     return True
 
 
 def rotate_secret(connection: Connection, lane: Lane) -> Key | None:
-    """Make a new secret; the one before signs too for 24 hours. None if there is no such webhook."""
+    """Make a new secret; each one before signs too for 24 hours. None if there is no such webhook."""
     row = connection.execute(_select(lane).with_for_update()).one_or_none()
     if row is None:
         return None
@@ -104,7 +111,7 @@ def rotate_secret(connection: Connection, lane: Lane) -> Key | None:
     connection.execute(
         update(webhook)
         .where(webhook.c.tenant == lane.tenant, webhook.c.id == lane.webhook)
-        .values(secret=key.private, old_secret=row.secret, old_secret_until=now_ms(connection) + OLD_SECRET_MS)
+        .values(secret=key.private, old_secrets_json=retired(row.old_secrets_json, row.secret, now_ms(connection)))
     )
     return key
 
@@ -121,5 +128,5 @@ def _view(row: Row[Any]) -> WebhookView:
         signing=Signing(row.signing),
         created_at=row.created_at,
         disabled_at=row.disabled_at,
-        old_secret_until=row.old_secret_until,
+        old_secret_until=last_until(row.old_secrets_json),
     )

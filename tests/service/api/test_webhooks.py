@@ -18,7 +18,9 @@ from sqlalchemy import func, select
 from service.api import webhooks as webhooks_api
 from service.rules.addresses import Allowed
 from service.rules.callbacks import TYPES, WEBHOOKS_MAX
-from service.store.deliveries import DeliveryState, Lane, bury
+from service.store.deliveries import DeliveryState, Lane, bury, lock_owed
+from service.store.owing import owe_deliveries
+from service.store.tables import audit
 from service.store.tables_around import delivery, webhook
 from tests.service.api.conftest import House, told
 from tests.service.plants.receivers import NAME, PUBLIC, Resolver
@@ -262,7 +264,8 @@ async def test_an_audit_s_end_is_owed_with_its_labels_and_sent_again_on_request(
     assert count(hooked, delivery) == 1
     with hooked.store.begin() as connection:
         body = connection.execute(select(delivery.c.body)).scalar_one()
-        bury(connection, Lane("acme", "told"), "GONE", listed[0].created_at.ToMilliseconds())
+        lane = Lane("acme", "told")
+        bury(connection, lane, "GONE", listed[0].created_at.ToMilliseconds(), lock_owed(connection, lane))
         connection.execute(webhook.update().where(webhook.c.tenant == "acme").values(disabled_at=5))
     assert json.loads(body)["data"]["labels"] == {"pipeline": "nightly"}
     dead = (await stub(hooked).ListDeliveries(webhooks_pb2.ListDeliveriesRequest(parent="webhooks/told"))).deliveries[0]
@@ -276,6 +279,30 @@ async def test_an_audit_s_end_is_owed_with_its_labels_and_sent_again_on_request(
     with hooked.store.read() as connection:
         row = connection.execute(select(delivery.c.body, delivery.c.state)).one()
     assert (row.body, row.state) == (body, DeliveryState.PENDING)
+
+
+async def test_a_delivery_is_shown_and_sent_again_only_to_who_may_see_its_audit(hooked: House) -> None:
+    """Bolt audits acme's model: acme's owner may see that, acme's auditor may not, by whose webhook ever it is told."""
+    await create(hooked, "owners", "ola")
+    await create(hooked, "auditors", "ada")
+    foreign = await hooked.submit("ben")
+    with hooked.store.begin() as connection:
+        key = foreign.name.removeprefix("audits/")
+        connection.execute(audit.update().where(audit.c.id == key).values(model_tenant="acme"))
+        owe_deliveries(connection, key, "COMPLETED")
+    ask = webhooks_pb2.ListDeliveriesRequest(parent="webhooks/owners")
+    (seen,) = (await stub(hooked, "ola").ListDeliveries(ask)).deliveries
+    assert seen.audit == foreign.name
+    again = webhooks_pb2.RedeliverRequest(name=seen.name)
+    assert (await stub(hooked, "ola").Redeliver(again)).event_id == seen.event_id
+    assert not (await stub(hooked, "ada").ListDeliveries(ask)).deliveries
+    absent = webhooks_pb2.RedeliverRequest(name=f"webhooks/owners/deliveries/{'0' * 32}")
+    answers = [await told(stub(hooked, "ada").Redeliver(one)) for one in (again, absent)]
+    assert [one.reason for one in answers] == ["NOT_PERMITTED"] * 2
+    assert answers[0].raw == answers[1].raw
+    own = webhooks_pb2.ListDeliveriesRequest(parent="webhooks/auditors")
+    assert not (await stub(hooked, "ola").ListDeliveries(own)).deliveries
+    assert not (await stub(hooked, "ada").ListDeliveries(own)).deliveries
 
 
 async def test_pages_of_deliveries_belong_to_their_webhook(hooked: House) -> None:

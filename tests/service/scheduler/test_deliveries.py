@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 from assay import webhooks as receiving_end
-from sqlalchemy import Connection, select, update
+from assay.api.v1 import audits_pb2
+from sqlalchemy import Connection, insert, select, update
 
 from service.blobs import MemoryBlobs
 from service.main.resolver import resolve
 from service.queue.memory import MemoryQueue
+from service.rules.access import Reach, Role, Scope
 from service.rules.addresses import Allowed
+from service.rules.callbacks import WAITS_TOLD_MAX
 from service.rules.retries import DELAYS_S, Dead, Reply
-from service.rules.standard_webhooks import Key, Signing
+from service.rules.standard_webhooks import OLD_SECRETS_MAX, Key, Signing
 from service.scheduler.deliveries import Deliveries
 from service.scheduler.outbound import Outbound, OutboundSettings
 from service.scheduler.process import SchedulerSettings, schedule
@@ -30,14 +33,16 @@ from service.store import webhooks
 from service.store.audits import SealedReport, cancel, seal
 from service.store.deliveries import DeliveryState, DeliveryView, Lane
 from service.store.engine import Store, StoreBusy, now_ms
+from service.store.owing import owe_deliveries
 from service.store.tables import audit
-from service.store.tables_around import delivery, journal, webhook
+from service.store.tables_around import approval, approval_use, delivery, journal, webhook
 from tests.service.plants.receivers import NAME, PUBLIC, Resolver, Switchboard, answer, receiving, seeded
 from tests.service.store.planting import SHA, finished, leased, new_store, registered, submit
 
 KEY = Key(signing=Signing.HMAC, private=b"k" * 32)
 URL = f"https://{NAME}/hook"
 LANE = Lane("t", "told")
+ALL = Scope(reach=Reach.ANY, tenant="t")
 
 
 @pytest.fixture
@@ -82,9 +87,16 @@ def sweep(loop: Deliveries) -> None:
     wait_for(lambda: not loop._lanes)
 
 
-def hook(store: Store, lane: Lane = LANE, url: str = URL, types: tuple[str, ...] = (), key: Key = KEY) -> None:
+def hook(
+    store: Store,
+    lane: Lane = LANE,
+    url: str = URL,
+    types: tuple[str, ...] = (),
+    key: Key = KEY,
+    role: Role = Role.AUDITOR,
+) -> None:
     with store.begin() as connection:
-        webhooks.create_webhook(connection, lane, url, types, key)
+        webhooks.create_webhook(connection, lane, url, types, key, role)
 
 
 def completed(store: Store, n: int = 0) -> str:
@@ -101,7 +113,7 @@ def completed(store: Store, n: int = 0) -> str:
 
 def seen(store: Store, lane: Lane = LANE) -> tuple[DeliveryView, ...]:
     with store.read() as connection:
-        return rows.delivery_page(connection, lane, None, 100)
+        return rows.delivery_page(connection, lane, ALL, None, 100)
 
 
 def noted(store: Store) -> list[tuple[str, dict[str, Any]]]:
@@ -260,36 +272,120 @@ def test_rotation_signs_with_both_for_a_day(store: Store, signing: Signing) -> N
         receiving_end.verify(old.told, one, later, now=clock.now / 1000)
 
 
-def test_each_end_is_told_to_those_who_asked_for_it_and_the_owner_alone(store: Store) -> None:
-    for tenant, name, types in (
-        ("t", "all-of-it", ()),
-        ("t", "cancelled", ("assay.audit.cancelled.v1",)),
-        ("owner", "owners", ()),
-        ("stranger", "strangers", ()),
-    ):
-        hook(store, Lane(tenant, name), types=types)
-    key = registered(store)
+def kinds(store: Store, lane: Lane) -> list[str]:
+    return sorted(one.type.split(".")[2] for one in seen(store, lane))
+
+
+def foreign(store: Store, n: int = 0, labels: dict[str, str] | None = None, *, approved: bool = False) -> str:
+    """Plant an audit of tenant "t" on a model of the tenant "owner"."""
+    key = registered(store, n)
+    body = audits_pb2.Audit(labels=labels).SerializeToString()
     with store.begin() as connection:
-        connection.execute(update(audit).where(audit.c.id == key).values(model_tenant="owner"))
-        rows.owe_deliveries(connection, key, "AWAITING_APPROVAL")
-        rows.owe_deliveries(connection, key, "AWAITING_APPROVAL")  # told once
-        rows.owe_deliveries(connection, key, "RUNNING")
+        connection.execute(update(audit).where(audit.c.id == key).values(model_tenant="owner", submission=body))
+        if approved:
+            row = {"model_sha256": SHA, "owner_tenant": "owner", "grantee_tenant": "t", "envelope": b"", "max_runs": 1}
+            row |= {"id": key, "envelope_sha256": key, "not_after": 1, "created_at": 1}
+            connection.execute(insert(approval).values(row))
+            connection.execute(insert(approval_use).values(approval=key, audit=key, used_at=1))
+    return key
+
+
+def waits_and_is_cancelled(store: Store, key: str) -> None:
+    with store.begin() as connection:
+        owe_deliveries(connection, key, "AWAITING_APPROVAL")
+        owe_deliveries(connection, key, "AWAITING_APPROVAL")  # told once
+        owe_deliveries(connection, key, "RUNNING")
         cancel(connection, key)
-    told = {
-        lane.webhook: sorted(one.type.split(".")[2] for one in seen(store, lane))
-        for lane in (
-            Lane("t", "all-of-it"),
-            Lane("t", "cancelled"),
-            Lane("owner", "owners"),
-            Lane("stranger", "strangers"),
-        )
+
+
+def test_two_rotations_within_a_day_leave_each_secret_its_own_day(store: Store) -> None:
+    clock, caller, hour = Clock(store), Caller(), 3600 * 1000
+    loop = Deliveries(store, caller, clock=clock)
+    hook(store)
+    keys = [KEY]
+    for _ in range(2):
+        with store.begin() as connection:
+            made = webhooks.rotate_secret(connection, LANE)
+        assert made is not None
+        keys.append(made)
+    with store.begin() as connection:  # the first rotation was 23 h before the second
+        kept = json.loads(connection.execute(select(webhook.c.old_secrets_json)).scalar_one())
+        kept[1]["until"] -= 23 * hour
+        connection.execute(update(webhook).values(old_secrets_json=json.dumps(kept)))
+    believed = []
+    for n in range(3):
+        completed(store, n)
+        sweep(loop)
+        _, signed, body = caller.made[-1]
+        believed.append([_is_believed(key, signed, body, clock.now / 1000) for key in keys])
+        clock.now += (2, 30)[min(n, 1)] * hour
+    assert believed == [[True, True, True], [False, True, True], [False, False, True]]
+
+
+def test_the_oldest_of_too_many_secrets_makes_room_and_receivers_read_them_all(store: Store) -> None:
+    hook(store)
+    keys = [KEY]
+    for _ in range(OLD_SECRETS_MAX + 3):
+        with store.begin() as connection:
+            made = webhooks.rotate_secret(connection, LANE)
+        assert made is not None
+        keys.append(made)
+    caller, clock = Caller(), Clock(store)
+    completed(store)
+    sweep(Deliveries(store, caller, clock=clock))
+    _, signed, body = caller.made[0]
+    believed = [_is_believed(key, signed, body, clock.now / 1000) for key in keys]
+    assert believed == [False] * 3 + [True] * (OLD_SECRETS_MAX + 1)
+
+
+def _is_believed(key: Key, signed: Mapping[str, str], body: bytes, now: float) -> bool:
+    try:
+        receiving_end.verify(key.told, signed, body, now=now)
+    except receiving_end.WrongDelivery:
+        return False
+    return True
+
+
+def test_each_end_is_told_to_those_who_asked_for_it_and_the_owner_alone(store: Store) -> None:
+    wanted = {
+        Lane("t", "all-of-it"): ((), Role.AUDITOR, ["approval_needed", "cancelled"]),
+        Lane("t", "cancelled"): (("assay.audit.cancelled.v1",), Role.AUDITOR, ["cancelled"]),
+        Lane("owner", "owners"): ((), Role.OWNER, ["approval_needed", "cancelled"]),
+        Lane("stranger", "strangers"): ((), Role.OWNER, []),
     }
-    assert told == {
-        "all-of-it": ["approval_needed", "cancelled"],
-        "cancelled": ["cancelled"],
-        "owners": ["approval_needed", "cancelled"],
-        "strangers": [],
-    }
+    for lane, (types, role, _) in wanted.items():
+        hook(store, lane, types=types, role=role)
+    waits_and_is_cancelled(store, foreign(store, approved=True))
+    assert {lane: kinds(store, lane) for lane in wanted} == {lane: told for lane, (*_, told) in wanted.items()}
+
+
+def test_a_webhook_tells_no_more_than_its_maker_may_see(store: Store) -> None:
+    """An auditor of the owner's tenant may not read a stranger's audit; an owner reads those on its own models."""
+    hook(store, Lane("owner", "auditors"), role=Role.AUDITOR)
+    hook(store, Lane("owner", "owners"), role=Role.OWNER)
+    hook(store, Lane("t", "owners"), role=Role.OWNER)
+    waits_and_is_cancelled(store, foreign(store, approved=True))
+    assert kinds(store, Lane("owner", "auditors")) == []
+    assert kinds(store, Lane("owner", "owners")) == ["approval_needed", "cancelled"]
+    assert kinds(store, Lane("t", "owners")) == []
+
+
+def test_a_stranger_floods_no_owner_with_waits_that_it_cancels(store: Store) -> None:
+    theirs, mine = Lane("owner", "owners"), Lane("t", "all-of-it")
+    hook(store, theirs, role=Role.OWNER)
+    hook(store, mine)
+    for n in range(WAITS_TOLD_MAX + 5):
+        waits_and_is_cancelled(store, foreign(store, n, {"note": "buy-now"}))
+    assert kinds(store, theirs) == ["approval_needed"] * WAITS_TOLD_MAX
+    with store.read() as connection:
+        bodies = connection.execute(select(delivery.c.body).where(delivery.c.tenant == "owner")).scalars().all()
+        assert not any(b"buy-now" in body for body in bodies)
+        own = connection.execute(select(delivery.c.body).where(delivery.c.tenant == "t")).scalars().all()
+    assert sum(b"buy-now" in body for body in own) == WAITS_TOLD_MAX + 5
+    with store.begin() as connection:  # a day later
+        connection.execute(update(delivery).values(created_at=delivery.c.created_at - 24 * 3600 * 1000))
+    waits_and_is_cancelled(store, foreign(store, 99))
+    assert len(kinds(store, theirs)) == WAITS_TOLD_MAX + 1
 
 
 def test_an_end_that_is_rolled_back_owes_nothing(store: Store) -> None:
@@ -298,7 +394,7 @@ def test_an_end_that_is_rolled_back_owes_nothing(store: Store) -> None:
     def fail() -> None:
         with store.begin() as connection:
             cancel(connection, submit(connection))
-            assert len(rows.delivery_page(connection, LANE, None, 10)) == 1
+            assert len(rows.delivery_page(connection, LANE, ALL, None, 10)) == 1
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
