@@ -104,8 +104,8 @@ ACCESS: Mapping[str, Row] = {
 }
 """Full method name -> what each role may reach by it. A role that is not in a row may not call the method.
 
-A webhook has no model: an owner's are its tenant's, as an auditor's are. But it tells of what its maker's role may see by
-GetAudit, and its deliveries are listed and sent again by what the caller's role may see.
+A webhook has no model: an owner's are its tenant's, as an auditor's are. But it tells of what its maker's role may see
+by GetAudit, and its deliveries are listed and sent again by what the caller's role may see.
 """
 
 _READING = ("Get", "List", "Watch", "Find", "Query", "Read")
