@@ -23,10 +23,15 @@ class Reason:
     """What the caller does now: the end of every message."""
     retry_s: float | None = None
     """RetryInfo's delay in seconds, where the same call may simply be sent again."""
+    denies: bool = False
+    """It is what a caller hears who reaches for what is not theirs, so it is logged as a denial whatever its code."""
 
 
 _INVALID = ("INVALID_ARGUMENT",)
 _PRECONDITION = ("FAILED_PRECONDITION",)
+
+DENIED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+"""Codes that deny whatever the reason."""
 
 REASONS: Mapping[str, Reason] = {
     # Any method
@@ -101,7 +106,9 @@ REASONS: Mapping[str, Reason] = {
     "UPLOAD_BUSY": Reason(codes=("ABORTED",), next_move="Wait, ask QueryWriteStatus, then go on.", retry_s=1.0),
     "UPLOAD_IDLE": Reason(codes=("ABORTED",), next_move="Ask QueryWriteStatus, then go on.", retry_s=1.0),
     "UPLOAD_UNFINISHED": Reason(codes=("ABORTED",), next_move='Go on at metadata "committed_size".'),
-    "BLOB_NOT_FOUND": Reason(codes=("NOT_FOUND",), next_move="Take the name from GetReport; nothing else is readable."),
+    "BLOB_NOT_FOUND": Reason(
+        codes=("NOT_FOUND",), next_move="Take the name from GetReport; nothing else is readable.", denies=True
+    ),
     "OFFSET_PAST_END": Reason(codes=("OUT_OF_RANGE",), next_move="Read from an offset within the blob's size."),
     # Models
     "BAD_MANIFEST": Reason(codes=_INVALID, next_move="Correct the named entries and upload the new manifest."),
@@ -119,12 +126,19 @@ REASONS: Mapping[str, Reason] = {
     "BAD_APPROVAL": Reason(
         codes=_INVALID, next_move="Correct the named fields and sign again; `assay approvals sign` writes every one."
     ),
+    "TOO_MANY_APPROVALS": Reason(
+        codes=("RESOURCE_EXHAUSTED",), next_move="Revoke approvals that are no longer needed, or sign one of more runs."
+    ),
     "ALREADY_REVOKED": Reason(codes=_PRECONDITION, next_move="Go on: nothing is allowed under it any more."),
     "APPROVAL_SPENT": Reason(
-        codes=_PRECONDITION, next_move="Ask the model's owner for another approval; every run of this one is counted."
+        codes=_PRECONDITION,
+        next_move="Ask the model's owner for another approval; every run of this one is counted.",
+        denies=True,
     ),
     "APPROVAL_MISMATCH": Reason(
-        codes=_PRECONDITION, next_move="Ask for what is approved, or the model's owner for an approval of this."
+        codes=_PRECONDITION,
+        next_move="Ask for what is approved, or the model's owner for an approval of this.",
+        denies=True,
     ),
     "BAD_ACCESS": Reason(codes=_INVALID, next_move="Name what the checks need, or leave it empty."),
     # Pages
@@ -154,7 +168,9 @@ REASONS: Mapping[str, Reason] = {
     "BAD_LIMITS": Reason(codes=_INVALID, next_move="Correct the named limits; 0 means the default."),
     "BAD_NONCE": Reason(codes=_INVALID, next_move="Send 32 random bytes."),
     "BAD_LABEL": Reason(codes=_INVALID, next_move="Correct the named labels."),
-    "UNKNOWN_MODEL": Reason(codes=_PRECONDITION, next_move="Upload the model's files and its manifest first."),
+    "UNKNOWN_MODEL": Reason(
+        codes=_PRECONDITION, next_move="Upload the model's files and its manifest first.", denies=True
+    ),
     "ALREADY_FINISHED": Reason(codes=_PRECONDITION, next_move="Read the audit; it can no longer be cancelled."),
     "SEQUENCE_AHEAD": Reason(codes=("OUT_OF_RANGE",), next_move="Read last_sequence from GetAudit and watch from it."),
     # Schedules
@@ -242,6 +258,7 @@ class Refusal(Exception):
         self.missing = tuple(missing)
         self.quota = quota
         self.retry_s = row.retry_s if retry_s is None else retry_s
+        self.is_denial = row.denies or self.code in DENIED
 
 
 def not_permitted() -> Refusal:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, select, text, tuple_, update
 
 from service.rules.access import Reach, Scope
 from service.rules.approvals import Candidate, OwnerKey, Signed, verify
@@ -22,8 +22,19 @@ from service.store.tables import model
 from service.store.tables_around import approval, approval_key, approval_use
 from service.store.uploads import insert_absent
 
-CANDIDATES_MAX = 100
-"""Approvals of one model for one tenant that are looked at, the newest: each costs a signature to verify."""
+LIVE_MAX = 100
+"""Approvals that allow something, of one owner's model for one tenant: each costs a signature to verify in the
+transaction of every submission under them. Those of other owners of the same weights crowd none out."""
+
+KEPT_MAX = 10_000
+"""Approvals of one owner's model for one tenant, the dead included: they are never deleted, and one look passes them
+all."""
+
+TOLD_MAX = 10
+"""Dead approvals of one owner that are looked at, the newest, to say why none of them allows an audit any more."""
+
+USES_MAX = 100
+"""Approvals under which one audit runs: it is one, and a row more would be a fault that its reader must see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +69,11 @@ def put(connection: Connection, owner: str, signed: Signed, envelope: bytes, env
     """Keep a verified approval; the same document stays the same row, also when it was revoked meanwhile.
 
     Raises:
-        Refusal: BAD_APPROVAL: another owner signed the same document.
+        Refusal: BAD_APPROVAL: another owner signed the same document. TOO_MANY_APPROVALS.
     """
+    one_at_a_time(connection, signed.approval.model)
+    if connection.execute(select(approval.c.id).where(approval.c.id == signed.id)).one_or_none() is None:
+        _require_place(connection, owner, signed)
     row = {
         "id": signed.id,
         "model_sha256": signed.approval.model,
@@ -76,6 +90,27 @@ def put(connection: Connection, owner: str, signed: Signed, envelope: bytes, env
     if kept != owner:
         told = Violation("envelope.payload.nonce", "another document has the same content", "BAD_APPROVAL")
         raise refuse_fields([told])
+
+
+def _require_place(connection: Connection, owner: str, signed: Signed) -> None:
+    of_these = (
+        (approval.c.model_sha256 == signed.approval.model)
+        & (approval.c.grantee_tenant == signed.approval.grantee)
+        & (approval.c.owner_tenant == owner)
+    )
+    held = select(func.count(), func.count(case((_allows(now_ms(connection)), 1)))).where(of_these)
+    kept, live = connection.execute(held).one()
+    for count, most, what in ((live, LIVE_MAX, "that allow something"), (kept, KEPT_MAX, "in all")):
+        if count >= most:
+            text = (
+                f"This tenant has {count} approvals of the model for {signed.approval.grantee} {what}; {most} may be."
+            )
+            raise Refusal("TOO_MANY_APPROVALS", text, quota="approvals", metadata={"limit": str(most)})
+
+
+def _allows(now: int) -> ColumnElement[bool]:
+    """Return the condition on `approval` that its row does not say it is over; what it says is only a first look."""
+    return and_(approval.c.revoked_at.is_(None), approval.c.not_after > now, approval.c.max_runs > _USED)
 
 
 def find(connection: Connection, approval_id: str) -> ApprovalView | None:
@@ -120,31 +155,64 @@ def candidates(
     """
     wanted = (approval.c.grantee_tenant == grantee) & (approval.c.model_sha256 == model_sha256)
     if ids:
-        wanted &= approval.c.id.in_(ids)
-    found = (
-        select(approval, _USED.label("used"))
-        .where(wanted)
-        .order_by(approval.c.created_at.desc(), approval.c.id.desc())
-        .limit(CANDIDATES_MAX)
-    )
-    rows = connection.execute(found.with_for_update(of=approval)).all()
-    made = [one for row in reversed(rows) if (one := candidate(connection, row)) is not None]
+        looked_at = _locked(connection, wanted & approval.c.id.in_(ids))
+    else:
+        allows = _allows(now_ms(connection))
+        looked_at = [*_dead(connection, wanted & ~allows), *_locked(connection, wanted & allows)]
+    # A statement of its own: one that waits for a lock counts the uses as they were before it waited.
+    found = select(approval, _USED.label("used")).where(approval.c.id.in_(looked_at))
+    rows = connection.execute(found.order_by(approval.c.created_at, approval.c.id)).all()
+    owners = {name: _owner(connection, name, model_sha256) for name in {row.owner_tenant for row in rows}}
+    now = now_ms(connection)
+    made = [one for row in rows if (one := _candidate(row, owners[row.owner_tenant], now)) is not None]
     return tuple(sorted(made, key=lambda one: ids.index(one.signed.id)) if ids else made)
 
 
-def candidate(connection: Connection, row: Row[Any]) -> Candidate | None:
+def _locked(connection: Connection, wanted: ColumnElement[bool]) -> Sequence[str]:
+    found = select(approval.c.id).where(wanted).order_by(approval.c.id)
+    return connection.execute(found.with_for_update()).scalars().all()
+
+
+def _dead(connection: Connection, wanted: ColumnElement[bool]) -> Sequence[str]:
+    newest = func.row_number().over(
+        partition_by=approval.c.owner_tenant, order_by=(approval.c.created_at.desc(), approval.c.id.desc())
+    )
+    ranked = select(approval.c.id, newest.label("rank")).where(wanted).subquery()
+    return connection.execute(select(ranked.c.id).where(ranked.c.rank <= TOLD_MAX)).scalars().all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Owner:
+    """What is the same of all approvals of one owner for one model."""
+
+    keys: tuple[OwnerKey, ...]
+    """Revoked ones too."""
+    revoked: frozenset[str]
+    """Ids of those that are."""
+    has_model: bool
+
+
+def _owner(connection: Connection, tenant: str, manifest_sha256: str) -> _Owner:
+    revoked = keys_of(connection, tenant, revoked=True)
+    return _Owner(
+        keys=(*keys_of(connection, tenant), *revoked),
+        revoked=frozenset(key.key_id for key in revoked),
+        has_model=_has_model(connection, tenant, manifest_sha256),
+    )
+
+
+def _candidate(row: Row[Any], owner: _Owner, now: int) -> Candidate | None:
     """Return what an approval's row with its uses still allows; None if no key of the owner ever signed it."""
-    revoked = keys_of(connection, row.owner_tenant, revoked=True)
     try:
-        signed = verify(row.envelope, (*keys_of(connection, row.owner_tenant), *revoked))
+        signed = verify(row.envelope, owner.keys)
     except Refusal:
         return None
     over = ""
-    if row.revoked_at is not None or signed.key_id in {key.key_id for key in revoked}:
+    if row.revoked_at is not None or signed.key_id in owner.revoked:
         over = "was revoked"
-    elif signed.not_after_ms <= now_ms(connection):
+    elif signed.not_after_ms <= now:
         over = f"ended at {signed.approval.not_after:%Y-%m-%dT%H:%M:%SZ}"
-    elif not _has_model(connection, row.owner_tenant, signed.approval.model):
+    elif not owner.has_model:
         over = "is of a model that its owner has deleted"
     return Candidate(signed=signed, owner=row.owner_tenant, used=row.used, over=over)
 
@@ -169,7 +237,7 @@ def use(connection: Connection, audit_id: str, chosen: Candidate) -> None:
 def used_by(connection: Connection, audit_id: str) -> tuple[ApprovalView, ...]:
     """Return the approvals under which an audit runs; none where the model is its own tenant's."""
     under = select(approval_use.c.approval).where(approval_use.c.audit == audit_id)
-    return _views(connection, approval.c.id.in_(under), limit=CANDIDATES_MAX)
+    return _views(connection, approval.c.id.in_(under), limit=USES_MAX)
 
 
 def mark_revoked(connection: Connection, approval_id: str) -> bool:

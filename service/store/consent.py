@@ -5,12 +5,13 @@ Each step that lets an audit go on, or stops it, is one transaction with the app
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, update
 
 from service.rules.approvals import EXPIRED, REVOKED, Candidate, OwnerKey, Wanted, choose, mismatches
+from service.rules.capability import CPU, queue_of
 from service.rules.errors import Refusal, not_permitted
 from service.rules.states import AUDIT_ENDED, AuditState
 from service.store import approvals, audits
@@ -18,13 +19,12 @@ from service.store.approvals import ApprovalView
 from service.store.engine import now_ms
 from service.store.jobs import lock_audit, move_audit
 from service.store.outbox import owe
-from service.store.tables import audit, model
+from service.store.tables import audit, job, model
 from service.store.tables_around import approval, approval_use
 
-
 NOBODY = "no tenant"
-"""In `audit.model_tenant` where an audit waits for a model that nobody has: an empty name would be its own tenant's, and
-tell who of that tenant may see it that the model is not another's. A tenant's name has no blank."""
+"""In `audit.model_tenant` where an audit waits for a model that nobody has: an empty name would be its own tenant's,
+and tell who of that tenant may see it that the model is not another's. A tenant's name has no blank."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ def ground(connection: Connection, asking: Asking) -> Ground:
         try:
             chosen = choose(found, wanted)
         except Refusal:
-            if not asking.may_wait:
+            # Who names approvals wants no other, and what none of them allows now it never will.
+            if asking.named or not asking.may_wait:
                 raise
         else:
             return Ground(owner=chosen.owner, chosen=chosen)
@@ -111,10 +112,11 @@ def release(
         wanted_by: what an accepted request (a serialised assay.api.v1.Audit) of a tenant wants; None if this release
             would not accept it any more.
     """
-    row = connection.execute(select(approval).where(approval.c.id == approval_id).with_for_update()).one()
+    # Without a lock on the row yet: who submits takes the model's first, and what is read here never changes.
+    row = connection.execute(select(approval).where(approval.c.id == approval_id)).one()
     approvals.one_at_a_time(connection, row.model_sha256)
     waiting = connection.execute(
-        select(audit.c.id, audit.c.tenant, audit.c.submission)
+        select(audit.c.id, audit.c.tenant, audit.c.submission, audit.c.base_sha256)
         .where(
             audit.c.state == AuditState.AWAITING_APPROVAL,
             audit.c.model_sha256 == row.model_sha256,
@@ -133,9 +135,24 @@ def release(
         lock_audit(connection, one.id)
         if move_audit(connection, one.id, AuditState.QUEUED, model_tenant=held.owner):
             approvals.use(connection, one.id, held)
+            _queue_again(connection, one.id, [digest for digest in (row.model_sha256, one.base_sha256) if digest])
             owe(connection, "register", one.id)
             released.append(one.id)
     return tuple(released)
+
+
+def _queue_again(connection: Connection, audit_id: str, digests: Sequence[str]) -> None:
+    """Choose the queue by the sizes that are known now: whoever submitted may have named a model that nobody had."""
+    found = connection.execute(select(job.c.id, job.c.capability).where(job.c.audit == audit_id)).one()
+    if found.capability != CPU:
+        fits = queue_of(found.capability, weights_bytes(connection, digests))
+        connection.execute(update(job).where(job.c.id == found.id).values(capability=fits))
+
+
+def weights_bytes(connection: Connection, digests: Sequence[str]) -> int:
+    """Return the bytes of the weights of models, each once; of one that nobody has none."""
+    sizes = select(model.c.manifest_sha256, func.max(model.c.bytes)).where(model.c.manifest_sha256.in_(digests))
+    return sum(row[1] for row in connection.execute(sizes.group_by(model.c.manifest_sha256)))
 
 
 @dataclass(frozen=True, kw_only=True)

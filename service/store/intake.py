@@ -69,6 +69,9 @@ class Intake:
         with self.store.read() as connection:
             known = models.find_model(connection, caller.tenant, submission.model_sha256)
         asking = None if known is not None else self._asking(caller, submission, may_wait)
+        if asking is None and submission.approvals:
+            text = "the model is the caller's own tenant's and runs under no approval: name none"
+            raise refuse_fields([Violation("audit.approvals", text, "APPROVAL_MISMATCH")])
         own = submission.models if asking is None else submission.models[1:]
         manifests = self._require_inputs(caller, submission, own, known)
         if asking is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from assay.manifest import Manifest
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from service.rules import tracing
 from service.rules.capability import CPU, queue_of
@@ -16,14 +16,14 @@ from service.rules.names import BlobName
 from service.rules.states import AuditState, JobState
 from service.rules.submission import Submission
 from service.store import approvals, journal
-from service.store.consent import Asking, Ground
+from service.store.consent import Asking, Ground, weights_bytes
 from service.store.consent import ground as find_ground
-from service.store.owing import owe_deliveries
 from service.store.events import append_event
 from service.store.models import put_model, require_live
 from service.store.outbox import owe
+from service.store.owing import owe_deliveries
 from service.store.quotas import require_submission
-from service.store.tables import audit, audit_label, idempotency, job, model
+from service.store.tables import audit, audit_label, idempotency, job
 from service.store.uploads import require_granted, touch
 
 METHOD = "SubmitAudit"
@@ -190,6 +190,4 @@ def _queue(connection: Connection, asked: Submission) -> str:
     """Return the queue that fits: of a check that needs a GPU, by the sizes of the models."""
     if asked.capability == CPU:
         return CPU
-    sizes = select(model.c.manifest_sha256, func.max(model.c.bytes)).where(model.c.manifest_sha256.in_(asked.models))
-    rows = connection.execute(sizes.group_by(model.c.manifest_sha256))
-    return queue_of(asked.capability, sum(row[1] for row in rows))
+    return queue_of(asked.capability, weights_bytes(connection, asked.models))

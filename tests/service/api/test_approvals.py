@@ -168,6 +168,36 @@ async def test_audit_waits_until_an_approval_fits(house: House, owner: Owner) ->
     assert count(house, approval_use) == 1
 
 
+async def test_audit_that_names_its_approval_runs_under_no_other(house: House, owner: Owner) -> None:
+    """Not by waiting either: what a named one does not allow now, it never will."""
+    name = await acme_model(house)
+    spent = await owner.approve(house, name, "bolt", max_runs=1)
+    await ask(house, name, approvals=[spent.name])
+    answer = await told(ask(house, name, approvals=[spent.name], waits=True))
+    assert answer.reason == "APPROVAL_SPENT"
+    await owner.approve(house, name, "bolt")
+    assert (await told(ask(house, name, approvals=[spent.name], waits=True))).reason == "APPROVAL_SPENT"
+
+
+async def test_approval_named_for_an_own_model_is_not_dropped(house: House) -> None:
+    name = await acme_model(house)
+    answer = await told(ask(house, name, "ada", approvals=[f"{name}/approvals/{'1' * 32}"]))
+    assert answer.reason == "APPROVAL_MISMATCH"
+    assert answer.details["BadRequest"].field_violations[0].field == "audit.approvals"
+
+
+async def test_owner_has_so_many_approvals_that_allow_something(
+    house: House, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await acme_model(house)
+    monkeypatch.setattr("service.store.approvals.LIVE_MAX", 1)
+    kept = await owner.approve(house, name, "bolt")
+    answer = await told(owner.approve(house, name, "bolt"))
+    assert (answer.code, answer.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_APPROVALS")
+    await revoke(house, kept.name)
+    await owner.approve(house, name, "bolt")
+
+
 async def test_approval_releases_no_more_than_its_runs_oldest_first(house: House, owner: Owner) -> None:
     name = await acme_model(house)
     made = [(await ask(house, name, waits=True)).name for _ in range(3)]

@@ -66,6 +66,8 @@ class ApprovalsServicer:
         Errors:
         INVALID_ARGUMENT BAD_SIGNATURE -> sign with a key of the owner that the operator knows
         INVALID_ARGUMENT BAD_APPROVAL -> correct the named fields of the document
+        RESOURCE_EXHAUSTED TOO_MANY_APPROVALS -> revoke those of the model and grantee that are no longer needed; 100 that
+        allow something may be, and 10,000 in all
         PERMISSION_DENIED for a model that is not the caller's
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

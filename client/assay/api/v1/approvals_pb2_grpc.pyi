@@ -38,6 +38,8 @@ class ApprovalsStub:
     Errors:
       INVALID_ARGUMENT BAD_SIGNATURE -> sign with a key of the owner that the operator knows
       INVALID_ARGUMENT BAD_APPROVAL -> correct the named fields of the document
+      RESOURCE_EXHAUSTED TOO_MANY_APPROVALS -> revoke those of the model and grantee that are no longer needed; 100 that
+        allow something may be, and 10,000 in all
       PERMISSION_DENIED for a model that is not the caller's
     """
     GetApproval: _grpc.UnaryUnaryMultiCallable[_approvals_pb2.GetApprovalRequest, _approvals_pb2.Approval]
@@ -59,6 +61,8 @@ class ApprovalsAsyncStub(ApprovalsStub):
     Errors:
       INVALID_ARGUMENT BAD_SIGNATURE -> sign with a key of the owner that the operator knows
       INVALID_ARGUMENT BAD_APPROVAL -> correct the named fields of the document
+      RESOURCE_EXHAUSTED TOO_MANY_APPROVALS -> revoke those of the model and grantee that are no longer needed; 100 that
+        allow something may be, and 10,000 in all
       PERMISSION_DENIED for a model that is not the caller's
     """
     GetApproval: _aio.UnaryUnaryMultiCallable[_approvals_pb2.GetApprovalRequest, _approvals_pb2.Approval]  # type: ignore[assignment]
@@ -83,6 +87,8 @@ class ApprovalsServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           INVALID_ARGUMENT BAD_SIGNATURE -> sign with a key of the owner that the operator knows
           INVALID_ARGUMENT BAD_APPROVAL -> correct the named fields of the document
+          RESOURCE_EXHAUSTED TOO_MANY_APPROVALS -> revoke those of the model and grantee that are no longer needed; 100 that
+            allow something may be, and 10,000 in all
           PERMISSION_DENIED for a model that is not the caller's
         """
 
