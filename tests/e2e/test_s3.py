@@ -129,5 +129,8 @@ def test_damaged_bytes_are_quarantined_until_they_are_sent_again(place: Place, t
     checked = place.administer("journal", "check", out, "--live", "--config", server)
     assert checked.status == 0, checked.text
     assert '"blobs_checked": true' in checked.err
+    copied = place.administer("backup", "--config", server, "--out", tmp_path / "copy")
+    assert copied.status == 0, copied.text
+    assert len(list((tmp_path / "copy" / "blobs").rglob(digest))) == 1
     swept = place.administer("gc", "--config", server, "--dry-run")
     assert swept.status == 0, swept.text

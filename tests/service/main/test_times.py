@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import service.api.process
 import service.scheduler.process
 import service.worker.process
-from service.main import config, roles
+from service.main import config, journal, roles
 from service.rules.approvals import WAIT_MS
 from service.rules.schedules import MISFIRE_MS
 from service.rules.states import STRIKES_MAX, ExitClass, Then, next_step
@@ -21,6 +22,7 @@ from service.scheduler.reconciler import RECONCILE_S
 from service.store import gc
 from service.worker.process import WorkerSettings
 from tests.service.main.test_config import server
+from tests.service.plants.journals import PLANTS, broken
 
 DAY_MS = 86_400_000
 
@@ -131,3 +133,14 @@ def test_a_job_is_given_up_at_its_last_strike_and_not_before(strikes: int, then:
     lost = ExitClass.WORKER_LOST
     assert next_step(lost, strikes=strikes, attempt=3, attempts_max=9, repeated=0, strikes_max=3) is then
     assert next_step(lost, strikes=strikes, attempt=3, attempts_max=9, repeated=0, strikes_max=4) is Then.WAIT
+
+
+@pytest.mark.parametrize(("strikes", "status"), [(2, 1), (3, 1), (4, 0)])
+def test_a_journal_is_held_against_the_servers_own_strikes(
+    strikes: int, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four leases, the first three of them lost: right where four strikes are allowed."""
+    planted = broken(next(one for one in PLANTS if one.flaw == "an attempt after three strikes"), seed=1)
+    export = io.BytesIO("".join(f"{entry.line()}\n" for entry in planted.entries).encode())
+    assert journal.check(export, stored=None, strikes_max=strikes) == status
+    assert ("J8" in capsys.readouterr().out) is bool(status)
