@@ -183,7 +183,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _refusal(self, error: Exception, entry: Entry) -> Refusal:
         refusal = refusal_of(error, entry.method)
-        if refusal.code in ledger.DENIED:
+        if refusal.is_denial:
             self._denials.note(entry, refusal.reason)
         return refusal
 

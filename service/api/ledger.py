@@ -13,9 +13,6 @@ from service.store import access_log
 from service.store.access_log import Access
 from service.store.engine import Store
 
-DENIED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
-"""Codes of refusals that are denials."""
-
 KINDS_MAX = 256
 """Different (principal, method, reason) that are told apart within one second; the rest of a second shares one row for
 each reason. Without it a thief of many certificates could write more rows than callers may make calls."""

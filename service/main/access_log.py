@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from service.main import config
 from service.rules.access_log import LINE_MAX, AccessLogMalformed, AccessRow, ChainChecker, read_line
@@ -51,10 +52,22 @@ def _rows(path: Path) -> Iterator[Iterator[AccessRow]]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    with _rows(options.config) as found, options.out.open("w") if options.out else nullcontext(sys.stdout) as out:
+    with _rows(options.config) as found, _written(options.out) if options.out else nullcontext(sys.stdout) as out:
         for row in found:
             out.write(row.line() + "\n")
     return 0
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[TextIO]:
+    """Write a file that its owner alone may read, also where another one of that name was open to others."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise config.ConfigError(f"--out {path}: {error.strerror}") from error
+    with open(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, 0o600)
+        yield file
 
 
 def _check(options: argparse.Namespace) -> int:

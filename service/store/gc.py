@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
 
 from service.store import quotas, references
+from service.store.access_log import append_local
 from service.store.engine import Store, now_ms
 from service.store.keeping import SOME, absolve, expire_grants, quarantine, revive
 from service.store.models import PURGE_MS
@@ -145,11 +146,16 @@ def purge_models(store: Store, purge_ms: int) -> int:
             audit.c.state.not_in(READS_NOTHING),
         )
         now = now_ms(connection)
-        return connection.execute(
+        gone = connection.execute(
             update(model)
             .where(model.c.deleted_at < now - purge_ms, model.c.purged_at.is_(None), ~reads)
             .values(purged_at=now, revision=model.c.revision + 1)
-        ).rowcount
+            .returning(model.c.manifest_sha256)
+        )
+        purged = sorted(gone.scalars())
+        for digest in purged:
+            append_local(connection, "gc purge", f"models/{digest}")
+        return len(purged)
 
 
 def _forget_requests(store: Store, idempotency_ms: int) -> int:
@@ -287,6 +293,7 @@ def _delete(store: Store, blobs: Blobs, digest: str, ages: Ages) -> bool:
             quotas.hold(connection, tenant, -found.size)
         connection.execute(delete(blob).where(blob.c.sha256 == digest))
         blobs.delete(digest)
+        append_local(connection, "gc delete", f"blobs/sha256/{digest}/{found.size}")
     return True
 
 

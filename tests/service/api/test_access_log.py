@@ -125,6 +125,21 @@ async def test_denials_of_one_second_share_a_row(house: House) -> None:
     assert len(flushed(house)) == len(found)  # nothing is written twice
 
 
+async def test_reaching_for_a_foreign_model_or_file_is_a_denial_whatever_its_code(house: House) -> None:
+    foreign = await house.send_model("ada", b"of her own")
+    request = await house.submission("ben")
+    request.audit.model = foreign
+    answer = await told(house.stub(audits_pb2_grpc.AuditsStub, "ben").SubmitAudit(request))
+    assert (answer.code, answer.reason) == ("FAILED_PRECONDITION", "UNKNOWN_MODEL")
+    file = digest_of(b"a report file of ada's")
+    asked = blobs_pb2.ReadRequest(resource_name=f"blobs/sha256/{file.sha256}/{file.size}")
+    await told(house.stub(blobs_pb2_grpc.BlobsStub, "ben").Read(asked))
+    assert [(row.principal, row.outcome, row.object) for row in flushed(house)] == [
+        ("ben", "UNKNOWN_MODEL", foreign),
+        ("ben", "BLOB_NOT_FOUND", asked.resource_name),
+    ]
+
+
 async def test_thief_of_many_names_writes_no_more_rows(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert house.served is not None
     denials = house.served.denials
