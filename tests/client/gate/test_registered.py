@@ -202,6 +202,7 @@ def test_no_field_that_is_taken_away_makes_a_no_into_a_yes(forge: Forge, gate: G
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", sorted(REFUSING))
 def test_no_field_at_all_that_is_taken_away_makes_a_no_into_a_yes(forge: Forge, gate: Gate, name: str) -> None:
     assert _all_deletions(forge, gate, name, 1.0) >= 200
