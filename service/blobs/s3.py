@@ -1,9 +1,10 @@
 """Blobs in an S3-compatible bucket: verified in a local spool first, so that nothing partial ever has a final name.
 
-A small blob is one conditional PUT. A large one is a multipart upload, completed only after every byte that was sent
-has been hashed again and the digest is the name's; otherwise it is aborted. What is read is fetched into a local cache,
-verified on the way and whenever it is read from there again. Sources: the Amazon S3 API reference (PutObject,
-CompleteMultipartUpload, ListObjectsV2).
+A small blob is one PUT on the condition of its checksum. A large one is a multipart upload, completed only after every
+byte that was sent has been hashed again and the digest is the name's; otherwise it is aborted. Both replace what stands
+there: right bytes are no worse than right bytes, and better than rotten ones. What is read is fetched into a local
+cache and verified on the way. Sources: the Amazon S3 API reference (PutObject, CompleteMultipartUpload, ListObjectsV2,
+ListMultipartUploads).
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import hashlib
 import os
 import re
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from html import escape, unescape
 from pathlib import Path
 from typing import BinaryIO
 
-from service.blobs.bucket import Bucket, S3Settings
+from service.blobs.bucket import Answer, Bucket, S3Settings
+from service.blobs.cache import Cache
 from service.blobs.contract import (
     EMPTY_SHA256,
     BlobDamaged,
@@ -31,7 +34,7 @@ from service.blobs.contract import (
     checked_digest,
     disk_errors,
 )
-from service.blobs.local import PROBE, STEP, LocalBlobs, write_aside
+from service.blobs.local import PROBE, write_aside
 
 PART = 64 << 20
 """Bytes of one part: 10,000 parts, the most that S3 takes, then hold 625 GiB; a blob has at most 100."""
@@ -40,12 +43,14 @@ CACHE_BYTES = 64 << 30
 STALE_S = 86_400.0
 """What lies in the spool for so long was left by a process that was killed: no blob takes a day to send."""
 
-OPENS = 3
-"""Looks for a file that another thread may remove from a small cache between its name and its opening."""
+LOOKS = 3
+"""Fetches for a path that another thread may remove from a small cache before it is told."""
 
 _KEY = re.compile(rb"<Key>([^<]{1,1024})</Key>")
 _MORE = re.compile(rb"<NextContinuationToken>([^<]{1,4096})</NextContinuationToken>")
 _UPLOAD = re.compile(rb"<UploadId>([^<]{1,4096})</UploadId>")
+_BEGUN = re.compile(rb"<Upload>(.{1,8192}?)</Upload>", re.DOTALL)
+_INITIATED = re.compile(rb"<Initiated>([0-9TZ:.+-]{1,40})</Initiated>")
 _ERROR = re.compile(rb"<Error[\s>]")
 
 
@@ -57,6 +62,7 @@ class S3Blobs:
         spool: local folder for what is on its way and what was fetched; processes of one user may share it.
         part_bytes: size above which a blob is sent in parts, and of a part.
         cache_bytes: how much of what was fetched is kept, give or take a sixteenth and one blob.
+        floor: the bytes of the cache's disk to leave alone, by those of the whole disk.
         sleep: waits between tries.
     """
 
@@ -67,14 +73,15 @@ class S3Blobs:
         *,
         part_bytes: int = PART,
         cache_bytes: int = CACHE_BYTES,
+        floor: Callable[[int], int] = lambda _total: 0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._bucket, self._prefix = Bucket(settings, sleep=sleep), settings.prefix
-        self._part, self._cache_bytes = part_bytes, cache_bytes
+        self._part = part_bytes
         self._spool = spool / "outgoing"
         self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._cache = LocalBlobs(spool / "cache")
-        self._fetched, self._lock = cache_bytes, threading.Lock()  # so that the first fetch looks
+        self._cache = Cache(spool, cache_bytes, floor)
+        self._has_aborted = False
         self._remove_stale()
 
     def put(self, source: Path | bytes, digest: str) -> None:
@@ -95,24 +102,29 @@ class S3Blobs:
         part.unlink()
 
     def open(self, digest: str) -> BinaryIO:
-        """See `BlobStore.open`."""
-        for _ in range(OPENS):
-            with contextlib.suppress(FileNotFoundError):
-                return self.path(digest).open("rb")
-        raise BlobFault(f"blob {digest} leaves the cache before it is read: give the cache more room")
+        """See `BlobStore.open`: fetched unless it is in the cache, and verified in either case."""
+        if checked_digest(digest) == EMPTY_SHA256:
+            return self._cache.empty()
+        stands = self._head(digest)
+        if stands is None:
+            self._cache.forget(digest)
+            raise BlobMissing(f"no blob {digest}")
+        return self._cache.open(digest, _tag(stands)) or self._fetch(digest, stands)
 
     def path(self, digest: str) -> Path:
-        """See `BlobStore.path`: fetched unless it is in the cache, and verified in either case."""
-        if not self._is_cached(checked_digest(digest)):
-            self._fetch(digest)
-        return self._cache.path(digest)
+        """See `BlobStore.path`: as `open`."""
+        for _ in range(LOOKS):
+            self.open(digest).close()
+            with contextlib.suppress(BlobMissing):
+                return self._cache.path(digest)
+        raise BlobFault(f"blob {digest} leaves the cache before it is read: give the cache more room")
 
     def size(self, digest: str) -> int | None:
         """See `BlobStore.size`."""
         if checked_digest(digest) == EMPTY_SHA256:
             return 0
-        answer = self._bucket.call("HEAD", self._key(digest), accept=(200, 404))
-        return None if answer.status == 404 else int(answer.headers["content-length"])
+        stands = self._head(digest)
+        return None if stands is None else int(stands.headers["content-length"])
 
     def digests(self) -> Iterator[str]:
         """See `BlobStore.digests`."""
@@ -132,8 +144,7 @@ class S3Blobs:
     def delete(self, digest: str) -> None:
         """See `BlobStore.delete`."""
         self._bucket.call("DELETE", self._key(checked_digest(digest)), accept=(200, 204, 404))
-        if digest != EMPTY_SHA256:
-            self._cache.delete(digest)
+        self._cache.forget(digest)
 
     def probe(self) -> None:
         """See `BlobStore.probe`: under a name beside the blobs'."""
@@ -147,20 +158,9 @@ class S3Blobs:
     def _key(self, digest: str) -> str:
         return f"{self._prefix}sha256/{digest[:2]}/{digest[2:4]}/{digest}"
 
-    def _is_cached(self, digest: str) -> bool:
-        """Say whether the cache has a blob's own bytes; others are removed: a local disk may rot, too."""
-        found = hashlib.sha256()
-        try:
-            with self._cache.open(digest) as file:
-                while piece := file.read(STEP):
-                    found.update(piece)
-                os.utime(file.fileno())
-        except (BlobMissing, OSError):
-            return False
-        if found.hexdigest() == digest:
-            return True
-        self._cache.delete(digest)
-        return False
+    def _head(self, digest: str) -> Answer | None:
+        answer = self._bucket.call("HEAD", self._key(digest), accept=(200, 404))
+        return answer if answer.status == 200 else None
 
     def _remove_stale(self) -> None:
         for left in self._spool.iterdir():
@@ -178,14 +178,14 @@ class S3Blobs:
                 body = file.read_bytes()
             _require(hashlib.sha256(body).hexdigest(), digest)
             checksum = base64.b64encode(bytes.fromhex(digest)).decode()
-            headers = {"if-none-match": "*", "x-amz-checksum-sha256": checksum}
-            self._bucket.call("PUT", self._key(digest), headers=headers, body=body, accept=(200, 412))
+            self._bucket.call("PUT", self._key(digest), headers={"x-amz-checksum-sha256": checksum}, body=body)
         else:
             self._send_parts(file, digest)
         self._require_size(digest, size)
 
     def _send_parts(self, file: Path, digest: str) -> None:
         key = self._key(digest)
+        self._abort_stale()
         begun = _UPLOAD.search(self._bucket.call("POST", key, query={"uploads": ""}).body)
         if begun is None:
             raise BlobFault("the object store began no multipart upload")
@@ -198,16 +198,12 @@ class S3Blobs:
                 for number, tag in enumerate(tags, 1)
             )
             body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
-            answer = self._bucket.call(
-                "POST", key, query={"uploadId": upload}, headers={"if-none-match": "*"}, body=body, accept=(200, 412)
-            )
-            if _ERROR.search(answer.body) and answer.status == 200:  # a failure after the answer had begun
+            answer = self._bucket.call("POST", key, query={"uploadId": upload}, body=body)
+            if _ERROR.search(answer.body):  # a failure after the answer had begun
                 raise BlobFault("the object store could not complete a multipart upload")
         except BaseException:
             self._abort(key, upload)
             raise
-        if answer.status == 412:  # somebody else was first with the same bytes
-            self._abort(key, upload)
 
     def _parts(self, file: Path, key: str, upload: str) -> tuple[str, list[str]]:
         digest = hashlib.sha256()
@@ -223,14 +219,29 @@ class S3Blobs:
         with contextlib.suppress(BlobFault):  # the bucket's own rule for unfinished uploads removes what is left
             self._bucket.call("DELETE", key, query={"uploadId": upload}, accept=(200, 204, 404))
 
+    def _abort_stale(self) -> None:
+        """Once in a process: abort what killed ones left in the bucket for a day, by the store's own clock."""
+        if self._has_aborted:
+            return
+        self._has_aborted = True
+        with contextlib.suppress(BlobFault, ValueError, TypeError):  # it costs money, and no upload fails for it
+            answer = self._bucket.call("GET", "", query={"uploads": "", "prefix": f"{self._prefix}sha256/"})
+            now = parsedate_to_datetime(answer.headers.get("date", ""))
+            for one in _BEGUN.findall(answer.body):
+                key, upload, begun = _KEY.search(one), _UPLOAD.search(one), _INITIATED.search(one)
+                if key and upload and begun:
+                    age = now - datetime.fromisoformat(begun[1].decode())
+                    if age.total_seconds() > STALE_S:
+                        self._abort(unescape(key[1].decode()), unescape(upload[1].decode()))
+
     def _require_size(self, digest: str, size: int) -> None:
         """Do nothing if what stands under the name has the right length, whoever wrote it."""
         found = self.size(digest)
         if found != size:
             raise BlobFault(f"the object store has {found} bytes under a name of {size}")
 
-    def _fetch(self, digest: str) -> None:
-        self._make_room()
+    def _fetch(self, digest: str, stands: Answer) -> BinaryIO:
+        self._cache.make_room(int(stands.headers["content-length"]))
         aside = self._spool / secrets.token_hex(16)
         try:
             with aside.open("wb") as out:
@@ -239,9 +250,7 @@ class S3Blobs:
                     os.fsync(out.fileno())
             if found != digest:
                 raise BlobDamaged(f"the object store has other bytes under {digest}")
-            with self._lock:
-                self._fetched += aside.stat().st_size
-            self._cache.adopt(aside, digest)
+            return self._cache.keep(aside, digest, _tag(stands))
         finally:
             aside.unlink(missing_ok=True)
 
@@ -266,24 +275,10 @@ class S3Blobs:
             raise BlobMissing(f"no blob {digest}")
         return hashed.hexdigest()
 
-    def _make_room(self) -> None:
-        """Remove what was used least lately from a cache that is over its size; looked at once for many fetches."""
-        with self._lock:
-            if self._fetched < self._cache_bytes // 16:
-                return
-            self._fetched = 0
-        found = []
-        for digest in self._cache.digests():
-            with contextlib.suppress(BlobMissing, FileNotFoundError):
-                status = self._cache.path(digest).stat()
-                found.append((status.st_mtime_ns, status.st_size, digest))
-        total = sum(size for _, size, _ in found)
-        for _, size, digest in sorted(found):
-            if total <= self._cache_bytes:
-                return
-            if digest != EMPTY_SHA256:
-                self._cache.delete(digest)
-                total -= size
+
+def _tag(stands: Answer) -> str:
+    """Return what tells one object of a name from another that replaced it."""
+    return " ".join(stands.headers.get(name, "") for name in ("etag", "last-modified", "content-length"))
 
 
 def _require(found: str, digest: str) -> None:

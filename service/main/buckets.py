@@ -56,8 +56,16 @@ def open_bucket(server: Server, place: str) -> S3Blobs | None:
     if server.s3 is None:
         return None
     from service.blobs.s3 import S3Blobs
+    from service.rules.limits import disk_floor
 
-    return S3Blobs(settings_of(server.s3), server.blobs / place, cache_bytes=server.s3.cache_bytes)
+    return S3Blobs(
+        settings_of(server.s3),
+        server.blobs / place,
+        cache_bytes=server.s3.cache_bytes,
+        floor=lambda total: disk_floor(
+            total, server.limits.disk_floor_bytes, development=server.profile == "development"
+        ),
+    )
 
 
 def settings_of(chosen: S3, *, timeout_s: float | None = None) -> S3Settings:

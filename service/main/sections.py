@@ -99,7 +99,8 @@ class S3(Section):
     timeout_s: float = Field(default=20.0, ge=1.0, le=300.0)
     """Silence after which a connection is given up; each request is tried four times."""
     cache_bytes: int = Field(default=64 << 30, ge=1 << 20)
-    """How much of what a role fetched it keeps; what was used least lately goes first."""
+    """How much of what a role fetched it keeps; what was used least lately goes first, and earlier near the disk's
+    floor."""
 
     @model_validator(mode="after")
     def _is_an_endpoint(self) -> S3:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -27,6 +29,8 @@ class Bucket:
     address: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    begun: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Of uploads that are not completed: their object's name, and the moment of their beginning."""
     faults: list[tuple[str, str]] = field(default_factory=list)
     """(part of a request line, what goes wrong): each is spent by the first request that it fits. `500`, `507`, `cut`
     (the connection ends within the body), `drop` (before any answer), `etag`, `flip` (other bytes), `late-error`,
@@ -83,10 +87,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _act(self, key: str, query: dict[str, str], body: bytes, fault: str) -> None:
         held = self.bucket
         if not key:
-            return self._list(query)
+            return self._list_uploads(query) if "uploads" in query else self._list(query)
         if "uploads" in query:
             name = secrets.token_hex(4) + "&<"
             held.uploads[name] = {}
+            held.begun[name] = (key, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
             return self._answer(200, b"<R><UploadId>" + name[:-2].encode() + b"&amp;&lt;</UploadId></R>")
         if "uploadId" in query:
             return self._multipart(key, query, body, fault)
@@ -101,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         if key not in held.objects:
             return self._answer(404, b"")
         data = held.objects[key]
-        return self._answer(200, bytes(len(data)) if fault == "flip" else data, cut=fault == "cut")
+        return self._answer(200, bytes(len(data)) if fault == "flip" else data, etag=_etag(data), cut=fault == "cut")
 
     def _multipart(self, key: str, query: dict[str, str], body: bytes, fault: str) -> None:
         held, name = self.bucket, query["uploadId"]
@@ -132,6 +137,15 @@ class _Handler(BaseHTTPRequestHandler):
         page = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys[:PAGE])
         more = f"<NextContinuationToken>{keys[PAGE - 1]}</NextContinuationToken>" if len(keys) > PAGE else ""
         self._answer(200, f"<ListBucketResult>{page}{more}</ListBucketResult>".encode())
+
+    def _list_uploads(self, query: dict[str, str]) -> None:
+        found = [(name, *self.bucket.begun[name]) for name in self.bucket.uploads]
+        told = "".join(
+            f"<Upload><Key>{key}</Key><UploadId>{escape(name)}</UploadId><Initiated>{at}</Initiated></Upload>"
+            for name, key, at in found
+            if key.startswith(query.get("prefix", ""))
+        )
+        self._answer(200, f"<ListMultipartUploadsResult>{told}</ListMultipartUploadsResult>".encode())
 
     def _answer(self, status: int, body: bytes, *, etag: str = "", cut: bool = False) -> None:
         self.send_response(status)
