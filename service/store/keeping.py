@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import BinaryIO, Protocol
 
-from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, delete, or_, select, tuple_, update
 
 from service.store import quotas
 from service.store.engine import Store, now_ms
@@ -129,7 +129,6 @@ def _take_grants(store: Store, tenant: str, digests: list[str], unreferenced_ms:
         idle = blob_grant.c.touched_at < now_ms(connection) - unreferenced_ms
         gone = delete(blob_grant).where(blob_grant.c.tenant == tenant, blob_grant.c.sha256.in_(digests), idle)
         taken = connection.execute(gone.returning(blob_grant.c.sha256)).scalars().all()
-        if taken:
-            sizes = select(func.sum(blob.c.size)).where(blob.c.sha256.in_(taken))
-            quotas.hold(connection, tenant, -int(connection.execute(sizes).scalar_one()))
+        for size in connection.execute(select(blob.c.size).where(blob.c.sha256.in_(taken))).scalars().all():
+            quotas.hold(connection, tenant, -size)
     return len(taken)
