@@ -86,8 +86,8 @@ def verify(keys: str | Sequence[str], headers: Mapping[str, str], body: bytes, *
     for name in (ID, SENT_AT, SIGNATURE):
         if name not in given:
             raise WrongDelivery("MISSING_HEADER", f"the call has no header {name}")
-    if not _ID.fullmatch(given[ID]) or not _SECONDS.fullmatch(given[SENT_AT]):
-        raise WrongDelivery("BAD_HEADER", f"{ID} or {SENT_AT} has not the form of Standard Webhooks")
+    if not _ID.fullmatch(given[ID]) or not _SECONDS.fullmatch(given[SENT_AT]) or not given[SIGNATURE].isascii():
+        raise WrongDelivery("BAD_HEADER", f"{ID}, {SENT_AT} or {SIGNATURE} has not the form of Standard Webhooks")
     sent_at = int(given[SENT_AT])
     _require_fresh(sent_at, time.time() if now is None else now)
     signed = content(given[ID], sent_at, body)

@@ -29,7 +29,7 @@ ADDRESSES_TRIED = 3
 """Addresses of one name that are connected to before the try has failed."""
 
 REPLY_MAX = 4_096
-"""Bytes of the reply that are read (specs: service, section 13)."""
+"""Bytes of the reply that are read, interim ones among them (specs: service, section 13)."""
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
 _RETRY_AFTER = re.compile(rb"retry-after:[ \t]*([ -~]{1,64}?)[ \t]*", re.IGNORECASE)
@@ -194,21 +194,26 @@ def _send(opened: ssl.SSLSocket, data: bytes, deadline: Deadline) -> None:
 
 
 def _read(opened: ssl.SSLSocket, deadline: Deadline) -> Reply:
-    """Read to the end of the headers, or 4 KiB of them; what was asked for stands in the first lines."""
-    data = b""
-    while len(data) < REPLY_MAX:
+    """Read to the end of the headers, or 4 KiB in all; what was asked for stands in the first lines.
+
+    A reply that is cut off before says nothing: its status could be the beginning of another one.
+    """
+    data, left = b"", REPLY_MAX
+    while True:
         head, ended, rest = data.partition(b"\r\n\r\n")
         if ended and not _is_interim(head):
-            break
+            return _reply(head)
         if ended:
             data = rest
             continue
+        if not left:
+            return _reply(data.rpartition(b"\r\n")[0])  # its whole lines
         opened.settimeout(deadline.left())
-        piece = opened.recv(REPLY_MAX - len(data))
+        piece = opened.recv(left)
         if not piece:
-            break
+            return Reply(error="BAD_REPLY")
         data += piece
-    return _reply(data.partition(b"\r\n\r\n")[0])
+        left -= len(piece)
 
 
 def _is_interim(head: bytes) -> bool:

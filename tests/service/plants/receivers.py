@@ -30,9 +30,9 @@ class Heard:
     body: bytes
 
 
-Script = Callable[["Heard"], bytes | str]
-"""What a receiver does with a request: bytes are sent; "hang" never answers, "drip" sends a byte now and then, "flood"
-sends headers without end, "reset" closes."""
+Script = Callable[["Heard"], bytes | str | list[bytes]]
+"""What a receiver does with a request: bytes are sent, those of a list each in a TLS record of its own; "hang" never
+answers, "drip" sends a byte now and then, "flood" sends headers without end, "reset" closes."""
 
 
 def answer(status: int, **headers: str) -> bytes:
@@ -115,9 +115,12 @@ def _some(opened: ssl.SSLSocket) -> bytes:
     return piece
 
 
-def _act(made: Receiver, opened: ssl.SSLSocket, what: bytes | str) -> None:
+def _act(made: Receiver, opened: ssl.SSLSocket, what: bytes | str | list[bytes]) -> None:
     if isinstance(what, bytes):
         opened.sendall(what)
+    elif isinstance(what, list):
+        for piece in what:
+            opened.sendall(piece)
     elif what == "hang":
         made._released.wait(20)
     elif what == "drip":

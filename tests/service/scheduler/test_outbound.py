@@ -15,11 +15,18 @@ import pytest
 from service.main import resolver as system
 from service.rules.addresses import Allowed
 from service.rules.retries import Reply
-from service.scheduler.outbound import Outbound, OutboundSettings, connect
+from service.scheduler.outbound import REPLY_MAX, Outbound, OutboundSettings, connect
 from tests.service.plants.receivers import NAME, PUBLIC, Receiver, Resolver, Switchboard, answer, receiving
 
 URL = f"https://{NAME}/hook?x=1"
 Start = Callable[..., Receiver]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -124,6 +131,23 @@ def test_of_a_reply_without_end_only_4_kib_are_read(start: Start) -> None:
     assert caller(big)[0].post(URL, {}, b"", "t") == Reply(status=200)  # what stands behind them is not seen
 
 
+def test_interim_replies_without_end_are_read_no_further_than_others(start: Start) -> None:
+    """All bytes count, also those of replies that are not the last: what comes after 4 KiB is never seen."""
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    few = start(lambda _heard: [interim] * (REPLY_MAX // len(interim) - 10) + [answer(200)], where="few")
+    assert caller(few)[0].post(URL, {}, b"", "t") == Reply(status=200)
+    many = start(lambda _heard: [interim] * (REPLY_MAX // len(interim) + 1) + [answer(200)])
+    assert caller(many)[0].post(URL, {}, b"", "t") == Reply(error="BAD_REPLY")
+
+
+def test_a_line_that_the_limit_cuts_is_not_read(start: Start) -> None:
+    filler = b"HTTP/1.1 503 No\r\nX: "
+    rest = b"\r\nRetry-After: 12"
+    head = filler + b"y" * (REPLY_MAX - len(filler) - len(rest)) + rest
+    receiver = start(lambda _heard: head + b"00\r\n\r\n")
+    assert caller(receiver)[0].post(URL, {}, b"", "t") == Reply(status=503)
+
+
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
@@ -135,6 +159,9 @@ def test_of_a_reply_without_end_only_4_kib_are_read(start: Start) -> None:
         (b"HTTP/1.1 100 Continue\r\n\r\n", Reply(error="BAD_REPLY")),
         (b"HTTP/1.1 103 Hints\r\nX: y\r\n\r\nHTTP/1.1 201 Made\r\n\r\n", Reply(status=201)),
         (b"HTTP/1.0 200\r\n\r\n<html>", Reply(status=200)),
+        *((reply, Reply(error="BAD_REPLY")) for reply in (b"HTTP/1.1 200", b"HTTP/1.1 410", b"HTTP/1.1 200 OK\r\n")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", Reply(error="BAD_REPLY")),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2", Reply(error="BAD_REPLY")),
         (b"HTTP/1.1 503 No\r\nRetry-After:  120 \r\n\r\n", Reply(status=503, retry_after="120")),
         (b"HTTP/1.1 503 No\r\nretry-after: 1\r\nRetry-After: 2\r\n\r\n", Reply(status=503, retry_after="1")),
         (b"HTTP/1.1 503 No\r\nRetry-After: \xff\r\n\r\n", Reply(status=503)),
@@ -224,7 +251,7 @@ def test_one_tenant_s_lookups_that_hang_leave_places_for_others_and_none_more_fo
     finally:
         over.set()
     assert system.resolve("quick.example", 5.0, "evil") == [PUBLIC]
-    assert not system._RUNNING
+    wait_for(lambda: not system._RUNNING)
 
 
 def test_a_name_is_looked_up_whole_so_no_search_list_makes_another_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
