@@ -11,6 +11,7 @@ StoreError                 the root of this package
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -71,12 +72,16 @@ class StoreNotUsable(StoreError):
 class Store:
     """One database. Threads share it; each `begin` or `read` takes a connection of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, busy_ms: int = BUSY_MS) -> None:
         # On SQLite a connection that begins nothing is in autocommit anyway; switching costs a PRAGMA for each read.
         own = engine.dialect.name != "sqlite"
         self._reader = engine.execution_options(isolation_level="AUTOCOMMIT") if own else engine
         self._writer = engine.execution_options(**{_WRITER: True})
         self._engine = engine
+        # SQLite's own waiting is a sleep between tries, and whoever sleeps longest goes last: 100 clients at once, and
+        # one in a hundred was refused. So the threads of one process queue up here, and only the first of them tries.
+        self._turn = threading.Lock() if not own else None
+        self._busy_s = busy_ms / 1000
 
     @property
     def dialect(self) -> str:
@@ -88,12 +93,24 @@ class Store:
         """Open a transaction that writes; it commits at the end of the block and rolls back on an exception.
 
         Raises:
-            StoreBusy: the write lock was not free within `busy_ms`.
+            StoreBusy: the write lock was not free within `busy_ms`, or the threads before this one took as long.
             StoreConflict: a constraint refused a row and the block did not catch `IntegrityError` itself.
             StoreUnavailable: anything else that the database reported.
         """
-        with _translated(), self._writer.begin() as connection:
+        with self._in_turn(), _translated(), self._writer.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=self._busy_s):
+            raise StoreBusy("another writer holds the database; call again")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -151,7 +168,7 @@ def open_store(url: str, *, busy_ms: int = BUSY_MS) -> Store:
         pool_use_lifo=True,  # the connection that was used last still has its pages and statements
     )
     _set_up_sqlite(engine, busy_ms)
-    return Store(engine)
+    return Store(engine, busy_ms=busy_ms)
 
 
 def _patience(busy_ms: int) -> dict[str, object]:
