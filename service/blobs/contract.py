@@ -27,9 +27,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class BlobError(Exception):
     """Root of what a blob store raises."""
 
+    lost = False
+    """Whether a blob's bytes are not there, or are others: whoever has the right ones sends them again."""
+
 
 class BlobMissing(BlobError):
     """There is no blob of this digest; send its bytes first."""
+
+    lost = True
 
 
 class BlobMismatch(BlobError):
@@ -46,6 +51,8 @@ class BlobFault(BlobError):
 
 class BlobDamaged(BlobFault):
     """The store has other bytes under this digest. Whoever has the right ones sends them again."""
+
+    lost = True
 
 
 class BlobsAway(BlobFault):

@@ -107,7 +107,7 @@ def sweep(store: Store, blobs: Blobs, *, ages: Ages | None = None, dry_run: bool
         found = references.find(store, blobs)
     except references.ReferencesUnreadable as error:
         if not dry_run:
-            _ask_for(store, blobs, error)
+            _ask_for(store, error)
         raise
     kept = found.kept
     expired = 0 if dry_run else expire_grants(store, found.of_tenants, ages.unreferenced_ms)
@@ -192,19 +192,11 @@ def _absolve(store: Store, blobs: Blobs) -> int:
     return len(good)
 
 
-def _ask_for(store: Store, blobs: Blobs, error: references.ReferencesUnreadable) -> None:
-    """Let lost documents count as missing, so that whoever has them sends them again; a failing disk loses nothing."""
-    absent = {digest for digest in error.unread - error.rotten if _is_absent(blobs, digest)}
-    for digest in sorted(error.rotten | absent):
+def _ask_for(store: Store, error: references.ReferencesUnreadable) -> None:
+    """Let lost documents count as missing, so that whoever has them sends them again."""
+    for digest in sorted(error.lost):
         with store.begin() as connection:
             quarantine(connection, digest)
-
-
-def _is_absent(blobs: Blobs, digest: str) -> bool:
-    try:
-        return blobs.size(digest) is None
-    except Exception:  # whatever the blob store raises: nobody knows
-        return False
 
 
 def _is_sound(blobs: Blobs, digest: str) -> bool:

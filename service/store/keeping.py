@@ -34,6 +34,11 @@ class Readable(Protocol):
         """Open a blob for reading; the caller closes it."""
 
 
+def is_lost(error: Exception) -> bool:
+    """Say whether a blob store's error means that a blob's bytes are lost; every other one is the store's failure."""
+    return bool(getattr(error, "lost", False))
+
+
 def keep(store: Store, blobs: Deletable, digests: Iterable[str]) -> None:
     """Call before bytes are put that may be there already; commonly it costs one read.
 

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from sqlalchemy import select
 
 from service.store.engine import Store
-from service.store.keeping import Readable
+from service.store.keeping import Readable, is_lost
 from service.store.naming import DEPTH, PAGE, PLACES, READS_NOTHING, Namer, digests_in
 from service.store.tables import audit, blob_grant, model
 
@@ -35,15 +35,15 @@ class ReferencesUnreadable(Exception):
 
     Args:
         why: what is wrong with each blob.
-        rotten: those whose bytes are not what their names say.
+        lost: those whose bytes are not there, or not what their names say; none if no blob at all is there, for then
+            this is another place than the blobs'.
     """
 
-    def __init__(self, why: Mapping[str, str], rotten: frozenset[str]) -> None:
+    def __init__(self, why: Mapping[str, str], lost: frozenset[str]) -> None:
         first = min(why)
         many = f"{len(why)} blobs cannot be read, the first is" if len(why) > 1 else "blob"
         super().__init__(f"{many} {first}{':' if len(why) > 1 else ' cannot be read:'} {why[first]}")
-        self.unread = frozenset(why)
-        self.rotten = rotten
+        self.lost = lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,8 @@ class _Reading:
     def __init__(self, blobs: Readable) -> None:
         self._blobs = blobs
         self._why: dict[str, str] = {}
-        self._rotten = set[str]()
+        self._lost = set[str]()
+        self._is_there = False
 
     def all_in(self, digest: str, *, required: bool = True) -> set[str]:
         """Return all that a document names; of one that cannot be read, nothing."""
@@ -174,10 +175,13 @@ class _Reading:
                 found = _inside_file(file, hashed.update)
         except Exception as error:  # whatever the blob store raises: what is unread might name anything
             wrong = str(error)
+            if is_lost(error):
+                self._lost.add(digest)
         else:
+            self._is_there = True
             if hashed.hexdigest() == digest:
                 return found
-            self._rotten.add(digest)
+            self._lost.add(digest)
             wrong = "its bytes hash to something else"
         if required:
             self._why[digest] = wrong
@@ -190,7 +194,7 @@ class _Reading:
             ReferencesUnreadable: naming all that were not.
         """
         if self._why:
-            raise ReferencesUnreadable(self._why, frozenset(self._rotten & self._why.keys()))
+            raise ReferencesUnreadable(self._why, frozenset(self._lost & self._why.keys() if self._is_there else ()))
 
 
 def _inside_file(file: BinaryIO, on_bytes: Callable[[bytes], None]) -> set[str]:

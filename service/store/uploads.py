@@ -14,7 +14,7 @@ from service.rules.errors import Missing, Refusal
 from service.rules.names import BlobName, UploadName
 from service.store import quotas
 from service.store.engine import Store, now_ms
-from service.store.keeping import absolve, quarantine, revive
+from service.store.keeping import absolve, is_lost, quarantine, revive
 from service.store.tables import blob, blob_grant, upload
 
 EMPTY = BlobName("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 0)
@@ -87,9 +87,6 @@ class Bytes(Protocol):
     def open(self, digest: str) -> BinaryIO:
         """Open a blob for reading; the caller closes it."""
 
-    def size(self, digest: str) -> int | None:
-        """Return a blob's size in bytes, or None if it is not here."""
-
 
 def open_sent(store: Store, blobs: Bytes, name: BlobName) -> BinaryIO:
     """Open a blob that its tenant has sent. If its bytes are lost, it counts as missing from now on.
@@ -99,8 +96,8 @@ def open_sent(store: Store, blobs: Bytes, name: BlobName) -> BinaryIO:
     """
     try:
         return blobs.open(name.sha256)
-    except Exception:  # of any blob store: what is not here is lost, all else is the store's failure
-        if blobs.size(name.sha256) is not None:
+    except Exception as error:  # of any blob store
+        if not is_lost(error):
             raise
         raise _lost(store, name) from None
 

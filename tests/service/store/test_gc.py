@@ -13,7 +13,7 @@ import pytest
 from assay.api.v1 import audits_pb2, blobs_pb2
 from sqlalchemy import insert, select, update
 
-from service.blobs import BlobMissing, MemoryBlobs
+from service.blobs import BlobDamaged, BlobMissing, MemoryBlobs
 from service.rules.errors import Refusal
 from service.rules.names import BlobName
 from service.store import gc, keeping, naming, quotas, references, uploads
@@ -373,7 +373,26 @@ def test_every_lost_document_is_asked_for_by_one_sweep(world: World) -> None:
         world.blobs.delete(manifest)
     with pytest.raises(references.ReferencesUnreadable, match="3 blobs"):
         world.sweep()
+    assert world.lacks(*lost) == []  # nothing at all is there: a share that is not mounted has lost nothing
+    lone_model(world)
+    with pytest.raises(references.ReferencesUnreadable, match="3 blobs"):
+        world.sweep()
     assert world.lacks(*lost) == lost
+
+
+def test_a_document_that_a_bucket_has_damaged_is_asked_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (manifest, _), _ = lone_model(world), lone_model(world)
+    opened = world.blobs.open
+
+    def damaged(digest: str) -> Any:
+        if digest == manifest:
+            raise BlobDamaged("other bytes")
+        return opened(digest)
+
+    monkeypatch.setattr(world.blobs, "open", damaged)
+    with pytest.raises(references.ReferencesUnreadable, match=manifest):
+        world.sweep()
+    assert world.lacks(manifest) == [manifest]
 
 
 def test_a_disk_that_fails_a_read_asks_nobody_to_send_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
