@@ -70,6 +70,7 @@ class Fire:
         manifest: digest of a model that was sent.
         plan: folder of armed points.
         impatient: its database, for writes that hardly wait for a lock.
+        start: starts another tree on the same data, with a client of its own.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class Fire:
     manifest: str
     plan: Path
     impatient: Store
+    start: Callable[[], tuple[Tree, AuditClient]]
 
     def submit(
         self,
@@ -164,10 +166,25 @@ class Fire:
         wait(lambda: not runs(pid), f"{name} is dead")
         return pid
 
-    def told(self, audits: Iterable[str], **more: int) -> Counter[str]:
+    def kill_all(self) -> None:
+        """SIGKILL the server's first process, see all others die with it, and start it again on what it left."""
+        children = [pid for role in ("api", "worker", "scheduler", "signer", "redis") for pid in self._pids(role)]
+        self.tree.process.kill()
+        self.tree.process.wait()
+        wait(lambda: not any(map(runs, children)), "every child dies with the server", 10)
+        assert self.tree.process.stdout is not None
+        self.tree.process.stdout.close()
+        self.tree.store.close()
+        self.client.close()
+        self.tree, self.client = self.start()
+
+    def _pids(self, role: str) -> list[int]:
+        return list(self.tree.alive(role).values())
+
+    def told(self, audits: Iterable[str], *, waiting: int = 0, **more: int) -> Counter[str]:
         """Hold the whole journal against its rules; return and print what it says of some audits.
 
-        `lost` are those without an end, `twice` those with two ends or two results.
+        `lost` are those without an end but for so many that rightly wait, `twice` those with two ends or two results.
         """
         wanted = set(audits)
         checker = Checker(lifted=True, stored=stored_in(self.tree.data / "blobs"))
@@ -188,12 +205,13 @@ class Fire:
         broken += checker.close(live=True)
         told = Counter(
             {
-                "lost": sum(not ends[one] for one in wanted),
+                "lost": sum(not ends[one] for one in wanted) - waiting,
                 "twice": sum(ends[one] > 1 or results[one] > 1 for one in wanted),
                 "violations": len(broken),
                 "audits": len(wanted),
                 "republished": counts["published"] - len(jobs),
                 **{name: counts[name] for name in ("leased", "finalised", "lease_expired", "fenced", "completed")},
+                "waiting": waiting,
                 **more,
             }
         )
@@ -276,18 +294,24 @@ def burning(kind: str, model: Path, folder: Path | None = None, **shape: Any) ->
         python_path = doom.write(Path(scratch) / "doomed", plan)
         environment = {**os.environ, "PYTHONPATH": python_path, "PATH": _redis_with_a_door(Path(scratch), plan)}
         asked = Shape(**{"store": url, "workers": 2, "script": "\n".join(LINES) + "\n", **shape})
-        tree = Tree.start(home, asked, environment)
+
+        def start() -> tuple[Tree, AuditClient]:
+            try:
+                tree = Tree.start(home, asked, environment)
+            except SystemExit as failed:
+                pytest.fail(f"{failed}\n{_last_words(home)}")
+            return tree, AuditClient.from_config(tree.data / "client.json", state=Path(scratch) / "client")
+
+        tree, client = start()
+        impatient = open_store(url or f"sqlite:///{tree.data / 'assay.sqlite'}", busy_ms=200)
+        made = Fire(kind, tree, client, client.upload_model(model).manifest_sha256, plan, impatient, start)
         try:
-            with AuditClient.from_config(tree.data / "client.json", state=Path(scratch) / "client") as client:
-                manifest = client.upload_model(model).manifest_sha256
-                impatient = open_store(url or f"sqlite:///{tree.data / 'assay.sqlite'}", busy_ms=200)
-                yield Fire(kind, tree, client, manifest, plan, impatient)
-                impatient.close()
-        except BaseException:
-            print(_last_words(home))
-            raise
+            yield made
         finally:
-            status = tree.stop()
+            print(_last_words(home))  # shown where it failed
+            impatient.close()
+            made.client.close()
+            status = made.tree.stop()
         assert status == 0, (home / "server.err").read_text()
 
 

@@ -160,7 +160,11 @@ ROWS: Mapping[str, Row] = {
     ),
     "everything at once": Row(
         "lost 0, finished twice 0, journal violations 0, every report verifies",
-        ("e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",),
+        (
+            "e2e/test_soak.py::test_nothing_is_lost_and_nothing_is_done_twice_under_faults",
+            "e2e/test_fire_rooms.py::test_the_whole_tree_killed_and_started_again_ends_what_it_accepted",
+            "e2e/test_kills.py::test_the_whole_tree_killed_and_started_again_finishes_the_audit",
+        ),
     ),
 }
 """All of them, and the soak."""
