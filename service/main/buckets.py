@@ -86,6 +86,16 @@ def settings_of(chosen: S3, *, timeout_s: float | None = None) -> S3Settings:
     )
 
 
+def require_keys(server: Server) -> None:
+    """Do nothing if a bucket's keys can be read, or if there is no bucket.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if server.s3 is not None:
+        settings_of(server.s3)
+
+
 def read_credentials(path: Path, region: str) -> Credentials:
     """Read a file of the AWS tools' form; of its profiles, `[default]` alone.
 

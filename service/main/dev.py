@@ -18,7 +18,7 @@ from pathlib import Path
 
 from assay.tlog import notes
 
-from service.main import clients, config, pki, recipes, trust
+from service.main import buckets, clients, config, pki, recipes, trust
 from service.main.children import RESTART_PAUSE_MAX_S, RESTART_PAUSE_S, ChildFailed, Children
 from service.main.layout import Layout
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -110,7 +110,7 @@ def _prepare(layout: Layout, options: DevOptions) -> tuple[config.Server, Mappin
         The configuration, and the file of each client by name.
 
     Raises:
-        ConfigError: the script or the database's address cannot be used.
+        ConfigError: the script, the settings, a bucket's keys or the database's address cannot be used.
     """
     from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
     from service.store.engine import StoreError
@@ -168,6 +168,7 @@ def _prepare(layout: Layout, options: DevOptions) -> tuple[config.Server, Mappin
     )
     if options.settings is not None:
         server = config.overlaid(server, options.settings)
+        buckets.require_keys(server)  # here, or their refusal would stand in the roles' logs alone
     config.dump(server, layout.config)
     _describe(server)
     return server, clients.write_files(layout, server, pinned, options.people)

@@ -11,6 +11,7 @@ import pytest
 from service.blobs import BlobDamaged, BlobMissing, BlobsAway, LocalBlobs, MemoryBlobs
 from service.blobs.s3 import S3Blobs
 from service.main import buckets, config
+from service.main.cli import main
 from service.main.journal import stored_by
 from service.main.status import status_of
 from tests.service.main.test_config import server
@@ -85,6 +86,18 @@ def test_a_file_without_a_lasting_pair_of_keys_is_refused_and_not_repeated(tmp_p
 def test_no_file_of_keys_is_named(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match="keys cannot be read"):
         buckets.open_blobs(in_bucket(tmp_path), "api")
+
+
+def test_a_development_server_names_keys_that_others_may_read_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the handlers of this process stay
+    path = keys(tmp_path, mode=0o644)
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[s3]\nendpoint = "https://s3.example"\nbucket = "bucket"\ncredentials = "{path}"\n')
+    assert main(["dev", "--data", str(tmp_path / "data"), "--no-redis", "--settings", str(settings)]) == 3
+    assert "s3.credentials" in capsys.readouterr().err
+    assert not (tmp_path / "data" / "logs").exists()
 
 
 def test_percent_signs_in_keys_are_themselves(tmp_path: Path) -> None:
