@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from service.main.sections import Section
+from service.main.shapes import AbsolutePath
 from service.rules.access import Role
 from service.rules.limits import QUOTAS
 
@@ -18,7 +17,7 @@ class Issuer(Section):
     """Exactly what its tokens have as `iss`."""
     audience: str = Field(min_length=1, max_length=256)
     """What its tokens must name in `aud`: this service, by the name that the issuer knows it under."""
-    jwks: Path
+    jwks: AbsolutePath
     """File of its public keys (JSON Web Key Set); read again when it changes. Replace it in one step, by a rename."""
     tenants: tuple[str, ...] = Field(min_length=1, max_length=1000)
     """Whose principals its tokens may name. Whoever holds its keys is each of them, so name no others."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import tomllib
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from service.main.callers import Issuer, Limits
 from service.main.sections import S3, Sandbox, Section, Times, Tls, Traces, Webhooks
+from service.main.shapes import AbsolutePath, BrokerUrl, DatabaseUrl, Listening, meet, overlap, parts
 from service.rules.capability import read_served
 from service.rules.states import STRIKES_MAX
 
@@ -38,35 +40,35 @@ class Server(Section):
 
     profile: Literal["development", "production"]
     """Development: generated keys, reflection on, reports that say so."""
-    database_url: str
+    database_url: DatabaseUrl
     """`sqlite:////absolute/path`, or `postgresql+psycopg://user:password@host/name` for more than one machine."""
-    blobs: Path
+    blobs: AbsolutePath
     """Folder of the content-addressed bytes; every role reads it; the signer may be given it read-only. With `[s3]` it
     holds caches, and each role may have another."""
-    uploads: Path
+    uploads: AbsolutePath
     """Folder of part files, on the file system of `blobs`: finishing an upload is a rename."""
     sync_bytes: int = Field(default=64 << 20, ge=1 << 20, le=256 << 20)
     """Bytes of an upload between two syncs: so much is sent again after a crash."""
-    work: Path
+    work: AbsolutePath
     """The worker's copies of inputs. Private to one worker: what lies there at its start is removed."""
-    isolation_file: Path
+    isolation_file: AbsolutePath
     """Where a worker tells which isolation it could arm; the API serves it."""
-    broker_url: str = ""
+    broker_url: BrokerUrl = ""
     """Redis, e.g. "redis+socket:///run/assay/redis.sock"; empty means that workers poll the database."""
-    address: str
+    address: Listening = Field(min_length=1)
     """Host and port of the API."""
-    token_address: str = ""
+    token_address: Listening = ""
     """Host and port for callers that show a token and no certificate; empty: every caller shows a certificate."""
     tls: Tls
-    page_key: Path
+    page_key: AbsolutePath
     """File of 32 random bytes that authenticate page tokens."""
-    signer_socket: Path
+    signer_socket: AbsolutePath
     """Unix socket between scheduler and signer."""
-    signer_home: Path
+    signer_home: AbsolutePath
     """The signer's folder: registrations, salts, sealed reports and the log. It alone writes there."""
-    signing_key: Path
+    signing_key: AbsolutePath
     """The report key's private half, P-256; readable by its owner alone."""
-    log_key: Path
+    log_key: AbsolutePath
     """The transparency log's private key, Ed25519; the log lies in the signer's home."""
     log_origin: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")
     """The log's name. Readers remember logs by name: it is never changed, and never given to another log."""
@@ -91,7 +93,7 @@ class Server(Section):
     host attacks fresh cells, and a report of a warm one says so (`started_warm`)."""
     cell_uid: int | None = None
     """Unprivileged user of cells; needed when the worker is root, and used for nothing else."""
-    bwrap: Path = Path("/usr/bin/bwrap")
+    bwrap: AbsolutePath = Path("/usr/bin/bwrap")
     """bubblewrap, by an absolute path; it must be neither setuid nor carry file capabilities."""
     cgroup_parent: str | None = Field(default=None, min_length=1)
     """Control group beneath which each cell gets its own, e.g. "assay" (beneath the worker's own group) or
@@ -100,11 +102,11 @@ class Server(Section):
     so."""
     sandbox: Sandbox = Sandbox()
     """Where checks measure; by default behind bubblewrap."""
-    cell_script: Path | None = None
+    cell_script: AbsolutePath | None = None
     """Development only: cells isolate nothing and do what this script says (`service.worker.scripted`)."""
     caps_lifted: bool = False
     """Development only: attempts and strikes of a job are not counted out; a rehearsal kills workers by the hundred."""
-    third_party: Path | None = None
+    third_party: AbsolutePath | None = None
     """TOML list of the third-party checks that are allowed here (`service.worker.plugins`); None allows none."""
 
     issuers: tuple[Issuer, ...] = Field(default=(), max_length=16)
@@ -119,7 +121,7 @@ class Server(Section):
     """How long is waited for what."""
     traces: Traces = Traces()
     """Where spans are sent; nowhere by default."""
-    metrics_address: str = ""
+    metrics_address: Listening = ""
     """Host and port of this process's `/metrics`, on loopback, e.g. "127.0.0.1:9464"; empty: none. Each process needs
     a port of its own (`assay-server ROLE --metrics HOST:PORT`); the signer never has one."""
     metrics_beyond_loopback: bool = False
@@ -135,11 +137,21 @@ class Server(Section):
     def _metrics_at_home(self) -> Server:
         if not self.metrics_address:
             return self
-        host, _, port = self.metrics_address.rpartition(":")
-        if not port.isdecimal() or int(port) > 65_535 or not host:
-            raise ValueError(f"metrics_address: {self.metrics_address!r} is not HOST:PORT")
+        host, _ = parts(self.metrics_address)
         if not _is_loopback(host.strip("[]")) and not self.metrics_beyond_loopback:
             raise ValueError("metrics_address: not on loopback; metrics_beyond_loopback = true allows it")
+        return self
+
+    @model_validator(mode="after")
+    def _is_apart(self) -> Server:
+        listening = {name: getattr(self, name) for name in ("address", "token_address", "metrics_address")}
+        for one, other in combinations(listening, 2):
+            # The api shares its port among processes, so the system would let it listen twice and say nothing.
+            if meet(listening[one], listening[other]):
+                raise ValueError(f"{other}: {listening[other]} is {one}'s; give it a port of its own")
+        for name in ("blobs", "uploads", "signer_home"):
+            if overlap(self.work, getattr(self, name)):
+                raise ValueError(f"work: lies in {name} or around it, and what lies in work is removed at a start")
         return self
 
     @model_validator(mode="after")

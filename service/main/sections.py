@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.blobs.bucket import require_endpoint
+from service.main.shapes import AbsolutePath
 from service.queue.polling import POLL_S
 from service.rules.approvals import WAIT_MS, WAIT_MS_LEAST, WAIT_MS_MOST
 from service.rules.schedules import MISFIRE_MS
@@ -22,9 +23,9 @@ class Section(BaseModel):
 class Tls(Section):
     """Files of the server's certificate and of the authority that issued the clients' ones."""
 
-    ca: Path
-    certificate: Path
-    key: Path
+    ca: AbsolutePath
+    certificate: AbsolutePath
+    key: AbsolutePath
 
 
 class Sandbox(Section):
@@ -32,7 +33,7 @@ class Sandbox(Section):
 
     backend: Literal["bubblewrap", "container"] = "bubblewrap"
     engine: Literal["docker", "podman"] = "docker"
-    program: Path = Path("/usr/bin/docker")
+    program: AbsolutePath = Path("/usr/bin/docker")
     """The engine's command, by an absolute path."""
     runtime: str = "runsc"
     """gVisor's; a worker refuses to start with any other."""
@@ -58,7 +59,7 @@ class Webhooks(Section):
 
     ports: tuple[int, ...] = Field(default=(443,), min_length=1, max_length=16)
     """Ports that receivers may listen on."""
-    ca: Path | None = None
+    ca: AbsolutePath | None = None
     """PEM of the authorities that receivers' certificates are verified with; None means this machine's."""
     allow_loopback_receivers: bool = False
     """Call receivers on this very machine too, so that one can be tried out. In the development profile only."""
@@ -91,10 +92,10 @@ class S3(Section):
     """What requests are signed for."""
     prefix: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/){0,8}$")
     """What every object's name begins with, e.g. "assay/"."""
-    credentials: Path
+    credentials: AbsolutePath
     """File in the form of the AWS tools: `[default]` with `aws_access_key_id` and `aws_secret_access_key`; readable by
     its owner alone. Keys are read from nowhere else."""
-    ca: Path | None = None
+    ca: AbsolutePath | None = None
     """PEM of the authorities that the endpoint's certificate is verified with; None means this machine's."""
     timeout_s: float = Field(default=20.0, ge=1.0, le=300.0)
     """Silence after which a connection is given up; each request is tried four times."""

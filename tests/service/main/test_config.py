@@ -100,6 +100,64 @@ def test_a_key_of_containers_without_effect_stops_the_start(
         server(tmp_path, **changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"address": "nonsense"}, "address"),
+        ({"address": ""}, "address"),
+        ({"address": "127.0.0.1:70000"}, "address"),
+        ({"address": "::1:7443"}, "address"),
+        ({"token_address": "http://0.0.0.0:7444"}, "token_address"),
+        ({"metrics_address": ":9464"}, "metrics_address"),
+        ({"database_url": "mysql://x"}, "database_url"),
+        ({"database_url": "sqlite:///relative.db"}, "database_url"),
+        ({"database_url": "postgresql://a@b/c"}, "database_url"),
+        ({"broker_url": "http://evil"}, "broker_url"),
+        ({"bwrap": "bin/bwrap"}, "bwrap"),
+        ({"blobs": "blobs"}, "blobs"),
+        ({"signer_home": "/var/lib/../etc"}, "signer_home"),
+        ({"tls": {"ca": "ca", "certificate": "/c", "key": "/k"}}, "ca"),
+    ],
+)
+def test_value_that_no_role_can_use_stops_the_start_and_is_named(
+    tmp_path: Path, changes: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        server(tmp_path, **changes)
+
+
+def test_password_of_a_wrong_database_address_is_not_told(tmp_path: Path) -> None:
+    config.dump(server(tmp_path), tmp_path / "server.toml")
+    text = (tmp_path / "server.toml").read_text().replace("sqlite:////tmp/x.sqlite", "mysql://a:planted@b/c")
+    (tmp_path / "server.toml").write_text(text)
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(tmp_path / "server.toml")
+    assert "database_url" in str(caught.value)
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"token_address": "127.0.0.1:1", "issuers": "ISSUERS"}, "token_address"),
+        ({"token_address": "0.0.0.0:1", "issuers": "ISSUERS"}, "token_address"),
+        ({"address": "[::]:1", "token_address": "127.0.0.1:1", "issuers": "ISSUERS"}, "token_address"),
+        ({"metrics_address": "127.0.0.1:1"}, "metrics_address"),
+    ],
+)
+def test_two_doors_at_one_address_stop_the_start(tmp_path: Path, changes: dict[str, object], named: str) -> None:
+    asked = {**changes, **({"issuers": ISSUERS} if "issuers" in changes else {})}
+    with pytest.raises(ValueError, match=named):
+        server(tmp_path, **asked)
+
+
+@pytest.mark.parametrize("around", ["blobs", "uploads", "signer_home"])
+def test_folder_that_is_emptied_at_a_start_holds_nothing_else(tmp_path: Path, around: str) -> None:
+    for place in (tmp_path, tmp_path / around, tmp_path / around / "inside"):
+        with pytest.raises(ValueError, match="work"):
+            server(tmp_path, work=place)
+
+
 def test_absent_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"none\.toml"):
         config.load(tmp_path / "none.toml")
