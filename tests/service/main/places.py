@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import cast
 
@@ -41,6 +43,13 @@ def place(root: Path, url: str = "", origin: str = "log.example/a") -> Server:
     return cast("Server", SimpleNamespace(**told))
 
 
+@functools.cache
+def _migrated() -> bytes:
+    with TemporaryDirectory() as folder:
+        migrate(f"sqlite:///{folder}/assay.db")
+        return Path(folder, "assay.db").read_bytes()
+
+
 def living(root: Path, url: str = "") -> Server:
     """A server with keys, a blob and a queued audit."""
     server = place(root, url)
@@ -51,7 +60,10 @@ def living(root: Path, url: str = "") -> Server:
         path.write_text(f"what {path.name} holds")
     (server.signer_home / "registered").mkdir()
     (server.signer_home / "registered" / "a.json").write_text("{}")
-    migrate(server.database_url)
+    if url:
+        migrate(url)
+    else:
+        (root / "assay.db").write_bytes(_migrated())
     LocalBlobs(server.blobs).put(b"hello", HELLO)
     store = open_store(server.database_url)
     with store.begin() as connection:
