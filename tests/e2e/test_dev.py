@@ -76,3 +76,19 @@ def test_wrong_usage_is_3_and_names_the_item(arguments: tuple[str, ...], named: 
     assert done.returncode == 3, done.stderr
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "postgresql+psycopg://assay@/d?host=/nowhere",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("mysql://root@/x", "sqlite:///relative.db")),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_said_before_anything_starts(tmp_path: Path, store: str) -> None:
+    command = [str(BIN / "assay-server"), "dev", "--data", str(tmp_path / "data"), "--store", store]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "--store" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data" / "server.toml").exists()
