@@ -24,7 +24,7 @@ def administer(*arguments: object) -> str:
 
 
 def test_a_backup_of_a_living_server_serves_elsewhere(tmp_path: Path, model: Path) -> None:
-    old, new, copy = tmp_path / "old", tmp_path / "new", tmp_path / "copy"
+    old, new, copy, published = (tmp_path / name for name in ("old", "new", "copy", "published"))
     old.mkdir()
     script = tmp_path / "script"
     script.write_text("ok\n")
@@ -38,6 +38,7 @@ def test_a_backup_of_a_living_server_serves_elsewhere(tmp_path: Path, model: Pat
         os.kill(worker, signal.SIGSTOP)  # what comes now stays queued
         queued = first.assay("submit", model, "--check", "clusterability", "--json").json()["audit"]
         administer("backup", "--config", old / "server.toml", "--out", copy, "--with-keys")
+        shutil.copytree(old / "signer" / "log", published)  # before a report is logged that the copy knows nothing of
         os.kill(worker, signal.SIGCONT)
     finally:
         stop(first)
@@ -48,8 +49,8 @@ def test_a_backup_of_a_living_server_serves_elsewhere(tmp_path: Path, model: Pat
         (new / name).mkdir(mode=0o700)
     config = tmp_path / "server.toml"
     config.write_text((old / "server.toml").read_text().replace(str(old), str(new)))
-    newest = old / "signer" / "log" / "checkpoint"
-    administer("restore", "--config", config, "--from", copy, "--log", newest.parent, "--checkpoint", newest)
+    newest = published / "checkpoint"
+    administer("restore", "--config", config, "--from", copy, "--log", published, "--checkpoint", newest)
     second = start(new, *options)
     try:
         watched = second.assay("watch", queued)
