@@ -2,11 +2,11 @@
 
 | rule | what must hold |
 |---|---|
-| J1 | a request id has one `submitted`, and so has an audit, as its first entry |
+| J1 | a request id has one `submitted` in 7 days, and so has an audit, as its first entry |
 | J2 | an audit has one terminal entry, and no job of it is leased or finalised after it |
-| J3 | an audit is finalised at most once, and exactly once if it is completed |
-| J4 | it is sealed exactly once if it is completed, else never, and after it was finalised |
-| J5 | a job's tokens rise, and between two leases lies exactly one end |
+| J3 | an audit is finalised once if it is completed, else at most once; then it completes, or its record is rejected |
+| J4 | it is sealed exactly once if it is completed, else never, after it was finalised and with that token |
+| J5 | a job's tokens rise, between two leases lies one end, and a result is of the newest lease, whose end has one |
 | J6 | after a job's lease k+1 nothing has the token of lease k, but `fenced` |
 | J7 | the sequences of an audit have no gap |
 | J8 | attempts and strikes of a job stay under their caps |
@@ -15,7 +15,7 @@
 | J11 | what entries refer to by digest is stored and has it |
 | J12 | a combine is leased after all shards are over, each finalised once |
 | J13 | a fire has at most one audit |
-| J14 | an approval has at most `max_runs` uses |
+| J14 | an approval has at most `max_runs` uses, and one `max_runs` |
 | J15 | nothing is leased before it is registered; a registered audit has one leaf, its report's or a void one |
 
 Memory: a few hundred bytes for each audit that lives and its jobs, some dozens for each that has ended.
@@ -23,45 +23,15 @@ Memory: a few hundred bytes for each audit that lives and its jobs, some dozens 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
-from service.rules.journal import FIRST, TERMINAL, Entry, Rule, Violation, digests_of
-from service.rules.states import EXIT_RULES, STRIKES_MAX, ExitClass
+from service.rules.journal import Entry, Rule, Violation, digests_of
+from service.rules.lives import STEPS, Life, in_order, missing, older_step
+from service.rules.states import STRIKES_MAX
 
-
-@dataclass(slots=True)
-class _Job:
-    token: int = 0
-    leased: bool = False
-    leases: int = 0
-    strikes: int = 0
-    dead: bool = False
-    """Whether it is known that no cell of the newest lease lives."""
-    owed: bool = False
-    """Whether a cancel found it leased."""
-
-
-@dataclass(slots=True)
-class _Life:
-    first: bool = True
-    older: bool = False
-    """Whether it began before there was a journal: then only gaps and a second end can be told."""
-    sequence: int = 0
-    seq: int = 0
-    attempts_max: int | None = None
-    registered: bool = False
-    finalised: int = 0
-    sealed: int = 0
-    leaves: int = 0
-    ended: str = ""
-    of: int | None = None
-    over: set[int] = field(default_factory=set)
-    """Shards that are finalised or dead."""
-    jobs: dict[str, _Job] = field(default_factory=dict)
-
-    def job(self, name: str) -> _Job:
-        return self.jobs.setdefault(name, _Job())
+REQUESTS_MS = 7 * 24 * 3600 * 1000 - 60_000
+"""For so long a request id belongs to one audit: 7 days (specs: service, section 3) by the audit's own time, which was
+taken up to a minute before its entry. A client may draw it again after that."""
 
 
 _OF_LEASE = frozenset({"ended", "finalised", "shards_inserted", "shard_dead", "kill_confirmed", "lease_expired"})
@@ -82,10 +52,10 @@ class Checker:
     ) -> None:
         self._strikes_max = None if lifted else strikes_max
         self._stored = stored
-        self._lives: dict[str, _Life] = {}
-        self._requests: set[tuple[str, str]] = set()
+        self._lives: dict[str, Life] = {}
+        self._requests: dict[tuple[str, str], int] = {}
         self._fires: set[tuple[str, int]] = set()
-        self._uses: dict[str, int] = {}
+        self._uses: dict[str, tuple[int, int]] = {}
         self._bodies: dict[str, str] = {}
         self._owed: dict[tuple[str, str], tuple[str, int]] = {}
         self.counts: dict[str, int] = {}
@@ -106,7 +76,7 @@ class Checker:
         found = [
             Violation(rule=rule, audit=name, seq=life.seq)
             for name, life in self._lives.items()
-            for rule in _missing(life, live=live)
+            for rule in missing(life, live=live)
         ]
         if not live:
             found += [Violation(rule="J10", audit=audit, seq=seq) for audit, seq in self._owed.values()]
@@ -122,16 +92,16 @@ class Checker:
         yield from self._apart(entry)
         if not entry.audit:
             return
-        life = self._lives.setdefault(entry.audit, _Life())
-        yield from _in_order(life, entry)
+        life = self._lives.setdefault(entry.audit, Life())
+        yield from in_order(life, entry)
         if life.older:
-            yield from _older(life, entry)
+            yield from older_step(life, entry)
             return
         if entry.kind in _OF_LEASE and 0 < entry.token < life.job(entry.job).token:
             yield "J6"
             return
-        if entry.kind in _STEPS:
-            yield from _STEPS[entry.kind](life, entry, self._strikes_max)
+        if entry.kind in STEPS:
+            yield from STEPS[entry.kind](life, entry, self._strikes_max)
         if life.ended and life.leaves:
             life.jobs.clear()
             life.over.clear()
@@ -141,18 +111,20 @@ class Checker:
         told = entry.detail
         if entry.kind == "submitted":
             ticket = (str(told["principal"]), str(told["request_id"]))
-            if ticket in self._requests:
+            before = self._requests.get(ticket)
+            if before is not None and entry.at - before < REQUESTS_MS:
                 yield "J1"
-            self._requests.add(ticket)
+            self._requests[ticket] = entry.at
         elif entry.kind == "fired" and entry.audit:
             fire = (str(told["schedule"]), int(told["due_at"]))
             if fire in self._fires:
                 yield "J13"
             self._fires.add(fire)
         elif entry.kind == "approval_used":
-            used = self._uses.get(str(told["approval"]), 0) + 1
-            self._uses[str(told["approval"])] = used
-            if used > int(told["max_runs"]):
+            runs = int(told["max_runs"])
+            used, signed = self._uses.get(str(told["approval"]), (0, runs))
+            self._uses[str(told["approval"])] = (used + 1, signed)
+            if used + 1 > signed or runs != signed:
                 yield "J14"
         elif "event_id" in told:
             yield from self._delivered(entry)
@@ -166,142 +138,3 @@ class Checker:
             self._owed[lane] = (entry.audit, entry.seq)
         else:
             self._owed.pop(lane, None)
-
-
-def _in_order(life: _Life, entry: Entry) -> Iterator[Rule]:
-    if entry.sequence != life.sequence + 1:
-        yield "J7"
-    if life.first != (entry.kind in FIRST):
-        yield "J1"
-    life.older = life.older or (life.first and entry.kind == "carried_over")
-    if entry.kind == "submitted":
-        life.attempts_max = int(entry.detail["attempts_max"])
-    life.first, life.sequence, life.seq = False, entry.sequence, entry.seq
-
-
-def _older(life: _Life, entry: Entry) -> Iterator[Rule]:
-    if entry.kind in TERMINAL:
-        if life.ended:
-            yield "J2"
-        life.ended = entry.kind
-
-
-def _missing(life: _Life, *, live: bool) -> Iterator[Rule]:
-    if life.sealed and not life.ended:
-        yield "J4"  # sealed and completed are one transaction
-    if life.registered and life.ended and not life.leaves and (life.ended == "completed" or not live):
-        yield "J15"
-
-
-def _registered(life: _Life, _entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    if life.registered:
-        yield "J15"
-    life.registered = True
-
-
-def _leased(life: _Life, entry: Entry, strikes_max: int | None) -> Iterator[Rule]:
-    job = life.job(entry.job)
-    if not life.registered:
-        yield "J15"
-    if life.ended:
-        yield "J2"
-    if entry.token <= job.token or job.leased:
-        yield "J5"
-    if strikes_max is not None and (job.strikes >= strikes_max or job.leases >= (life.attempts_max or job.leases + 1)):
-        yield "J8"
-    if entry.job.endswith("-c") and (life.of is None or len(life.over) < life.of):
-        yield "J12"
-    life.jobs[entry.job] = _Job(token=entry.token, leased=True, leases=job.leases + 1, strikes=job.strikes)
-
-
-def _ended(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    job = life.job(entry.job)
-    if entry.token != job.token or not job.leased:
-        yield "J5"
-    job.leased = False
-    told = str(entry.detail["class"])
-    job.strikes += told in ExitClass.__members__ and EXIT_RULES[ExitClass(told)].strike
-
-
-def _shards_inserted(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    if life.of is not None:
-        yield "J12"
-    life.of = int(entry.detail["of"])
-
-
-def _finalised(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    if "shard" in entry.detail:
-        yield from _shard_over(life, entry, _strikes_max)
-        return
-    life.finalised += 1
-    if life.finalised > 1:
-        yield "J3"
-    elif life.sealed:
-        yield "J4"
-    elif life.ended:
-        yield "J2"
-
-
-def _shard_over(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    shard = int(entry.detail["shard"])
-    if life.of is None or shard >= life.of or shard in life.over:
-        yield "J12"
-    life.over.add(shard)
-
-
-def _sealed(life: _Life, _entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    life.sealed += 1
-    if life.sealed > 1 or life.ended in ("cancelled", "failed"):
-        yield "J4"
-
-
-def _cancel_requested(life: _Life, _entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    for job in life.jobs.values():
-        job.owed = job.owed or job.leased
-    return iter(())
-
-
-def _known_dead(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    job = life.job(entry.job)
-    job.dead = job.dead or entry.token == job.token
-    return iter(())
-
-
-def _terminal(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    if life.ended:
-        yield "J2"
-        return
-    life.ended = entry.kind
-    if entry.kind == "completed":
-        if not life.finalised:
-            yield "J3"
-        if not life.sealed:
-            yield "J4"
-    elif life.sealed:
-        yield "J4"
-    if entry.kind == "cancelled" and any((job.owed or job.leased) and not job.dead for job in life.jobs.values()):
-        yield "J9"
-
-
-def _leaf(life: _Life, entry: Entry, _strikes_max: int | None) -> Iterator[Rule]:
-    life.leaves += 1
-    wrong = {"void": "completed", "report": "cancelled failed"}[str(entry.detail["leaf"])]
-    if life.leaves > 1 or not life.registered or (life.ended and life.ended in wrong):
-        yield "J15"
-
-
-_STEPS: Mapping[str, Callable[[_Life, Entry, int | None], Iterator[Rule]]] = {
-    "registered": _registered,
-    "leased": _leased,
-    "ended": _ended,
-    "shards_inserted": _shards_inserted,
-    "finalised": _finalised,
-    "shard_dead": _shard_over,
-    "sealed": _sealed,
-    "cancel_requested": _cancel_requested,
-    "kill_confirmed": _known_dead,
-    "lease_expired": _known_dead,
-    **dict.fromkeys(TERMINAL, _terminal),
-    "leaf": _leaf,
-}
-"""What each kind does to an audit's life; `published`, `fenced` and what crosses audits do nothing to it."""

@@ -84,7 +84,7 @@ class Entry:
     token: int = 0
     kind: str
     at: int = 0
-    """Milliseconds since 1970, by the database's clock; no rule reads it."""
+    """Milliseconds since 1970, by the database's clock; J1 alone reads it, for how long a request id is kept."""
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:

@@ -177,6 +177,16 @@ def zombie_result(found: list[Entry], _pen: Pen) -> list[Entry]:
     return [*found[:position], replace(found[at(found, "finalised")], token=1), *found[position:]]
 
 
+def zombie_end(found: list[Entry], _pen: Pen) -> list[Entry]:
+    position = at(found, "leased", 1) + 1
+    return [*found[:position], found[at(found, "ended")], *found[position:]]
+
+
+def first_end_lost(found: list[Entry], _pen: Pen) -> list[Entry]:
+    lost = at(found, "ended")
+    return [*found[:lost], *found[lost + 1 :]]
+
+
 def used_up(found: list[Entry], pen: Pen) -> list[Entry]:
     for _ in range(found[at(found, "approval_used")].detail["max_runs"]):
         found = twin("approval_used")(found, pen)
@@ -198,8 +208,8 @@ PLANTS: tuple[Plant, ...] = (
     Plant("J4", "completed without a seal", simple, without("sealed")),
     Plant("J4", "sealed before it was finalised", simple, moved("sealed", "finalised")),
     Plant("J5", "the token does not rise", lost_once, changed("leased", 1, token=1)),
-    Plant("J5", "leased again while it is leased", lost_once, without("ended")),
-    Plant("J6", "a zombie ends an attempt that is over", lost_once, changed("ended", 1, token=1)),
+    Plant("J5", "leased again while it is leased", lost_once, first_end_lost),
+    Plant("J6", "a zombie ends an attempt that is over", lost_once, zombie_end),
     Plant("J6", "a zombie's result is stored", lost_once, zombie_result),
     Plant("J7", "an entry is missing", simple, cut, keeps_numbers=True),
     Plant("J7", "a number is used twice", simple, doubled_number, keeps_numbers=True),

@@ -147,6 +147,16 @@ def cancelled_early(pen: Pen) -> Iterator[Group]:
     yield VOID
 
 
+def rejected(pen: Pen) -> Iterator[Group]:
+    """Its record is one that no signer signs."""
+    yield pen.submitted()
+    yield REGISTERED
+    yield [("leased", "whole", 1, {})]
+    yield next(pen.finish("whole", 1))
+    yield [("failed", "", 0, {"reason": "RECORD_REJECTED"})]
+    yield VOID
+
+
 def sharded(pen: Pen) -> Iterator[Group]:
     of = pen.rng.randint(2, 5)
     yield pen.submitted()
@@ -205,6 +215,7 @@ LIVES: tuple[Callable[[Pen], Iterator[Group]], ...] = (
     stubborn,
     cancelled,
     cancelled_early,
+    rejected,
     sharded,
     called_back,
     carried_over,

@@ -11,6 +11,7 @@ import pytest
 
 from service.rules.consistency import Checker
 from service.rules.journal import KINDS, Entry, JournalMalformed, Violation, check_detail, read_line
+from tests.service.plants.further import FURTHER
 from tests.service.plants.journals import PLANTS, RULES, Plant, broken
 from tests.service.plants.lives import Planted, legal
 
@@ -21,12 +22,27 @@ def violations(planted: Planted, *, live: bool = False, lifted: bool = False) ->
     return [*found, *checker.close(live=live)]
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=[f"{one.rule}-{one.flaw.replace(' ', '_')}" for one in PLANTS])
+ALL = (*PLANTS, *FURTHER)
+
+
+@pytest.mark.parametrize("plant", ALL, ids=[f"{one.rule}-{one.flaw.replace(' ', '_')}" for one in ALL])
 def test_each_planted_flaw_is_flagged_by_exactly_its_rule(plant: Plant) -> None:
     for seed in range(5):
         found = violations(broken(plant, seed))
         assert {one.rule for one in found} == {plant.rule}, (seed, found)
         assert len({one.audit for one in found}) == 1
+
+
+def test_a_request_id_that_is_drawn_again_after_the_service_forgot_it_is_no_violation() -> None:
+    """Seven days after the audit gc forgets the request; a day earlier the same two entries are two audits of one."""
+    told = {"request_id": "r", "principal": "p", "attempts_max": 8}
+    for days, rules in ((6, {"J1"}), (7, set())):
+        checker = Checker()
+        entries = [
+            Entry(seq=n, audit=f"{n:032x}", sequence=1, kind="submitted", at=(n - 1) * days * 86_400_000, detail=told)
+            for n in (1, 2)
+        ]
+        assert {one.rule for entry in entries for one in checker.feed(entry)} == rules
 
 
 def test_two_flaws_are_planted_for_every_rule() -> None:
