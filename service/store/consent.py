@@ -21,6 +21,7 @@ from service.store.jobs import lock_audit, move_audit
 from service.store.outbox import owe
 from service.store.tables import audit, job, model
 from service.store.tables_around import approval, approval_use
+from service.store.views import UNFINISHED
 
 NOBODY = "no tenant"
 """In `audit.model_tenant` where an audit waits for a model that nobody has: an empty name would be its own tenant's,
@@ -225,13 +226,13 @@ def overdue(connection: Connection, *, wait_ms: int, only: str | None = None, li
     """Return audits that waited too long for an approval, or whose approval ended before anything was leased."""
     now = now_ms(connection)
     waited = select(audit.c.id).where(
-        audit.c.state == AuditState.AWAITING_APPROVAL, audit.c.submitted_at <= now - wait_ms
+        UNFINISHED, audit.c.state == AuditState.AWAITING_APPROVAL, audit.c.submitted_at <= now - wait_ms
     )
     ended = (
         select(audit.c.id)
         .join(approval_use, approval_use.c.audit == audit.c.id)
         .join(approval, approval.c.id == approval_use.c.approval)
-        .where(audit.c.state == AuditState.QUEUED, approval.c.not_after <= now)
+        .where(UNFINISHED, audit.c.state == AuditState.QUEUED, approval.c.not_after <= now)
     )
     if only is not None:
         waited, ended = waited.where(audit.c.id == only), ended.where(audit.c.id == only)
@@ -253,6 +254,7 @@ def revoked_but_live(connection: Connection, *, limit: int = 100) -> tuple[str, 
         .join(approval_use, approval_use.c.audit == audit.c.id)
         .join(approval, approval.c.id == approval_use.c.approval)
         .where(
+            UNFINISHED,
             approval.c.revoked_at.is_not(None),
             audit.c.state.in_((AuditState.QUEUED, AuditState.RUNNING)),
             audit.c.cancel_requested.is_(False),

@@ -1,4 +1,7 @@
-"""How much waits, and for how long: numbers for operators, each from one query over rows that live."""
+"""How much waits, and for how long: numbers for operators, each from one query over rows that live.
+
+What has ended is never looked at, however much there is: the conditions are those of the partial indexes.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from service.rules.states import AUDIT_ENDED, AuditState, JobState
+from service.rules.states import AuditState, JobState
 from service.store.engine import now_ms
 from service.store.tables import audit, job, outbox, result
 from service.store.tables_around import delivery
-
-_LIVE_JOBS = (JobState.QUEUED, JobState.LEASED, JobState.WAITING)
-"""What the partial index `ix_job_live` holds: ended jobs are never looked at, however many there are."""
-
-_LIVE_AUDITS = tuple(state for state in AuditState if state not in AUDIT_ENDED)
+from service.store.views import LIVE, UNFINISHED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +65,7 @@ def _waiting(count: int, oldest: int | None, now: int) -> Waiting:
 
 
 def _jobs(connection: Connection) -> dict[tuple[str, str], int]:
-    found = (
-        select(job.c.capability, job.c.state, func.count())
-        .where(job.c.state.in_(_LIVE_JOBS))
-        .group_by(job.c.capability, job.c.state)
-    )
+    found = select(job.c.capability, job.c.state, func.count()).where(LIVE).group_by(job.c.capability, job.c.state)
     return {(row[0], row[1]): row[2] for row in connection.execute(found)}
 
 
@@ -78,14 +73,14 @@ def _queued(connection: Connection, now: int) -> dict[str, Waiting]:
     found = (
         select(job.c.capability, func.count(), func.min(audit.c.submitted_at))
         .join(audit, audit.c.id == job.c.audit)
-        .where(job.c.state == JobState.QUEUED, audit.c.registered_at.is_not(None))
+        .where(LIVE, job.c.state == JobState.QUEUED, audit.c.registered_at.is_not(None))
         .group_by(job.c.capability)
     )
     return {row[0]: _waiting(row[1], row[2], now) for row in connection.execute(found)}
 
 
 def _audits(connection: Connection) -> dict[str, int]:
-    found = select(audit.c.state, func.count()).where(audit.c.state.in_(_LIVE_AUDITS)).group_by(audit.c.state)
+    found = select(audit.c.state, func.count()).where(UNFINISHED).group_by(audit.c.state)
     return {row[0]: row[1] for row in connection.execute(found)}
 
 
@@ -93,7 +88,7 @@ def _signing(connection: Connection, now: int) -> Waiting:
     found = (
         select(func.count(), func.min(result.c.finalised_at))
         .join(audit, audit.c.id == result.c.audit)
-        .where(audit.c.state == AuditState.SIGNING)
+        .where(UNFINISHED, audit.c.state == AuditState.SIGNING)
     )
     row = connection.execute(found).one()
     return _waiting(row[0], row[1], now)
@@ -113,7 +108,7 @@ def _deliveries(connection: Connection, now: int) -> Waiting:
 def _reasons(connection: Connection) -> dict[str, int]:
     found = (
         select(audit.c.state_reason, func.count())
-        .where(audit.c.state.in_(_LIVE_AUDITS), audit.c.state_reason != "")
+        .where(UNFINISHED, audit.c.state_reason != "")
         .group_by(audit.c.state_reason)
     )
     return {row[0]: row[1] for row in connection.execute(found)}

@@ -48,6 +48,12 @@ blob = Table(
     Column("stored_at", BigInteger, nullable=False),
     Column("doomed_at", BigInteger),  # found unreferenced; an hour later row and bytes go
     Column("quarantined_at", BigInteger),  # its bytes were not its digest's
+    Index(
+        "ix_blob_doomed_at",
+        "doomed_at",
+        sqlite_where=text("doomed_at IS NOT NULL"),
+        postgresql_where=text("doomed_at IS NOT NULL"),
+    ),
 )
 
 blob_grant = Table(

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, func, literal_column, or_, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, func, literal_column, or_, select, text, update
 
 from service.rules.states import AuditState, JobState
 from service.store import journal
 from service.store.engine import now_ms
 from service.store.tables import attempt, audit, job, report
 
-_LIVE = job.c.state.in_([literal_column(f"'{state}'") for state in ("QUEUED", "LEASED", "WAITING")])
+LIVE = job.c.state.in_([literal_column(f"'{state}'") for state in ("QUEUED", "LEASED", "WAITING")])
 """The partial index's own condition, word for word: by a bound parameter SQLite cannot know that the index fits, and
 would read every job that ever was."""
+
+UNFINISHED = text("audit.state NOT IN ('COMPLETED','CANCELLED','FAILED')")
+"""Likewise of `ix_audit_unfinished`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +146,14 @@ class Waiting:
 
 def leased_jobs(connection: Connection) -> tuple[Pulse, ...]:
     """Return every leased job."""
-    rows = connection.execute(select(job.c.id, job.c.token, job.c.beat).where(_LIVE, job.c.state == JobState.LEASED))
+    rows = connection.execute(select(job.c.id, job.c.token, job.c.beat).where(LIVE, job.c.state == JobState.LEASED))
     return tuple(Pulse(job=row.id, token=row.token, beat=row.beat) for row in rows)
 
 
 def waiting_jobs(connection: Connection) -> tuple[Waiting, ...]:
     """Return every job that backs off."""
     rows = connection.execute(
-        select(job.c.id, job.c.token, job.c.backoff_ms).where(_LIVE, job.c.state == JobState.WAITING)
+        select(job.c.id, job.c.token, job.c.backoff_ms).where(LIVE, job.c.state == JobState.WAITING)
     )
     return tuple(Waiting(job=row.id, token=row.token, backoff_ms=row.backoff_ms) for row in rows)
 
@@ -160,7 +163,7 @@ def queued_by_capability(connection: Connection) -> dict[str, int]:
     rows = connection.execute(
         select(job.c.capability, func.count())
         .join(audit, audit.c.id == job.c.audit)
-        .where(_LIVE, job.c.state == JobState.QUEUED, audit.c.registered_at.is_not(None))
+        .where(LIVE, job.c.state == JobState.QUEUED, audit.c.registered_at.is_not(None))
         .group_by(job.c.capability)
     )
     return {row[0]: row[1] for row in rows}
@@ -175,9 +178,7 @@ def oldest_queued(connection: Connection, capability: str, *, limit: int = 1) ->
     found = (
         select(job.c.id)
         .join(audit, audit.c.id == job.c.audit)
-        .where(
-            _LIVE, job.c.state == JobState.QUEUED, job.c.capability == capability, audit.c.registered_at.is_not(None)
-        )
+        .where(LIVE, job.c.state == JobState.QUEUED, job.c.capability == capability, audit.c.registered_at.is_not(None))
         .order_by(audit.c.submitted_at, job.c.id)
         .limit(limit)
     )
@@ -191,7 +192,7 @@ def unpublished(connection: Connection, capability: str, *, older_ms: int, limit
         select(job.c.id)
         .join(audit, audit.c.id == job.c.audit)
         .where(
-            _LIVE,
+            LIVE,
             job.c.state == JobState.QUEUED,
             job.c.capability == capability,
             audit.c.registered_at.is_not(None),

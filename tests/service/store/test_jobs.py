@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, event, select, text
 
 from service.rules.states import AuditState, CancelConfirmation, ExitClass, Outcome, Then
-from service.store import endings, jobs
+from service.store import consent, endings, gauges, jobs
 from service.store import views as reads
 from service.store.audits import SealedReport, cancel, register, seal, set_reason
 from service.store.engine import Store, StoreFenced
@@ -449,3 +450,27 @@ def test_loops_read_what_lives_and_not_all_that_ever_was(sqlite: Store, look: Ca
         statement, values = said[-1]
         plan = " ".join(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
     assert "ix_job_live" in plan
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        gauges.read_gauges,
+        lambda connection: consent.overdue(connection, wait_ms=1),
+        lambda connection: consent.revoked_but_live(connection),
+    ],
+)
+def test_no_look_at_the_service_reads_every_audit_or_job(sqlite: Store, look: Callable[[Connection], object]) -> None:
+    """Operators look every few seconds, for years: a table of all that ended must not be read each time."""
+    said: list[tuple[str, Any]] = []
+    with sqlite.read() as connection:
+        event.listen(connection, "before_cursor_execute", lambda _c, _k, what, values, *_: said.append((what, values)))
+        look(connection)
+        asked = list(said)
+        steps = [
+            str(row[-1])
+            for statement, values in asked
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+    assert steps
+    assert not [step for step in steps if re.fullmatch(r"SCAN (audit|job|blob|result|report|event)", step)]

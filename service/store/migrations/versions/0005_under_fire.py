@@ -206,6 +206,14 @@ def upgrade() -> None:
     )
     op.add_column("blob", sa.Column("doomed_at", sa.BigInteger(), nullable=True))
     op.add_column("blob", sa.Column("quarantined_at", sa.BigInteger(), nullable=True))
+    op.create_index(
+        "ix_blob_doomed_at",
+        "blob",
+        ["doomed_at"],
+        unique=False,
+        sqlite_where=sa.text("doomed_at IS NOT NULL"),
+        postgresql_where=sa.text("doomed_at IS NOT NULL"),
+    )
     op.add_column("job", sa.Column("traceparent", sa.String(length=55), server_default="", nullable=False))
     op.add_column("model", sa.Column("revision", sa.Integer(), server_default="1", nullable=False))
     op.add_column("model", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
