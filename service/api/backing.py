@@ -76,6 +76,8 @@ class ApiSettings:
     tls: TlsFiles
     token_address: str = ""
     """host:port for callers that show a token and no certificate; empty: every caller shows a certificate."""
+    health_address: str = ""
+    """host:port where anybody is told the health, and nothing else; empty: none."""
     issuers: tuple[Issuer, ...] = ()
     """Whose tokens are believed."""
     page_key: bytes

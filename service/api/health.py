@@ -17,6 +17,10 @@ from service.blobs import BlobError
 from service.store.engine import StoreError
 from service.store.migrations import head, revision
 
+LIVE = "live"
+"""Name under which the event loop alone is told of: it answers, whether or not the server can serve. An orchestrator
+that ended a server for its database's sake would help nobody."""
+
 PROBE_S = 5.0
 """Seconds between two probes."""
 
@@ -43,6 +47,7 @@ class Health:
         word = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in self._services:
             await self.servicer.set(service, word)
+        await self.servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         return serving
 
     async def watch(self) -> None:

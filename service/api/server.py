@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,6 +103,12 @@ TOKEN_OPTIONS: tuple[tuple[str, int], ...] = (
 
 LOG = logging.getLogger("assay.api")
 
+HEALTH_CALLS_MAX = 8
+"""Calls in flight of orchestrators that ask for health; each is answered at once."""
+
+HEALTH_S = 2.0
+"""So long the message of such a call may take."""
+
 CALLS_MAX = 1024
 """Calls in flight of callers with certificates (specs: service, section 15)."""
 
@@ -129,6 +135,8 @@ class Served:
     """The port it listens on."""
     token_port: int | None
     """The port of callers without certificates, where there is one."""
+    health_port: int | None
+    """The port of orchestrators, where there is one."""
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -167,7 +175,33 @@ def build(backing: Backing) -> Served:
         servers.append(other)
     for one in servers:
         _add_services(one, backing, health, uploads, audits)
-    return Served(tuple(servers), health, uploads, audits, denials, bearers, port, token_port)
+    health_port = None
+    if settings.health_address:
+        teller, health_port = _health_server(settings.health_address, health)
+        servers.append(teller)
+    return Served(tuple(servers), health, uploads, audits, denials, bearers, port, token_port, health_port)
+
+
+def _health_server(address: str, health: Health) -> tuple[grpc.aio.Server, int]:
+    """Serve health alone, past the guard and in plain text, to an orchestrator that has no certificate."""
+
+    async def check(requests: AsyncIterator[Any], context: Any) -> Any:
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                asked = await anext(requests, health_pb2.HealthCheckRequest())
+        except TimeoutError:
+            return await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The message did not come.")
+        return await health.servicer.Check(asked, context)
+
+    # As a stream, so that a call without its message holds no place for longer than HEALTH_S.
+    told = grpc.stream_unary_rpc_method_handler(
+        check,
+        request_deserializer=health_pb2.HealthCheckRequest.FromString,
+        response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
+    )
+    server = grpc.aio.server(options=TOKEN_OPTIONS, maximum_concurrent_rpcs=HEALTH_CALLS_MAX)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": told}),))
+    return server, _bound(server.add_insecure_port, address)
 
 
 def _add_services(server: grpc.aio.Server, backing: Backing, health: Health, uploads: Uploads, audits: Audits) -> None:
@@ -239,8 +273,12 @@ def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles, *, require_certi
         )
     except OSError as error:
         raise NotReady(f"cannot read the server's certificate, key or CA: {error}") from error
+    return _bound(lambda asked: server.add_secure_port(asked, credentials), address)
+
+
+def _bound(listen: Callable[[str], int], address: str) -> int:
     try:
-        port = server.add_secure_port(address, credentials)
+        port = listen(address)
     except RuntimeError as error:
         raise NotReady(f"cannot listen on {address}: {error}") from error
     if port == 0:

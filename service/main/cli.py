@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.main import access, access_log, backup, clients, collect, config, cron, dev, journal, pki, roles, status
+from service.main.alive import beating
 from service.main.children import ChildFailed
 from service.worker.distribution import ThirdPartyRefused
 from service.worker.isolation import EXIT_REFUSED, IsolationMissing
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(role, help=f"run the {role} alone")
         one.add_argument("--config", type=Path, required=True, help="the server's TOML configuration")
         one.add_argument("--ready-fd", type=int, help="write a line here once the role serves")
+        one.add_argument("--alive", type=Path, metavar="FILE", help="touch it every 10 s while the role serves")
         one.add_argument("--metrics", metavar="HOST:PORT", help="instead of the configuration's metrics_address")
         one.set_defaults(run=_role, role=role)
     migrate = commands.add_parser("migrate", help="bring the database to this version's revision")
@@ -157,6 +159,7 @@ def _dev(options: argparse.Namespace) -> int:
 
 def _role(options: argparse.Namespace) -> int:
     def ready() -> None:
+        begin()
         if options.ready_fd is not None:
             os.write(options.ready_fd, b"ready\n")
             os.close(options.ready_fd)
@@ -164,7 +167,8 @@ def _role(options: argparse.Namespace) -> int:
     server = config.load(options.config)
     if options.metrics is not None:
         server = config.changed(server, metrics_address=options.metrics)
-    roles.run(options.role, server, ready)
+    with beating(options.alive) as begin:
+        roles.run(options.role, server, ready)
     return 0
 
 

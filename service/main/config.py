@@ -28,6 +28,8 @@ LEASE_S = 30.0
 """L in earnest (specs: service, section 15)."""
 
 
+_DOORS = ("address", "token_address", "health_address", "metrics_address")
+
 __all__ = ["ConfigError", "Sandbox", "Server", "Tls", "changed", "dump", "load"]
 
 
@@ -59,6 +61,9 @@ class Server(Section):
     """Host and port of the API."""
     token_address: Listening = ""
     """Host and port for callers that show a token and no certificate; empty: every caller shows a certificate."""
+    health_address: Listening = ""
+    """Host and port where an orchestrator without a certificate asks for the api's health, in plain text; empty: none.
+    Nothing else is served there: close it to all but the machine's own agent."""
     tls: Tls
     page_key: AbsolutePath
     """File of 32 random bytes that authenticate page tokens."""
@@ -144,7 +149,7 @@ class Server(Section):
 
     @model_validator(mode="after")
     def _is_apart(self) -> Server:
-        listening = {name: getattr(self, name) for name in ("address", "token_address", "metrics_address")}
+        listening = {name: getattr(self, name) for name in _DOORS}
         for one, other in combinations(listening, 2):
             # The api shares its port among processes, so the system would let it listen twice and say nothing.
             if meet(listening[one], listening[other]):

@@ -44,6 +44,7 @@ def _api(server: Server, ready: Ready) -> None:
             upload_dir=server.uploads,
             address=server.address,
             token_address=server.token_address,
+            health_address=server.health_address,
             issuers=tuple(Issuer(**one.model_dump()) for one in server.issuers),
             limits=api_limits(server),
             disk_floor_bytes=server.limits.disk_floor_bytes,
