@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, func, insert, literal, select, text
+from sqlalchemy import Connection, Insert, Row, bindparam, func, insert, literal, select, text
 
 from service.rules.journal import Entry, check_detail
 from service.rules.states import JobState
@@ -90,27 +90,32 @@ def note_fenced(connection: Connection, *, audit: str, job: str, token: int) -> 
 
 
 def entries(store: Store, *, page: int = PAGE) -> Iterator[Entry]:
-    """Return the whole journal as it is now, oldest first, read a page at a time."""
+    """Return the whole journal of one moment, oldest first, read a page at a time."""
     with store.read() as connection:
-        upto = connection.execute(select(func.coalesce(func.max(journal.c.seq), 0))).scalar_one()
-    after = 0
-    while True:
-        with store.read() as connection:
+        if connection.dialect.name == "postgresql":
+            # A number is drawn before its transaction commits, so what commits while pages are read lies between and
+            # behind them: half a transaction would be exported. On SQLite writers commit in the order of numbers.
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        after, upto = 0, connection.execute(select(func.coalesce(func.max(journal.c.seq), 0))).scalar_one()
+        while True:
             rows = connection.execute(
                 select(journal).where(journal.c.seq > after, journal.c.seq <= upto).order_by(journal.c.seq).limit(page)
             ).all()
-        for row in rows:
-            yield Entry(
-                seq=row.seq,
-                audit=row.audit,
-                sequence=row.sequence,
-                job=row.job,
-                attempt=row.attempt,
-                token=row.token,
-                kind=row.kind,
-                at=row.at,
-                detail=json.loads(row.detail_json),
-            )
-        if len(rows) < page:
-            return
-        after = rows[-1].seq
+            yield from map(_entry, rows)
+            if len(rows) < page:
+                return
+            after = rows[-1].seq
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        seq=row.seq,
+        audit=row.audit,
+        sequence=row.sequence,
+        job=row.job,
+        attempt=row.attempt,
+        token=row.token,
+        kind=row.kind,
+        at=row.at,
+        detail=json.loads(row.detail_json),
+    )
