@@ -59,11 +59,16 @@ class Audits(audits_pb2_grpc.AuditsServicer):
             raise not_permitted()
         return found
 
+    def _require(self, call: Call, audit_id: str) -> None:
+        with self._backing.store.read() as connection:
+            if not sees_audit(connection, call.scope, audit_id):
+                raise not_permitted()
+
     async def ListAudits(self, request: audits_pb2.ListAuditsRequest, context: Any) -> audits_pb2.ListAuditsResponse:
         """List audits, newest first."""
         call = current_call()
         size = pages.page_size(request.page_size)
-        wanted = pages.audit_filter(request.filter)
+        wanted = pages.audit_filter(request.filter, asked=call.shown is Shown.ALL)
         question = (call.caller.principal, "ListAudits", request.filter)
         after = pages.unseal(self._backing.settings.page_key, question, request.page_token)
         places, found = await asyncio.to_thread(self._page, call, wanted, after, size + 1)
@@ -108,10 +113,13 @@ class Audits(audits_pb2_grpc.AuditsServicer):
         audit_id = names.audit(request.name)
         if request.after_sequence < 0:
             raise Refusal("BAD_OFFSET", "after_sequence is negative.")
-        await asyncio.to_thread(self._view, call, audit_id)
+        await asyncio.to_thread(self._require, call, audit_id)
         results = call.shown is Shown.ALL
         after = request.after_sequence
         async for event in self.watches.follow(call.caller.tenant, audit_id, after, results=results):
+            if current_call() is not call:  # the stream was let in again: as who the caller is by now
+                call = current_call()
+                await asyncio.to_thread(self._require, call, audit_id)
             yield shown_event(event, call.shown)
 
 

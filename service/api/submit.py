@@ -12,12 +12,14 @@ from sqlalchemy import Connection
 from service.api.backing import Backing
 from service.api.ledger import about
 from service.rules import names, tracing
-from service.rules.access import Caller
+from service.rules.access import Caller, authorise, scope_of
+from service.rules.errors import not_permitted
 from service.rules.schedules import ScheduleKey
 from service.store import fires, submissions, views
 from service.store.engine import StoreConflict
 from service.store.intake import Checked, Intake
 from service.store.quotas import require_submission
+from service.store.scopes import sees_audit
 from service.store.submissions import NewAudit, Ticket
 from service.store.views import AuditView
 
@@ -83,34 +85,48 @@ class Submitter:
         check: Callable[[], Checked],
         accept: Callable[[Connection, Ticket, NewAudit], str],
     ) -> AuditView:
-        found = self._accepted_before(ticket)
+        found = self._accepted_before(caller, ticket)
         if found is None:
             with tracing.span("submit"):
-                found = self._accept(ticket, self.intake.prepare(caller, check()), accept)
+                found = self._accept(caller, ticket, self.intake.prepare(caller, check()), accept)
         return found
 
     def _accept(
-        self, ticket: Ticket, new: NewAudit, accept: Callable[[Connection, Ticket, NewAudit], str]
+        self, caller: Caller, ticket: Ticket, new: NewAudit, accept: Callable[[Connection, Ticket, NewAudit], str]
     ) -> AuditView:
         try:
             with self.backing.store.begin() as connection:
                 accepted = accept(connection, ticket, new)
                 about(f"audits/{accepted}")
-                return _view(connection, accepted)
+                return _view(connection, accepted) if accepted == new.id else _seen(connection, caller, accepted)
         except StoreConflict:
             # Only where writers run side by side (PostgreSQL): the same call, repeated, was first.
-            found = self._accepted_before(ticket)
+            found = self._accepted_before(caller, ticket)
             if found is None:
                 raise
             return found
 
-    def _accepted_before(self, ticket: Ticket) -> AuditView | None:
+    def _accepted_before(self, caller: Caller, ticket: Ticket) -> AuditView | None:
         with self.backing.store.read() as connection:
             audit_id = submissions.accepted_before(connection, ticket)
-            return None if audit_id is None else _view(connection, audit_id)
+            return None if audit_id is None else _seen(connection, caller, audit_id)
 
     def _checked(self, caller: Caller, request: audits_pb2.SubmitAuditRequest) -> Checked:
         return self.intake.check(caller, request.audit, may_wait=request.await_approval)
+
+
+def _seen(connection: Connection, caller: Caller, audit_id: str) -> AuditView:
+    """Return the audit that a call made before, if the caller, whatever it became since, may read it.
+
+    Raises:
+        Refusal: NOT_PERMITTED.
+    """
+    if not sees_audit(connection, scope_of(caller, authorise(caller, _READING)), audit_id):
+        raise not_permitted()
+    return _view(connection, audit_id)
+
+
+_READING = "/assay.api.v1.Audits/GetAudit"
 
 
 def _view(connection: Connection, audit_id: str) -> AuditView:

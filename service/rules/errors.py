@@ -144,7 +144,9 @@ REASONS: Mapping[str, Reason] = {
     # Pages
     "BAD_PAGE_TOKEN": Reason(codes=_INVALID, next_move="Start again without a token, or repeat the other arguments."),
     "BAD_PAGE_SIZE": Reason(codes=_INVALID, next_move="Send 0 to 1000."),
-    "BAD_FILTER": Reason(codes=_INVALID, next_move='Write "field = value" on state, model or check, joined by AND.'),
+    "BAD_FILTER": Reason(
+        codes=_INVALID, next_move='Write "field = value" on state, model, check or label.KEY, joined by AND.'
+    ),
     # Audits
     "BAD_REQUEST_ID": Reason(codes=_INVALID, next_move="Send a fresh UUID4 as text."),
     "REQUEST_ID_REUSED": Reason(codes=_INVALID, next_move="Choose a new request_id for other content."),

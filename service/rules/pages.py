@@ -8,7 +8,8 @@ import hashlib
 import hmac
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from service.rules import names
 from service.rules.errors import Refusal
@@ -16,10 +17,15 @@ from service.rules.states import AuditState
 
 SIZE_DEFAULT = 50
 SIZE_MAX = 1000
+LABEL = "label."
+"""Before the key of a label, in a filter."""
 FILTER_MAX = 1000
 """Characters of a filter."""
 
-_TERM = re.compile(r"\s*([a-z_]+)\s*=\s*\"?([A-Za-z0-9_/.:-]+)\"?\s*")
+_TERM = re.compile(r'\s*([a-z_]+|label\.[a-z0-9-]{1,63})\s*=\s*(?:([A-Za-z0-9_/.:-]+)|"([^"]*)")\s*')
+"""A value stands bare, or in double quotes, between which anything else may stand too."""
+_AND = re.compile(r'\s+AND\s+(?=(?:[^"]*"[^"]*")*[^"]*$)')
+"""Outside of quotes."""
 _MAC_BYTES = 16
 
 
@@ -40,6 +46,8 @@ class AuditFilter:
     model: str | None = None
     """Manifest digest."""
     check: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """All of these."""
 
 
 def page_size(asked: int) -> int:
@@ -89,8 +97,12 @@ def _mac(key: bytes, question: tuple[str, ...], body: bytes) -> bytes:
     return hmac.new(key, asked + body, hashlib.sha256).digest()[:_MAC_BYTES]
 
 
-def audit_filter(text: str) -> AuditFilter:
-    """Read `field = value` terms on state, model, check, joined by AND.
+def audit_filter(text: str, *, asked: bool = True) -> AuditFilter:
+    """Read `field = value` terms on state, model, check and label.KEY, joined by AND.
+
+    Args:
+        text: the filter.
+        asked: whether the caller is shown what was asked; who is not could otherwise read it off the filter.
 
     Raises:
         Refusal: BAD_FILTER, naming the word that is not understood.
@@ -100,33 +112,39 @@ def audit_filter(text: str) -> AuditFilter:
     if len(text) > FILTER_MAX:
         raise Refusal("BAD_FILTER", f"The filter has more than {FILTER_MAX} characters.")
     found: dict[str, str] = {}
-    for term in re.split(r"\s+AND\s+", text):
+    labels: dict[str, str] = {}
+    for term in _AND.split(text):
         parts = _TERM.fullmatch(term)
         if parts is None:
             raise _bad(f"{names.shown(term)!r} is not a term", term)
-        field, value = parts[1], parts[2]
-        if field in found:
-            raise _bad(f"{field} appears twice", field)
-        found[field] = _value(field, value)
-    return AuditFilter(**found)
+        name, value = parts[1], parts[2] if parts[2] is not None else parts[3]
+        into = labels if name.startswith(LABEL) else found
+        if name.removeprefix(LABEL) in into:
+            raise _bad(f"{name} appears twice", name)
+        if not asked and name != "state":
+            raise _bad(f"{names.shown(name)!r} is of what was asked, which this role is not shown; state is", name)
+        if not value.isprintable():
+            raise _bad(f"the value {names.shown(value)!r} is not printable, as no label is", value)
+        into[name.removeprefix(LABEL)] = value if into is labels else _value(name, value)
+    return AuditFilter(**found, labels=labels)
 
 
-def _value(field: str, value: str) -> str:
-    if field == "state":
+def _value(name: str, value: str) -> str:
+    if name == "state":
         state = value.removeprefix("STATE_")
         if state not in AuditState.__members__:
             raise _bad(f"{names.shown(value)!r} is no state; states are {', '.join(AuditState.__members__)}", value)
         return state
-    if field == "model":
+    if name == "model":
         if not names.is_model(value):
             raise _bad("model is compared with models/{64 hex}", value)
         return names.model(value)
-    if field == "check":
+    if name == "check":
         bare = names.bare_check(value if value.startswith("checks/") else f"checks/{value}")
         if bare is None:
             raise _bad("check is compared with checks/{name}", value)
         return bare
-    raise _bad(f"{names.shown(field)!r} is no field of a filter", field)
+    raise _bad(f"{names.shown(name)!r} is no field of a filter", name)
 
 
 def _bad(what: str, word: str) -> Refusal:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, literal, select, tuple_
 from service.rules.access import Scope
 from service.rules.names import BlobName
 from service.rules.pages import AuditFilter, Position
-from service.store.scopes import audit_in
+from service.store.scopes import audit_in, carries
 from service.store.tables import audit, report
 
 
@@ -59,6 +59,8 @@ def audit_page(
     if wanted.check is not None:
         names = literal(" ") + audit.c.checks + literal(" ")
         found = found.where(names.contains(f" {wanted.check} ", autoescape=True))
+    for key, value in sorted(wanted.labels.items()):
+        found = found.where(carries(key, value))
     if after is not None:
         found = found.where(tuple_(audit.c.submitted_at, audit.c.id) < (after.at, after.id))
     rows = connection.execute(found.order_by(audit.c.submitted_at.desc(), audit.c.id.desc()).limit(limit))

@@ -20,14 +20,15 @@ def audit_in(scope: Scope) -> ColumnElement[bool]:
         return or_(audit.c.model_tenant == scope.tenant, unnamed)
     if scope.reach is Reach.LABELLED:
         return (
-            and_(own, *(_carries(key, value) for key, value in sorted(scope.labels.items())))
+            and_(own, *(carries(key, value) for key, value in sorted(scope.labels.items())))
             if scope.labels
             else false()
         )
     return own
 
 
-def _carries(key: str, value: str) -> ColumnElement[bool]:
+def carries(key: str, value: str) -> ColumnElement[bool]:
+    """Return the condition on `audit` that it has this label."""
     return exists().where(audit_label.c.audit == audit.c.id, audit_label.c.key == key, audit_label.c.value == value)
 
 

@@ -105,8 +105,43 @@ async def test_filters_select(house: House) -> None:
     assert await _all_pages(house, 9, filter="check = checks/weig_") == []
 
 
+async def test_filter_selects_by_labels_whole(house: House) -> None:
+    red = await house.submit(labels={"team": "red", "note": 'a AND b = "c'.replace('"', "'")})
+    await house.submit(labels={"team": "redder"})
+    await house.submit(labels={"note": "red"})
+    assert await _all_pages(house, 9, filter="label.team = red") == [red.name]
+    both = """label.note = "a AND b = 'c" AND state = QUEUED AND label.team = "red\""""
+    assert await _all_pages(house, 9, filter=both) == [red.name]
+    assert await _all_pages(house, 9, filter="label.team = red AND label.note = x") == []
+
+
+@pytest.mark.parametrize("principal", ["ops", "gil"])
+async def test_filter_tells_nobody_what_was_asked_who_is_not_shown_it(house: House, principal: str) -> None:
+    made = await house.submit(labels={"team": "red"})
+    for word in ("check = checks/weigh", f"model = {made.model}", "label.team = red"):
+        request = audits_pb2.ListAuditsRequest(filter=f"state = QUEUED AND {word}")
+        answer = await told(_stub(house, principal).ListAudits(request))
+        assert (answer.reason, answer.metadata["word"]) == ("BAD_FILTER", word.partition(" ")[0])
+    listed = await _stub(house, "ops").ListAudits(audits_pb2.ListAuditsRequest(filter="state = QUEUED"))
+    assert [one.name for one in listed.audits] == [made.name]
+
+
 @pytest.mark.parametrize(
-    "text", ["colour = red", "state", "state = DREAMING", "model = x", "state = RUNNING OR 1=1", "state=A AND state=B"]
+    "text",
+    [
+        "colour = red",
+        "state",
+        "state = DREAMING",
+        "model = x",
+        "state = RUNNING OR 1=1",
+        "state=A AND state=B",
+        "label = red",
+        "label. = red",
+        "label.Team = red",
+        'label.team = "red',
+        'label.team = "a\nb"',
+        "label.team = red AND label.team = red",
+    ],
 )
 async def test_filter_word_that_is_not_understood_is_named(house: House, text: str) -> None:
     answer = await told(_stub(house).ListAudits(audits_pb2.ListAuditsRequest(filter=text)))

@@ -23,13 +23,17 @@ from assay.api.v1 import (
 )
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from sqlalchemy import update
 
 from service.api import directory, guard
 from service.api.server import SERVICES, NotReady, build, require_rows
 from service.rules.access import ACCESS
-from service.store.principals import disable_principal
+from service.rules.states import AuditState
+from service.store.events import append_event
+from service.store.principals import disable_principal, put_principal
+from service.store.tables import audit
 from tests.service.api.conftest import CATALOGUE, House, told, told_by
-from tests.service.api.finish import complete
+from tests.service.api.finish import complete, set_state
 
 
 def _capabilities(channel: grpc.aio.Channel) -> Any:
@@ -77,9 +81,38 @@ async def test_disabled_principal_is_out_and_its_streams_end(house: House, monke
     assert (await told(_capabilities(house.channel()))).reason == "NO_CREDENTIAL"
 
 
-async def _read_all(call: Any) -> None:
-    while await call.read() is not grpc.aio.EOF:
-        pass
+@pytest.mark.parametrize(("tenant", "role"), [("bolt", "auditor"), ("acme", "owner"), ("house", "operator")])
+async def test_stream_goes_on_only_as_who_the_caller_is_by_now(
+    house: House, monkeypatch: pytest.MonkeyPatch, tenant: str, role: str
+) -> None:
+    """Moved to another tenant, or given another role: what it may not read any more, it is not told either."""
+    monkeypatch.setattr(directory, "CACHE_S", 0.0)
+    monkeypatch.setattr(guard, "RECHECK_S", 0.0)
+    made = await house.submit()
+    with house.store.begin() as connection:  # of a foreign model, as if its owner had approved
+        connection.execute(update(audit).values(model_tenant="bolt"))
+    call = house.stub(audits_pb2_grpc.AuditsStub).WatchAudit(audits_pb2.WatchAuditRequest(name=made.name))
+    await call.read()
+    put_principal(house.settings.database_url, "ada", tenant=tenant, role=role)
+    name = made.name.removeprefix("audits/")
+    for number in range(3):  # one may be on its way when the stream is let in again
+        with house.store.begin() as connection:
+            append_event(connection, name, "approval_used", {"approval": "x", "used": number, "max_runs": 9})
+    set_state(house, made.name, AuditState.CANCELLED)
+    if role == "operator":
+        kinds = [event.WhichOneof("event") for event in await _read_all(call) if event.sequence]
+        assert kinds[-3:] == [None, None, "state_changed"]
+        return
+    with pytest.raises(grpc.RpcError) as caught:
+        await _read_all(call)
+    assert told_by(caught.value).reason == "NOT_PERMITTED"
+
+
+async def _read_all(call: Any) -> list[Any]:
+    found = []
+    while (event := await call.read()) is not grpc.aio.EOF:
+        found.append(event)
+    return found
 
 
 def test_every_method_of_every_proto_has_a_row() -> None:

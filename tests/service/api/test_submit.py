@@ -14,9 +14,11 @@ from assay import request as request_format
 from assay.api.v1 import audits_pb2, audits_pb2_grpc
 from sqlalchemy import Table, func, select
 
+from service.api import directory
 from service.rules.states import AuditState
 from service.store import submissions
 from service.store.engine import open_store
+from service.store.principals import put_principal
 from service.store.tables import audit, blob_grant, event, idempotency, job, outbox
 from service.store.tables import model as model_table
 from tests.service.api.conftest import QUICK, House, digest_of, told
@@ -87,6 +89,19 @@ async def test_repeated_call_returns_the_current_state(house: House) -> None:
     again = await _stub(house).SubmitAudit(asked)
     assert (again.name, again.state) == (made.name, State.STATE_RUNNING)
     assert again.etag != made.etag
+
+
+async def test_repeated_call_reads_no_audit_that_is_the_callers_no_more(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "CACHE_S", 0.0)
+    asked = await house.submission()
+    made = await _stub(house).SubmitAudit(asked)
+    put_principal(house.settings.database_url, "ada", tenant="acme", role="owner")
+    assert (await _stub(house).SubmitAudit(asked)).name == made.name
+    put_principal(house.settings.database_url, "ada", tenant="bolt", role="auditor")
+    assert (await told(_stub(house).SubmitAudit(asked))).reason == "NOT_PERMITTED"
+    assert _count(house, audit) == 1
 
 
 async def test_request_id_with_other_content_is_refused(house: House) -> None:
