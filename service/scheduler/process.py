@@ -123,13 +123,14 @@ def schedule(
 ) -> None:
     """Run the loops on given rooms until `stop` is set."""
     asking = SignerEffects(store, blobs, signer)
+    knocking = Relay(store, {"publish": PublishEffect(store, knocker).publish})
     signing = Relay(
         store,
         {"register": asking.register, "sign": asking.sign, "void": asking.void, "withdraw": asking.withdraw},
         width=SIGNER_WIDTH,
         on_failure=asking.tell,
+        on_success=knocking.step,  # a registered audit is knocked for at once, not at the next sweep
     )
-    knocking = Relay(store, {"publish": PublishEffect(store, knocker).publish})
     reaper = Reaper(
         store,
         lease_s=settings.lease_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -39,6 +40,7 @@ class Relay:
         effects: what to do, by kind.
         width: how many debts are performed at once; one job's knocks never are, nor what else one audit owes.
         on_failure: told the debt and why it could not be performed now.
+        on_success: called when a debt was performed, for what it may owe in turn.
         clock: monotonic, in seconds.
     """
 
@@ -49,11 +51,13 @@ class Relay:
         *,
         width: int = 1,
         on_failure: Callable[[Owed, Exception], None] = lambda _debt, _why: None,
+        on_success: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._effects = effects
         self._on_failure = on_failure
+        self._on_success = on_success
         self._clock = clock
         self._pool = ThreadPoolExecutor(width, thread_name_prefix="relay")
         self._lock = threading.Lock()
@@ -103,6 +107,9 @@ class Relay:
         except EXPECTED as why:
             log.warning("%s is owed still: %s", debt.kind, why, extra={"audit": debt.audit})
             self._postpone(debt, why)
+        else:
+            with contextlib.suppress(StoreBusy):  # the next sweep finds it
+                self._on_success()
 
     def _postpone(self, debt: Owed, why: Exception) -> None:
         with self._lock:

@@ -260,6 +260,19 @@ def test_an_audit_whose_record_is_refused_fails_and_is_voided(store: Store, tmp_
     assert [one["op"] for one in signer.asked].count("seal") == 1
 
 
+def test_what_was_registered_is_knocked_for_without_another_sweep(store: Store, tmp_path: Path) -> None:
+    queue = MemoryQueue()
+    effects = SignerEffects(store, MemoryBlobs(), FakeSigner(tmp_path))
+    knocking = Relay(store, {"publish": PublishEffect(store, queue).publish})
+    with store.begin() as connection:
+        key = submit(connection)
+    sweep(Relay(store, {"register": effects.register}, on_success=knocking.step))
+    wait_for(lambda: not debts(store))
+    knocking.close()
+    with store.read() as connection:
+        assert connection.execute(select(job.c.published_at).where(job.c.id == key)).scalar_one() is not None
+
+
 class ReadingSigner(FakeSigner):
     """Reads the request where the signer does, when it is asked to register it."""
 
