@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from service.main import config
+from service.api.health import LIVE
+from service.main import cli, config
+from service.main.shapes import parts
 
 HERE = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 EXAMPLES = HERE / "example"
@@ -149,6 +152,82 @@ def test_the_signers_log_is_written_by_nobody_else() -> None:
     assert sealed["subPath"] == "sealed"
     assert claims_of("signer")["blobs"] is False, "the signer reads evidence and writes none"
     assert {name for name in WORKLOADS if "signer-socket" in claims_of(name)} == {"signer", "scheduler"}
+
+
+def mounts(name: str) -> list[dict[str, Any]]:
+    return [mount for one in containers(name) for mount in one.get("volumeMounts", [])]
+
+
+def test_only_the_api_sees_what_tenants_are_sending() -> None:
+    """The share holds blobs, part files of uploads, and what workers prove."""
+    for name in WORKLOADS:
+        volumes = {one["name"] for one in pod(name)["volumes"] if "persistentVolumeClaim" in one}
+        seen = {mount.get("subPath", "") for mount in mounts(name) if mount["name"] == "blobs" and "blobs" in volumes}
+        expected = {"api": {""}, "scheduler": {"blobs"}, "signer": {"blobs"}, "redis": set(), "migrate": set()}
+        assert seen == expected.get(name, {"blobs", "isolation"}), name
+    for name in ("scheduler", "signer", "worker-cpu", "worker-gpu"):
+        server = config.load(EXAMPLES / f"{name}.toml")
+        assert not any(server.uploads.is_relative_to(mount["mountPath"]) for mount in mounts(name))
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_every_pod_that_hangs_is_ended(name: str) -> None:
+    main = pod(name)["containers"][0]
+    assert "livenessProbe" in main
+    if name in ("api", "redis"):
+        return
+    given = main["args"][main["args"].index("--alive") + 1]
+    assert given in main["startupProbe"]["exec"]["command"]
+    assert any(given in word for word in main["livenessProbe"]["exec"]["command"])
+    assert any(given.startswith(mount["mountPath"]) for mount in mounts(name))
+    cli._parser().parse_args(main["args"])
+
+
+def test_api_that_cannot_serve_leaves_the_service_and_is_not_ended() -> None:
+    main = pod("api")["containers"][0]
+    _, port = parts(config.load(EXAMPLES / "api.toml").health_address)
+    assert main["readinessProbe"]["grpc"] == {"port": port}
+    for kind in ("startupProbe", "livenessProbe"):
+        assert main[kind]["grpc"] == {"port": port, "service": LIVE}
+    services = [one["spec"]["ports"] for one in OBJECTS if one["kind"] == "Service"]
+    assert port not in {opened["port"] for ports in services for opened in ports}
+
+
+@pytest.mark.parametrize("name", [*ROLES, "migrate"])
+def test_every_container_asks_for_the_disk_that_its_folders_may_take(name: str) -> None:
+    sizes = [one["emptyDir"] for one in pod(name)["volumes"] if "emptyDir" in one]
+    owed = sum(_mebibytes(one["sizeLimit"]) for one in sizes if one.get("medium") != "Memory")
+    main = pod(name)["containers"][0]["resources"]
+    assert owed <= _mebibytes(main["requests"]["ephemeral-storage"]) <= _mebibytes(main["limits"]["ephemeral-storage"])
+
+
+def _mebibytes(text: str) -> int:
+    return int(text[:-2]) * {"Mi": 1, "Gi": 1024}[text[-2:]]
+
+
+def test_passwords_of_the_broker_cross_the_network_under_tls() -> None:
+    args = pod("redis")["containers"][0]["args"]
+    assert args[args.index("--port") + 1] == "0"
+    for name in ("scheduler", "worker-cpu", "worker-gpu"):
+        url = urlsplit(config.load(EXAMPLES / f"{name}.toml").broker_url)
+        asked = parse_qs(url.query)
+        assert (url.scheme, asked["ssl_cert_reqs"], asked["ssl_check_hostname"]) == ("rediss", ["required"], ["true"])
+
+
+def test_the_component_for_tokens_opens_one_port_all_the_way() -> None:
+    component = yaml.safe_load((HERE / "tokens" / "kustomization.yaml").read_text())
+    opened = {}
+    for one in component["patches"]:
+        (step,) = yaml.safe_load(one["patch"])
+        (target,) = [o for o in OBJECTS if all(o["metadata"].get(k, o["kind"]) == v for k, v in one["target"].items())]
+        where: Any = target
+        for part in step["path"].strip("/").split("/")[:-1]:
+            where = where[int(part) if part.isdigit() else part]
+        assert isinstance(where, list), step["path"]
+        opened[target["kind"]] = step["value"]
+    assert opened["Deployment"] == {"name": "tokens", "containerPort": 7444}
+    assert (opened["Service"]["port"], opened["Service"]["targetPort"]) == (7444, "tokens")
+    assert opened["NetworkPolicy"]["port"] == 7444
 
 
 def test_signer_and_scheduler_share_a_kernel_and_a_user() -> None:
