@@ -64,7 +64,7 @@ def timed(api: House, echo: House, manifest: str, rounds: int, calls: int) -> di
 
 
 def age(file: Path, count: int) -> None:
-    """Copy one audit, ended, with its events and its idempotency row, so many times."""
+    """Copy one audit, ended, with every row that its submission left, so many times."""
     with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as connection:
         connection.execute("PRAGMA busy_timeout=30000")
         connection.execute("BEGIN IMMEDIATE")
@@ -75,6 +75,10 @@ def age(file: Path, count: int) -> None:
             (count,),
         )
         _copy(connection, "audit", first, "id", {"id": "fresh.id", "state": "'COMPLETED'"})
+        _copy(connection, "job", first, "audit", {"id": "fresh.id", "audit": "fresh.id", "state": "'DONE'"})
+        _copy(connection, "journal", first, "audit", {"seq": None, "audit": "fresh.id"})
+        chained = {"seq": None, "object": "'audits/' || fresh.id", "sha256": "fresh.id || fresh.id"}
+        _copy(connection, "access_log", f"audits/{first}", "object", chained)
         _copy(connection, "event", first, "audit", {"audit": "fresh.id"})
         _copy(connection, "idempotency", first, "resource", {"request_id": "fresh.id", "resource": "fresh.id"})
         connection.execute("COMMIT")
