@@ -4,7 +4,7 @@ Run: `python -m benchmarks.service_queue [--only PART]`. Writes service_queue.js
 run keeps its figures. The parts need SQLite and, but for polling, a redis-server.
 
 reply_to_cell     the first cell begins when the audit's event says `ingesting`: events bear this host's clock, as the
-                  client's does. A no-op round trip: a message that a Celery worker of ours waits for, prints and forgets.
+                  client's does. A no-op round trip: a message for which a Celery worker of ours waits, and prints it.
 emptied_broker    10,000 registered jobs wait and the broker has lost all: the reconciler at its own pace.
 storm             100 connections, 10 submissions each, every one repeated under its request id until it is answered.
 start             `assay-server dev` in a new folder, and again in the same one, against the imports alone.
