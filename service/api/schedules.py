@@ -74,17 +74,17 @@ class Schedules(schedules_pb2_grpc.SchedulesServicer):
     async def GetSchedule(self, request: schedules_pb2.GetScheduleRequest, context: Any) -> schedules_pb2.Schedule:
         """Read one schedule, with its next fires."""
         key = _key(request.name)
-        return self._message(await self._read(lambda connection: schedules.known(connection, key)))
+        return self._message(await self._read(lambda connection: _seen(connection, key)))
 
     async def ListSchedules(
         self, request: schedules_pb2.ListSchedulesRequest, context: Any
     ) -> schedules_pb2.ListSchedulesResponse:
         """List the tenant's schedules, newest first."""
-        caller = current_call().caller
+        call = current_call()
         size = pages.page_size(request.page_size)
-        question = (caller.principal, "ListSchedules")
+        question = (call.caller.principal, "ListSchedules")
         after = pages.unseal(self._backing.settings.page_key, question, request.page_token)
-        found = await self._read(lambda connection: schedules.page(connection, caller.tenant, after, size + 1))
+        found = await self._read(lambda connection: schedules.page(connection, call.scope, after, size + 1))
         messages = await asyncio.to_thread(lambda: [self._message(one) for one in found[:size]])
         reply = schedules_pb2.ListSchedulesResponse(schedules=messages)
         if len(found) > size:
@@ -102,9 +102,10 @@ class Schedules(schedules_pb2_grpc.SchedulesServicer):
         def replace() -> ScheduleView:
             now = self._now()
             with self._backing.store.read() as connection:
-                schedules.known(connection, key)  # a foreign schedule is told before what is wrong with the request
+                _seen(connection, key)  # a foreign schedule is told before what is wrong with the request
             wanted = self._wanted(caller, request.schedule, now, [])
             with self._backing.store.begin() as connection:
+                _seen(connection, key, lock=True)
                 return schedules.change(connection, key, wanted, request.schedule.etag, now)
 
         return self._message(await asyncio.to_thread(replace))
@@ -114,7 +115,12 @@ class Schedules(schedules_pb2_grpc.SchedulesServicer):
     ) -> schedules_pb2.DeleteScheduleResponse:
         """Delete a schedule; its audits and fires stay."""
         key = _key(request.name)
-        await self._write(lambda connection: schedules.remove(connection, key, request.etag, now_ms(connection)))
+
+        def remove(connection: Connection) -> None:
+            _seen(connection, key, lock=True)
+            schedules.remove(connection, key, request.etag, now_ms(connection))
+
+        await self._write(remove)
         return schedules_pb2.DeleteScheduleResponse()
 
     async def RunSchedule(self, request: schedules_pb2.RunScheduleRequest, context: Any) -> audits_pb2.Audit:
@@ -124,7 +130,7 @@ class Schedules(schedules_pb2_grpc.SchedulesServicer):
 
         def submit() -> audits_pb2.Audit:
             with self._backing.store.read() as connection:
-                found = schedules.known(connection, key)
+                found = _seen(connection, key)
             asked = audit_of(audits_pb2.Audit.FromString(found.template), secrets.token_bytes(NONCE_BYTES))
             return audit_message(self._submitter.run(caller, request, asked, key))
 
@@ -133,15 +139,24 @@ class Schedules(schedules_pb2_grpc.SchedulesServicer):
     async def PauseSchedule(self, request: schedules_pb2.PauseScheduleRequest, context: Any) -> schedules_pb2.Schedule:
         """Stop a schedule's fires."""
         key = _key(request.name)
-        return self._message(await self._write(lambda connection: schedules.pause(connection, key)))
+
+        def pause(connection: Connection) -> ScheduleView:
+            _seen(connection, key, lock=True)
+            return schedules.pause(connection, key)
+
+        return self._message(await self._write(pause))
 
     async def ResumeSchedule(
         self, request: schedules_pb2.ResumeScheduleRequest, context: Any
     ) -> schedules_pb2.Schedule:
         """Let a schedule fire again."""
         key = _key(request.name)
-        resume = schedules.resume
-        return self._message(await self._write(lambda connection: resume(connection, key, now_ms(connection))))
+
+        def resume(connection: Connection) -> ScheduleView:
+            _seen(connection, key, lock=True)
+            return schedules.resume(connection, key, now_ms(connection))
+
+        return self._message(await self._write(resume))
 
     async def ListFires(self, request: schedules_pb2.ListFiresRequest, context: Any) -> schedules_pb2.ListFiresResponse:
         """List what became of a schedule's due minutes, newest first."""
@@ -151,7 +166,7 @@ class Schedules(schedules_pb2_grpc.SchedulesServicer):
         after = pages.unseal(self._backing.settings.page_key, question, request.page_token)
 
         def read(connection: Connection) -> tuple[FireView, ...]:
-            schedules.known(connection, key)
+            _seen(connection, key)
             return fires.page(connection, key, after, size + 1)
 
         found = await self._read(read)
@@ -226,6 +241,11 @@ class Schedules(schedules_pb2_grpc.SchedulesServicer):
 def _key(name: str) -> ScheduleKey:
     """Return a schedule of the caller's tenant; another tenant's of that id is never looked at."""
     return ScheduleKey(current_call().caller.tenant, names.schedule(name))
+
+
+def _seen(connection: Connection, key: ScheduleKey, *, lock: bool = False) -> ScheduleView:
+    """Return a schedule that the running call may touch."""
+    return schedules.seen(connection, current_call().scope, key, lock=lock)
 
 
 def _bad_id() -> Violation:

@@ -6,11 +6,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from assay.api.v1 import audits_pb2
 from sqlalchemy import Connection, Row, delete, func, select, tuple_, update
 
+from service.rules import names
+from service.rules.access import Reach, Scope
 from service.rules.errors import Refusal, not_permitted
 from service.rules.pages import Position
 from service.rules.schedules import SCHEDULES_MAX, FireOutcome, Misfire, Overlap, ScheduleKey, Timing
+from service.store.scopes import owns_model
 from service.store.tables_around import fire, schedule
 from service.store.uploads import insert_absent
 
@@ -99,13 +103,34 @@ def known(connection: Connection, key: ScheduleKey, *, lock: bool = False) -> Sc
     return found
 
 
-def page(connection: Connection, tenant: str, after: Position | None, limit: int) -> tuple[ScheduleView, ...]:
-    """Return a tenant's schedules below a position, newest first."""
-    found = select(schedule).where(schedule.c.tenant == tenant, schedule.c.deleted_at.is_(None))
+def seen(connection: Connection, scope: Scope, key: ScheduleKey, *, lock: bool = False) -> ScheduleView:
+    """Return a schedule of the caller's tenant that its call may touch; with `lock` nobody else changes it meanwhile.
+
+    Raises:
+        Refusal: NOT_PERMITTED: the tenant has none of this id, or it is about a model that the scope does not reach.
+    """
+    found = known(connection, key, lock=lock)
+    if not _reaches(connection, scope, found):
+        raise not_permitted()
+    return found
+
+
+def _reaches(connection: Connection, scope: Scope, view: ScheduleView) -> bool:
+    if scope.reach is not Reach.OWN_MODELS:
+        return True
+    return owns_model(connection, scope.tenant, names.model(audits_pb2.Audit.FromString(view.template).model))
+
+
+def page(connection: Connection, scope: Scope, after: Position | None, limit: int) -> tuple[ScheduleView, ...]:
+    """Return the schedules of a scope's tenant that it reaches, below a position, newest first.
+
+    All of the tenant's are read, which are no more than SCHEDULES_MAX: a template is no column to ask for its model.
+    """
+    found = select(schedule).where(schedule.c.tenant == scope.tenant, schedule.c.deleted_at.is_(None))
     if after is not None:
         found = found.where(tuple_(schedule.c.created_at, schedule.c.id) < (after.at, after.id))
-    rows = connection.execute(found.order_by(schedule.c.created_at.desc(), schedule.c.id.desc()).limit(limit))
-    return tuple(_view(row) for row in rows)
+    rows = connection.execute(found.order_by(schedule.c.created_at.desc(), schedule.c.id.desc())).all()
+    return tuple(view for view in map(_view, rows) if _reaches(connection, scope, view))[:limit]
 
 
 def change(connection: Connection, key: ScheduleKey, wanted: Wanted, etag: str, now: int) -> ScheduleView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, and_, exists, false, or_, select, true
 
 from service.rules.access import Reach, Scope
-from service.store.tables import audit, audit_label
+from service.store.tables import audit, audit_label, blob_grant, model
 
 
 def audit_in(scope: Scope) -> ColumnElement[bool]:
@@ -25,6 +25,13 @@ def audit_in(scope: Scope) -> ColumnElement[bool]:
             else false()
         )
     return own
+
+
+def owns_model(connection: Connection, tenant: str, manifest_sha256: str) -> bool:
+    """Tell whether a model is a tenant's own: it made it known, or has sent its manifest, as a submission accepts."""
+    known = exists().where(model.c.tenant == tenant, model.c.manifest_sha256 == manifest_sha256)
+    sent = exists().where(blob_grant.c.tenant == tenant, blob_grant.c.sha256 == manifest_sha256)
+    return bool(connection.execute(select(or_(known, sent))).scalar_one())
 
 
 def carries(key: str, value: str) -> ColumnElement[bool]:

@@ -14,7 +14,9 @@ from service.rules.templates import INPUT_FIELDS
 from service.scheduler.fires import Fires
 from service.store.engine import now_ms
 from service.store.intake import Intake
+from tests.service.api.access_world import Owner
 from tests.service.api.conftest import CATALOGUE, House, told
+from tests.service.api.consenting import acme_model
 
 Schedule = schedules_pb2.Schedule
 WEIGH = [audits_pb2.CheckRequest(check="checks/weigh")]
@@ -72,6 +74,40 @@ async def test_everything_wrong_is_told_at_once_with_the_templates_own_paths(hou
         "schedule.template.nonce",
         "schedule.template.checks[0].check",
     ]
+
+
+async def test_owner_neither_reads_nor_deletes_an_auditors_schedule_on_a_foreign_model(house: House) -> None:
+    """As it reads no audit of it. The schedule is of its own tenant; the model is not."""
+    owner = Owner("acme", "ola")
+    owner.enter(house)
+    name = await acme_model(house)
+    await owner.approve(house, name, "bolt")
+    template = audits_pb2.Audit(model=name, checks=WEIGH)
+    asked = Schedule(template=template, cron="0 3 * * *", time_zone="UTC")
+    created = schedules_pb2.CreateScheduleRequest(schedule_id="foreign", schedule=asked)
+    made = await stub(house, "ben").CreateSchedule(created)
+    own = Schedule(template=audits_pb2.Audit(model=await house.send_model("ben"), checks=WEIGH), cron="0 3 * * *",
+                   time_zone="UTC")  # fmt: skip
+    await stub(house, "ben").CreateSchedule(schedules_pb2.CreateScheduleRequest(schedule_id="ours", schedule=own))
+    bea, run = stub(house, "bea"), str(uuid.uuid4())
+    calls: tuple[Callable[[str], Any], ...] = (
+        lambda name: bea.GetSchedule(schedules_pb2.GetScheduleRequest(name=name)),
+        lambda name: bea.UpdateSchedule(
+            schedules_pb2.UpdateScheduleRequest(schedule=Schedule(name=name, template=own.template))
+        ),
+        lambda name: bea.RunSchedule(schedules_pb2.RunScheduleRequest(name=name, request_id=run)),
+        lambda name: bea.PauseSchedule(schedules_pb2.PauseScheduleRequest(name=name)),
+        lambda name: bea.ResumeSchedule(schedules_pb2.ResumeScheduleRequest(name=name)),
+        lambda name: bea.ListFires(schedules_pb2.ListFiresRequest(parent=name)),
+        lambda name: bea.DeleteSchedule(schedules_pb2.DeleteScheduleRequest(name=name)),
+    )  # fmt: skip
+    for call in calls:
+        foreign, absent = await told(call(made.name)), await told(call("schedules/absent-one"))
+        assert (foreign.reason, foreign.raw) == ("NOT_PERMITTED", absent.raw)
+    listed = await bea.ListSchedules(schedules_pb2.ListSchedulesRequest(page_size=1))
+    assert ([one.name for one in listed.schedules], listed.next_page_token) == (["schedules/ours"], "")
+    assert (await bea.GetSchedule(schedules_pb2.GetScheduleRequest(name="schedules/ours"))).name == "schedules/ours"
+    assert len((await stub(house, "ben").ListSchedules(schedules_pb2.ListSchedulesRequest())).schedules) == 2
 
 
 async def test_a_template_is_held_against_what_a_submission_is(house: House) -> None:
