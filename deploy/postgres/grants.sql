@@ -48,6 +48,8 @@ GRANT SELECT, INSERT ON output_charge TO assay_worker, assay_scheduler;
 GRANT SELECT ON output_total, output_charge TO assay_api;
 GRANT SELECT ON report TO assay_api, assay_worker;
 GRANT SELECT, INSERT, UPDATE ON report TO assay_scheduler;
+GRANT SELECT ON report_file TO assay_api;
+GRANT SELECT, INSERT ON report_file TO assay_scheduler;
 GRANT SELECT, INSERT ON event TO assay_api, assay_scheduler, assay_worker;
 GRANT SELECT, INSERT ON outbox TO assay_api, assay_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO assay_scheduler;

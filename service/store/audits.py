@@ -16,7 +16,7 @@ from service.store.engine import now_ms
 from service.store.events import append_event
 from service.store.jobs import lock_audit, move_audit
 from service.store.outbox import owe
-from service.store.tables import audit, job, report, result
+from service.store.tables import audit, job, report, report_file, result
 
 
 def register(connection: Connection, audit_id: str, registration: Mapping[str, Any]) -> bool:
@@ -133,6 +133,10 @@ def seal(connection: Connection, audit_id: str, token: int, sealed: SealedReport
             signed_at=signed_at,
         )
     )
+    parts = {(str(file["sha256"]), int(file["size"])) for file in sealed.files}
+    rows = [{"sha256": sha256, "size": size, "audit": audit_id, "n": 1} for sha256, size in sorted(parts)]
+    if rows:
+        connection.execute(insert(report_file), rows)
     digests = [str(file["sha256"]) for file in sealed.files]
     journal.append(connection, "sealed", audit=audit_id, token=token, detail={"files": digests})
     journal.append(connection, "leaf", audit=audit_id, detail={"leaf": "report"})

@@ -11,7 +11,7 @@ from service.rules.access import Scope
 from service.rules.names import BlobName
 from service.rules.pages import AuditFilter, Position
 from service.store.scopes import audit_in, carries
-from service.store.tables import audit, report
+from service.store.tables import audit, report, report_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +85,11 @@ def reports_of(connection: Connection, audit_id: str) -> tuple[ReportView, ...]:
 
 
 def is_report_file(connection: Connection, scope: Scope, name: BlobName) -> bool:
-    """Tell whether a blob is a file of a signed report that the caller may see: nothing else may ever be read.
-
-    A digest is 64 hex digits, so it stands in `files_json` only as a digest or as an artefact's own name.
-    """
-    found = connection.execute(
-        select(report.c.files_json)
-        .join(audit, audit.c.id == report.c.audit)
-        .where(audit_in(scope), report.c.files_json.contains(name.sha256))
-    ).scalars()
-    return any(
-        (file["sha256"], file["size"]) == (name.sha256, name.size) for files in found for file in json.loads(files)
+    """Tell whether a blob is a file of a signed report that the caller may see: nothing else may ever be read."""
+    found = (
+        select(report_file.c.audit)
+        .join(audit, audit.c.id == report_file.c.audit)
+        .where(report_file.c.sha256 == name.sha256, report_file.c.size == name.size, audit_in(scope))
+        .limit(1)
     )
+    return connection.execute(found).one_or_none() is not None

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -250,6 +251,16 @@ report = Table(
     Column("signed_at", BigInteger, nullable=False),
     Column("withdrawal_reason", String(32)),  # an operator took the report back: a word, as the log has it
     Column("withdrawn_at", BigInteger),  # when the scheduler heard that the withdrawal is in the log
+)
+
+report_file = Table(
+    "report_file",
+    metadata,
+    Column("sha256", String(64), primary_key=True),  # what `report.files_json` says, to be found by its digest
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("audit", String(32), primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    ForeignKeyConstraint(("audit", "n"), ("report.audit", "report.n")),
 )
 
 event = Table(

@@ -184,6 +184,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "schedule", "due_at", name=op.f("pk_fire")),
     )
     op.create_index("ix_fire_audit", "fire", ["audit"], unique=False)
+    op.create_table(
+        "report_file",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("audit", sa.String(length=32), nullable=False),
+        sa.Column("n", sa.Integer(), autoincrement=False, nullable=False),
+        sa.ForeignKeyConstraint(["audit", "n"], ["report.audit", "report.n"], name=op.f("fk_report_file_audit_report")),
+        sa.PrimaryKeyConstraint("sha256", "size", "audit", "n", name=op.f("pk_report_file")),
+    )
     op.add_column("audit", sa.Column("model_tenant", sa.String(length=64), server_default="", nullable=False))
     op.add_column("audit", sa.Column("request_json", sa.LargeBinary(), nullable=True))
     op.add_column("audit", sa.Column("schedule", sa.String(length=64), server_default="", nullable=False))
@@ -224,6 +233,19 @@ def upgrade() -> None:
     op.add_column("principal", sa.Column("issuer", sa.String(length=256), server_default="", nullable=False))
     # The journal begins here: of an audit that is older nobody wrote down how it began.
     op.execute("INSERT INTO journal (audit, sequence, kind, at) SELECT id, 1, 'carried_over', submitted_at FROM audit")
+    # The files of the reports that there are, one by one.
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(
+            "INSERT INTO report_file (sha256, size, audit, n)"
+            " SELECT DISTINCT one ->> 'sha256', CAST(one ->> 'size' AS BIGINT), report.audit, report.n"
+            " FROM report, json_array_elements(CAST(report.files_json AS JSON)) AS one"
+        )
+    else:
+        op.execute(
+            "INSERT INTO report_file (sha256, size, audit, n)"
+            " SELECT DISTINCT json_extract(one.value, '$.sha256'), json_extract(one.value, '$.size'),"
+            " report.audit, report.n FROM report, json_each(report.files_json) AS one"
+        )
     # What each tenant has sent so far; from here on it is counted blob by blob.
     op.execute(
         "INSERT INTO quota_use (tenant, quota, day, used) SELECT blob_grant.tenant, 'stored_bytes', 0,"
