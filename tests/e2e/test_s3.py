@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -115,9 +116,14 @@ def test_damaged_bytes_are_quarantined_until_they_are_sent_again(place: Place, t
         digest = next(one.sha256 for one in client.upload_model(place.model).files if one.path.endswith("safetensors"))
         key = f"{PREFIX}sha256/{digest[:2]}/{digest[2:4]}/{digest}"
         good = place.bucket.objects[key]
-        place.bucket.objects[key] = bytes(len(good))
-        shutil.rmtree(place.server.data / "blobs" / "worker" / "cache" / "sha256" / digest[:2])
+        worker = place.server.pid("worker")
+        os.kill(worker, signal.SIGSTOP)
         audit = place.submit(client)
+        log = place.server.data / "logs" / "scheduler.log"
+        told = f'"text": "registered", "audit": "{audit.removeprefix("audits/")}"'
+        wait_for(lambda: told in log.read_text(), "the signer has read the blob, the worker has not")
+        place.bucket.objects[key] = bytes(len(good))
+        os.kill(worker, signal.SIGCONT)
         list(client.watch(audit, timeout_s=60))
         assert (client.get(audit).state, client.get(audit).state_reason) == ("FAILED", "HOST_FAULT")
         assert client.upload_model(place.model).bytes_sent >= len(good), "the damaged blob does not count as there"
