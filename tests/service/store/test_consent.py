@@ -13,7 +13,7 @@ import pytest
 from assay import approval
 from assay.api.v1 import audits_pb2
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, event, insert, select, text, update
 
 from service.rules.approvals import Wanted, choose, verify
 from service.rules.errors import Refusal
@@ -186,6 +186,31 @@ def test_spent_approval_is_still_told_as_spent(store: Store) -> None:
         with pytest.raises(Refusal) as caught:
             choose(candidates(connection, "t", SHA), WANTED)
         assert caught.value.reason == "APPROVAL_SPENT"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda connection, _kept: consent.overdue(connection, wait_ms=1),
+        lambda connection, _kept: consent.revoked_but_live(connection),
+        lambda connection, kept: consent.release(connection, kept, lambda _submission, _tenant: WANTED),
+    ],
+)
+def test_no_look_at_consent_reads_every_audit_or_run_that_ever_was(
+    sqlite: Store, look: Callable[[Connection, str], object]
+) -> None:
+    """Every 5 s for years, and under the write lock of every new approval."""
+    said: list[tuple[str, Any]] = []
+    with sqlite.begin() as connection:
+        plant(connection, "acme", KEY)
+        kept = put(connection, "acme", KEY)
+        event.listen(connection, "before_cursor_execute", lambda _c, _k, what, values, *_: said.append((what, values)))
+        look(connection, kept)
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {what}", values) for what, values in tuple(said)]
+        steps = [str(row[-1]) for plan in plans for row in plan]
+    assert [step for step in steps if "ix_audit_unfinished" in step]
+    scans = [step for step in steps if step.startswith("SCAN") and "ix_audit_unfinished" not in step]
+    assert [step for step in scans if "audit" in step or "approval" in step] == []
 
 
 @pytest.mark.parametrize(("size", "queue"), [(GIB, "gpu-24g"), (20 * GIB, "gpu-80g")])
