@@ -483,7 +483,8 @@ class SubmitAuditRequest(_message.Message):
     """Authorise and validate as usual, write nothing."""
     await_approval: _builtins.bool
     """Where the model is not the caller's own and no approval fits: wait for one (STATE_AWAITING_APPROVAL, at most 7 days)
-    rather than be refused. Whether there is such a model is not told: one that nobody has waits in the same way.
+    rather than be refused; named approvals (audit.approvals) fit now or never. Whether there is such a model is not
+    told: one that nobody has waits in the same way.
     """
     @_builtins.property
     def audit(self) -> Global___Audit: ...
@@ -532,7 +533,9 @@ class ListAuditsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     filter: _builtins.str
-    """"field = value" on state, model, check or label.KEY, joined by AND."""
+    """"field = value" on state, model, check or label.KEY, joined by AND; a value with other characters than
+    A-Z a-z 0-9 _ / . : - stands in double quotes. Who is not shown what was asked may name the state alone.
+    """
     def __init__(
         self,
         *,
