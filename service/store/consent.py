@@ -174,6 +174,13 @@ class Standing:
     """Milliseconds since 1970 by the database's clock."""
 
 
+def has_model(connection: Connection, tenant: str, manifest_sha256: str) -> bool:
+    """Tell whether a tenant has a model, and its weights are not gone."""
+    live = (model.c.deleted_at.is_(None), model.c.purged_at.is_(None))
+    mine = (model.c.tenant == tenant, model.c.manifest_sha256 == manifest_sha256)
+    return connection.execute(select(model.c.tenant).where(*mine, *live)).one_or_none() is not None
+
+
 def standing(connection: Connection, audit_id: str, manifest_sha256: str) -> Standing:
     """Return on what an audit stands that reads this model.
 
@@ -185,16 +192,12 @@ def standing(connection: Connection, audit_id: str, manifest_sha256: str) -> Sta
     if row is None:
         raise LookupError(f"no audit {audit_id}")
     owner = row.model_tenant or row.tenant
-    live = select(model.c.tenant).where(
-        model.c.manifest_sha256 == manifest_sha256, model.c.deleted_at.is_(None), model.c.purged_at.is_(None)
-    )
-    having = connection.execute(live.where(model.c.tenant.in_((row.tenant, owner)))).scalars().all()
     under = approvals.used_by(connection, audit_id)
     return Standing(
         tenant=row.tenant,
         owner=owner,
-        owns=row.tenant in having,
-        lends=owner in having,
+        owns=has_model(connection, row.tenant, manifest_sha256),
+        lends=has_model(connection, owner, manifest_sha256),
         under=tuple((one, approvals.keys_of(connection, one.owner_tenant)) for one in under),
         now=now_ms(connection),
     )

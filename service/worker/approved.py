@@ -45,6 +45,9 @@ def require_consent(
     """
     with store.read() as connection:
         found = consent.standing(connection, audit_id, request.model_sha256)
+        base = request.base_sha256
+        if base is not None and not consent.has_model(connection, found.tenant, base):
+            raise HostFault(f"audit {audit_id} reads a base model that {found.tenant} has not")
     if found.owns and not found.under:
         return CAPS
     if not found.under:

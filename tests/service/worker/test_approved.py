@@ -153,6 +153,19 @@ def test_own_model_that_is_purged_is_not_owned(place: House) -> None:
     assert classes(place, key) == ["HOST_FAULT"]
 
 
+def test_foreign_base_is_never_read(place: House) -> None:
+    """Nobody approves a base: it is the asking tenant's own, whatever the request says."""
+    files = {"config.json": b"{}", "model.safetensors": b"another"}
+    key = place.submit(attempts_max=1, base=files)
+    base = place.put_model(files).digest
+    with place.store.begin() as connection:
+        moved = update(model).where(model.c.manifest_sha256 == base).values(tenant="acme")
+        assert connection.execute(moved).rowcount == 1
+    place.attempt(key)
+    assert classes(place, key) == ["HOST_FAULT"]
+    assert not place.cell.readings
+
+
 def test_runs_beyond_what_the_owner_signed_are_never_read(place: House) -> None:
     key, digest = foreign(place)
     approved(place, key, digest, max_runs=0)
