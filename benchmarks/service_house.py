@@ -107,6 +107,7 @@ def machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "load_1_5_15": [round(one, 1) for one in os.getloadavg()],
+        "niceness": os.nice(0),
         "python": platform.python_version(),
         "grpc": grpc.__version__,
         "day": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -147,9 +147,9 @@ def emptied_broker(folder: Path) -> dict[str, Any]:
     reconciler, depths, over = Reconciler(store, knocker), [0], threading.Event()
     looker = threading.Thread(target=_look, args=(server.socket, depths, over))
     looker.start()
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.thread_time()
     reconciler.step()
-    took = time.perf_counter() - began
+    took, cpu = time.perf_counter() - began, time.thread_time() - worked
     published = knocker.depth("cpu")
     for _ in range(2):  # nobody takes a message: now the queue must not grow
         time.sleep(RECONCILE_S)
@@ -163,6 +163,7 @@ def emptied_broker(folder: Path) -> dict[str, Any]:
         "rows": ROWS,
         "published": published,
         "seconds": round(took, 1),
+        "cpu_seconds": round(cpu, 1),
         "seconds_with_the_wait_for_a_step": round(took + RECONCILE_S, 1),
         "target_seconds_at_most": 30,
         "deepest_queue": max(depths),
@@ -282,8 +283,8 @@ def main() -> None:
     found = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     for name in asked:
         with tempfile.TemporaryDirectory() as folder:
-            load = machine()["load_1_5_15"]
-            found[name] = {**PARTS[name](Path(folder)), "load_before": load}
+            before = machine()
+            found[name] = {**PARTS[name](Path(folder)), **{key: before[key] for key in ("load_1_5_15", "niceness")}}
     write(TABLE, {name: found[name] for name in PARTS if name in found})
 
 
