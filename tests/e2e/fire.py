@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 import uuid
@@ -21,29 +19,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from assay import AuditClient
 from assay.config import find
 from assay.errors import AssayError
 from assay.remote.values import Limits
 from assay.verify import verify
 
-from benchmarks.soak_tree import ENDED, Shape, Tree, runs
+from benchmarks.soak_tree import ENDED, Tree, runs
 from service.main.journal import stored_in
 from service.rules.consistency import Checker
 from service.rules.journal import Violation
-from service.store.engine import Store, open_store
+from service.store.engine import Store
 from service.store.journal import entries
 from tests.service.plants import doom
 from tests.service.plants.matrix import tell
-from tests.service.store import postgres
 
 LINES = (
     "ok", "slow 0.5", "slow 2", "slow 4", "slow 12", "crash 11", "oom", "hang", "forks 300", "big", "garbage", "refuse",
 )  # fmt: skip
 """What a cell of these trees can be told to do."""
 
-KINDS = ("sqlite", "postgresql")
 PATIENCE_S = 90.0
 REAPED_S = 20.0
 """A lost lease is another worker's long before: L, two ticks, a back-off of 0.25 s, and the start of an interpreter."""
@@ -107,6 +102,14 @@ class Fire:
 
     def classes(self, audit: str) -> list[str | None]:
         return [row[0] for row in self.tree.read(f"SELECT exit_class FROM attempt WHERE audit = '{audit}' ORDER BY n")]
+
+    def lost_and_found(self, audit: str) -> bool:
+        """Say whether an audit's worker was lost, and another one's attempt passed."""
+        return "WORKER_LOST" in self.classes(audit) and self.unstarved(audit) == ["OK"]
+
+    def unstarved(self, audit: str) -> list[str | None]:
+        """Return how an audit's attempts ended but for lost ones: a busy host may starve a worker for L, 1.5 s."""
+        return [one for one in self.classes(audit) if one != "WORKER_LOST"]
 
     def holder(self, audit: str) -> int | None:
         """Return the process that holds an audit's lease."""
@@ -232,8 +235,11 @@ class Fire:
         return AuditClient(config, timeout_s=timeout_s, patience_s=patience_s, state=self.plan.parent / "client")
 
 
-def cells_of(worker: int | None = None) -> list[int]:
-    """Return processes that run scripted cells, of one worker or of any."""
+def cells_of(of: int | Path) -> list[int]:
+    """Return processes that run scripted cells: those of a worker, or all of a tree's data folder, whoever's they are.
+
+    A cell's command line names the folder that its code lies in, and that lies beneath the tree's data.
+    """
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -241,7 +247,8 @@ def cells_of(worker: int | None = None) -> list[int]:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:  # it ended while we looked
             continue
-        if b"inside.py" in words and b"scripted_guest" in words and worker in (None, parent):
+        is_one = b"inside.py" in words and b"scripted_guest" in words
+        if is_one and (parent == of if isinstance(of, int) else os.fsencode(of) in words):
             found.append(int(folder.name))
     return found
 
@@ -271,61 +278,3 @@ def parallel(count: int, call: Callable[[int], Any]) -> list[Any]:
     for thread in threads:
         thread.join()
     return made
-
-
-def address(kind: str) -> str | None:
-    """Return the address of a fresh database; None of SQLite, which the tree makes itself. Skips without a server."""
-    if kind == "sqlite":
-        return None
-    server = postgres.server()
-    if server is None:
-        pytest.skip(postgres.WITHOUT)
-    return server.create()
-
-
-@contextmanager
-def burning(kind: str, model: Path, folder: Path | None = None, **shape: Any) -> Iterator[Fire]:
-    """Start a tree on a kind of database; it is drained at the end, and must end well."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server binary: install redis-server; the same faults without a broker are other tests'")
-    url = address(kind)
-    with tempfile.TemporaryDirectory(prefix="assay-fire-") as scratch:
-        home, plan = folder or Path(scratch), Path(scratch) / "plan"
-        python_path = doom.write(Path(scratch) / "doomed", plan)
-        environment = {**os.environ, "PYTHONPATH": python_path, "PATH": _redis_with_a_door(Path(scratch), plan)}
-        asked = Shape(**{"store": url, "workers": 2, "script": "\n".join(LINES) + "\n", **shape})
-
-        def start() -> tuple[Tree, AuditClient]:
-            try:
-                tree = Tree.start(home, asked, environment)
-            except SystemExit as failed:
-                pytest.fail(f"{failed}\n{_last_words(home)}")
-            return tree, AuditClient.from_config(tree.data / "client.json", state=Path(scratch) / "client")
-
-        tree, client = start()
-        impatient = open_store(url or f"sqlite:///{tree.data / 'assay.sqlite'}", busy_ms=200)
-        made = Fire(kind, tree, client, client.upload_model(model).manifest_sha256, plan, impatient, start)
-        try:
-            yield made
-        finally:
-            print(_last_words(home))  # shown where it failed
-            impatient.close()
-            made.client.close()
-            status = made.tree.stop()
-        assert status == 0, (home / "server.err").read_text()
-
-
-def _last_words(home: Path) -> str:
-    """Return the ends of a tree's logs."""
-    files = [home / "server.err", *sorted((home / "data" / "logs").glob("*.log"))]
-    return "\n".join(f"--- {file.name}\n{file.read_text()[-2500:]}" for file in files)
-
-
-def _redis_with_a_door(folder: Path, plan: Path) -> str:
-    """Put a redis-server first in PATH that does not start while `redis.away` lies in the plan."""
-    real = shutil.which("redis-server")
-    program = folder / "bin" / "redis-server"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nwhile [ -e "{plan}/redis.away" ]; do sleep 0.05; done\nexec "{real}" "$@"\n')
-    program.chmod(0o755)
-    return f"{program.parent}{os.pathsep}{os.environ['PATH']}"

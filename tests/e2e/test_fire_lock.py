@@ -13,7 +13,8 @@ from assay.api.v1 import audits_pb2
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
-from tests.e2e.fire import KINDS, Fire, burning
+from tests.e2e.burning import KINDS, burning
+from tests.e2e.fire import Fire
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]  # ten seconds are ten seconds
 
