@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from assay.manifest import check_path, is_sha256
 from sqlalchemy import Connection, select
 
 from service.blobs import BlobError, BlobStore
+from service.blobs.contract import EMPTY_SHA256
 from service.queue.contract import Knocker
 from service.rules import tracing
 from service.rules.states import UNSIGNABLE
@@ -19,13 +21,16 @@ from service.scheduler.signer_client import Signer
 from service.store import journal, withdrawals
 from service.store.audits import SealedReport, register, reject, seal, set_reason
 from service.store.engine import Store, now_ms
-from service.store.keeping import keep
+from service.store.keeping import is_lost, keep, quarantine
 from service.store.outbox import Owed, settle
 from service.store.tables import audit, blob, job
 from service.store.uploads import insert_absent
 from service.store.views import capability_of, mark_published
 
 log = logging.getLogger("assay.scheduler")
+
+_CHUNK = 1 << 20
+"""Bytes that are hashed at a time."""
 
 
 class SignerEffects:
@@ -128,8 +133,31 @@ class SignerEffects:
     def tell(self, debt: Owed, why: Exception) -> None:
         """Write into the audit why it does not move."""
         if isinstance(why, SchedulerError):
+            unusable = why.blob if isinstance(why, SignerRefused) else ""
+            lost = bool(unusable) and self._is_lost(unusable)
             with self._store.begin() as connection:
                 set_reason(connection, debt.audit, why.code)
+                if lost and quarantine(connection, unusable):
+                    log.error("blob %s is lost: it counts as missing until it is sent again", unusable)
+
+    def _is_lost(self, digest: str) -> bool:
+        """Look again at a blob that the signer could not use: its disk, its rights or its mount may be at fault."""
+        with self._store.read() as connection:
+            known = select(blob.c.quarantined_at).where(blob.c.sha256 == digest)
+            if connection.execute(known).scalar() is not None:
+                return False  # bytes are hashed once, not at each try
+        try:
+            if self._blobs.size(EMPTY_SHA256) is None:
+                return False  # no blob at all is there: the place is away, and every blob will be back
+            with self._blobs.open(digest) as file:
+                found = hashlib.sha256()
+                while piece := file.read(_CHUNK):
+                    found.update(piece)
+                return found.hexdigest() != digest
+        except BlobError as error:
+            return is_lost(error)
+        except OSError:
+            return False
 
 
 class PublishEffect:

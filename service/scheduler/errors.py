@@ -28,8 +28,9 @@ class SignerRefused(SchedulerError):
     Args:
         code: the signer's own, e.g. CLOCK_SKEW.
         message: for operators.
+        blob: digest of the blob whose bytes the signer found lost, where that is why.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, blob: str = "") -> None:
         super().__init__(f"{code}: {message}")
-        self.code = code
+        self.code, self.blob = code, blob

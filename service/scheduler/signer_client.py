@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from assay import canonical, strict_json
 from assay.errors import Malformed
+from assay.manifest import is_sha256
 
 from service.scheduler.errors import SignerRefused, SignerUnavailable
 
@@ -80,5 +81,10 @@ def _answer(line: bytes) -> dict[str, Any]:
     if not answer["ok"]:
         code = answer.get("code")
         known = isinstance(code, str) and _CODE.fullmatch(code) is not None
-        raise SignerRefused(str(code) if known else "SIGNER_REFUSED", str(answer.get("message", ""))[:512])
+        lost = str(answer.get("blob", ""))
+        raise SignerRefused(
+            str(code) if known else "SIGNER_REFUSED",
+            str(answer.get("message", ""))[:512],
+            blob=lost if is_sha256(lost) else "",
+        )
     return answer

@@ -38,11 +38,11 @@ class Evidence:
             with self._opened(digest) as file:
                 data = file.read(cap + 1)
         except (BlobError, OSError) as error:
-            raise _unreadable(error, f"{what} {digest[:16]}…") from error
+            raise _unreadable(error, f"{what} {digest[:16]}…", digest) from error
         if len(data) > cap:
             raise Refused("REQUEST_REJECTED", f"{what} {digest[:16]}… is larger than {cap} bytes")
         if hashlib.sha256(data).hexdigest() != digest:
-            raise Refused("BLOB_CORRUPT", f"{what} {digest[:16]}… does not have its digest any more")
+            raise Refused("BLOB_CORRUPT", f"{what} {digest[:16]}… does not have its digest any more", blob=digest)
         return data
 
     def rows_of(self, digest: str, what: str) -> int:
@@ -60,9 +60,9 @@ class Evidence:
                     if piece.endswith(b"\n"):
                         rows, held = rows + held, False
         except (BlobError, OSError) as error:
-            raise _unreadable(error, f"{what} {digest[:16]}…") from error
+            raise _unreadable(error, f"{what} {digest[:16]}…", digest) from error
         if found.hexdigest() != digest:
-            raise Refused("BLOB_CORRUPT", f"{what} {digest[:16]}… does not have its digest any more")
+            raise Refused("BLOB_CORRUPT", f"{what} {digest[:16]}… does not have its digest any more", blob=digest)
         return rows + held
 
     def weigh(self, files: Iterable[FileEntry], known: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -94,9 +94,10 @@ class Evidence:
                     found.update(buffer[:count])
                 after = _identity(os.fstat(blob.fileno()))
         except (BlobError, OSError) as error:
-            raise _unreadable(error, f"model file {file.path}") from error
+            raise _unreadable(error, f"model file {file.path}", file.sha256) from error
         if before != after or found.hexdigest() != file.sha256 or before[1] != file.size:
-            raise Refused("BLOB_CORRUPT", f"model file {file.path} does not have its digest and size any more")
+            text = f"model file {file.path} does not have its digest and size any more"
+            raise Refused("BLOB_CORRUPT", text, blob=file.sha256)
         return before
 
     def _opened(self, digest: str) -> BinaryIO:
@@ -110,10 +111,11 @@ def path_in(root: Path, digest: str) -> Path:
     return root / "sha256" / digest[:2] / digest[2:4] / digest
 
 
-def _unreadable(error: BlobError | OSError, what: str) -> Refused:
+def _unreadable(error: BlobError | OSError, what: str, digest: str) -> Refused:
     if isinstance(error, BlobDamaged):
-        return Refused("BLOB_CORRUPT", f"{what} does not have its digest any more")
-    return Refused("BLOB_MISSING", f"{what} cannot be read: {getattr(error, 'strerror', None) or error}")
+        return Refused("BLOB_CORRUPT", f"{what} does not have its digest any more", blob=digest)
+    text = f"{what} cannot be read: {getattr(error, 'strerror', None) or error}"
+    return Refused("BLOB_MISSING", text, blob=digest)
 
 
 def _identity(status: os.stat_result) -> list[int]:

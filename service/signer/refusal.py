@@ -55,11 +55,12 @@ class Refused(SignerError):
     Args:
         code: for the scheduler.
         message: for an operator; names the item and what was expected.
+        blob: digest of the blob whose bytes are lost, where that is why.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, *, blob: str = "") -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.blob = code, blob
 
     @property
     def retryable(self) -> bool:

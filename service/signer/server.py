@@ -132,7 +132,8 @@ class Server:
             with self._locks[int(asked["audit"][:8], 16) % _STRIPES]:
                 return {"ok": True, **self._answer(asked)}
         except Refused as refused:
-            return {"ok": False, "code": refused.code, "retryable": refused.retryable, "message": str(refused)}
+            told = {"ok": False, "code": refused.code, "retryable": refused.retryable, "message": str(refused)}
+            return told | ({"blob": refused.blob} if refused.blob else {})
 
 
 def _listen(path: Path, allowed_uid: int) -> socket.socket:

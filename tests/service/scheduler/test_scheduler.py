@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
-from service.blobs import BlobFault, MemoryBlobs
+from service.blobs import BlobFault, LocalBlobs, MemoryBlobs
 from service.queue.contract import QueueUnavailable
 from service.queue.memory import MemoryQueue
 from service.rules.states import AuditState
@@ -238,6 +238,45 @@ def test_a_refused_seal_stays_signing_and_completes_when_the_cause_is_gone(store
         assert connection.execute(select(report.c.key_id)).scalar_one() == "k"
         assert connection.execute(select(blob.c.size)).scalar_one() == 6
     assert {"op": "seal", "audit": held.audit, "token": held.token} in signer.asked
+
+
+@pytest.mark.parametrize(
+    ("stored", "lost"), [(None, True), (b"rotten", True), (b"weights", False)], ids=["missing", "rotten", "whole"]
+)
+def test_what_the_signer_cannot_use_is_asked_of_its_owner_again(
+    store: Store, tmp_path: Path, stored: bytes | None, lost: bool
+) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    blobs, signer, clock = LocalBlobs(tmp_path / "blobs"), FakeSigner(tmp_path), Clock()
+    with store.begin() as connection:
+        connection.execute(insert(blob).values(sha256=digest, size=7, stored_at=1))
+    if stored is not None:
+        blobs.put(b"weights", digest)
+        blobs.path(digest).chmod(0o600)
+        blobs.path(digest).write_bytes(stored)
+    with store.begin() as connection:
+        key = submit(connection)
+    signer.trouble = SignerRefused("BLOB_CORRUPT", "model file model.safetensors", blob=digest)
+    effects = SignerEffects(store, blobs, signer)
+    sweep(Relay(store, {"register": effects.register}, width=1, on_failure=effects.tell, clock=clock))
+    assert seen(store, key).state_reason == "BLOB_CORRUPT"
+    with store.read() as connection:
+        assert (connection.execute(select(blob.c.quarantined_at)).scalar_one() is not None) is lost
+
+
+def test_a_place_without_any_blob_asks_nobody(store: Store, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    blobs, signer = LocalBlobs(tmp_path / "blobs"), FakeSigner(tmp_path)
+    with store.begin() as connection:
+        connection.execute(insert(blob).values(sha256=digest, size=7, stored_at=1))
+    (tmp_path / "blobs").rename(tmp_path / "away")
+    with store.begin() as connection:
+        submit(connection)
+    signer.trouble = SignerRefused("BLOB_MISSING", "model file model.safetensors", blob=digest)
+    effects = SignerEffects(store, blobs, signer)
+    sweep(Relay(store, {"register": effects.register}, width=1, on_failure=effects.tell, clock=Clock()))
+    with store.read() as connection:
+        assert connection.execute(select(blob.c.quarantined_at)).scalar_one() is None
 
 
 def test_an_audit_whose_record_is_refused_fails_and_is_voided(store: Store, tmp_path: Path) -> None:
