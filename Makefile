@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system node demo test test-all lint proto catalogue sets nulls bench sandbox-report sandbox-matrix soak failure-matrix clean
+.PHONY: help setup system node postgresql demo test test-all lint proto catalogue sets nulls bench sandbox-report sandbox-matrix soak failure-matrix clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -30,6 +30,16 @@ system:
 	  if [ "$$(id -u)" != 0 ]; then echo "Please install: apt-get install $${missing[*]}"; exit 1; fi
 	  apt-get update -qq
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null
+	fi
+
+# For the tests and the soaks that want one: they start a server of their own, so no cluster is made for the machine.
+postgresql:
+	@if ! command -v postgres >/dev/null && ! test -x /usr/lib/postgresql/15/bin/postgres; then
+	  if [ "$$(id -u)" != 0 ]; then echo "Please install: apt-get install postgresql-15"; exit 1; fi
+	  apt-get update -qq
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null
+	  sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-15 >/dev/null
 	fi
 
 $(VENV)/.installed: constraints.txt pyproject.toml client/pyproject.toml
@@ -72,7 +82,7 @@ test: setup node ## All tests that need no GPU (under 12 minutes on 2 cores)
 	  $(BIN)/python -m pytest -m "not slow" --last-failed --last-failed-no-failures none
 	}
 
-test-all: setup node ## The slow tests too
+test-all: setup node postgresql ## The slow tests too
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup node ## Style, types, import contracts, protos, stale generated files
@@ -104,10 +114,10 @@ sandbox-report: setup ## Print the attack matrix of this machine's sandbox
 sandbox-matrix: setup ## Write the matrix of this machine's sandbox to sandbox/matrix.json (minutes)
 	@$(BIN)/python -m tests.sandbox.suite --out sandbox/matrix.json
 
-soak: setup ## Kill processes FAULTS times (SEED replays the plan) and count what was lost
+soak: setup $(filter postgresql,$(STORE)) ## Kill processes FAULTS times (SEED replays the plan) and count what was lost
 	@$(BIN)/python -m benchmarks.soak --faults $(FAULTS) --seed $(SEED) --store $(STORE)
 
-failure-matrix: setup ## Do every fault of the failure matrix on each of STORES and print what the journals say (half an hour)
+failure-matrix: setup $(filter postgresql,$(STORES)) ## Do every fault of the failure matrix on each of STORES and print what the journals say (half an hour)
 	@$(BIN)/python -m benchmarks.soak_matrix --stores $(STORES) --rows "$(ROWS)"
 
 clean: ## Remove what the project made here, but not the caches

@@ -56,6 +56,7 @@ def watch(
         SCREEN.out(f"Extends the {told['size_before']} entries remembered." if before else "Seen for the first time.")
         SCREEN.out(f"Requests: {told['requests']}, ended by {told['reports']} reports and {told['voids']} voids")
         SCREEN.out(f"Without an end: {told['open']} open")
+        SCREEN.out(f"Withdrawn afterwards: {told['withdrawals']}")
     return 0
 
 

@@ -30,7 +30,7 @@ _SHAPE = {
     "checkpoint": TEXT,
     "at": TEXT,
     "open": [COUNT],
-    "counts": {"requests": COUNT, "reports": COUNT, "voids": COUNT, "unknown": COUNT},
+    "counts": {"requests": COUNT, "reports": COUNT, "voids": COUNT, "withdrawals": COUNT, "unknown": COUNT},
 }
 
 
@@ -54,6 +54,7 @@ class Counts:
     requests: int = 0
     reports: int = 0
     voids: int = 0
+    withdrawals: int = 0
     unknown: int = 0
     """Of kinds that this client does not know."""
 
@@ -174,6 +175,8 @@ def count(known: Remembered, fresh: Iterable[bytes]) -> Remembered:
                 raise Wrong(f"entry {index} of the log ends entry {entry.prev}, which is no open request")
             seen.remove(entry.prev)
             numbers[entry.kind + "s"] += 1
+        elif entry.kind == "withdrawal":
+            numbers["withdrawals"] += 1
     return replace(known, at=at, open=tuple(sorted(seen)), counts=Counts(**numbers))
 
 

@@ -38,6 +38,12 @@ def void(label: str, prev: int, second: int = 1) -> Entry:
     return Entry(kind="void", at=moment(second), commit=digest(label), tag=digest("tag"), prev=prev, reason="cancelled")
 
 
+def withdrawal(label: str, prev: int, second: int = 1) -> Entry:
+    return Entry(
+        kind="withdrawal", at=moment(second), commit=digest(label), tag=digest("tag"), prev=prev, reason="data_defect"
+    )
+
+
 def requests(count: int) -> MemoryLog:
     log = MemoryLog(ORIGIN, PRIVATE)
     for index in range(count):

@@ -14,7 +14,7 @@ from assay.tlog.leaves import Leaf, LogKey
 from assay.tlog.memory import MemoryLog
 from assay.tlog.watch import Forked, Remembered
 
-from tests.client.tlog.planted import ORIGIN, PRIVATE, digest, moment, report, request, requests, void
+from tests.client.tlog.planted import ORIGIN, PRIVATE, digest, report, request, requests, void, withdrawal
 
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
 LOGS = (LogKey(vkey=notes.vkey_of(PRIVATE, ORIGIN)),)
@@ -38,13 +38,14 @@ def test_open_requests_are_counted_over_several_looks(tmp_path: Path) -> None:
     assert (first.counts.requests, len(first.open)) == (300, 300)
     log.append(report("r", 7, 400))
     log.append(void("v", 299, 400))
+    log.append(withdrawal("w", 300, 400))
     log.append(b'{"at":"2026-01-02T04:00:00Z","kind":"resign","v":2}')
     second = look(log, tmp_path / "log", watch.load_state(watch.dump_state(first)))
     assert second == look(log, tmp_path / "log")
-    assert vars(second.counts) == {"requests": 300, "reports": 1, "voids": 1, "unknown": 1}
+    assert vars(second.counts) == {"requests": 300, "reports": 1, "voids": 1, "withdrawals": 1, "unknown": 1}
     assert second.open == tuple(index for index in range(300) if index not in (7, 299))
     assert look(log, tmp_path / "log", second) == second
-    assert second.head.size == 303
+    assert second.head.size == 304
 
 
 def test_a_fork_a_rollback_and_a_rewrite_are_seen_and_kept_as_evidence(tmp_path: Path) -> None:
@@ -131,16 +132,7 @@ def test_an_honest_report_is_held_against_its_log(tmp_path: Path) -> None:
 
 def test_a_withdrawn_report_is_refused(tmp_path: Path) -> None:
     log, leaf = audited()
-    log.append(
-        Entry(
-            kind="withdrawal",
-            at=moment(9),
-            commit=digest("report"),
-            tag=digest("tag"),
-            prev=leaf.index,
-            reason="data_defect",
-        )
-    )
+    log.append(withdrawal("report", leaf.index, 9))
     with pytest.raises(Wrong, match="withdrawn at 2026-01-02T03:00:09Z"):
         watch.check_report(tiles.folder(log.write(tmp_path)), LOGS, leaf, None)
 
