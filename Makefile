@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system node postgresql demo test test-all lint proto catalogue sets nulls bench sandbox-report sandbox-matrix soak failure-matrix clean
+.PHONY: help setup system node postgresql demo test test-all lint proto proto-base catalogue sets nulls bench sandbox-report sandbox-matrix soak failure-matrix clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -85,16 +85,23 @@ test: setup node ## All tests that need no GPU (under 12 minutes on 2 cores)
 test-all: setup node postgresql ## The slow tests too
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: setup node ## Style, types, import contracts, protos, stale generated files
+lint: setup node ## Style, types, import contracts, protos and what they break, stale generated files
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	tests/node/node_modules/.bin/buf lint protos
+	tests/node/node_modules/.bin/buf breaking protos --against protos/base.binpb
 	deploy/stale.sh
 
 proto: setup ## Make the stubs from the protos
 	@protos/generate.sh >/dev/null
+
+# An image and no branch or tag, so that a shallow clone without either can be checked. A break is made knowingly: remove
+# the old base first (docs/adr/0002 says when one may be).
+proto-base: setup node ## At a release: make today's protos what later ones must not break
+	@if [ -e protos/base.binpb ]; then tests/node/node_modules/.bin/buf breaking protos --against protos/base.binpb; fi
+	tests/node/node_modules/.bin/buf build protos --exclude-source-info -o protos/base.binpb
 
 catalogue: setup ## Make catalogue.json and architectures.json from the checks
 	@$(BIN)/python -m checks catalogue --out client/assay/catalogue.json --architectures checks/architectures.json
