@@ -31,6 +31,8 @@ def lines(result: GateResult) -> Iterator[str]:
                 yield neutral.behind_bar(f"    {instance.outcome}: {wording.told(instance)}")
                 if instance.fingerprint and instance.outcome != "pass":
                     yield neutral.behind_bar(f"    fingerprint {instance.fingerprint}")
+                if accepted := wording.accepted(instance):
+                    yield neutral.behind_bar(f"    {accepted}")
     for warning in result.warnings:
         yield neutral.behind_bar(f"warning: {warning}")
 

@@ -15,7 +15,7 @@ from assay.manifest import FILE_NAME
 from assay.moments import parse as parse_moment
 from assay.policy.language import Policy
 from assay.policy.registered import POLICY_FILE
-from assay.policy.verdict import Verdict
+from assay.policy.verdict import ESTIMATE_ONLY, Verdict
 from assay.statement import STATEMENT_TYPE
 
 VSA_TYPE = "https://slsa.dev/verification_summary/v1"
@@ -33,6 +33,7 @@ def statements(
     policy: Policy,
     verdict: Verdict,
     composed_at: str,
+    marked: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Return the statements that a signer puts beside a report, by file name; a function of the report alone.
 
@@ -43,6 +44,7 @@ def statements(
         policy: that was registered.
         verdict: what it says.
         composed_at: moment of the report, RFC 3339 with Z.
+        marked: whether they say where a verdict looks at the estimate only; the first signers' did not.
 
     Raises:
         Malformed: `composed_at` is no moment.
@@ -56,8 +58,11 @@ def statements(
         outcome=verdict.outcome,
         verifier_id=f"assay:key/sha256:{key_id}",
         time_verified=composed_at,
+        marked=marked,
     )
-    tested = results_of_tests(model_sha256=model_sha256, policy=policy, policy_uri=POLICY_FILE, verdict=verdict)
+    tested = results_of_tests(
+        model_sha256=model_sha256, policy=policy, policy_uri=POLICY_FILE, verdict=verdict, marked=marked
+    )
     return {bundle.VSA_FILE_NAME: summary, bundle.TEST_RESULT_FILE_NAME: tested}
 
 
@@ -71,6 +76,7 @@ def vsa(
     outcome: str,
     verifier_id: str,
     time_verified: str,
+    marked: bool = True,
 ) -> dict[str, Any]:
     """Return the statement of a SLSA verification summary.
 
@@ -83,6 +89,7 @@ def vsa(
         outcome: of the verdict; everything but "pass" reads FAILED.
         verifier_id: URI of who decided.
         time_verified: moment of the decision, RFC 3339 with Z.
+        marked: whether it says where the policy looks at the estimate only.
 
     Raises:
         Malformed: `time_verified` is no moment.
@@ -93,7 +100,7 @@ def vsa(
         "verifier": {"id": verifier_id},
         "timeVerified": time_verified,
         "resourceUri": f"assay:model/sha256:{model_sha256}",
-        "policy": {"uri": policy_uri, "digest": {"sha256": policy.sha256}},
+        "policy": _policy(policy, policy_uri, marked),
         "inputAttestations": [{"uri": bundle_uri, "digest": {"sha256": bundle_sha256}}],
         "verificationResult": "PASSED" if passed else "FAILED",
         "verifiedLevels": [LEVEL_PASS if passed else LEVEL_FAILED],
@@ -102,15 +109,17 @@ def vsa(
     return _statement(model_sha256, VSA_TYPE, predicate)
 
 
-def results_of_tests(*, model_sha256: str, policy: Policy, policy_uri: str, verdict: Verdict) -> dict[str, Any]:
+def results_of_tests(
+    *, model_sha256: str, policy: Policy, policy_uri: str, verdict: Verdict, marked: bool = True
+) -> dict[str, Any]:
     """Return the statement of an in-toto test result.
 
     Fail and inconclusive are both FAILED; a pass with registered waivers is WARNED. Advisory entries that did not pass
-    are warned tests and do not change the result.
+    are warned tests and do not change the result. What looks at the estimate only says so in its name.
     """
     passed, warned, failed = [], [], []
     for decision in verdict.decisions:
-        name = wording.full_name(decision)
+        name = wording.full_name(decision) + (f" ({ESTIMATE_ONLY})" if marked and decision.estimate_only else "")
         if decision.outcome == "pass":
             passed.append(name)
         elif decision.outcome == "waived" or decision.level != "gate":
@@ -120,12 +129,19 @@ def results_of_tests(*, model_sha256: str, policy: Policy, policy_uri: str, verd
     accepted = any(one.outcome == "waived" for decision in verdict.decisions for one in decision.instances)
     predicate = {
         "result": "FAILED" if verdict.outcome != "pass" else "WARNED" if accepted else "PASSED",
-        "configuration": [{"name": policy.name, "uri": policy_uri, "digest": {"sha256": policy.sha256}}],
+        "configuration": [{"name": policy.name, **_policy(policy, policy_uri, marked)}],
         "passedTests": passed,
         "warnedTests": warned,
         "failedTests": failed,
     }
     return _statement(model_sha256, TEST_RESULT_TYPE, predicate)
+
+
+def _policy(policy: Policy, uri: str, marked: bool) -> dict[str, Any]:
+    """Return the descriptor of a policy; the standard has no field for how a bound is read, but annotations."""
+    estimates = [one.id for one in (*policy.assertions, *policy.compare) if one.bound == "estimate"]
+    said = {"annotations": {"assay": f"{ESTIMATE_ONLY}: {', '.join(estimates)}"}} if marked and estimates else {}
+    return {"uri": uri, "digest": {"sha256": policy.sha256}, **said}
 
 
 def _statement(model_sha256: str, kind: str, predicate: dict[str, Any]) -> dict[str, Any]:

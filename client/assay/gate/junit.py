@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from assay.gate import neutral, wording
 from assay.gate.gate import GateResult
-from assay.policy.verdict import Decision
+from assay.policy.verdict import ESTIMATE_ONLY, Decision, Instance
 
 STATES = ("failure", "error", "skipped")
 TOTALS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
@@ -94,10 +94,15 @@ def _of_report(result: GateResult) -> list[_Case]:
 def _of_decision(decision: Decision) -> _Case:
     states = {"pass": None, "fail": "failure", "inconclusive": "error", "waived": "skipped"}
     state = states.get(decision.outcome, "error")
-    told = tuple(f"{one.outcome}: {wording.told(one)}" for one in decision.instances)
+    marked = f" ({ESTIMATE_ONLY})" if decision.estimate_only else ""
+    told = tuple(f"{one.outcome}{marked}: {_told(one)}" for one in decision.instances)
     message = f"{decision.outcome}: {wording.subject(decision)}: {decision.reason}"
     if decision.deciding is not None and decision.outcome != "pass":
-        message = f"{message}; {wording.told(decision.deciding)}"
+        message = f"{message}; {_told(decision.deciding)}"
     if decision.level != "gate" and state is not None:
         state, message = "skipped", f"advisory, {message}"
     return _Case(wording.group(decision), decision.id, state, message, told)
+
+
+def _told(instance: Instance) -> str:
+    return "; ".join(part for part in (wording.told(instance), wording.accepted(instance)) if part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assay.gate.gate import GateResult
-from assay.policy.verdict import Decision, Instance
+from assay.policy.verdict import ESTIMATE_ONLY, Decision, Instance
 
 REPORT = "assay.report"
 """Name under which verification, registration and conditions on the report appear beside the checks."""
@@ -23,7 +23,7 @@ def subject(decision: Decision) -> str:
     """Return what an entry is about, e.g. "accuracy <= 0.6"."""
     about = f"{decision.metric} {decision.limit}" if decision.metric else decision.limit
     about = f"B - A of {about}" if decision.kind == "compare" else about
-    return f"{about} (estimate only)" if decision.estimate_only else about
+    return f"{about} ({ESTIMATE_ONLY})" if decision.estimate_only else about
 
 
 def numbers(instance: Instance) -> str:
@@ -46,6 +46,14 @@ def told(instance: Instance) -> str:
     """Return an instance in one line."""
     parts = (labels(instance), instance.reason, numbers(instance), instance.detail)
     return "; ".join(part for part in parts if part)
+
+
+def accepted(instance: Instance) -> str:
+    """Return who accepted a waived instance, and why; empty for one that is not waived."""
+    waiver = instance.waiver
+    if instance.outcome != "waived" or waiver is None:
+        return ""
+    return f"accepted by {waiver.approver} until {waiver.expires.isoformat()}: {waiver.reason}"
 
 
 def about(result: GateResult) -> dict[str, str]:
@@ -72,4 +80,6 @@ def headline(result: GateResult) -> str:
     }
     waived = len(result.waived)
     more = f", {waived} waived" if waived else ""
+    estimates = len(result.verdict.estimate_only) if result.verdict else 0
+    more += f", {ESTIMATE_ONLY} in {estimates}" if estimates else ""
     return f"assay gate: {said.get(result.outcome, 'COULD NOT TELL')}{more} (exit {result.exit_code})"

@@ -12,6 +12,9 @@ from assay.policy.waivers import Waiver
 Outcome = Literal["pass", "fail", "inconclusive", "waived"]
 Kind = Literal["assertion", "finding", "compare", "require", "report"]
 
+ESTIMATE_ONLY = "estimate only"
+"""What every output says of an entry whose bound looks at the value alone, not at its interval (section 11)."""
+
 WORST_FIRST: tuple[Outcome, ...] = ("fail", "inconclusive", "waived", "pass")
 """How instances are listed; the first one decides under the quantifier `every`."""
 
@@ -52,6 +55,10 @@ class Instance:
     n: int | None = None
     power: str | None = None
     """Lower bound of the weakest power told for the metric."""
+    method: str | None = None
+    """How a difference was judged (`assay.compare`); None where nothing is compared."""
+    unpaired_because: str | None = None
+    """Why no items paired a difference."""
     fingerprint: str | None = None
     """None where nothing can be waived."""
     waiver: Waiver | None = None
@@ -156,6 +163,11 @@ class Verdict:
         """Number of gate-level entries by outcome."""
         found = Counter(one.outcome for one in self.decisions if one.level != "advisory")
         return {outcome: found[outcome] for outcome in WORST_FIRST}
+
+    @property
+    def estimate_only(self) -> tuple[str, ...]:
+        """Ids of the entries that look at the estimate alone, in the order of the policy."""
+        return tuple(one.id for one in self.decisions if one.estimate_only)
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that a signed report carries in `verdict`."""

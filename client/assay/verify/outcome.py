@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from assay.errors import Misused, Wrong
+from assay.errors import Misused, Wrong, shown
+
+if TYPE_CHECKING:
+    from assay.policy.verdict import WaiverUse
 
 Status = Literal["ok", "wrong", "unknown", "not_asked"]
 
@@ -49,6 +52,10 @@ class Verification:
 
     verdict: str | None = None
     """What the registered policy says of the report at its signing, once recomputed; None without a policy."""
+    waivers: tuple[WaiverUse, ...] = ()
+    """Every registered waiver and what became of it, once the verdict was recomputed."""
+    estimate_only: tuple[str, ...] = ()
+    """Entries of the registered policy that look at the estimate alone, once the verdict was recomputed."""
     replication: str | None = None
     """What the signed replication beside the report came to, once checked; None where the report repeats none."""
 
@@ -70,6 +77,8 @@ class Verification:
             "trusted_by": self.trusted_by,
             "signer_profile": self.profile,
             "verdict": self.verdict,
+            "waivers": [use.to_json() for use in self.waivers],
+            "estimate_only": list(self.estimate_only),
             "replication": self.replication,
         }
 
@@ -79,10 +88,13 @@ class Verification:
         if self.profile == "development":
             lines.append("Signed under a development key: good for trying things out, no evidence for anyone else.")
         lines.extend(f"Not checked: {item}" for item in self.not_checked)
+        lines.extend(self._accepted())
         if self.outcome == "verified":
             lines.append(f"Verified: {self.audit} about model {self.model_sha256}")
             if self.verdict is not None:
-                lines.append(f"Verdict of the registered policy at signing: {self.verdict}")
+                used = sum(use.state == "used" for use in self.waivers)
+                more = f", with {counted(used, 'waiver')}" if used else ""
+                lines.append(f"Verdict of the registered policy at signing: {self.verdict}{more}")
             if self.replication is not None:
                 lines.append(f"As a replication of the first report: {self.replication}")
         else:
@@ -90,6 +102,39 @@ class Verification:
             said = "Wrong" if self.outcome == "wrong" else "Could not tell"
             lines.append(f"{said}: {first.id}: {first.detail}")
         return "\n".join(lines)
+
+    def _accepted(self) -> list[str]:
+        """Return what a verdict leans on beside the numbers; text of others stands behind a bar."""
+        lines = [
+            f"Waiver, {state_of(use)}\n  | {shown(use.waiver.fingerprint)}, for {use.waiver.outcome}, accepted by "
+            f"{shown(use.waiver.approver)} until {use.waiver.expires.isoformat()}: {shown(use.waiver.reason, 512)}"
+            for use in self.waivers
+        ]
+        if self.estimate_only:
+            named = shown(", ".join(self.estimate_only), 512)
+            lines.append(f"Estimate only: {named} (the value alone was held against the limit, not its interval)")
+        return lines
+
+
+def counted(number: int, thing: str) -> str:
+    """Return "1 waiver" or "2 waivers"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+_NOT_USED = {
+    "unused": "nothing here has its fingerprint and outcome",
+    "expired": "expired before the report was signed",
+    "not_yet": "its first day lies after the report",
+    "other_model": "it is limited to another model",
+    "not_waivable": "it names what cannot be waived",
+}
+
+
+def state_of(use: WaiverUse) -> str:
+    """Return what became of a waiver, in words for a person."""
+    if use.state == "used":
+        return f"used for {counted(use.count, 'instance')}"
+    return f"not used: {_NOT_USED.get(use.state, use.state)}"
 
 
 def exit_code(ended: Verification | BaseException) -> int:

@@ -61,6 +61,8 @@ def run(case: Case) -> Verification:
         trusted_by=_trusted_by(case) if case.signed_by else None,
         profile=told["signer"]["profile"] if told else None,
         verdict=case.decided[1].outcome if case.decided else None,
+        waivers=case.decided[1].waivers if case.decided else (),
+        estimate_only=case.decided[1].estimate_only if case.decided else (),
         replication=case.replication,
     )
 
