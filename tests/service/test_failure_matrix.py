@@ -7,12 +7,10 @@ counts that their journals have are printed when the last test of this file is o
 from __future__ import annotations
 
 import ast
-import os
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,24 +19,30 @@ import pytest
 
 from sandbox import ProcessCell
 from sandbox.cell import Cancelled, OnStep, Order, Outcome
-from service.blobs import BlobStore, LocalBlobs
-from service.rules.consistency import Checker
 from service.scheduler.leases import BackOff, Reaper
 from service.store import audits, engine, jobs
-from service.store.engine import Store, open_store
-from service.store.journal import entries, note_fenced
+from service.store.engine import Store
+from service.store.journal import note_fenced
 from service.store.outbox import owed, settle
 from service.worker import scripted as rehearsal
 from service.worker.attempt import Attempts
+from tests.service.plants.dying import (
+    KINDS,
+    Clock,
+    Dies,
+    consistent,
+    dies_after,
+    dies_before,
+    dies_in_the_cell,
+    killed,
+    on_disk,
+    reap,
+)
 from tests.service.plants.matrix import ROWS, tell
-from tests.service.store import postgres
-from tests.service.store.planting import SHA, finished, leased, new_store, registered
+from tests.service.store.planting import SHA, finished, leased, registered
 from tests.service.worker.scripted import House, good, house
 
 HERE = Path(__file__).parents[1]
-
-KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
-"""Every fault of this file is done on both; a default run does them on one."""
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -65,19 +69,6 @@ def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Counter[str]]]:
             terminal.write_line(f"{name}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
 
 
-def consistent(store: Store, blobs: BlobStore | None = None) -> Counter[str]:
-    """Hold a store's journal against its rules; return how many entries it has of each kind."""
-
-    def stored(digest: str) -> bool:
-        return blobs is None or blobs.size(digest) is not None
-
-    checker = Checker(stored=stored if blobs else None)
-    found = [one for entry in entries(store) for one in checker.feed(entry)]
-    found += checker.close(live=True)
-    assert not found
-    return Counter(checker.counts)
-
-
 class Told(dict[str, Counter[str]]):
     """What the journal of each fault says, by fault; told on as it comes."""
 
@@ -88,77 +79,13 @@ class Told(dict[str, Counter[str]]):
         tell(kind, Counter({"violations": 0, **counts}))
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def reap(store: Store) -> None:
-    """Let a lease pass without a beat, and then the back-off."""
-    clock = Clock()
-    reaper, back_off = Reaper(store, lease_s=30, backoff_base_ms=10, clock=clock), BackOff(store, clock=clock)
-    for step in (reaper.step, back_off.step):
-        step()
-        clock.now += 31
-        step()
-
-
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    """A house whose blobs lie on disk, so that a process that dies leaves them."""
-    server = postgres.server() if request.param == "postgresql" else None
-    if request.param == "postgresql" and server is None:
-        pytest.skip(postgres.WITHOUT)
-    store = open_store(server.migrated()) if server else new_store(tmp_path)
-    made = house(store, tmp_path)
-    blobs = LocalBlobs(tmp_path / "blobs")
-    yield House(store, blobs, made.cell, replace(made.bench, blobs=blobs))  # type: ignore[arg-type]
-    store.close()
+    with on_disk(request.param, tmp_path) as made:
+        yield made
 
 
-def die(*_arguments: Any, **_named: Any) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dies_before(module: Any, name: str, place: House) -> None:
-    setattr(module, name, die)
-
-
-def dies_after(module: Any, name: str, place: House) -> None:
-    """Die when the transaction round a step is committed."""
-    step, begin = getattr(module, name), place.store.begin
-
-    def noted(*arguments: Any, **named: Any) -> Any:
-        made = step(*arguments, **named)
-        place.store.begin = committed  # type: ignore[method-assign]
-        return made
-
-    def committed() -> Any:
-        die()
-
-    class Dies:
-        def __enter__(self) -> Any:
-            self._inner = begin()
-            return self._inner.__enter__()
-
-        def __exit__(self, *exception: Any) -> Any:
-            swallowed = self._inner.__exit__(*exception)
-            if place.store.begin is committed:
-                die()
-            return swallowed
-
-    place.store.begin = Dies  # type: ignore[method-assign, assignment]
-    setattr(module, name, noted)
-
-
-def dies_in_the_cell(_module: Any, _name: str, place: House) -> None:
-    place.cell.script = die
-
-
-POINTS: Mapping[str, tuple[Callable[[Any, str, House], None], str, list[str]]] = {
+POINTS: Mapping[str, tuple[Dies, str, list[str]]] = {
     "before the lease": (dies_before, "lease", ["OK"]),
     "after the lease": (dies_after, "lease", ["WORKER_LOST", "OK"]),
     "in the cell": (dies_in_the_cell, "", ["WORKER_LOST", "OK"]),
@@ -172,17 +99,7 @@ POINTS: Mapping[str, tuple[Callable[[Any, str, House], None], str, list[str]]] =
 def test_entry_of_killed_worker_is_recovered(place: House, point: str, told: dict[str, Counter[str]]) -> None:
     kill, step, classes = POINTS[point]
     key = place.submit()
-    url = str(place.store._engine.url)
-    place.store.close()  # no connection is shared with the child
-    child = os.fork()
-    if not child:
-        try:
-            place.store = open_store(url)
-            kill(jobs, step, place)
-            Attempts(replace(place.bench, store=place.store)).attempt(key)
-        finally:
-            os._exit(0)  # it should be dead by now
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    killed(place, kill, jobs, step, lambda house: house.attempt(key))
     reap(place.store)
     place.attempt(key)
     with place.store.read() as connection:

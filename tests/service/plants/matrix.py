@@ -38,6 +38,7 @@ ROWS: Mapping[str, Row] = {
             "e2e/test_fire_points.py::test_a_worker_that_dies_at_a_point_costs_no_audit",
             "e2e/test_fire_points.py::test_a_worker_killed_in_mid_cell_leaves_no_cell",
             "service/test_failure_matrix.py::test_entry_of_killed_worker_is_recovered",
+            "service/test_killed_between.py::test_join_survives_killed_member",
             "service/worker/test_process.py::test_a_worker_killed_mid_cell_costs_one_attempt_and_the_audit_ends_once",
             "e2e/test_kills.py::test_worker_killed_in_mid_audit_ends_once_with_both_attempts",
             "e2e/test_contamination.py::test_a_worker_killed_while_it_scans_changes_no_part",
@@ -153,6 +154,7 @@ ROWS: Mapping[str, Row] = {
         (
             "e2e/test_fire_rooms.py::test_two_schedulers_one_of_them_killed_every_two_leases_do_everything_once",
             "e2e/test_fire_points.py::test_a_scheduler_that_dies_before_it_wrote_the_report_down_asks_again",
+            "service/test_killed_between.py::test_dispatcher_crash_loses_nothing",
             "service/scheduler/test_scheduler.py::test_two_schedulers_do_one_schedulers_work",
             "service/scheduler/test_fires.py::test_two_schedulers_on_one_database_fire_each_minute_once",
             "service/scheduler/test_deliveries.py::test_two_schedulers_make_one_try",
