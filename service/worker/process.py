@@ -19,6 +19,7 @@ from service.blobs import BlobStore, LocalBlobs
 from service.queue.celery_queue import CelerySource
 from service.queue.contract import Source
 from service.queue.polling import POLL_S, Look, PollingQueue
+from service.queue.standin import SILENCE_S
 from service.rules.logs import log_to
 from service.rules.states import BACKOFF_BASE_MS, STRIKES_MAX
 from service.store.engine import BUSY_MS, Store, StoreError, open_store
@@ -50,6 +51,8 @@ class WorkerSettings:
     """Private to this worker: what lies there at start is removed."""
     broker_url: str | None
     """Redis; None polls the database."""
+    broker_silence_s: float = SILENCE_S
+    """How long Redis may be silent before the database is polled in its place."""
     poll_s: float = POLL_S
     """Between two looks of an idle slot where the database is polled."""
     slots: int
@@ -190,8 +193,16 @@ def _source(settings: WorkerSettings, store: Store, drain: Drain) -> Source:
     own, *also = settings.capabilities
     if settings.broker_url is None:
         return PollingQueue(look_in(store), own, also=also, slots=settings.slots, poll_s=settings.poll_s)
-    # Celery has its own signal handlers, so it is what tells us of a SIGTERM.
-    return CelerySource(settings.broker_url, own, also=also, slots=settings.slots, on_stop=drain.begin)
+    return CelerySource(
+        settings.broker_url,
+        own,
+        also=also,
+        slots=settings.slots,
+        on_stop=drain.begin,  # Celery has its own signal handlers, so it is what tells us of a SIGTERM
+        look=look_in(store),
+        poll_s=settings.poll_s,
+        silence_s=settings.broker_silence_s,
+    )
 
 
 def look_in(store: Store) -> Look:

@@ -32,7 +32,7 @@ from tests.service.queue.conftest import RedisServer, redis_server
 from tests.service.scheduler.test_scheduler import FakeSigner
 from tests.service.store.planting import new_store
 from tests.service.worker.scripted import House, ScriptedCell, catalogue, good, house
-from tests.service.worker.worker_child import LEASE_S
+from tests.service.worker.worker_child import LEASE_S, SILENCE_S
 
 __all__ = ["redis_server"]
 
@@ -81,8 +81,8 @@ class Stage:
         self._children.append(child)
         return child
 
-    def submit(self) -> str:
-        key = self.house.submit()
+    def submit(self, n: int = 0) -> str:
+        key = self.house.submit(n)
         for digest in self.house.blobs.digests():
             self.blobs.put(self.house.blobs.path(digest), digest)
         return key
@@ -152,6 +152,37 @@ def test_a_worker_killed_mid_cell_costs_one_attempt_and_the_audit_ends_once(
     assert (code, "ended" in out) == (0, True), err
     texts = [json.loads(one)["text"] for one in err.splitlines() if one.startswith("{")]
     assert any(text.startswith("finalised as OK") for text in texts)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_broker_dies_again_and_again_polls_each_time_and_runs_each_job_once(
+    stage: Stage, redis_server: RedisServer
+) -> None:
+    stage.schedule(CeleryKnocker(redis_server.url))
+    worker = stage.worker("good", redis_server.url)
+    assert line(worker) == "ready"
+    keys: list[str] = []
+
+    def all_completed() -> bool:
+        return all(stage.seen(key).state == AuditState.COMPLETED for key in keys)
+
+    for _ in range(2):
+        redis_server.kill()
+        keys.extend(stage.submit(len(keys) + more) for more in range(2))
+        wait_for(all_completed)
+        redis_server.start()  # empty; whatever was owed to it is knocked now, for jobs that have ended
+        keys.append(stage.submit(len(keys)))
+        wait_for(all_completed)
+        time.sleep(SILENCE_S / 6)  # for the worker to hear it too
+    assert [[tried.exit_class for tried in stage.seen(key).attempts] for key in keys] == [["OK"]] * 6
+    redis_server.kill()
+    keys.append(stage.submit(len(keys)))
+    wait_for(all_completed)
+    code, out, err = ended(worker, signum=signal.SIGTERM)  # without a broker, and while it polls
+    assert (code, "ended" in out) == (0, True), err
+    texts = [json.loads(one)["text"] for one in err.splitlines() if one.startswith("{")]
+    assert sum("looked for in the database" in text for text in texts) in (2, 3)
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("dispatcher", ["polling", "celery"])

@@ -13,6 +13,7 @@ from service.worker.process import WorkerSettings, run
 from tests.service.worker.scripted import Script, ScriptedCell, good, until_cancelled
 
 LEASE_S = 1.5
+SILENCE_S = 6.0
 
 
 def hang(order: Order, on_step: OnStep, cancelled: Cancelled) -> Outcome:
@@ -50,6 +51,7 @@ def main(folder: Path, broker: str, script: str) -> None:
             blob_dir=folder / "blobs",
             work_dir=folder / "work",
             broker_url=broker or None,
+            broker_silence_s=SILENCE_S,
             slots=1,
             cell=cell,
             guest=Guest(module="guest", code=(CodeMount(name="guest.py", source=folder / "guest.py"),)),
