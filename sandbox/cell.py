@@ -23,6 +23,13 @@ Ended = Literal["exited", "signalled", "killed"]
 Why = Literal["wall", "cpu", "memory", "processes", "output_cap", "log_flood", "cancelled", "host_lost"]
 Word = Literal["denied", "contained", "killed", "open", "void", "not_applicable"]
 
+KILL_BOUND_S = 5.0
+"""The promise of every cell: so long after a kill order nothing of it is left, or `cell_unkillable` is raised. Whoever
+leases cells out counts on it (specs: sandbox, section 4; service, section 8)."""
+
+KILL_BOUND_LEAST_S = 0.2
+"""The shortest bound that a cell may be given (specs: service, section 15)."""
+
 REQUEST_MAX = 2**20
 """Largest request in bytes."""
 
@@ -287,6 +294,17 @@ class Cell(Protocol):
             CellFailed: the machine failed; the same order may be tried again.
         """
         ...
+
+
+def check_kill_bound(seconds: float) -> float:
+    """Return a kill bound that a cell may be given.
+
+    Raises:
+        ValueError: it is longer than the promise, or too short to be kept.
+    """
+    if not KILL_BOUND_LEAST_S <= seconds <= KILL_BOUND_S:
+        raise ValueError(f"kill_bound_s is {seconds} s; {KILL_BOUND_LEAST_S:g} to {KILL_BOUND_S:g} s can be promised")
+    return seconds
 
 
 def canonical(value: Any) -> bytes:

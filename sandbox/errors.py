@@ -58,7 +58,7 @@ REFUSED = {
 FAILED = {
     "spawn_failed": "the cell's process could not be started",
     "no_space": "the work directory is full; free space and retry",
-    "cell_unkillable": "processes of the cell were still there 5 s after the kill; look at the host",
+    "cell_unkillable": "processes of the cell were still there when the time for killing it was over; look at the host",
     "cgroup_busy": "the cell's group could not be removed",
     "host_lost": "the host lost the cell",
 }

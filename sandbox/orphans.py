@@ -12,9 +12,11 @@ import select
 import signal
 from pathlib import Path
 
+from sandbox.cell import KILL_BOUND_S
+
 PROC = Path("/proc")
 COMMAND = "bwrap"
-GONE_S = 5.0
+GONE_S = KILL_BOUND_S
 """How long a killed process may take to go before the next one is looked at."""
 
 

@@ -12,7 +12,20 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sandbox import inside, limits, statements
-from sandbox.cell import Cancelled, Case, OnStep, Order, Outcome, Proof, Seal, canonical, ignore, never
+from sandbox.cell import (
+    KILL_BOUND_S,
+    Cancelled,
+    Case,
+    OnStep,
+    Order,
+    Outcome,
+    Proof,
+    Seal,
+    canonical,
+    check_kill_bound,
+    ignore,
+    never,
+)
 from sandbox.channels import Pipes
 from sandbox.errors import CellFailed
 from sandbox.inputs import Held, Prepared, prepared
@@ -32,21 +45,30 @@ class ProcessCell:
     working directory is `/`, names them relative to it.
     """
 
-    def __init__(self, *, unsafe: bool = False, cpus: int | None = None, work_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        unsafe: bool = False,
+        cpus: int | None = None,
+        work_dir: Path | None = None,
+        kill_bound_s: float = KILL_BOUND_S,
+    ) -> None:
         """Make a twin.
 
         Args:
             unsafe: must be True; nothing else admits that there is no wall.
             cpus: threads that libraries may use; None means all.
             work_dir: where private folders are made.
+            kill_bound_s: how long after a kill the last process may take to go.
 
         Raises:
-            ValueError: `unsafe` is not True.
+            ValueError: `unsafe` is not True, or no such bound can be promised.
         """
         if unsafe is not True:
             raise ValueError("ProcessCell isolates nothing; say unsafe=True, and use it for tests and development only")
         self._cpus = cpus or os.cpu_count() or 1
         self._work_dir = work_dir
+        self.kill_bound_s = check_kill_bound(kill_bound_s)
         self._launcher = Launcher()
 
     def prove(self) -> Proof:
@@ -73,7 +95,7 @@ class ProcessCell:
                 pid = self._launcher.spawn(
                     _arguments(order, ready, caps, pipes), pipes, ready.root, self._environment(ready)
                 )
-                run = _OwnGroup.begin(pid, pipes, caps, order.steps, on_step)
+                run = _OwnGroup.begin(pid, pipes, caps, order.steps, on_step, kill_bound_s=self.kill_bound_s)
                 run.go()
                 run.slots = ready.opened
                 why = run.follow(cancelled)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sandbox import ground, landlock
 from sandbox.bubblewrap import BubblewrapCell, plan, profile
-from sandbox.cell import Case, Cell, Kind, Proof, canonical
+from sandbox.cell import KILL_BOUND_S, Case, Cell, Kind, Proof, canonical
 from sandbox.errors import CellRefused
 from sandbox.ground import Host, planted
 from sandbox.suite import Row, run_cases
@@ -29,7 +29,8 @@ def prove(cell: BubblewrapCell) -> Proof:
         CellRefused: selfcheck_open or selfcheck_void with the case's id; or a layer that could not be armed.
         CellFailed: the machine failed.
     """
-    bare = BubblewrapCell(replace(cell.settings, site_packages=()))
+    # Nothing is leased meanwhile, so what attacks may take its time to die: a bound of rehearsals is no wall.
+    bare = BubblewrapCell(replace(cell.settings, site_packages=(), kill_bound_s=KILL_BOUND_S))
     try:
         rows = check(bare, host_of(bare))
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sandbox import procfs
-from sandbox.cell import Cancelled, Ended, OnStep, Outcome, Seal, Usage, Why
+from sandbox.cell import KILL_BOUND_S, Cancelled, Ended, OnStep, Outcome, Seal, Usage, Why
 from sandbox.cgroups import Group
 from sandbox.channels import Drain, Pipes, Steps
 from sandbox.errors import CellFailed
@@ -24,8 +24,6 @@ __all__ = ["Launcher", "Running", "outcome", "readable"]
 
 TICK_S = 0.1
 """How often limits and cancellation are looked at."""
-GONE_S = 5.0
-"""How long after the kill the last process may take to go."""
 
 
 @dataclass
@@ -58,6 +56,10 @@ class Running:
     gone: bool = False
     status: int | None = None
     looked: float = field(default=0.0)
+    kill_bound_s: float = KILL_BOUND_S
+    """How long after the kill the last process may take to go."""
+    gone_by: float | None = None
+    """When that time is over, by the monotonic clock, once there was a kill."""
 
     @classmethod
     def begin(
@@ -68,6 +70,8 @@ class Running:
         steps: tuple[str, ...],
         on_step: OnStep,
         group: Group | None = None,
+        *,
+        kill_bound_s: float = KILL_BOUND_S,
     ) -> Running:
         """Take charge of a process that was just started, and that enters `group` by itself where there is one.
 
@@ -84,7 +88,9 @@ class Running:
         drain = Drain(pipes, limits, Steps(steps, on_step))
         drain.watch(pidfd)
         now = time.monotonic()
-        return cls(pid=pid, pipes=pipes, drain=drain, limits=limits, started=now, pidfd=pidfd, root=pid, group=group)
+        run = cls(pid=pid, pipes=pipes, drain=drain, limits=limits, started=now, pidfd=pidfd, root=pid, group=group)
+        run.kill_bound_s = kill_bound_s
+        return run
 
     def go(self) -> bool:
         """Let the shim go on; False when it is not there any more."""
@@ -101,10 +107,11 @@ class Running:
     def kill(self) -> None:
         """Kill the cell: its group at once, its pid 1, whose namespace goes with it, then what started it."""
         self.killed = True
+        deadline = self._due()
         if self.group is not None:
             self.group.kill()
         if self.root_fd is None:
-            self._kill_unnamed()
+            self._kill_unnamed(deadline)
         for descriptor in (self.root_fd, self.pidfd):
             if descriptor is not None:
                 try:
@@ -112,13 +119,18 @@ class Running:
                 except ProcessLookupError:
                     continue
 
-    def _kill_unnamed(self) -> None:
+    def _due(self) -> float:
+        """Return when nothing may be left: one bound for all that a kill takes, counted from the first order."""
+        if self.gone_by is None:
+            self.gone_by = time.monotonic() + self.kill_bound_s
+        return self.gone_by
+
+    def _kill_unnamed(self, deadline: float) -> None:
         """Kill what the direct child has made so far, while it is held still and can make no more.
 
         bubblewrap's pid 1 asks to die with its parent only some time after its start. Until it is named here, the end
         of its parent alone could leave it waiting for ever.
         """
-        deadline = time.monotonic() + GONE_S
         try:
             signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
             while procfs.fields(self.pid).get("State", "Z")[0] not in "TZX" and time.monotonic() < deadline:
@@ -198,7 +210,7 @@ class Running:
         if self.gone:
             return
         self.kill_leftovers()
-        deadline = time.monotonic() + GONE_S
+        deadline = self._due()
         for descriptor in (self.pidfd, self.root_fd):
             while descriptor is not None and not readable(descriptor, 0.05):
                 self.drain.pump(0)

@@ -43,6 +43,11 @@ class BubblewrapCell:
         self._launcher = Launcher()
         self._proof: Proof | None = None
 
+    @property
+    def kill_bound_s(self) -> float:
+        """How long after a kill the last process may take to go."""
+        return self.settings.kill_bound_s
+
     def prove(self) -> Proof:
         """Attack the wall from inside real cells, with controls outside; see `sandbox.selfcheck`.
 
@@ -109,7 +114,8 @@ class BubblewrapCell:
         run: Running | None = None
         pid, pipes = self.spawn(launch)
         try:
-            run = Running.begin(pid, pipes, launch.caps, launch.order.steps, on_step, launch.group)
+            given = (pid, pipes, launch.caps, launch.order.steps, on_step, launch.group)
+            run = Running.begin(*given, kill_bound_s=self.kill_bound_s)
             yield run
         finally:
             if run is not None:

@@ -8,6 +8,8 @@ import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox.cell import KILL_BOUND_S, check_kill_bound
+
 CELL_UID = 65533
 """An id that no account of a usual system has: 65534 is nobody, which other services share."""
 
@@ -49,3 +51,9 @@ class BubblewrapSettings:
     """The control group beneath which each cell gets its own; None means rlimits and the watchdog, and says so."""
     cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads that libraries in a cell may use."""
+    kill_bound_s: float = KILL_BOUND_S
+    """How long after a kill the last process may take to go; less than the default is for rehearsals."""
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that cannot be promised."""
+        check_kill_bound(self.kill_bound_s)

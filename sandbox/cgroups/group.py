@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from sandbox.cell import KILL_BOUND_S
 from sandbox.cgroups.parent import Parent, Place, Version
 from sandbox.errors import CellFailed, CellRefused
 
@@ -19,7 +20,7 @@ PREFIX = "assay-"
 BUBBLEWRAPS_OWN = 2
 """bubblewrap's monitor and its process 1: in the group, and none of the program's."""
 PERIOD_US = 100_000
-GONE_S = 5.0
+GONE_S = KILL_BOUND_S
 """How long the last process may take to leave before the group counts as busy."""
 _PAUSE_S = 0.002
 _NONCE = re.compile(r"[A-Za-z0-9]{1,128}")

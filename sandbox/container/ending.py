@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.cell import KILL_BOUND_S
 from sandbox.container import engine
 from sandbox.container.contained import Contained
 from sandbox.errors import CellFailed, ResultRejected
 from sandbox.slots import Opened, take_slots
-from sandbox.supervise import GONE_S
 
 _ENDED = ("exited", "stopped", "dead")
 """States of a container that has no process any more, by either engine."""
@@ -38,7 +38,7 @@ def settle(run: Contained) -> None:
     Raises:
         CellFailed: cell_unkillable, when the container is still there five seconds after it was killed.
     """
-    deadline = time.monotonic() + GONE_S
+    deadline = time.monotonic() + KILL_BOUND_S
     while (state := _state(run)).get("Status") not in _ENDED:
         if time.monotonic() > deadline:
             raise CellFailed("cell_unkillable", f"container {run.container[:12]} still runs")

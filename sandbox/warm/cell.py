@@ -66,6 +66,11 @@ class WarmCell:
         return self._cell.settings
 
     @property
+    def kill_bound_s(self) -> float:
+        """See `BubblewrapCell.kill_bound_s`."""
+        return self._cell.kill_bound_s
+
+    @property
     def started(self) -> Started:
         """What was counted so far."""
         return Started(self._warm, self._cold)

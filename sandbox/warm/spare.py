@@ -50,6 +50,7 @@ class Spare:
     pipes: Pipes
     stack: ExitStack
     """Takes away its folder and its control group."""
+    kill_bound_s: float
 
     @contextmanager
     def taken(self, caps: Mapping[str, int], steps: tuple[str, ...], on_step: OnStep) -> Iterator[Running]:
@@ -61,7 +62,8 @@ class Spare:
         run: Running | None = None
         with self.stack:
             try:
-                run = Running.begin(self.pid, self.pipes, caps, steps, on_step, self.launch.group)
+                given = (self.pid, self.pipes, caps, steps, on_step, self.launch.group)
+                run = Running.begin(*given, kill_bound_s=self.kill_bound_s)
                 yield run
             finally:
                 if run is not None:
@@ -106,7 +108,15 @@ def make(cell: BubblewrapCell, order: Order, preload: tuple[str, ...]) -> Spare:
         launch = Launch(order, planned, caps, uid, group, version, preload)
         pid, pipes = cell.spawn(launch)
         pipes.close_child()
-        return Spare(shape=shape, launch=launch, ready=ready, pid=pid, pipes=pipes, stack=stack.pop_all())
+        return Spare(
+            shape=shape,
+            launch=launch,
+            ready=ready,
+            pid=pid,
+            pipes=pipes,
+            stack=stack.pop_all(),
+            kill_bound_s=settings.kill_bound_s,
+        )
 
 
 def shape_of(order: Order, caps: Mapping[str, int], settings: BubblewrapSettings) -> Shape:

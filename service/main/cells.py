@@ -107,6 +107,7 @@ def _bubblewrap(server: Server, workplace: Path) -> BubblewrapCell:
             cell_uid=server.cell_uid,
             work_dir=workplace,
             cgroup_parent=server.cgroup_parent,
+            kill_bound_s=server.kill_bound_s,
         )
     )
 
@@ -136,8 +137,9 @@ def _scripted(server: Server, workplace: Path) -> ScriptedCell:
         script = read_script(server.cell_script)
     except ScriptRefused as error:
         raise ConfigError(str(error)) from error
+    twin = ProcessCell(unsafe=True, work_dir=workplace, kill_bound_s=server.kill_bound_s)
     reasons = {one.name: str(one.raw["reasons"][0]) for one in operator_catalogue(server).checks}
-    return ScriptedCell(ProcessCell(unsafe=True, work_dir=workplace), script, reasons)
+    return ScriptedCell(twin, script, reasons)
 
 
 def sweep(server: Server) -> int:

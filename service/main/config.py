@@ -11,22 +11,21 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from sandbox.cell import KILL_BOUND_LEAST_S, KILL_BOUND_S
 from service.main.callers import Issuer, Limits
 from service.main.sections import S3, Sandbox, Section, Times, Tls, Traces, Webhooks
 from service.main.shapes import AbsolutePath, BrokerUrl, DatabaseUrl, Listening, meet, overlap, parts
 from service.rules.capability import read_served
-from service.rules.states import STRIKES_MAX
-
-KILL_BOUND_S = 5.0
-"""The sandbox's promise: that long after a kill order no process of a cell is left (specs: sandbox, section 4)."""
-
-
-KILL_BOUND_LEAST_S = 0.2
-"""Specs: service, section 15: the shortest kill bound that a rehearsal may count on."""
+from service.rules.states import STRIKES_MAX, check_bound
 
 LEASE_S = 30.0
 """L in earnest (specs: service, section 15)."""
 
+REHEARSAL_S = 6.0
+"""A lease below this is a rehearsal's, whose back-off and reconciler go faster with it."""
+
+
+_LEASE_LEAST_S = round(6 * KILL_BOUND_LEAST_S, 6)
 
 _DOORS = ("address", "token_address", "health_address", "metrics_address")
 
@@ -84,8 +83,10 @@ class Server(Section):
     capability: tuple[str, ...] = ("cpu",)
     """Queues that a worker serves: its own first, then those of lesser needs that it takes jobs from while that one is
     empty, e.g. ["gpu-80g", "gpu-24g", "cpu"]. One word alone does as well."""
-    lease_s: float = Field(default=30.0, ge=6 * KILL_BOUND_LEAST_S, le=300.0)
-    """L; below 6 s only under development, where nothing but a rehearsal's cells must be dead in so short a time."""
+    lease_s: float = Field(default=LEASE_S, ge=_LEASE_LEAST_S, le=300.0)
+    """L: at least six times the 5 s that the sandbox may take to kill a cell. Under development it may be shorter, for
+    there a cell that is not dead after a sixth of it is given up, and its worker leases nothing more; containers need
+    the 30 s there too."""
     strikes_max: int = Field(default=STRIKES_MAX, ge=1, le=10)
     """Ends of attempts that are the machine's fault before a job is given up. All roles are told the same."""
     drain_s: float = Field(default=600.0, ge=0.0, le=7200.0)
@@ -182,27 +183,28 @@ class Server(Section):
     @model_validator(mode="after")
     def _rehearses_in_development(self) -> Server:
         asked = {
-            "lease_s below 6": self.lease_s < 6 * KILL_BOUND_S / 5,
             "cell_script": self.cell_script is not None,
             "caps_lifted": self.caps_lifted,
         }
         found = [name for name, is_asked in asked.items() if is_asked]
         if found and self.profile != "development":
             raise ValueError(f'{", ".join(found)}: only under profile = "development"')
-        bound = self.kill_bound_s
-        if self.lease_s * 5 / 6 + bound > self.lease_s * (1 + 1e-9):  # 2L/3 to notice, L/6 for the last tick
-            raise ValueError(f"lease_s {self.lease_s} is too short for a kill bound of {bound} s")
+        check_bound(self.lease_s, self.kill_bound_s)
         return self
 
     @property
     def pace(self) -> float:
         """How much faster than in earnest back-off and reconciler go: the ratio of a rehearsal's lease to 30 s."""
-        return self.lease_s / LEASE_S if self.lease_s < 6 * KILL_BOUND_S / 5 else 1.0
+        return self.lease_s / LEASE_S if self.lease_s < REHEARSAL_S else 1.0
 
     @property
     def kill_bound_s(self) -> float:
-        """Seconds within which a killed cell is gone; shortened with the lease in rehearsals."""
-        return min(KILL_BOUND_S, self.lease_s / 6)
+        """Seconds within which a killed cell is gone, or counts as unkillable; cells are made with it.
+
+        In earnest it is the sandbox's promise, whatever the lease; a container's engine knows no other.
+        """
+        shortened = self.profile == "development" and self.sandbox.backend == "bubblewrap"
+        return min(KILL_BOUND_S, self.lease_s / 6) if shortened else KILL_BOUND_S
 
 
 def _is_loopback(host: str) -> bool:

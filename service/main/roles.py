@@ -127,7 +127,6 @@ def _worker(server: Server, ready: Ready) -> None:
                 isolation_file=server.isolation_file,
                 memory_bytes=server.memory_bytes,
                 drain_s=server.drain_s,
-                kill_bound_s=server.kill_bound_s,
                 backoff_base_ms=round(BACKOFF_BASE_MS * server.pace),
                 strikes_max=server.strikes_max,
                 caps_lifted=server.caps_lifted,

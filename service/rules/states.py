@@ -181,6 +181,26 @@ STRIKES_MAX = 3
 """Specs: service, section 15. Two bad machines are bad luck; a third points at the job."""
 
 
+def check_bound(lease_s: float, kill_bound_s: float) -> None:
+    """Refuse a lease that could end while the old cell lives (specs: service, section 8).
+
+    Its worker notices after 2L/3 and kills within the bound; the reaper takes the job at L, at most L/6 early.
+
+    Args:
+        lease_s: L, in seconds.
+        kill_bound_s: how long a killed cell may take to go, in seconds.
+
+    Raises:
+        ValueError: 2L/3 + kill bound + L/6 is more than L.
+    """
+    if lease_s * 5 / 6 + kill_bound_s > lease_s * (1 + 1e-9):
+        raise ValueError(
+            f"lease_s: {lease_s} s is shorter than {6 * kill_bound_s:g} s, six times the {kill_bound_s:g} s that a "
+            "killed cell may take to go: two cells of one job could run at once; give the lease "
+            f"{6 * kill_bound_s:g} s or more"
+        )
+
+
 def next_step(
     exit_class: ExitClass,
     *,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from assay import strict_json
 from assay.errors import Malformed
 
-from sandbox.cell import Cancelled, OnStep, Order, Outcome, Proof, canonical, ignore, never
+from sandbox.cell import KILL_BOUND_S, Cancelled, OnStep, Order, Outcome, Proof, canonical, ignore, never
 from sandbox.container import ContainerCell
 from sandbox.container.installed import SCHEMA
 from sandbox.errors import CellRefused
@@ -136,6 +136,11 @@ def read_installed(data: bytes, nonce: str) -> Installed:
     if not packages or any(type(one) is not str or not 0 < len(one) <= _TEXT for one in texts):
         raise ValueError("it names no packages, or not by names and versions")
     return Installed(python=told["python"], packages=dict(sorted(packages)))
+
+
+def kill_bound_of(cell: object) -> float:
+    """Return how long a cell may take to die; of one that does not tell, the sandbox's promise."""
+    return float(getattr(cell, "kill_bound_s", KILL_BOUND_S))
 
 
 def image_of(cell: object) -> Callable[[], Installed | None]:

@@ -21,13 +21,13 @@ from service.queue.contract import Source
 from service.queue.polling import POLL_S, Look, PollingQueue
 from service.queue.standin import SILENCE_S
 from service.rules.logs import log_to
-from service.rules.states import BACKOFF_BASE_MS, STRIKES_MAX
+from service.rules.states import BACKOFF_BASE_MS, STRIKES_MAX, check_bound
 from service.store.engine import BUSY_MS, Store, StoreError, open_store
 from service.store.migrations import check_revision
 from service.store.views import oldest_queued
 from service.worker import plugins
 from service.worker.attempt import Attempts
-from service.worker.backends import image_of
+from service.worker.backends import image_of, kill_bound_of
 from service.worker.bench import Bench
 from service.worker.code import Guest
 from service.worker.errors import WorkerClosed
@@ -67,8 +67,6 @@ class WorkerSettings:
     memory_bytes: int | None = None
     drain_s: float = 0.0
     """How long running cells may go on after SIGTERM before they are killed and their jobs given back."""
-    kill_bound_s: float | None = None
-    """How long a kill may take; None derives it from the lease, at most the sandbox's 5 s."""
     backoff_base_ms: int = BACKOFF_BASE_MS
     strikes_max: int = STRIKES_MAX
     """Strikes after which a job is given up."""
@@ -86,10 +84,6 @@ class WorkerSettings:
     """Whether the disk has room for another attempt; without it a knock is let go, and comes again."""
     sweep: Callable[[], int] = lambda: 0
     """Removes what dead workers left on this host, and returns how much it was; may raise CellRefused."""
-
-
-KILL_BOUND_S = 5.0
-"""The sandbox's promise (specs: sandbox, section 4)."""
 
 
 def run(settings: WorkerSettings) -> None:
@@ -116,17 +110,12 @@ def run(settings: WorkerSettings) -> None:
 
 
 def check_lease(settings: WorkerSettings) -> None:
-    """Refuse a lease that could end while the old cell lives.
+    """Refuse a lease that could end while the old cell lives; the cell itself is asked how long it takes to die.
 
     Raises:
         ValueError: 2L/3 + kill bound + L/6 is more than L.
     """
-    bound = settings.kill_bound_s
-    bound = min(KILL_BOUND_S, settings.lease_s / 6) if bound is None else bound
-    if settings.lease_s * 5 / 6 + bound > settings.lease_s * (1 + 1e-9):
-        raise ValueError(
-            f"lease_s {settings.lease_s} is too short for a kill bound of {bound} s: it must be at least {6 * bound}"
-        )
+    check_bound(settings.lease_s, kill_bound_of(settings.cell))
 
 
 class Drain:

@@ -113,6 +113,11 @@ class ScriptedCell:
         outcome = self._inner.run(order, on_step=on_step, cancelled=cancelled, held=held)
         return replace(outcome, seal=replace(outcome.seal, version=f"scripted-{outcome.seal.version}"))
 
+    @property
+    def kill_bound_s(self) -> float:
+        """The twin's."""
+        return self._inner.kill_bound_s
+
     def close(self) -> None:
         """End the launching thread."""
         self._inner.close()

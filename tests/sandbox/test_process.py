@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from sandbox import CellRefused, ProcessCell, Slot
+from sandbox import CellFailed, CellRefused, ProcessCell, Slot
+from sandbox.cell import KILL_BOUND_S
 from sandbox.statements import BUBBLEWRAP, EARLIER, PROCESS, SENTRY, STATEMENTS, WARM
 
 from .conftest import MakeOrder
@@ -75,3 +78,30 @@ def test_twin_refuses_bad_orders_alike(twin: ProcessCell, order: MakeOrder) -> N
 
 def test_twin_proves_nothing(twin: ProcessCell) -> None:
     assert [one.word for one in twin.prove().cases] == ["void"]
+
+
+def test_what_outlives_the_kill_is_told_within_the_bound_that_the_lease_counts_on(order: MakeOrder) -> None:
+    escaped = """
+        import time
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(3)
+            os._exit(0)
+        os.wait()
+        time.sleep(30)
+    """
+    cell = ProcessCell(unsafe=True, kill_bound_s=0.3)
+    began = time.monotonic()
+    try:
+        with pytest.raises(CellFailed, match="cell_unkillable"):
+            cell.run(order(escaped, limits={"wall_s": 1}))
+    finally:
+        cell.close()
+    assert 1.3 <= time.monotonic() - began < KILL_BOUND_S / 2 + 1
+
+
+@pytest.mark.parametrize("bound_s", [0.0, -1.0, KILL_BOUND_S + 0.1, float("nan")])
+def test_a_kill_bound_is_never_longer_than_the_sandboxs_promise(bound_s: float) -> None:
+    with pytest.raises(ValueError, match="kill_bound_s"):
+        ProcessCell(unsafe=True, kill_bound_s=bound_s)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from service.main import config, roles
+from service.main import cells, config, roles
+from service.worker.backends import kill_bound_of
 
 
 def server(tmp_path: Path, **changes: object) -> config.Server:
@@ -243,3 +245,29 @@ def test_every_limit_reaches_the_api_and_rehearsals_are_not_counted_out(tmp_path
     assert lifted.calls_per_s > 10**5
     assert lifted.quotas.unfinished_audits > 10**5
     assert lifted.blob_bytes == 6
+
+
+@pytest.mark.parametrize("lease_s", [1.5, 6.0, 29.9])
+def test_a_lease_in_earnest_is_never_shorter_than_six_times_what_the_sandbox_takes_to_kill(
+    tmp_path: Path, lease_s: float
+) -> None:
+    with pytest.raises(ValueError, match=rf"lease_s: {lease_s} s is shorter than 30 s, six times the 5 s"):
+        server(tmp_path, profile="production", lease_s=lease_s)
+    assert server(tmp_path, profile="production", lease_s=30.0).kill_bound_s == 5.0
+
+
+def test_a_rehearsals_cells_are_given_up_within_a_sixth_of_its_lease(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("ok\n")
+    made = server(tmp_path, profile="development", lease_s=1.5, cell_script=script)
+    for one in (made, server(tmp_path, profile="development", lease_s=1.5)):
+        with closing(cells.open_cell(one, tmp_path, cells.code_of_release())) as cell:
+            assert kill_bound_of(cell) == one.kill_bound_s == 0.25
+
+
+def test_containers_are_killed_by_their_engine_so_no_lease_of_theirs_is_short(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lease_s: 6.0 s is shorter than 30 s"):
+        server(tmp_path, profile="development", lease_s=6.0, sandbox=CONTAINER)
+    made = server(tmp_path, profile="development", sandbox=CONTAINER)
+    with closing(cells.open_cell(made, tmp_path, cells.code_of_release())) as cell:
+        assert kill_bound_of(cell) == 5.0

@@ -17,7 +17,20 @@ from assay.catalogue import Catalogue, parse
 from assay.manifest import FileEntry, Manifest
 from assay.result import Answer
 
-from sandbox.cell import Cancelled, CodeMount, Filled, OnStep, Order, Outcome, Proof, Seal, Usage, ignore, never
+from sandbox.cell import (
+    KILL_BOUND_S,
+    Cancelled,
+    CodeMount,
+    Filled,
+    OnStep,
+    Order,
+    Outcome,
+    Proof,
+    Seal,
+    Usage,
+    ignore,
+    never,
+)
 from sandbox.inputs import Held
 from service.blobs import MemoryBlobs
 from service.store.audits import register
@@ -80,6 +93,8 @@ def filled(name: str, content: bytes) -> Filled:
 
 class ScriptedCell:
     """Does what its scripts say, one for each kind of cell; remembers its orders."""
+
+    kill_bound_s = KILL_BOUND_S
 
     def __init__(self, script: Script, reads: Script = reads) -> None:
         self.script = script

@@ -26,6 +26,7 @@ from service.scheduler.process import SchedulerSettings, schedule
 from service.store.engine import Store
 from service.store.tables import job, result
 from service.store.views import AuditView, view
+from service.worker.backends import kill_bound_of
 from service.worker.code import Guest
 from service.worker.process import WorkerSettings, check_lease
 from tests.service.queue.conftest import RedisServer, redis_server
@@ -240,21 +241,22 @@ def test_a_worker_refuses_a_database_of_another_revision(tmp_path: Path, stage: 
 
 
 def test_a_lease_shorter_than_the_kill_is_refused(tmp_path: Path) -> None:
-    def settings(lease_s: float, kill_bound_s: float | None) -> WorkerSettings:
+    def settings(lease_s: float, kill_bound_s: float) -> WorkerSettings:
+        cell = ScriptedCell(good)
+        cell.kill_bound_s = kill_bound_s
         return WorkerSettings(
             database_url="",
             blob_dir=tmp_path,
             work_dir=tmp_path,
             broker_url=None,
             slots=1,
-            cell=ScriptedCell(good),
+            cell=cell,
             guest=Guest(code=(CodeMount(name="checks", source=tmp_path),)),
             isolation_file=tmp_path / "x",
             lease_s=lease_s,
-            kill_bound_s=kill_bound_s,
         )
 
     check_lease(settings(30.0, 5.0))
-    check_lease(settings(1.5, None))
-    with pytest.raises(ValueError, match=r"lease_s 29.0 .* at least 30"):
-        check_lease(settings(29.0, 5.0))
+    check_lease(settings(1.5, 0.25))
+    with pytest.raises(ValueError, match=r"lease_s: 6.0 s is shorter than 30 s, six times the 5 s"):
+        check_lease(settings(6.0, kill_bound_of(object())))  # one that does not tell takes what the sandbox promises

@@ -45,6 +45,7 @@ SCRIPTS: Mapping[str, Script] = {
 
 def main(folder: Path, broker: str, script: str) -> None:
     cell = (Unproven if script == "unproven" else ScriptedCell)(SCRIPTS[script])
+    cell.kill_bound_s = LEASE_S / 6  # it is a function of this process, and looks at the order to stop all the time
     run(
         WorkerSettings(
             database_url=f"sqlite:///{folder}/assay.db",
