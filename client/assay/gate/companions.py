@@ -15,8 +15,9 @@ from assay.manifest import FILE_NAME
 from assay.moments import parse as parse_moment
 from assay.policy.language import Policy
 from assay.policy.registered import POLICY_FILE
-from assay.policy.verdict import ESTIMATE_ONLY, Verdict
+from assay.policy.verdict import Verdict
 from assay.statement import STATEMENT_TYPE
+from assay.verify.outcome import ESTIMATE_ONLY
 
 VSA_TYPE = "https://slsa.dev/verification_summary/v1"
 TEST_RESULT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 
 from assay.gate import neutral, wording
 from assay.gate.gate import GateResult
-from assay.policy.verdict import ESTIMATE_ONLY, Decision, Instance
+from assay.policy.verdict import Decision, Instance
+from assay.verify.outcome import ESTIMATE_ONLY
 
 STATES = ("failure", "error", "skipped")
 TOTALS = {"failure": "failures", "error": "errors", "skipped": "skipped"}

@@ -1,4 +1,4 @@
-"""What a person reads first, and what follows from the numbers: banner, unanswered questions, waivers, comparison."""
+"""What a person reads first: the banner, and what was asked and is not answered."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 from assay.render import answers, seek
 from assay.render.answers import Answer
 from assay.render.markup import Html, element, join
+from assay.render.rules import UNDECIDED
 from assay.render.source import Source
+from assay.render.verdict import ITEMS_SHOWN, NO_POLICY, REPEATED
+from assay.verify.outcome import ESTIMATE_ONLY, counted
 
 WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
-
-NO_POLICY = "No policy was registered, so there is no verdict."
-
-ITEMS_SHOWN = 40
-"""Left-out items named under one reason; the rest are counted, and the signed statement has them all."""
 
 
 def banner(source: Source) -> Html:
     """Return verdict word, policy, model digest, dates, and what this page is."""
     predicate = source.predicate
     word, class_ = _verdict(predicate)
+    word += _with_waivers(source)
     if source.doubts:
         # What nobody can rely on must not be read as a verdict in passing.
         word, class_ = f"NOT ESTABLISHED. The report states: {word}", "fail"
@@ -29,6 +28,7 @@ def banner(source: Source) -> Html:
     base = seek.table(predicate.get("base"))
     rows: list[tuple[object, object]] = [
         ("Policy", join(policy.get("name"), ", ", seek.digest(policy.get("sha256"))) if policy else NO_POLICY),
+        *_accepted(source),
         ("Answers", _counts(seek.rows(predicate.get("answers")))),
         ("Model manifest", seek.digest(seek.table(predicate.get("model")).get("manifest_sha256"))),
         *([("Held against base", seek.digest(base.get("manifest_sha256")))] if base else []),
@@ -62,6 +62,35 @@ def _verdict(predicate: Mapping[str, Any]) -> tuple[str, str]:
     return WORDS[known], known
 
 
+def _with_waivers(source: Source) -> str:
+    """Return " with 1 waiver" after a verdict that leans on one; nothing else may be read as the plain verdict."""
+    if not seek.table(source.predicate.get("verdict")):
+        return ""
+    held = source.rules.waivers
+    if held is None:
+        # Nobody can see which; the statement itself counts what they turned into "waived".
+        told = seek.table(seek.table(source.predicate.get("verdict")).get("counts")).get("waived")
+        return " with waivers" if source.rules.waivers_unread and told != 0 else ""
+    used = sum(one.get("state") == "used" for one in held)
+    if any(one.get("state") == UNDECIDED for one in held):
+        return f" with {counted(len(held), 'waiver')} registered"
+    return f" with {counted(used, 'waiver')}" if used else ""
+
+
+def _accepted(source: Source) -> list[tuple[object, object]]:
+    """Return how many waivers were registered, wherever there is a policy for them to act on."""
+    held, unread = source.rules.waivers, source.rules.waivers_unread
+    if not seek.table(source.predicate.get("policy")) and held is None:
+        return []
+    if unread:
+        return [("Waivers", "cannot be shown, see below")]
+    if held is None:
+        return [("Waivers", "none registered")]
+    used = sum(one.get("state") == "used" for one in held)
+    undecided = any(one.get("state") == UNDECIDED for one in held)
+    return [("Waivers", f"{len(held)} registered" + (", not decided" if undecided else f", {used} used"))]
+
+
 def _counts(held: list[Answer]) -> str:
     states = [answers.state_of(one) for one in held]
     told = [
@@ -81,8 +110,7 @@ def _repeats(source: Source) -> list[tuple[object, object]]:
     first = seek.table(source.request.get("first"))
     if not first:
         return []
-    said = {"replicated": "replicated", "not_replicated": "NOT replicated", "cannot_tell": "could not tell"}
-    outcome = said.get(source.replication or "", "no signed replication was checked")
+    outcome = REPEATED.get(source.replication or "", "no signed replication was checked")
     return [("Repeats statement", join(seek.digest(first.get("statement_sha256")), f": {outcome}"))]
 
 
@@ -94,6 +122,11 @@ def _warnings(source: Source) -> list[Html]:
         unsigned = any(step in ("V01", "V02", "V03") for step, _ in source.doubts)
         more = " Nothing below may be relied on" + (", not even who signed it." if unsigned else ".")
         found.append(element("p", element("strong", said), more, class_="warning"))
+    if source.rules.estimate_only:
+        named = join(*(element("code", one) for one in source.rules.estimate_only[:ITEMS_SHOWN]), by=", ")
+        head = element("strong", f"{ESTIMATE_ONLY.capitalize()}: ")
+        more = ". The value alone was held against the limit there, not its interval."
+        found.append(element("p", head, named, more, class_="warning"))
     if seek.table(source.predicate.get("signer")).get("profile") != "production":
         said = "Signed under a development key: good for trying things out, no ground for anyone else to rely on."
         found.append(element("p", said, class_="warning"))
@@ -127,66 +160,3 @@ def unanswered(held: list[Answer]) -> Html:
 def _missed(one: Answer) -> Html:
     names = dict.fromkeys(str(c.get("name")) for c in seek.rows(one.get("controls")) if c.get("held") is not True)
     return join("control missed its band: ", *names, by=" ") if names else Html("not valid")
-
-
-def verdict(predicate: Mapping[str, Any]) -> Html:
-    """Return every assertion of the registered policy, decided."""
-    held = seek.rows(seek.table(predicate.get("verdict")).get("assertions"))
-    if not seek.table(predicate.get("policy")):
-        return element("p", NO_POLICY)
-    lines: list[list[object]] = []
-    for one in sorted(held, key=lambda one: _rank(one.get("outcome"))):
-        deciding = seek.table(one.get("deciding"))
-        seen = "; ".join(
-            part for part in (seek.labels_text(deciding.get("labels")), str(deciding.get("detail") or "")) if part
-        )
-        outcome = str(one.get("outcome"))
-        shown = outcome if outcome in ("pass", "fail", "inconclusive", "waived") else "inconclusive"
-        lines.append(
-            [
-                element("code", one.get("id")),
-                shown,
-                str(one.get("reason")).replace("_", " "),
-                seen,
-                seek.count(one.get("selected")),
-            ]
-        )
-    return seek.grid("Worst first.", ["assertion", "outcome", "reason", "deciding", "looked at"], lines)
-
-
-def _rank(outcome: object) -> int:
-    order = ("fail", "inconclusive", "waived", "pass")
-    return order.index(outcome) if isinstance(outcome, str) and outcome in order else 1
-
-
-def waivers(predicate: Mapping[str, Any]) -> Html:
-    """Return every waiver that was registered, used or not."""
-    held = seek.rows(predicate.get("waivers"))
-    if not held:
-        return element("p", "No waiver was registered.")
-    head = ["fingerprint", "outcome", "reason", "approver", "expires", "state"]
-    fields = ("outcome", "reason", "approver", "expires")
-    lines: list[list[object]] = [
-        [element("code", one.get("fingerprint")), *(one.get(field) for field in fields), one.get("state", "not told")]
-        for one in held
-    ]
-    return seek.grid(None, head, lines)
-
-
-def comparison(predicate: Mapping[str, Any]) -> Html:
-    """Return the differences to another report, where the statement holds them."""
-    held = seek.table(predicate.get("comparison"))
-    if not held:
-        return element("p", "This report was not compared with another one.")
-    lines: list[list[object]] = []
-    for one in seek.rows(held.get("metrics")):
-        name = join(one.get("check"), "/", element("code", one.get("metric")), " ", seek.labels_text(one.get("labels")))
-        d = join(one.get("d"), " ", seek.band(one.get("low"), one.get("high")))
-        lines.append(
-            [name, one.get("value_a"), one.get("value_b"), d, one.get("method"), str(one.get("word")).replace("_", " ")]
-        )
-    said = f"B less A, level {held.get('level')}, {seek.count(held.get('compared'))} metrics tested together. "
-    more = "Lack of a difference is not agreement."
-    table = seek.grid(said + more, ["metric", "A", "B", "difference", "method", "word"], lines)
-    notes = [element("p", one, class_="soft") for one in seek.listed(held.get("notes"))]
-    return join(table, *notes)

@@ -6,7 +6,7 @@ hash order, no machine name. Text of others is escaped where it enters, in `assa
 
 from __future__ import annotations
 
-from assay.render import answers, outcome, seek, setting
+from assay.render import answers, outcome, seek, setting, verdict
 from assay.render.markup import Html, element, join
 from assay.render.source import Source
 from assay.render.style import POLICY, STYLE
@@ -40,11 +40,11 @@ def render(source: Source) -> bytes:
     ]
     sections = (
         ("not-answered", "Not answered, refused, left out", outcome.unanswered(told)),
-        ("verdict", "Verdict", outcome.verdict(predicate)),
+        ("verdict", "Verdict", verdict.verdict(source)),
         ("checks", "Checks", join(*checks)),
         ("attempts", "Attempts", setting.attempts(predicate)),
-        ("waivers", "Waivers", outcome.waivers(predicate)),
-        ("comparison", "Comparison", outcome.comparison(predicate)),
+        ("waivers", "Waivers", verdict.waivers(source)),
+        ("comparison", "Comparison", verdict.comparison(source)),
         ("access", "Access", setting.access(predicate)),
         ("data", "Data", setting.data(predicate)),
         ("environment", "Environment", setting.environment(predicate)),

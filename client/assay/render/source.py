@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from assay import bundle, statement
 from assay import catalogue as catalogues
 from assay.catalogue import Catalogue, CheckEntry
 from assay.errors import CouldNotTell, Malformed, Wrong
+from assay.render.rules import Rules
+from assay.render.rules import read as read_rules
 from assay.verify import Verification, open_case
 from assay.verify.directory import ARTEFACT_MAX, ReportFiles
 from assay.verify.steps import run
@@ -32,6 +34,10 @@ class Source:
     """Steps of verification that were neither ok nor not asked, with their status; empty after a verification."""
     replication: str | None = None
     """What the signed replication beside a report that repeats another one came to, once checked."""
+    replicated: Mapping[str, Any] | None = None
+    """Predicate of that replication."""
+    rules: Rules = field(default_factory=Rules)
+    """What was registered beside the questions."""
 
     @property
     def predicate(self) -> Mapping[str, Any]:
@@ -40,7 +46,7 @@ class Source:
         return found
 
 
-def look(report: Path, *, now: datetime, **given: Any) -> tuple[Verification, Source | None]:
+def look(report: Path, *, now: datetime | None, **given: Any) -> tuple[Verification, Source | None]:
     """Verify a report, and return what a page of it is made of. The arguments are those of `assay.verify.open_case`.
 
     Returns:
@@ -65,6 +71,8 @@ def look(report: Path, *, now: datetime, **given: Any) -> tuple[Verification, So
         request=case.request,
         doubts=doubts,
         replication=case.replication,
+        replicated=case.replicated,
+        rules=read_rules(case, told),
     )
 
 

@@ -72,6 +72,8 @@ class Case:
     """The registered policy and its verdict, once V13 has recomputed it."""
     replication: str | None = None
     """What the signed replication beside the report came to, once V14 has checked it."""
+    replicated: Mapping[str, Any] | None = None
+    """Predicate of that replication, parsed from its verified bytes."""
     open_questions: list[str] = field(default_factory=list)
     """What stays unchecked although its step is ok."""
 

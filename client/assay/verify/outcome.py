@@ -14,6 +14,10 @@ Status = Literal["ok", "wrong", "unknown", "not_asked"]
 
 SCHEMA = "assay-verify/v1"
 
+ESTIMATE_ONLY = "estimate only"
+"""What every output says of an entry whose bound looks at the value alone, not at its interval (specification, section
+11)."""
+
 _CODES = {"verified": 0, "wrong": 1, "unknown": 2}
 _MISUSED = 3
 _SHOWN = {"ok": "ok     ", "wrong": "WRONG  ", "unknown": "unknown", "not_asked": "-      "}
@@ -105,14 +109,16 @@ class Verification:
 
     def _accepted(self) -> list[str]:
         """Return what a verdict leans on beside the numbers; text of others stands behind a bar."""
-        lines = [
-            f"Waiver, {state_of(use)}\n  | {shown(use.waiver.fingerprint)}, for {use.waiver.outcome}, accepted by "
-            f"{shown(use.waiver.approver)} until {use.waiver.expires.isoformat()}: {shown(use.waiver.reason, 512)}"
-            for use in self.waivers
-        ]
+        lines = []
+        for use in self.waivers:
+            told, until = use.waiver, use.waiver.expires.isoformat()
+            lines.append(f"Waiver, {waiver_state(use.state, use.count)}")
+            who = f"{shown(told.fingerprint)}, for {told.outcome}, accepted by {shown(told.approver)} until {until}"
+            lines.append(f"  | {who}: {shown(told.reason, 512)}")
         if self.estimate_only:
             named = shown(", ".join(self.estimate_only), 512)
-            lines.append(f"Estimate only: {named} (the value alone was held against the limit, not its interval)")
+            said = "the value alone was held against the limit, not its interval"
+            lines.append(f"{ESTIMATE_ONLY.capitalize()}: {named} ({said})")
         return lines
 
 
@@ -130,11 +136,9 @@ _NOT_USED = {
 }
 
 
-def state_of(use: WaiverUse) -> str:
+def waiver_state(state: str, count: int) -> str:
     """Return what became of a waiver, in words for a person."""
-    if use.state == "used":
-        return f"used for {counted(use.count, 'instance')}"
-    return f"not used: {_NOT_USED.get(use.state, use.state)}"
+    return f"used for {counted(count, 'instance')}" if state == "used" else f"not used: {_NOT_USED.get(state, state)}"
 
 
 def exit_code(ended: Verification | BaseException) -> int:

@@ -40,7 +40,7 @@ def check_replication(case: Case) -> str | None:
     _check_names(case, predicate)
     logged = _check_leaf(case, key_id, payload)
     again = _judged_again(case, predicate)
-    case.replication = predicate["outcome"]
+    case.replication, case.replicated = predicate["outcome"], predicate
     why = f" ({shown(predicate['reason'], 200)})" if predicate.get("reason") else ""
     return f"{_FILE}: {predicate['outcome']}{why}, {logged}{again}"
 

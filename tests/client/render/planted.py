@@ -1,4 +1,4 @@
-"""Reports with what a page must show: plots of every kind, refused checks, a policy, waivers, a comparison."""
+"""Reports with what a page must show: plots of every kind, refused checks, a policy, waivers, a replication."""
 
 from __future__ import annotations
 
@@ -6,12 +6,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from assay.policy import fingerprint
 from assay.render.page import render
 from assay.render.source import Source, look
 from assay.testing import Forge
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
-DIGEST = "5" * 64
+
+RULES = (
+    "schema: assay-policy/v1\nname: release\nassertions:\n"
+    '  - {id: not-readable, check: forged_probe, metric: accuracy, op: "<=", value: 0.6}\n'
+    '  - {id: on-average, check: forged_probe, metric: accuracy, op: "<=", value: 0.87, bound: estimate}\n'
+)
+"""Layer 1 has 0.861 [0.835, 0.883]: the first fails; of the second the estimate holds and the interval straddles."""
+
+ACCEPTED = """schema: assay-waivers/v1
+waivers:
+  - {fingerprint: %s, outcome: fail, reason: "known, ticket 12", approver: release board, created: 2026-01-01,
+     expires: 2026-06-01}
+  - {fingerprint: %s, outcome: fail, reason: "known, ticket 7", approver: ada, created: 2025-01-01,
+     expires: 2025-06-01}
+"""
+
+
+def accepted(reason: str = "known, ticket 12") -> str:
+    """Return waivers: one for layer 1 of the first assertion, one that names nothing that fails."""
+    marks = [fingerprint.of_metric("forged_probe", "not-readable", "accuracy", (("layer", at),)) for at in "10"]
+    return (ACCEPTED % tuple(marks)).replace("known, ticket 12", reason)
 
 
 def series(name: str, count: int, at: int = 0, *, interval: bool = True) -> dict[str, Any]:
@@ -70,7 +91,7 @@ def metric(name: str, labels: dict[str, str], value: str = "0.5", **more: Any) -
 
 def full(forge: Forge, plots: list[dict[str, Any]] | None = None) -> Path:
     """Return an honestly signed report that has something in every section."""
-    place = forge.report(checks=3)
+    place = forge.report(checks=3, rules=RULES, waivers=accepted())
     statement = forge.statement(place)
     predicate = statement["predicate"]
     first, second, third = predicate["answers"]
@@ -113,7 +134,6 @@ def full(forge: Forge, plots: list[dict[str, Any]] | None = None) -> Path:
     third["controls"][0] |= {"value": "0.7", "held": False}
     third["valid"] = False
     third["skipped"] = [{"item": f"layer:{at}", "reason": "dead_nodes"} for at in range(60)]
-    predicate["policy"] = {"sha256": DIGEST, "name": "release"}
     predicate["verdict"] = {
         "outcome": "fail",
         "counts": {"fail": 1, "inconclusive": 0, "waived": 0, "pass": 1},
@@ -128,39 +148,6 @@ def full(forge: Forge, plots: list[dict[str, Any]] | None = None) -> Path:
             },
         ],
     }
-    predicate["waivers"] = [
-        {
-            "fingerprint": "a" * 32,
-            "outcome": "fail",
-            "reason": "known, ticket 12",
-            "approver": "release board",
-            "created": "2026-01-01",
-            "expires": "2026-06-01",
-            "model": None,
-            "state": "unused",
-            "count": 0,
-        }
-    ]
-    predicate["comparison"] = {
-        "schema": "assay-compare/v1",
-        "compared": 1,
-        "level": "0.95",
-        "notes": [],
-        "metrics": [
-            {
-                "check": "forged_probe",
-                "metric": "accuracy",
-                "labels": {"layer": "1"},
-                "value_a": "0.8",
-                "value_b": "0.861",
-                "d": "0.061",
-                "low": "0.02",
-                "high": "0.102",
-                "method": "paired",
-                "word": "cannot_tell",
-            }
-        ],
-    }
     return forge.reseal(place, statement)
 
 
@@ -172,3 +159,22 @@ def source_of(forge: Forge, place: Path, *, trusted: bool = True) -> Source:
 
 def page_of(forge: Forge, place: Path, *, trusted: bool = True) -> str:
     return render(source_of(forge, place, trusted=trusted)).decode()
+
+
+def replicated(count: int = 3) -> dict[str, Any]:
+    """Return the predicate of a signed replication, as V14 leaves it."""
+    words = ("agrees", "cannot_tell", "differs")
+    row = {"check": "forged_probe", "rule": "statistical", "identical": False, "first": "0.8", "second": "0.861"}
+    results = [
+        {**row, "item": "accuracy", "labels": {"layer": str(at)}, "word": words[at % 3], "reason": "inside_margin"}
+        for at in range(count)
+    ]
+    return {
+        "first": {"statement_sha256": "7" * 64},
+        "outcome": "not_replicated",
+        "reason": None,
+        "counts": {word: sum(one["word"] == word for one in results) for word in words},
+        "results": results,
+        "environment_differences": [{"field": "kernel"}],
+        "notes": ["the machines differ"],
+    }

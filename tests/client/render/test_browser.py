@@ -10,13 +10,15 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from assay.render.page import render
 from assay.testing import Forge
 
-from tests.client.render.planted import every_kind, full, page_of
+from tests.client.render.planted import every_kind, full, replicated, source_of
 
 PAGE_MAX = 1024 * 1024
 """Largest page (specification, section 14)."""
@@ -45,7 +47,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     forge = Forge(folder / "forge")
     file = folder / "report.html"
-    file.write_text(page_of(forge, full(forge)))
+    source = replace(source_of(forge, full(forge)), replicated=replicated())
+    file.write_bytes(render(source))
     return file
 
 

@@ -94,7 +94,6 @@ def test_what_decides_is_said_in_words(forge: Forge) -> None:
         "MISSED",
         "CELL_CRASHED",
         "known, ticket 12",
-        "0.061 [0.02, 0.102]",
         "nothing isolated",
         "4,096 of at most 262,144",
         "Signed under a development key",

@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import pytest
 from assay.testing import Forge
 
-from tests.client.render.planted import full, source_of
+from tests.client.render.planted import full, replicated, source_of
 
 CLIENT = Path(__file__).parents[3] / "client"
 
@@ -24,11 +25,13 @@ WRITE = """
 import json, locale, sys
 from assay import canonical, catalogue
 from assay.render.page import render
+from assay.render.rules import Rules
 from assay.render.source import Source
 locale.setlocale(locale.LC_ALL, "")
 given = json.load(open(sys.argv[1], encoding="utf-8"))
 given["entries"] = {name: catalogue.parse_entry(one) for name, one in given["entries"].items()}
 given["doubts"] = tuple(map(tuple, given["doubts"]))
+given["rules"] = Rules(**given["rules"])
 sys.stdout.buffer.write(canonical.dumps(given["statement"]) + b"\\n" + render(Source(**given)))
 """
 
@@ -44,6 +47,8 @@ def given(forge: Forge, tmp_path: Path) -> Path:
         "entries": {name: one.raw for name, one in source.entries.items()},
         "request": source.request,
         "doubts": source.doubts,
+        "rules": asdict(source.rules),
+        "replicated": replicated(),
     }
     file.write_text(json.dumps(told))
     return file
