@@ -232,6 +232,24 @@ def next_step(
     return Then.FAIL if spent else rule.then
 
 
+POISONED = "POISONED"
+"""The `state_reason` of an audit whose job lost worker after worker."""
+
+
+def failure_reason(exit_class: ExitClass, *, strikes: int, strikes_max: int = STRIKES_MAX) -> str:
+    """Return the `state_reason` of an audit that failed with a job's attempt.
+
+    Args:
+        exit_class: how the attempt ended.
+        strikes: the job's strikes before this end.
+        strikes_max: strikes after which a job is given up.
+    """
+    # One lost worker says nothing about the job, also where the request allows no second try.
+    if exit_class is ExitClass.WORKER_LOST and strikes + 1 >= strikes_max:
+        return POISONED
+    return EXIT_RULES[exit_class].reason
+
+
 BACKOFF_BASE_MS = 5_000
 BACKOFF_MAX_MS = 300_000
 """Specs: service, section 8: min(5 s x 2^strikes, 5 min)."""

@@ -101,11 +101,13 @@ def void(desk: Desk, row: AuditRow, reason: str) -> None:
     desk.home.write_once(desk.home.ended(row.id), proof)
 
 
+_WORDS = {("cancelled", "APPROVAL_REVOKED"): "revoked", ("failed", "POISONED"): "poisoned"}
+"""Words of a void leaf (specification, section 4.4) that tell more than the state, by state and `state_reason`."""
+
+
 def _void_reason(ended: str, reason: str) -> str:
-    """Return the log's word for why an audit ended without a report."""
-    if ended == "cancelled":
-        return "cancelled"
-    return "poisoned" if reason.upper() == "POISONED" else "failed"
+    """Return the log's word for why an audit ended without a report; the state alone, where the reason is no other."""
+    return _WORDS.get((ended, reason), ended)
 
 
 def _log_report(desk: Desk, audit: str, payload: bytes, registered: Registered) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from service.rules.states import (
     JobState,
     Then,
     backoff_ms,
+    failure_reason,
     next_step,
 )
 from service.store import journal
@@ -144,7 +145,7 @@ def _end(
     close_attempt(connection, row.id, row.token, ending)
     models = models_of(parent, ending.weights_sha256, ending.base_weights_sha256)
     charge_ending(connection, parent, row.token, ending.output_bytes, models)
-    _APPLY[then](connection, _Over(row, parent, ending.exit_class, base_ms))
+    _APPLY[then](connection, _Over(row, parent, ending.exit_class, base_ms, strikes_max))
     return then
 
 
@@ -154,6 +155,7 @@ class _Over:
     parent: Row[Any]
     exit_class: ExitClass
     base_ms: int
+    strikes_max: int
 
     def set_job(self, connection: Connection, state: JobState, **values: Any) -> None:
         strikes = self.row.strikes + EXIT_RULES[self.exit_class].strike
@@ -179,7 +181,7 @@ def _fail(connection: Connection, over: _Over) -> None:
         connection,
         over.row.audit,
         AuditState.FAILED,
-        state_reason=rule.reason,
+        state_reason=failure_reason(over.exit_class, strikes=over.row.strikes, strikes_max=over.strikes_max),
         retryable=rule.retryable,
         ended_at=over.ended_at(connection),
     )

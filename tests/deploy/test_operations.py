@@ -13,7 +13,7 @@ from service.main import cli
 from service.rules import approvals
 from service.rules.capability import CAPABILITIES
 from service.rules.metrics import METRICS
-from service.rules.states import EXIT_RULES, UNSIGNABLE, Then
+from service.rules.states import EXIT_RULES, POISONED, UNSIGNABLE, Then
 from service.scheduler.errors import SchedulerError, SignerUnavailable
 from service.signer.refusal import Code
 
@@ -40,7 +40,7 @@ def reasons() -> set[str]:
     ends = {rule.reason for rule in EXIT_RULES.values() if rule.then in (Then.WAIT, Then.REQUEUE)}
     consent = {approvals.EXPIRED, approvals.REVOKED}
     scheduler = {SchedulerError.code, SignerUnavailable.code, *spoken_by_the_scheduler()}
-    return {*get_args(Code), *UNSIGNABLE, *scheduler, *ends, *consent}
+    return {*get_args(Code), *UNSIGNABLE, *scheduler, *ends, *consent, POISONED}
 
 
 def test_every_state_reason_has_a_row_and_no_row_is_of_none() -> None:

@@ -15,7 +15,8 @@ from sqlalchemy import insert, select, update
 from service.blobs import BlobFault, LocalBlobs, MemoryBlobs
 from service.queue.contract import QueueUnavailable
 from service.queue.memory import MemoryQueue
-from service.rules.states import AuditState
+from service.rules.approvals import REVOKED
+from service.rules.states import AuditState, ExitClass, Then
 from service.scheduler.effects import PublishEffect, SignerEffects
 from service.scheduler.errors import SignerRefused, SignerUnavailable
 from service.scheduler.leases import BackOff, Reaper, Watch
@@ -26,8 +27,10 @@ from service.scheduler.relay import Relay
 from service.scheduler.signer_client import SignerClient
 from service.store import jobs
 from service.store.audits import cancel
+from service.store.endings import end
 from service.store.engine import Store, StoreBusy
 from service.store.events import events_after
+from service.store.jobs import Ending
 from service.store.outbox import Kind, owed
 from service.store.tables import audit, blob, job, report
 from service.store.views import AuditView, mark_published, view
@@ -407,6 +410,19 @@ def test_a_cancelled_audit_is_voided(store: Store, tmp_path: Path) -> None:
     sweep(relay)
     assert {"op": "void", "audit": key, "reason": "CANCELLED"} in signer.asked
     assert "void" not in debts(store)
+
+
+def test_a_revoked_approval_is_told_to_the_log_although_a_cell_had_to_be_killed_first(
+    store: Store, tmp_path: Path
+) -> None:
+    signer = FakeSigner(tmp_path)
+    held = leased(store, registered(store))
+    with store.begin() as connection:
+        assert cancel(connection, held.audit, reason=REVOKED) is AuditState.CANCELLING
+    with store.begin() as connection:
+        assert end(connection, held, Ending(exit_class=ExitClass.CANCELLED)) is Then.CANCEL
+    sweep(signing(store, signer))
+    assert {"op": "void", "audit": held.audit, "reason": REVOKED} in signer.asked
 
 
 def test_a_slow_audit_does_not_hold_the_others(store: Store) -> None:

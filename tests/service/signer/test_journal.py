@@ -96,7 +96,16 @@ def test_a_registration_without_a_receipt_is_refused(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("state", "said", "word"),
-    [("CANCELLED", "CANCELLED", "cancelled"), ("FAILED", "HOST_FAULT", "failed"), ("FAILED", "POISONED", "poisoned")],
+    [
+        ("CANCELLED", "CANCELLED", "cancelled"),
+        ("CANCELLED", "APPROVAL_EXPIRED", "cancelled"),
+        ("CANCELLED", "APPROVAL_REVOKED", "revoked"),
+        ("FAILED", "HOST_FAULT", "failed"),
+        ("FAILED", "ATTEMPTS_EXHAUSTED", "failed"),
+        ("FAILED", "APPROVAL_REVOKED", "failed"),  # only what was cancelled can have been revoked
+        ("CANCELLED", "POISONED", "cancelled"),
+        ("FAILED", "POISONED", "poisoned"),
+    ],
 )
 def test_an_audit_that_ends_without_a_report_is_logged(world: World, state: str, said: str, word: str) -> None:
     world.register()

@@ -179,6 +179,17 @@ def test_a_job_that_kills_workers_is_not_sent_for_ever(store: Store) -> None:
     with store.read() as connection:
         seen = view(connection, key)
     assert seen is not None
+    assert (seen.state, seen.state_reason, seen.retryable) == (AuditState.FAILED, "POISONED", False)
+
+
+def test_one_lost_worker_poisons_nothing(store: Store) -> None:
+    key = registered(store, attempts_max=1)
+    held = leased(store, key)
+    with store.begin() as connection:
+        assert endings.take_expired(connection, key, held.token, 0) is Then.FAIL
+    with store.read() as connection:
+        seen = view(connection, key)
+    assert seen is not None
     assert (seen.state, seen.state_reason, seen.retryable) == (AuditState.FAILED, "ATTEMPTS_EXHAUSTED", False)
 
 
