@@ -30,6 +30,7 @@ from service.store.migrations import migrate
 from service.store.principals import put_principal
 from service.store.tables import audit
 from tests.service.api.pki import make_certificates
+from tests.service.api.reasons_told import SEEN
 
 S = TypeVar("S")
 
@@ -321,7 +322,3 @@ def told_by(error: Any) -> Told:
         unpacked,
         status.SerializeToString(deterministic=True),
     )
-
-
-SEEN: set[str] = set()
-"""Reasons that a test of this folder was told over the wire."""
