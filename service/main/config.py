@@ -78,6 +78,11 @@ class Server(Section):
     """The log's name. Readers remember logs by name: it is never changed, and never given to another log."""
     signer_uid: int
     """The user that may ask the signer: the scheduler's."""
+    signer_rate_per_minute: int = Field(default=60, ge=1, le=6_000)
+    """Operations that the signer does in a minute; an audit needs two, a withdrawal one. More wait their turn: a
+    scheduler in the wrong hands cannot make it work without end."""
+    hash_threads: int | None = Field(default=None, ge=1, le=64)
+    """Files that the signer hashes at once when it weighs a model; None takes one for each core, at most 8."""
     slots: int = Field(default=1, ge=1, le=64)
     """Cells that one worker minds at once."""
     capability: tuple[str, ...] = ("cpu",)

@@ -193,6 +193,8 @@ def _signer(server: Server, ready: Ready) -> None:
             log_key_file=server.log_key,
             log_origin=server.log_origin,
             profile=server.profile,
+            rate_per_minute=server.signer_rate_per_minute,
+            hash_threads=server.hash_threads,
             catalogue=operator_catalogue(server),
             ready=ready,
         )

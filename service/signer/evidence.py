@@ -23,9 +23,11 @@ class Evidence:
     Args:
         source: the blob store's folder, which this reader must not write to, as a store of `service.blobs` would; or
             what opens a blob, where they lie elsewhere.
+        threads: model files hashed at once; None is one for each core, at most 8.
     """
 
-    def __init__(self, source: Path | Callable[[str], BinaryIO]) -> None:
+    def __init__(self, source: Path | Callable[[str], BinaryIO], *, threads: int | None = None) -> None:
+        self._threads = threads or HASH_THREADS
         self._open = source if callable(source) else lambda digest: path_in(source, digest).open("rb")
 
     def read(self, digest: str, cap: int, what: str) -> bytes:
@@ -79,7 +81,7 @@ class Evidence:
             Refused: BLOB_MISSING, BLOB_CORRUPT.
         """
         owed = {file.sha256: file for file in files}
-        with ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="weigh") as pool:
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="weigh") as pool:
             return dict(zip(owed, pool.map(lambda file: self._weigh(file, known), owed.values()), strict=True))
 
     def _weigh(self, file: FileEntry, known: Mapping[str, Any]) -> list[int]:

@@ -55,6 +55,8 @@ class SignerSettings:
     """The log's name, for ever: readers remember logs by it."""
     profile: Literal["development", "production"]
     rate_per_minute: int = RATE_PER_MINUTE
+    hash_threads: int | None = None
+    """Model files hashed at once; None is one for each core, at most 8."""
     catalogue: Catalogue | None = None
     """Checks whose answers it signs; None are those of the installed release."""
     ready: Callable[[], None]
@@ -89,7 +91,7 @@ def open_server(settings: SignerSettings) -> Server:
         ensure_log_key(settings.log_key_file)
     private = load_key(settings.key_file)
     rows, home = Rows(settings.database_url), Folder(settings.home)
-    evidence = Evidence(settings.blobs.open if settings.blobs else settings.blob_dir)
+    evidence = Evidence(settings.blobs.open if settings.blobs else settings.blob_dir, threads=settings.hash_threads)
     journal = Journal(home.log, settings.log_origin, load_log_key(settings.log_key_file), _now)
     journal.require(handed_out(rows, evidence))
     desk = Desk(
