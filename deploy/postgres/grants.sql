@@ -11,6 +11,7 @@ GRANT SELECT ON audit, attempt, result, report, model, approval, approval_key, a
 
 -- Who may call, and whose signature is consent: read by those that decide, changed by the owner's local commands alone.
 GRANT SELECT ON principal, approval_key TO assay_api, assay_scheduler;
+GRANT SELECT ON revoked_certificate TO assay_api;
 GRANT SELECT ON approval_key TO assay_worker;
 
 -- The log of access and the journal grow, and nobody below the owner changes a row of them.

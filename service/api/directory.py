@@ -6,7 +6,7 @@ What is held against a call before its message has arrived stands here: a strang
 from __future__ import annotations
 
 import asyncio
-import re
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,13 +14,15 @@ from typing import Any
 
 from service.rules.access import Caller
 from service.rules.bearer import Token
+from service.rules.certificates import CertificateMalformed, principal_in, thumbprints
 from service.rules.errors import Refusal
 from service.store import token_uses
+from service.store.certificates import is_revoked
 from service.store.engine import Store
 from service.store.principals import find_caller
 
 CACHE_S = 5.0
-"""How long the database's word on a principal is believed."""
+"""How long the database's word on a principal and its certificate is believed."""
 
 KNOWN_MAX = 10_000
 """Principals that are remembered at once; an issuer can name any number that do not exist."""
@@ -32,8 +34,6 @@ sender and us a handshake of TLS, some times what the verification of a signatur
 FAILURES_S = 60.0
 """So long a connection's bad credentials are remembered."""
 
-_URI = re.compile(r"assay:principal:([a-z0-9][a-z0-9-]{0,62})")
-
 
 class Directory:
     """Principals by their ids, as the database has them."""
@@ -41,26 +41,38 @@ class Directory:
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
-        self._known: dict[str, tuple[float, Caller | None]] = {}
+        self._known: dict[tuple[str, bytes], tuple[float, Caller | None]] = {}
 
-    async def caller(self, identifier: str) -> Caller:
-        """Return what a principal may act as.
+    async def caller(self, identifier: str, certificate: bytes | None = None) -> Caller:
+        """Return what a principal may act as, over a connection that shows this certificate.
+
+        Args:
+            identifier: the principal.
+            certificate: PEM of the certificate; None if the connection shows none.
 
         Raises:
-            Refusal: NO_CREDENTIAL: it is unknown or disabled.
+            Refusal: NO_CREDENTIAL: the principal is unknown or disabled, or the certificate revoked or unreadable.
+            StoreError: the database cannot say; then nobody is let in.
         """
-        until, caller = self._known.get(identifier, (0.0, None))
+        asked = identifier, hashlib.sha256(certificate or b"").digest()
+        until, caller = self._known.get(asked, (0.0, None))
         if until <= self._clock():
-            caller = await asyncio.to_thread(self._read, identifier)
+            caller = await asyncio.to_thread(self._read, identifier, certificate)
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            self._known[identifier] = (self._clock() + CACHE_S, caller)
+            self._known[asked] = (self._clock() + CACHE_S, caller)
         if caller is None:
             raise no_credential()
         return caller
 
-    def _read(self, identifier: str) -> Caller | None:
+    def _read(self, identifier: str, certificate: bytes | None) -> Caller | None:
+        try:
+            shown = thumbprints(certificate) if certificate is not None else ()
+        except CertificateMalformed:
+            return None
         with self._store.read() as connection:
+            if shown and is_revoked(connection, shown):
+                return None
             return find_caller(connection, identifier)
 
     async def spend(self, token: Token) -> None:
@@ -142,8 +154,8 @@ class Failures:
 def certified(auth_context: Mapping[str, Any]) -> str | None:
     """Return the principal that the connection's certificate names, None if it names none or there is none."""
     names = auth_context.get("x509_subject_alternative_name", ())
-    found = [match[1] for name in names if (match := _URI.fullmatch(name.decode("utf-8", "replace")))]
-    return str(found[0]) if len(found) == 1 else None
+    found = [one for name in names if (one := principal_in(name.decode("utf-8", "replace"))) is not None]
+    return found[0] if len(found) == 1 else None
 
 
 def no_credential() -> Refusal:

@@ -148,16 +148,19 @@ class Guard(grpc.aio.ServerInterceptor):
         """Say in whose name the call runs; on an open stream again, where nothing is counted a second time."""
         auth = context.auth_context()
         shown, token = certified(auth), None
+        certificate = next(iter(auth.get("x509_pem_cert", ())), None)
+        if shown is not None and certificate is None:
+            raise no_credential()  # nobody could tell whether it is revoked
         text = token_in(context.invocation_metadata() or ())
         if text is not None:
-            token = self._bearers.verify(text, next(iter(auth.get("x509_pem_cert", ())), None))
+            token = self._bearers.verify(text, certificate)
             if shown not in (None, token.principal):
                 refuse("sub is another principal than the certificate's")
         identifier = shown if token is None else token.principal
         if identifier is None:
             raise no_credential()
         entry.principal = identifier
-        caller = await self._directory.caller(identifier)
+        caller = await self._directory.caller(identifier, certificate)
         if token is not None and not self._bearers.believes(token, caller):
             raise no_credential()  # the same bytes as for a principal that does not exist
         if count:

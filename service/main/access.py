@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from service.main import config
+from service.main import config, revoking
 from service.rules.access import Role
 
 
@@ -14,8 +14,10 @@ def add_commands(commands: Any) -> None:
     """Add `principals` and `approval-keys` to the table of commands."""
     principal = commands.add_parser("principals", help="say who may use the service")
     principal.add_argument("--config", type=Path, required=True)
-    principal.add_argument("action", choices=("add", "disable", "list"))
-    principal.add_argument("id", nargs="?", default="")
+    principal.add_argument("action", choices=("add", "disable", "list", "revoke-certificate", "revoked-certificates"))
+    principal.add_argument(
+        "id", nargs="?", default="", help="of the principal; with revoke-certificate: SHA256 or FILE.pem"
+    )
     principal.add_argument("--tenant", default="")
     principal.add_argument("--role", choices=[str(role) for role in Role], default=str(Role.AUDITOR))
     principal.add_argument(
@@ -24,6 +26,8 @@ def add_commands(commands: Any) -> None:
     principal.add_argument(
         "--issuer", default="", help="whose tokens name this principal; without it only a certificate does"
     )
+    principal.add_argument("--reason", default="", help="with revoke-certificate: why, for the list")
+    principal.add_argument("--json", action="store_true", help="with revoked-certificates: one array instead of lines")
     principal.set_defaults(run=principals)
     key = commands.add_parser("approval-keys", help="say whose signature is a model owner's consent")
     key.add_argument("--config", type=Path, required=True)
@@ -40,11 +44,18 @@ def add_commands(commands: Any) -> None:
 
 
 def principals(options: argparse.Namespace) -> int:
-    """Add, disable or list principals."""
+    """Add, disable or list principals; revoke one certificate, or list those that are."""
     from service.store import principals
 
     server = config.load(options.config)
     url = server.database_url
+    _require_fitting(options)
+    if options.action == "revoke-certificate":
+        revoking.revoke(url, options.id, options.reason)
+        return 0
+    if options.action == "revoked-certificates":
+        revoking.show(url, as_json=options.json)
+        return 0
     if options.action == "list":
         for row in principals.list_principals(url):
             labels = ",".join(f"{key}={value}" for key, value in sorted(row.selector.items()))
@@ -65,6 +76,16 @@ def principals(options: argparse.Namespace) -> int:
             f"principals disable: no principal {options.id!r}; `assay-server principals list` names them"
         )
     return 0
+
+
+def _require_fitting(options: argparse.Namespace) -> None:
+    """Refuse an option that another action would have used: `disable --reason` keeps no reason."""
+    if options.action == "revoke-certificate" and not options.id:
+        raise config.ConfigError("principals revoke-certificate: name the certificate, SHA256 or FILE.pem")
+    if options.reason and options.action != "revoke-certificate":
+        raise config.ConfigError(f"principals {options.action}: --reason goes with revoke-certificate alone")
+    if options.json and options.action != "revoked-certificates":
+        raise config.ConfigError(f"principals {options.action}: --json goes with revoked-certificates alone")
 
 
 def _require_issuer(server: config.Server, issuer: str, tenant: str, role: str) -> None:

@@ -31,6 +31,15 @@ principal = Table(
     Column("issuer", String(256), nullable=False, server_default=""),  # whose tokens name it; empty: certificates alone
 )
 
+revoked_certificate = Table(
+    "revoked_certificate",
+    metadata,
+    Column("sha256", String(64), primary_key=True),  # of its DER; it outlives the principal's row
+    Column("principal", String(64), nullable=False, server_default=""),
+    Column("reason", String(200), nullable=False, server_default=""),
+    Column("revoked_at", BigInteger, nullable=False),
+)
+
 token_use = Table(
     "token_use",
     metadata,

@@ -213,7 +213,7 @@ def test_every_column_that_may_hold_a_digest_is_looked_at() -> None:
         "audit_log", "access_log.previous_sha256", "access_log.sha256", "approval.envelope_sha256",
         "approval.model_sha256", "blob.sha256", "blob_grant.sha256", "upload.sha256", "idempotency.request_sha256",
         "model.manifest_sha256", "output_total.model_sha256", "output_charge.model_sha256", "token_use.token_sha256",
-        "report_file.sha256",
+        "report_file.sha256", "revoked_certificate.sha256",
     }  # fmt: skip
     looked = {str(place.column) for place in naming.PLACES}
     digests = {str(column) for table in metadata.tables.values() for column in table.c if "sha256" in column.name}

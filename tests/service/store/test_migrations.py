@@ -88,7 +88,7 @@ def value_of(column: Column[Any], n: int) -> Any:
     return f"{'text'}{n}"
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005", "0006"])
 def test_every_release_is_upgraded_with_its_data(url: str, revision: str) -> None:
     """What every table of an older release held is there afterwards, column by column."""
     store = open_store(url)
