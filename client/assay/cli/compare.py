@@ -29,10 +29,16 @@ def compare(
     trust_root: trust.TrustRoot = None,
     key: trust.Keys = None,
     log_vkey: trust.LogVkeys = None,
+    log: trust.Log = None,
+    catalogue: trust.OwnCatalogue = None,
+    now: trust.Now = None,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
-    """Verify two reports, then compare them metric by metric: B less A. Exit 0 whatever the words say."""
+    """Verify two reports, then compare them metric by metric: B less A. Exit 0 whatever the words say.
+
+    Every option holds for both reports.
+    """
     from assay.compare import text
     from assay.compare.compare import compare as held_against
     from assay.compare.sides import load
@@ -40,16 +46,25 @@ def compare(
 
     margins = dict(map(_margin, margin or ()))
     trusted = trust.chosen(trust_root, key, log_vkey, config).arguments()
-    seen = (verify(a, **trusted), verify(b, **trusted))
+    known = {**trusted, "log_dir": log, "now": trust.moment(now), **trust.catalogue(catalogue)}
+    seen = (verify(a, **known), verify(b, **known))
     failed = _worse(*seen)
     if failed is not None:
         return _not_verified(seen, failed, as_json)
     made = held_against(load(a, seen[0]), load(b, seen[1]), margins)
     if as_json:
-        SCREEN.json(made.to_json())
-    else:
-        for line in text.comparison(made):
-            SCREEN.out(clean(line, 2000))
+        SCREEN.json(
+            {
+                **made.to_json(),
+                "not_checked": {name: list(one.not_checked) for name, one in zip("ab", seen, strict=True)},
+            }
+        )
+        return codes.YES
+    for line in text.comparison(made):
+        SCREEN.out(clean(line, 2000))
+    for name, one in zip("AB", seen, strict=True):
+        for item in one.not_checked:
+            SCREEN.out(clean(f"{name} not checked: {item}", 2000))
     return codes.YES
 
 

@@ -39,13 +39,13 @@ def gate(
         bool, typer.Option("--no-log", help="Accept a report that is not looked up in its log; every output says so.")
     ] = False,
     catalogue: trust.OwnCatalogue = None,
-    model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
+    model: trust.Model = None,
     trust_root: trust.TrustRoot = None,
     key: trust.Keys = None,
     log_vkey: trust.LogVkeys = None,
     receipt: trust.Receipt = None,
     log: trust.Log = None,
-    now: Annotated[str | None, typer.Option("--now", help="Judge at this moment, 2026-01-02T03:04:05Z.")] = None,
+    now: trust.Now = None,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
@@ -67,7 +67,7 @@ def gate(
     known = {**trusted.arguments(), **trust.catalogue(catalogue)}
     seen = established.look(report, now=asked.now, model_dir=model, receipt=receipt, log_dir=log, **known)
     if baseline is not None:
-        older = established.look(baseline, now=asked.now, **known)
+        older = established.look(baseline, now=asked.now, log_dir=log, **known)
         asked = replace(asked, baseline=established.against(report, seen, baseline, older))
     result = gates.decide(seen, replace(asked, registered_policy_sha256=established.registered_policy(seen)))
     failed = outputs.write(result, files)

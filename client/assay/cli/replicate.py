@@ -50,6 +50,10 @@ def replicate(
     trust_root: trust.TrustRoot = None,
     key: trust.Keys = None,
     log_vkey: trust.LogVkeys = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="A copy of the log: whether the first report is withdrawn.")
+    ] = None,
+    catalogue: trust.OwnCatalogue = None,
     config: Config = None,
     timeout_s: TimeoutS = TIMEOUT_S,
     as_json: Json = False,
@@ -60,7 +64,8 @@ def replicate(
     from assay.verify import exit_code, verify
 
     trusted = trust.chosen(trust_root, key, log_vkey, config)
-    seen = verify(report, **trusted.arguments())
+    own = trust.catalogue(catalogue)
+    seen = verify(report, log_dir=log, **trusted.arguments(), **own)
     if seen.outcome != "verified":
         return _not_verified("the first report", seen, exit_code(seen), as_json)
     given = [(role, Path(path)) for role, path in (pair("--data", text) for text in data or ())]
@@ -70,7 +75,9 @@ def replicate(
         ran = _run(client, order, out, request_id or str(uuid.uuid4()), theirs)
     if ran.ending.predicate is None:
         return _without_report(ran, as_json)
-    again = verify(ran.place, first=report, model_dir=model, receipt=ran.receipt_for(theirs), **theirs.arguments())
+    # A copy of the log that the caller had before knows nothing of the new report, so --log is of the first alone.
+    known = {**theirs.arguments(), **own}
+    again = verify(ran.place, first=report, model_dir=model, receipt=ran.receipt_for(theirs), **known)
     if again.outcome != "verified":
         return _not_verified("the new report", again, exit_code(again), as_json)
     return _tell(order, ran, again, as_json)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Context, Decimal
 from typing import Any
 
 from assay.compare import words
 from assay.compare.agreement import Answer, by_name, check_evidence, pair_answers, unusable
 from assay.compare.differences import Difference
-from assay.compare.metrics import Metric, Reader, Seen
+from assay.compare.metrics import ITEMS_ABSENT, Metric, Reader, Seen
 from assay.compare.numbers import high_text, low_text, value_text
 from assay.compare.sides import Side
 from assay.compare.words import Better, Word
-from assay.errors import Misused, shown
+from assay.errors import CouldNotTell, Misused, shown
+from assay.policy.evidence import Compared
+from assay.result import canonical_decimal
 
 SCHEMA = "assay-compare/v1"
+
+EXACT = Context(prec=60)
+"""Digits of exact differences: the decimal grammar has 15 before the point and 18 behind it."""
 
 Labels = tuple[tuple[str, str], ...]
 Margins = Mapping[tuple[str, str], float]
@@ -97,23 +103,23 @@ class Comparison:
 
     @property
     def compared(self) -> int:
-        """m, the metrics that were tested together."""
-        return sum(row.difference.tested for row in self.rows)
+        """m, the metrics that share the level: those that were tested, and those whose signed items are absent."""
+        return _shared(self.rows)
 
     def counts(self) -> dict[str, int]:
         """Return how often each word was said."""
         return dict(sorted(Counter(row.word for row in self.rows).items()))
 
-    def differences(self) -> dict[tuple[str, str, Labels], tuple[float, float]]:
-        """Return intervals of B less A by check, metric and labels, as a policy's `compare` entries read them.
+    def differences(self) -> dict[tuple[str, str, Labels], Compared]:
+        """Return B less A by check, metric and labels, as a policy's `compare` entries read it.
 
         Where a check was asked twice and both answers have an instance, neither is given: a policy cannot tell which.
         """
         first, second = _instances(self.a), _instances(self.b)
         return {
-            key: row.interval
+            key: _as_policies_read(row)
             for row in self.rows
-            if row.interval is not None and first[key := (row.check, row.metric, row.labels)] == second[key] == 1
+            if first[key := (row.check, row.metric, row.labels)] == second[key] == 1
         }
 
     def only_in_first(self) -> frozenset[tuple[str, str, Labels]]:
@@ -177,6 +183,30 @@ def _instances(side: Side) -> Counter[tuple[str, str, Labels]]:
     )
 
 
+def _shared(rows: Iterable[Row]) -> int:
+    """Return among how many metrics the level is shared: one whose items were deleted leaves its share to nobody."""
+    return sum(row.difference.tested or bool(row.seen.absent) for row in rows)
+
+
+def _as_policies_read(row: Row) -> Compared:
+    told, because = row.difference, row.seen.unpaired_because
+    if row.seen.absent:
+        sides = " and ".join(("baseline", "candidate")[side] for side in row.seen.absent)
+        said = f"they are signed, and absent from the {sides}"
+        return Compared(method=told.method, unpaired_because=because, reason=ITEMS_ABSENT, detail=said)
+    if row.interval is None:
+        return Compared(method=told.method, unpaired_because=because, detail=told.reason or "")
+    if told.method == "exact":
+        # Of two certain numbers the difference is certain too, and floats would put it beside a limit that it meets.
+        d = canonical_decimal(f"{EXACT.subtract(Decimal(row.value_b), Decimal(row.value_a)):f}")
+        return Compared(value=d, low=d, high=d, method=told.method, unpaired_because=because)
+    try:
+        value, low, high = value_text(told.d), low_text(row.interval[0]), high_text(row.interval[1])
+    except CouldNotTell as error:
+        return Compared(method=told.method, unpaired_because=because, detail=str(error))
+    return Compared(value=value, low=low, high=high, method=told.method, unpaired_because=because)
+
+
 def _left(answer: Answer, reason: str) -> Missing:
     return Missing(check=answer["check"], metric=None, labels=(), reason=reason)
 
@@ -216,8 +246,9 @@ def declared_margin(a: Metric, b: Metric) -> float | None:
 
 def _worded(rows: list[Row]) -> tuple[Row, ...]:
     tested = [at for at, row in enumerate(rows) if row.difference.tested]
-    corrected = dict(zip(tested, words.holm([rows[at].difference.p or 0.0 for at in tested]), strict=True))
-    tail = words.tail(len(tested))
+    lost = [1.0] * (_shared(rows) - len(tested))  # what they would have said is unknown; 1 helps no other
+    corrected = dict(zip(tested, words.holm([*(rows[at].difference.p or 0.0 for at in tested), *lost]), strict=False))
+    tail = words.tail(_shared(rows))
     told = []
     for at, row in enumerate(rows):
         interval, p = row.difference.interval(tail), corrected.get(at)

@@ -39,7 +39,7 @@ class Difference:
     p: float | None = None
     """Two-sided; None where nothing was tested."""
     reason: str | None = None
-    """Why nothing can be told, where nothing can: few_clusters, no_interval, no_spread."""
+    """Why nothing can be told, where nothing can: few_clusters, no_interval, no_spread, items_absent."""
     freedom: float | None = None
     """Degrees of freedom of the t interval."""
     centre: float | None = None

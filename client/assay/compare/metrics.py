@@ -38,6 +38,8 @@ class Seen:
     difference: Difference
     unpaired_because: str | None
     """None where items paired it."""
+    absent: tuple[int, ...] = ()
+    """Sides, 0 and 1, that signed items and do not carry them: then nothing is answered, see `Reader.difference`."""
 
 
 @dataclass
@@ -51,6 +53,9 @@ class Reader:
     def difference(self, answers: tuple[Answer, Answer], metrics: tuple[Metric, Metric]) -> Seen:
         """Return B less A of one metric.
 
+        Where a report signed items and its file is gone, no difference is told: which numbers are compared by items
+        and which by their intervals is what the reports signed, and whoever may delete a file must not choose it.
+
         Raises:
             Incomparable: units, items or their ids differ, or items do not give the metric.
         """
@@ -63,7 +68,10 @@ class Reader:
                 must_agree(f"{at}/items/{name}", getattr(a, name), getattr(b, name))
             return Seen(paired(a, b, *(float(metric["value"]) for metric in metrics)), None)
         told = unpaired(_told(metrics[0]), _told(metrics[1]))
-        return Seen(told, ITEMS_ABSENT if ITEMS_ABSENT in (a, b) else NO_ITEMS)
+        absent = tuple(side for side, found in enumerate((a, b)) if found == ITEMS_ABSENT)
+        if absent:
+            return Seen(Difference(d=told.d, method="none", reason=ITEMS_ABSENT), ITEMS_ABSENT, absent)
+        return Seen(told, NO_ITEMS)
 
     def _items(self, side: int, answer: Answer, metric: Metric, at: str) -> Items | str:
         named = {one["name"]: one["sha256"] for one in answer.get("artefacts") or ()}

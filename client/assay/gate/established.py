@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from assay.errors import AssayError
-from assay.gate.gate import Baseline, Problem, Report
+from assay.gate.gate import NEEDED, Baseline, Problem, Report
 from assay.manifest import is_sha256
 from assay.verify import open_case
 from assay.verify.case import Case
+from assay.verify.outcome import Step, Verification
 from assay.verify.steps import run
+
+OF_BOTH = frozenset({*NEEDED, "V15"})
+"""Steps that a baseline owes where the report has them. V09 is of one model's files; V13 and V14 are of a policy that
+the baseline was not held to, or was under another one."""
 
 
 def look(
@@ -66,19 +71,59 @@ def against(report: Path, seen: Report, baseline: Path, older: Report) -> Baseli
     from assay.compare.sides import load
 
     told = older.verification
-    named = Baseline(statement_sha256=told.statement_sha256, audit=told.audit, model_sha256=told.model_sha256)
-    if told.outcome != "verified":
-        first = next(step for step in told.steps if step.status == told.outcome)
-        said = f"the baseline is not verified: {first.id}: {first.detail}"
+    named = Baseline(
+        statement_sha256=told.statement_sha256,
+        audit=told.audit,
+        model_sha256=told.model_sha256,
+        not_checked=tuple(_left_open(older)),
+    )
+    doubt = _unverified(told)
+    if doubt is not None:
+        said = f"the baseline is not verified: {doubt.id}: {doubt.detail}"
         return replace(named, problem=Problem("baseline_not_verified", said))
     if seen.verification.outcome != "verified":
         return named  # the report's own problems are told, and nothing of it passes
+    less = _looked_at_less(seen.verification, told)
+    if less is not None:
+        said = f"less of the baseline was looked at than of the report: {less.id}: {less.detail}"
+        return replace(named, problem=Problem("baseline_not_verified", said))
     if told.statement_sha256 == seen.verification.statement_sha256:
         said = "the baseline is the report itself: it says nothing of a change; give an older report"
         return replace(named, problem=Problem("baseline_is_the_report", said))
     try:
         made = compare(load(baseline, told), load(report, seen.verification))
+        differences, only = made.differences(), made.only_in_first()
     except Exception as error:  # what the report says by itself must not get lost over a defect in comparing
         said = str(error) if isinstance(error, AssayError) else f"unexpected {type(error).__name__}"
         return replace(named, problem=Problem("baseline_not_comparable", said))
-    return replace(named, differences=made.differences(), only=made.only_in_first(), notes=made.notes)
+    return replace(named, differences=differences, only=only, notes=made.notes)
+
+
+def _unverified(told: Verification) -> Step | None:
+    """Return the step for which a baseline is not verified; None where it is."""
+    if told.outcome == "verified":
+        return None
+    return next((step for step in told.steps if step.status == told.outcome), Step("V01", "unknown", "not run"))
+
+
+def _looked_at_less(seen: Verification, told: Verification) -> Step | None:
+    """Return the first step that is ok for the report and was not run for its baseline.
+
+    What a caller asks of the report he asks of the baseline, too: an older report that nobody looks up in the log may
+    be a withdrawn one.
+    """
+    looked = {step.id for step in seen.steps if step.status == "ok" and step.id in OF_BOTH}
+    found = {step.id: step for step in told.steps}
+    owed = (found.get(name, Step(name, "unknown", "not run")) for name in sorted(looked))
+    return next((step for step in owed if step.status != "ok"), None)
+
+
+def _left_open(older: Report) -> Iterator[str]:
+    """Yield what the verification of a baseline leaves open, in words that fit the flags of the gate."""
+    told = older.verification
+    model = next((step.detail for step in told.steps if (step.id, step.status) == ("V09", "not_asked")), None)
+    for item in told.not_checked:
+        yield "its model files (--model is of the report alone)" if item == model else item
+    yield "its receipt (--receipt is of the report alone)"
+    if told.profile == "development":
+        yield "who signed it: a development key is no evidence for anyone else"

@@ -6,7 +6,7 @@ registered and passing is a yes. An outcome, step or status that is unknown here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -83,11 +83,17 @@ class Baseline:
     """Instances that it has and the candidate has not."""
     notes: tuple[str, ...] = ()
     """What a reader of the comparison must know beside its numbers."""
+    not_checked: tuple[str, ...] = ()
+    """What its verification leaves open."""
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """Return what names it."""
+        return {"statement_sha256": self.statement_sha256, "audit": self.audit, "model_sha256": self.model_sha256}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        told = {"statement_sha256": self.statement_sha256, "audit": self.audit, "model_sha256": self.model_sha256}
-        return {**told, "notes": list(self.notes)}
+        return {**self.named, "notes": list(self.notes), "not_checked": list(self.not_checked)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,10 +267,20 @@ def _warnings(report: Report, asked: Asked, verdict: Verdict | None) -> list[str
         if use.state != "used":
             when = f" on {use.waiver.expires.isoformat()}" if use.state == "expired" else ""
             said.append(f"waiver {use.waiver.fingerprint} for {use.waiver.outcome}: {use.state}{when}")
-    said += [f"baseline: {note}" for note in (asked.baseline.notes if asked.baseline else ())]
+    if asked.baseline is not None:
+        said += [f"baseline: {note}" for note in asked.baseline.notes]
+        said += [f"baseline: not checked: {item}" for item in asked.baseline.not_checked]
+        said += _unpaired(verdict)
     if any(one.estimate_only for one in (verdict.decisions if verdict else ())):
         said.append("some assertions look at the estimate only, not at its interval")
     return said
+
+
+def _unpaired(verdict: Verdict | None) -> Iterator[str]:
+    for one in verdict.decisions if verdict else ():
+        why = sorted({seen.unpaired_because for seen in one.instances if seen.low is not None} - {None}, key=str)
+        if why:
+            yield f"{one.id}: unpaired ({', '.join(map(str, why))}): judged by the intervals of both reports alone"
 
 
 def _fixed_seed(report: Report) -> list[str]:

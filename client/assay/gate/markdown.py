@@ -67,6 +67,6 @@ def _row(decision: Decision) -> str:
         seen,
         n,
         power,
-        f"{decision.reason} {deciding.detail if deciding else ''}",
+        " ".join((decision.reason, wording.judged(deciding), deciding.detail) if deciding else (decision.reason,)),
     )
     return "| " + " | ".join(map(neutral.code, cells)) + " |"

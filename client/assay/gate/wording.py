@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from assay.gate.gate import GateResult
-from assay.policy.verdict import ESTIMATE_ONLY, Decision, Instance
+from assay.policy.verdict import Decision, Instance
+from assay.verify.outcome import ESTIMATE_ONLY
 
 REPORT = "assay.report"
 """Name under which verification, registration and conditions on the report appear beside the checks."""
@@ -30,11 +31,18 @@ def numbers(instance: Instance) -> str:
     """Return estimate, interval, n and power of an instance; empty where it has none."""
     if instance.value is None and instance.low is None:
         return ""
-    value = instance.value or "difference"
+    value = instance.value or "difference"  # none is told by a caller of the library that gives an interval alone
     interval = f" [{instance.low}, {instance.high}]" if instance.low is not None else ""
     n = f", n {instance.n}" if instance.n is not None else ""
     power = f", power at least {instance.power}" if instance.power is not None else ""
     return f"{value}{interval}{n}{power}"
+
+
+def judged(instance: Instance) -> str:
+    """Return how a difference was judged, e.g. "unpaired (no_items)"; empty of anything else."""
+    if instance.low is None or instance.method is None:
+        return ""
+    return f"unpaired ({instance.unpaired_because})" if instance.unpaired_because else instance.method
 
 
 def labels(instance: Instance) -> str:
@@ -44,7 +52,7 @@ def labels(instance: Instance) -> str:
 
 def told(instance: Instance) -> str:
     """Return an instance in one line."""
-    parts = (labels(instance), instance.reason, numbers(instance), instance.detail)
+    parts = (labels(instance), instance.reason, numbers(instance), judged(instance), instance.detail)
     return "; ".join(part for part in parts if part)
 
 
@@ -66,7 +74,7 @@ def about(result: GateResult) -> dict[str, str]:
         "key_source": result.asked.key_source or "none told",
     }
     if baseline is not None:
-        named |= {f"baseline_{name}": value or "" for name, value in baseline.to_json().items() if name != "notes"}
+        named |= {f"baseline_{name}": told or "" for name, told in baseline.named.items()}
     return named
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from assay import result
 from assay.policy import evidence
-from assay.policy.evidence import Number
+from assay.policy.evidence import Compared, Number
 from assay.policy.language import Operator, decimal_text
 from assay.policy.verdict import Outcome
 
@@ -54,9 +54,11 @@ def of_metric(metric: Mapping[str, Any], bound: str) -> Range | str:
     return Range(low, high, True)
 
 
-def of_difference(told: tuple[Number, Number]) -> Range | str:
+def of_difference(told: Compared) -> Range | str:
     """Return the interval of a difference, or the reason why it is none."""
-    low, high = (_exact(one) for one in told)
+    if told.low is None or told.high is None:
+        return told.reason
+    low, high = _exact(told.low), _exact(told.high)
     if low is None or high is None or low > high:
         return "difference_unreadable"
     return Range(low, high, True)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from assay.policy import bounds, conditions, evidence, findings, fingerprint, instances
-from assay.policy.evidence import Evidence
+from assay.policy.evidence import Compared, Evidence
 from assay.policy.fields import Labels
 from assay.policy.language import Assertion, Policy
 from assay.policy.verdict import WAIVABLE, WORST_FIRST, Decision, Instance, Outcome, Verdict, WaiverUse
@@ -122,33 +122,35 @@ def _measured(
     entry: Assertion, report: Evidence, answer: Mapping[str, Any], labels: Labels, metric: Mapping[str, Any]
 ) -> Instance:
     """Decide one measured instance."""
-    seen = _difference(entry, report, labels) if entry.compared else bounds.of_metric(metric, entry.bound)
+    told = _difference(entry, report, labels) if entry.compared else Compared(value=evidence.text(metric.get("value")))
+    seen = bounds.of_difference(told) if entry.compared else bounds.of_metric(metric, entry.bound)
     mark = _print(entry, labels)
     if isinstance(seen, str):
-        return _doubt(seen, "", mark, labels)
+        doubt = _doubt(seen, told.detail, mark, labels)
+        return replace(doubt, method=told.method or None, unpaired_because=told.unpaired_because)
     outcome, reason = bounds.compare(seen, entry.op, entry.value)
     power = _power(answer, entry.metric)
-    value = None if entry.compared else evidence.text(metric.get("value"))
     instance = Instance(
         outcome=outcome,
         reason=reason,
         labels=labels,
-        value=value,
+        value=told.value,
         low=format(seen.low, "f") if seen.is_interval else None,
         high=format(seen.high, "f") if seen.is_interval else None,
         n=evidence.whole(metric.get("n")),
         power=None if power is None else format(power, "f"),
+        method=told.method or None,
+        unpaired_because=told.unpaired_because,
         fingerprint=mark,
     )
     unmet = _unmet(entry, instance, power, metric) if outcome == "pass" else None
     return replace(instance, outcome="inconclusive", reason=unmet) if unmet else instance
 
 
-def _difference(entry: Assertion, report: Evidence, labels: Labels) -> bounds.Range | str:
+def _difference(entry: Assertion, report: Evidence, labels: Labels) -> Compared:
     if report.differences is None:
-        return "baseline_missing"
-    told = report.differences.get((entry.check, entry.metric, labels))
-    return "difference_missing" if told is None else bounds.of_difference(told)
+        return Compared(reason="baseline_missing")
+    return report.differences.get((entry.check, entry.metric, labels), Compared())
 
 
 def _power(answer: Mapping[str, Any], metric: str) -> Any:

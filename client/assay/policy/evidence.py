@@ -18,8 +18,28 @@ from assay.policy.waivers import Waiver
 from assay.result import NAME, canonical_decimal
 
 Number = Decimal | float | int | str
-Differences = Mapping[tuple[str, str, Labels], tuple[Number, Number]]
-"""Interval of candidate minus baseline, by check, metric and sorted labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Candidate minus baseline of one number, as a comparison of both reports told it."""
+
+    value: str | None = None
+    """The difference itself, for people."""
+    low: Number | None = None
+    high: Number | None = None
+    """Ends of its interval, rounded outwards; None where nothing tells it."""
+    method: str = ""
+    unpaired_because: str | None = None
+    """Why no items paired it; None where they did."""
+    reason: str = "difference_missing"
+    """What an entry without an interval says."""
+    detail: str = ""
+    """Why there is none."""
+
+
+Differences = Mapping[tuple[str, str, Labels], Compared]
+"""By check, metric and sorted labels."""
 
 
 @dataclass(frozen=True, kw_only=True)

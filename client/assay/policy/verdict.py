@@ -12,9 +12,6 @@ from assay.policy.waivers import Waiver
 Outcome = Literal["pass", "fail", "inconclusive", "waived"]
 Kind = Literal["assertion", "finding", "compare", "require", "report"]
 
-ESTIMATE_ONLY = "estimate only"
-"""What every output says of an entry whose bound looks at the value alone, not at its interval (section 11)."""
-
 WORST_FIRST: tuple[Outcome, ...] = ("fail", "inconclusive", "waived", "pass")
 """How instances are listed; the first one decides under the quantifier `every`."""
 
@@ -76,6 +73,8 @@ class Instance:
             "high": self.high,
             "n": self.n,
             "power_low": self.power,
+            "method": self.method,
+            "unpaired_because": self.unpaired_because,
             "fingerprint": self.fingerprint,
             "waiver": None if self.waiver is None else self.waiver.to_json(),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,14 @@ def test_a_planted_difference_is_found_by_its_items_alone(pair: Pair) -> None:
     assert words(made) == ["regressed", "cannot_tell"]
     assert [row.difference.method for row in made.rows] == ["bonett_price"] * 2
     assert made.compared == 2
-    low, high = made.differences()["forged_probe", "accuracy", (("layer", "0"),)]
-    assert low < -0.14 < high < 0
+    told = made.differences()["forged_probe", "accuracy", (("layer", "0"),)]
+    assert (told.method, told.unpaired_because) == ("bonett_price", None)
+    low, high = Decimal(str(told.low)), Decimal(str(told.high))
+    assert low < Decimal("-0.14") < high < 0
+    assert max(len(str(one)) for one in (low, high)) <= 11  # six digits, not the 50 of a float
+    interval = made.rows[0].interval
+    assert interval is not None
+    assert low <= Decimal(interval[0]) < Decimal(interval[1]) <= high
     assert words(against(pair, b, a))[0] == "improved"
     shown = "\n".join(text.comparison(made))
     assert "regressed   forged_probe/accuracy {layer=0}" in shown

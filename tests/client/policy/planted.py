@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
 from assay.catalogue import CheckEntry
 from assay.policy import language, loader
 from assay.policy.decide import decide
-from assay.policy.evidence import Evidence
+from assay.policy.evidence import Compared, Differences, Evidence
 from assay.policy.language import Policy
 from assay.policy.verdict import Instance, Verdict
 from assay.testing import forged_entry
@@ -95,6 +96,11 @@ def predicate(*answers: dict[str, Any], **change: Any) -> dict[str, Any]:
 def given(told: dict[str, Any], **change: Any) -> Evidence:
     arguments: dict[str, Any] = {"asked": {"forged_probe": 1}, "entries": {ENTRY.sha256: ENTRY}, "age_s": 0}
     return Evidence(**{"predicate": told, "today": TODAY, **arguments, **change})
+
+
+def differences(low: Any, high: Any, layers: Iterable[str] = "01") -> Differences:
+    """Return one difference for accuracy at each layer."""
+    return {("forged_probe", "accuracy", (("layer", layer),)): Compared(low=low, high=high) for layer in layers}
 
 
 def policy(text: str = "", **change: str) -> Policy:

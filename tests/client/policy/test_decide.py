@@ -22,6 +22,7 @@ from tests.client.policy.planted import (
     TODAY,
     answer,
     cell,
+    differences,
     entry,
     finding,
     first,
@@ -412,9 +413,6 @@ COMPARE = 'compare: [{id: d, check: forged_probe, metric: accuracy, op: ">=", va
 
 
 def test_differences_are_decided_by_the_same_rule() -> None:
-    def differ(low: Any, high: Any) -> dict[Any, Any]:
-        return {("forged_probe", "accuracy", (("layer", layer),)): (low, high) for layer in "01"}
-
     asked = policy(COMPARE)
     assert first(verdict(predicate(), asked))[2] == "baseline_missing"
     assert first(verdict(predicate(), asked, differences={}))[2] == "difference_missing"
@@ -426,7 +424,7 @@ def test_differences_are_decided_by_the_same_rule() -> None:
         ((float("nan"), 0.1), "inconclusive", "difference_unreadable"),
         ((0.2, 0.1), "inconclusive", "difference_unreadable"),
     ):
-        assert first(verdict(predicate(), asked, differences=differ(*told))) == (outcome, outcome, reason)
+        assert first(verdict(predicate(), asked, differences=differences(*told))) == (outcome, outcome, reason)
 
 
 def test_requests_are_counted() -> None:

@@ -15,7 +15,18 @@ from assay.policy.decide import decide
 from assay.policy.language import Policy
 from assay.policy.waivers import Waiver
 
-from tests.client.policy.planted import SHA, answer, cell, finding, given, metric, policy, predicate, verdict
+from tests.client.policy.planted import (
+    SHA,
+    answer,
+    cell,
+    differences,
+    finding,
+    given,
+    metric,
+    policy,
+    predicate,
+    verdict,
+)
 
 TEXT = """require: [{check: forged_probe, version: 1}]
 assertions:
@@ -61,8 +72,7 @@ def drawn(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
         report["attempts"].insert(1, {"job": "whole", "n": 2, "result_sha256": None})
         report["attempts"][2]["n"] = 3
     low = "-0.5" if rng.random() < 0.1 else "-0.05"
-    differences = {("forged_probe", "accuracy", (("layer", layer),)): (low, "0.1") for layer in layers}
-    return report, {"differences": differences, "waivers": tuple(waivers(rng, layers))}
+    return report, {"differences": differences(low, "0.1", layers), "waivers": tuple(waivers(rng, layers))}
 
 
 def power(rng: np.random.Generator) -> dict[str, Any]:
@@ -259,7 +269,7 @@ def test_removing_many_parts_never_makes_a_pass() -> None:
 def test_what_stands_beside_the_report_may_be_missing_too() -> None:
     changes: tuple[dict[str, Any], ...] = ({"age_s": None}, {"entries": {}}, {"asked": {}}, {"differences": None})
     for change in changes:
-        told = {("forged_probe", "accuracy", (("layer", layer),)): ("0", "0.1") for layer in "01"}
+        told = differences("0", "0.1")
         arguments = {"differences": told, **change}
         assert verdict(predicate(), POLICY, differences=told).outcome == "pass"
         assert decide(POLICY, given(predicate(), **arguments)).outcome == "inconclusive"
@@ -328,7 +338,7 @@ def test_unknown_words_never_pass(word: Any) -> None:
         ("sandbox", "cells", 0, "backend"),
         ("registration", "seed_mode"),
     ]
-    told = {("forged_probe", "accuracy", (("layer", layer),)): ("0", "0.1") for layer in "01"}
+    told = differences("0", "0.1")
     assert verdict(report, POLICY, differences=told).outcome == "pass"
     for *path, last in places:
         altered: Any = copy.deepcopy(report)
