@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from assay.api.v1 import audits_pb2
+from assay.api.v1 import audits_pb2, capabilities_pb2
 from assay.testing import Forge
 
 from tests.client.conftest import Assay
 from tests.client.fakes import AUDIT, Fake
+from tests.client.render.planted import RULES, accepted
 
 BIN = Path(sys.executable).with_name("assay")
 OUTCOME, STATE = audits_pb2.Audit.Outcome, audits_pb2.Audit.State
@@ -60,6 +61,16 @@ def test_checks_have_exactly_the_promised_fields(assay: Assay) -> None:
     assert "power: 0.5 [0.25, 0.75]" in assay("checks").out
 
 
+def test_every_limit_that_the_service_publishes_is_shown(assay: Assay) -> None:
+    fields = [field.name for field in capabilities_pb2.GetCapabilitiesResponse.DESCRIPTOR.fields]
+    told = assay("capabilities", "--json").json()
+    assert set(told) == set(fields)
+    assert (told["message_bytes_max"], told["unary_deadline_s"]) == (4 << 20, 30.0)
+    lines = dict(line.split(maxsplit=1) for line in assay("capabilities").out.splitlines())
+    assert set(lines) == set(fields)
+    assert (lines["message_bytes_max"], lines["unary_deadline_s"]) == ("4194304", "30")
+
+
 def test_checks_offline_say_so(assay: Assay, monkeypatch: pytest.MonkeyPatch, forge: Forge, tmp_path: Path) -> None:
     from assay import canonical, catalogue
 
@@ -95,6 +106,16 @@ def test_report_goes_where_it_should(assay: Assay, fake: Fake, forge: Forge) -> 
     assert assay("report", AUDIT, "--out", "x/y", "--json").json()["directory"].endswith("x/y")
     assert Path("x/y/report.sigstore.json").is_file()
     assert "assay verify" in assay("report", AUDIT).out
+
+
+def test_a_report_is_not_fetched_without_a_word_of_its_waivers(assay: Assay, fake: Fake, forge: Forge) -> None:
+    fake.reports.serve(forge.report(rules=RULES, waivers=accepted()))
+    said = assay("report", AUDIT).out
+    assert "Waivers registered with it: 2." in said
+    for word in ("release board", "2026-06-01", "ticket 12", "ada"):
+        assert word in said
+    fake.reports.serve(forge.report(rules=RULES))
+    assert "aiver" not in assay("report", AUDIT, "--out", "y").out
 
 
 def test_a_withdrawn_report_says_so_when_it_is_fetched(assay: Assay, fake: Fake, forge: Forge) -> None:

@@ -24,9 +24,15 @@ SCHEMA = "assay-render/v1"
 def render(
     report: ReportPath,
     html: Annotated[Path, typer.Option("--html", help="File to write: one page, no scripts, no network.")],
+    model: trust.Model = None,
     trust_root: trust.TrustRoot = None,
     key: trust.Keys = None,
     log_vkey: trust.LogVkeys = None,
+    receipt: trust.Receipt = None,
+    log: trust.Log = None,
+    first: trust.First = None,
+    catalogue: trust.OwnCatalogue = None,
+    now: trust.Now = None,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Write the page of a report that did not verify too; it says so.")
     ] = False,
@@ -34,15 +40,14 @@ def render(
     as_json: Json = False,
 ) -> int:
     """Verify a report and write it as one HTML page. Exit 0 written, 1 wrong, 2 could not tell or not written."""
-    from datetime import UTC, datetime
-
     from assay.render.page import render as page
     from assay.render.source import look
     from assay.verify import exit_code
 
     chosen = trust.chosen(trust_root, key, log_vkey, config)
     trusted = chosen.source
-    seen, source = look(report, now=datetime.now(UTC), **chosen.arguments())
+    held = trust.beside(model=model, receipt=receipt, log=log, first=first, own_catalogue=catalogue, now=now)
+    seen, source = look(report, **held, **chosen.arguments())
     code, written, data = exit_code(seen), False, b""
     if source is not None and (seen.outcome == "verified" or unverified):
         data = page(source)

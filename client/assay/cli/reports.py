@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +39,29 @@ def report(
     if fetched.withdrawn_at is not None:
         why = f"on {fetched.withdrawn_at:%Y-%m-%d}, reason {clean(fetched.withdrawal_reason)}"
         SCREEN.note(f"WITHDRAWN by the operator {why}: do not rely on it. A copy of the log proves it (--log).")
+    for line in _waivers(fetched.directory):
+        SCREEN.out(line)
     SCREEN.out(f"Verify it: assay verify {fetched.directory}")
     return 0
+
+
+def _waivers(report: Path) -> Iterator[str]:
+    """Yield the waivers that were registered with a report; nobody has held them against the request here."""
+    if not (report / "waivers.json").exists():
+        return
+    from assay.errors import CouldNotTell, Malformed
+    from assay.policy import registered
+    from assay.verify.directory import ReportFiles
+
+    try:
+        held = registered.read_waivers(ReportFiles(report).read(registered.WAIVERS_FILE, registered.BYTES_MAX))
+    except (CouldNotTell, Malformed) as error:
+        yield f"Waivers were registered with it, and cannot be read: {clean(error, 400)}"
+        return
+    yield f"Waivers registered with it: {len(held)}. `assay verify` says what became of each."
+    for one in held:
+        who = f"{one.fingerprint}, for {one.outcome}, accepted by {clean(one.approver)} until {one.expires.isoformat()}"
+        yield f"  | {who}: {clean(one.reason)}"
 
 
 def findings(
@@ -62,7 +84,7 @@ def findings(
 
 def verify(
     report: ReportPath,
-    model: Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")] = None,
+    model: trust.Model = None,
     trust_root: trust.TrustRoot = None,
     key: trust.Keys = None,
     log_vkey: trust.LogVkeys = None,
@@ -79,16 +101,8 @@ def verify(
     from assay.verify import verify as look
 
     trusted = trust.chosen(trust_root, key, log_vkey, config)
-    seen = look(
-        report,
-        model_dir=model,
-        receipt=receipt,
-        log_dir=log,
-        first=first,
-        now=trust.moment(now),
-        **trusted.arguments(),
-        **trust.catalogue(catalogue),
-    )
+    held = trust.beside(model=model, receipt=receipt, log=log, first=first, own_catalogue=catalogue, now=now)
+    seen = look(report, **held, **trusted.arguments())
     if as_json:
         SCREEN.json({**seen.to_json(), "key_source": trusted.source})
     else:

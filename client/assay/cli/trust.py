@@ -35,6 +35,7 @@ First = Annotated[
     Path | None,
     typer.Option("--first", help="The report that this one repeats: its replication is judged again, not believed."),
 ]
+Model = Annotated[Path | None, typer.Option("--model", help="Your own copy of the model, hashed too.")]
 Now = Annotated[str | None, typer.Option("--now", help="Judge as of a moment, e.g. 2026-01-02T03:04:05Z.")]
 
 
@@ -148,3 +149,21 @@ def moment(text: str | None) -> datetime | None:
         return None if text is None else moments.parse(text)
     except Malformed as error:
         raise Misused(f"--now {shown(text)}: {error.message}") from None
+
+
+def beside(
+    *,
+    model: Path | None,
+    receipt: Path | None,
+    log: Path | None,
+    first: Path | None,
+    own_catalogue: Path | None,
+    now: str | None,
+) -> dict[str, Any]:
+    """Return what `assay.verify.open_case` is told of everything that a reader holds a report against.
+
+    Raises:
+        Misused: the catalogue or the moment cannot be read.
+    """
+    given = {"model_dir": model, "receipt": receipt, "log_dir": log, "first": first, "now": moment(now)}
+    return {**given, **catalogue(own_catalogue)}

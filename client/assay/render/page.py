@@ -11,7 +11,7 @@ from assay.render.markup import Html, element, join
 from assay.render.source import Source
 from assay.render.style import POLICY, STYLE
 
-RENDERER = "assay-render/1"
+RENDERER = "assay-render/2"
 """Version of the page's form; whoever compares bytes of two pages compares this first."""
 
 NOT_CLAIMED = (
@@ -89,24 +89,52 @@ def _not_claimed() -> Html:
     return element("ul", *(element("li", one) for one in NOT_CLAIMED))
 
 
+COMMAND = "assay verify REPORT --trust-root root.1.dsse.json --log LOG --model MODEL"
+"""What a reader runs; it works as it stands where report, log and model lie in folders of these names."""
+
+
 def _how(source: Source) -> Html:
-    command = "assay verify REPORT --key OPERATOR.pem --model MODEL"
     steps = (
         join(
-            "Take the report directory itself, not this page. SHA-256 of its ",
+            "Take the report directory itself, not this page: ",
+            element("code", "REPORT"),
+            " below. SHA-256 of its ",
             element("code", "report.sigstore.json"),
             " is ",
             element("code", source.bundle_sha256),
             ".",
         ),
-        "Get the operator's public key by a way of your own; a key that came with the report proves nothing.",
-        join("Run ", element("code", command), ". It opens no connection, and names each step and how it ended."),
         join(
-            "Exit code 0: every step that was asked is in order. 1: something is wrong. 2: it could not tell. ",
-            "Leave out ",
+            "Get the operator's trust root, ",
+            element("code", "root.1.dsse.json"),
+            ", by a way of your own; one that came with the report proves nothing.",
+        ),
+        join(
+            "Get a copy of the operator's log, ",
+            element("code", "LOG"),
+            ": the files checkpoint and tile/ as they are published. It shows withdrawals, and second reports of one "
+            "request.",
+        ),
+        join("Have your own copy of the model in ", element("code", "MODEL"), "."),
+        join("Run ", element("code", COMMAND), ". It opens no connection, and names each step and how it ended."),
+        "Exit code 0: every step that was asked is in order. 1: something is wrong. 2: it could not tell.",
+        join(
+            "Without ",
+            element("code", "--log"),
+            " nobody looks for a withdrawal, and without ",
             element("code", "--model"),
-            " and the model's files are not compared.",
+            " the model's files are not compared. With ",
+            element("code", "--key OPERATOR.pem"),
+            " in place of the trust root nobody looks whether the report is in the log and when it was signed, unless ",
+            element("code", "--log-vkey"),
+            " names the log's key as well. ",
+            element("code", "--receipt FOLDER"),
+            " holds the report against the request that you kept when you submitted it.",
         ),
         "Without this client: the page protos/report/v1.md of its source says how to check the signature with openssl.",
     )
-    return element("ol", *(element("li", one) for one in steps))
+    told = element("ol", *(element("li", one) for one in steps))
+    if not source.not_checked:
+        return told
+    head = element("p", "When this page was made, the following was not looked at:")
+    return join(told, head, element("ul", *(element("li", one) for one in source.not_checked)))

@@ -32,6 +32,8 @@ class Source:
     """The registered request; empty where there is none, or it is another one."""
     doubts: tuple[tuple[str, str], ...]
     """Steps of verification that were neither ok nor not asked, with their status; empty after a verification."""
+    not_checked: tuple[str, ...] = ()
+    """What verification was not asked, or left open."""
     replication: str | None = None
     """What the signed replication beside a report that repeats another one came to, once checked."""
     replicated: Mapping[str, Any] | None = None
@@ -70,6 +72,7 @@ def look(report: Path, *, now: datetime | None, **given: Any) -> tuple[Verificat
         entries=_entries(files, told, catalogue) if doubts else case.entries,
         request=case.request,
         doubts=doubts,
+        not_checked=seen.not_checked,
         replication=case.replication,
         replicated=case.replicated,
         rules=read_rules(case, told),

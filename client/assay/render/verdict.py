@@ -104,8 +104,8 @@ def _what(one: Mapping[str, Any]) -> Html:
     named = [str(name) for name in seek.listed(one.get("on"))]
     more = f" and {len(named) - PLACES_SHOWN} more" if len(named) > PLACES_SHOWN else ""
     shown = join(*(element("code", name) for name in named[:PLACES_SHOWN]), by=", ")
-    mark = element("span", "fingerprint ", element("code", one.get("fingerprint")), class_="soft")
-    return join(shown, more, " ", mark) if named else mark
+    mark = element("code", one.get("fingerprint"))
+    return join(shown, more, ", fingerprint ", mark) if named else join("fingerprint ", mark)
 
 
 def _limited(one: Mapping[str, Any]) -> Html:

@@ -128,7 +128,7 @@ def counted(number: int, thing: str) -> str:
 
 
 _NOT_USED = {
-    "unused": "nothing here has its fingerprint and outcome",
+    "unused": "nothing here has its fingerprint with that outcome",
     "expired": "expired before the report was signed",
     "not_yet": "its first day lies after the report",
     "other_model": "it is limited to another model",

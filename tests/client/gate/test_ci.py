@@ -190,6 +190,9 @@ def test_every_output_is_written_by_the_command_itself(
     (forge.model_dir / "config.json").write_text("{}")  # the report is of another model than the one to be released
     ran = {"act": act, "lab": lab}[start](tmp_path, "", PYTHONPATH=str(CI.parents[1] / "client"), **change)
     assert (ran.code, "V09" in ran.stdout) == (1, True)
+    page = (out / "assay.html").read_text().split("</header>")[0]
+    assert "NOT ESTABLISHED" in page, "the page must not say PASS of what the gate just found wrong"
+    assert "V09 wrong" in page
 
 
 @pytest.mark.parametrize("start", ["act", "lab"])
@@ -204,6 +207,28 @@ def test_whom_to_trust_and_what_is_released_are_never_left_open(tmp_path: Path, 
     (tmp_path / "log").unlink()
     (call,) = begin(tmp_path, "0", ASSAY_MODEL="unchecked").calls
     assert not [one for one in call if one.startswith("--model")]
+
+
+HELD = ("TRUST_ROOT", "KEY", "LOG_VKEY", "MODEL", "RECEIPT", "LOG", "CATALOGUE")
+"""What a report is held against; the rest is asked of the gate alone."""
+
+
+@pytest.mark.parametrize("start", ["act", "lab", "sh"])
+def test_the_page_is_held_against_all_that_the_gate_is(tmp_path: Path, start: str) -> None:
+    def begin(place: Path, codes: str, **change: str) -> Ran:
+        return act(place, codes, **change) if start == "act" else lab(place, codes, shell, **change)
+
+    shell = "sh" if start == "sh" else "bash"
+    begin(tmp_path, "1", **{f"ASSAY_{name}": f"a {name}*" for name in HELD})
+    gate, page = (tmp_path / "log").read_text().removeprefix("--- gate\n").split("--- render\n")
+    for name in HELD:
+        option = f"<--{name.lower().replace('_', '-')}=a {name}*>"
+        assert option in gate.splitlines()
+        assert option in page.splitlines()
+    (tmp_path / "log").unlink()
+    begin(tmp_path, "1", ASSAY_MODEL="unchecked", ASSAY_WAIVERS="w", ASSAY_BASELINE="b")
+    page = (tmp_path / "log").read_text().split("--- render\n")[1]
+    assert not [one for one in ("--model", "--waivers", "--baseline", "--policy", "--out") if f"<{one}" in page]
 
 
 HOSTILE = ["$(touch owned)", "`touch owned`", "a b;touch owned", "'\"; touch owned #", "--help", "-rf", "*"]

@@ -49,7 +49,7 @@ def test_a_registered_waiver_is_not_denied(forge: Forge, place: Path) -> None:
     assert "2 registered, 1 used" in seen["banner"]
     for word in (
         "forged_probe/not-readable layer 1", "known, ticket 12", "release board", "2026-06-01", "used for 1 instance",
-        "known, ticket 7", "ada", "2025-06-01", "not used: nothing here has its fingerprint and outcome",
+        "known, ticket 7", "ada", "2025-06-01", "not used: nothing here has its fingerprint with that outcome",
     ):  # fmt: skip
         assert word in seen["waivers"], word
     assert "No waiver" not in seen["waivers"]
