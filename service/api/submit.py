@@ -22,6 +22,7 @@ from service.store.quotas import require_submission
 from service.store.scopes import sees_audit
 from service.store.submissions import NewAudit, Ticket
 from service.store.views import AuditView
+from service.store.wholeness import require_whole
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,12 @@ class Submitter:
             Refusal: as `submit`.
         """
         names.request_id(request.request_id)
-        submission = self._checked(caller, request).submission
+        checked = self._checked(caller, request)
+        asked = checked.submission
         with self.backing.store.read() as connection:
-            require_submission(connection, caller.tenant, submission.capability, self.backing.limits.quotas)
-        return submission.to_proto()
+            require_submission(connection, caller.tenant, asked.capability, self.backing.limits.quotas)
+            require_whole(connection, checked.known)
+        return asked.to_proto()
 
     def submit(self, caller: Caller, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]) -> AuditView:
         """Store the audit, or find the one that this very call stored before; return its current state.

@@ -112,7 +112,10 @@ REASONS: Mapping[str, Reason] = {
     "OFFSET_PAST_END": Reason(codes=("OUT_OF_RANGE",), next_move="Read from an offset within the blob's size."),
     # Models
     "BAD_MANIFEST": Reason(codes=_INVALID, next_move="Correct the named entries and upload the new manifest."),
-    "MISSING_BLOBS": Reason(codes=_PRECONDITION, next_move="Upload what PreconditionFailure names, then call again."),
+    "MISSING_BLOBS": Reason(
+        codes=_PRECONDITION,
+        next_move="Upload what PreconditionFailure names (a foreign model: its owner must), then call again.",
+    ),
     "ETAG_MISMATCH": Reason(codes=("ABORTED",), next_move="Read it again, and decide with what it is now."),
     "MODEL_DELETED": Reason(
         codes=_PRECONDITION, next_move="Have an owner of this tenant take the deletion back (UndeleteModel)."
@@ -211,11 +214,17 @@ class Missing:
     sha256: str
     size: int | None
     """Bytes; None when the caller named only the digest."""
+    collection: str = "blobs/sha256"
+
+    @classmethod
+    def model(cls, sha256: str) -> Missing:
+        """Return a foreign model that lacks bytes: which of its files does is not told."""
+        return cls(sha256, None, "models")
 
     @property
     def subject(self) -> str:
-        """The blob's resource name."""
-        return f"blobs/sha256/{self.sha256}" + (f"/{self.size}" if self.size is not None else "")
+        """Its resource name."""
+        return f"{self.collection}/{self.sha256}" + (f"/{self.size}" if self.size is not None else "")
 
 
 class Refusal(Exception):
@@ -276,6 +285,6 @@ def refuse_fields(violations: Sequence[Violation]) -> Refusal:
     return Refusal(
         first.reason,
         f"{first.field}: {first.description}.{more}",
-        metadata={"field": first.field},
+        metadata={"field": first.field, "description": first.description, **({"more": str(rest)} if rest else {})},
         violations=violations,
     )

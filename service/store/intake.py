@@ -24,12 +24,14 @@ from service.rules.manifest import BYTES_MAX, read_manifest
 from service.rules.names import BlobName
 from service.rules.policies import check_policy, check_waivers
 from service.rules.repeats import check_first
+from service.rules.states import AuditState
 from service.rules.submission import Submission, read_submission
-from service.store import models, uploads
+from service.store import models, uploads, wholeness
 from service.store.consent import Asking, ground, unknown_model
 from service.store.engine import Store, now_ms
 from service.store.models import ModelView
 from service.store.submissions import NewAudit
+from service.store.wholeness import Known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Checked:
     """Of models that the tenant has no row of yet."""
     asking: Asking | None = None
     """Set where the model is not the tenant's own: what an approval of its owner must allow."""
+    known: tuple[Known, ...] = ()
+    """Models that have a row already; whether their bytes are there, the accepting transaction looks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +78,20 @@ class Intake:
             raise refuse_fields([Violation("audit.approvals", text, "APPROVAL_MISMATCH")])
         own = submission.models if asking is None else submission.models[1:]
         manifests = self._require_inputs(caller, submission, own, known)
-        if asking is not None:
-            with self.store.read() as connection:
-                ground(connection, asking)
-        return Checked(submission=submission, manifests=manifests, asking=asking)
+        sent = {manifest.digest for manifest in manifests}
+        there = [wholeness.known(self.store, self.blobs, digest) for digest in own if digest not in sent]
+        if asking is not None and self._may_read(asking):
+            there.append(wholeness.known(self.store, self.blobs, submission.model_sha256, foreign=True))
+        return Checked(submission=submission, manifests=manifests, asking=asking, known=tuple(there))
+
+    def _may_read(self, asking: Asking) -> bool:
+        """Tell whether an approval allows a foreign model now; while none does, nothing about it may be told.
+
+        Raises:
+            Refusal: see `ground`.
+        """
+        with self.store.read() as connection:
+            return ground(connection, asking).state is AuditState.QUEUED
 
     def _repeated(self, caller: Caller, asked: Submission) -> Submission:
         """Return the submission with what its first report is; that report was sent before, and is read as hostile.
@@ -125,6 +139,7 @@ class Intake:
             accepted=checked.submission.to_proto().SerializeToString(deterministic=True),
             submitted_at=submitted_at,
             asking=checked.asking,
+            known=checked.known,
             quotas=self.quotas,
         )
 
@@ -192,7 +207,8 @@ def sent_manifest(store: Store, blobs: uploads.Bytes, tenant: str, digest: str) 
     if size is None:
         return None
     if size > BYTES_MAX:
-        raise Refusal("BAD_MANIFEST", f"The manifest has {size} bytes, the limit is {BYTES_MAX}.")
+        told = {"size": str(size), "limit": str(BYTES_MAX)}
+        raise Refusal("BAD_MANIFEST", f"The manifest has {size} bytes, the limit is {BYTES_MAX}.", metadata=told)
     try:
         return read_manifest(uploads.read_sent(store, blobs, BlobName(digest, size)))
     except uploads.BytesLost:

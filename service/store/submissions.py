@@ -25,6 +25,7 @@ from service.store.owing import owe_deliveries
 from service.store.quotas import require_submission
 from service.store.tables import audit, audit_label, idempotency, job
 from service.store.uploads import require_granted, touch
+from service.store.wholeness import Known, require_whole
 
 METHOD = "SubmitAudit"
 
@@ -60,6 +61,8 @@ class NewAudit:
     """Of the tenant."""
     asking: Asking | None = None
     """Set where the model is not the tenant's own: what an approval of its owner must allow."""
+    known: tuple[Known, ...] = ()
+    """Its models that had a row before."""
 
 
 def accepted_before(connection: Connection, ticket: Ticket) -> str | None:
@@ -107,6 +110,7 @@ def accept(connection: Connection, ticket: Ticket, new: NewAudit, *, expired: Ca
     for manifest in new.manifests:
         put_model(connection, new.tenant, manifest)
     ground = _ground(connection, new)
+    require_whole(connection, new.known)
     require_granted(connection, new.tenant, blobs)
     touch(connection, new.tenant, blobs)
     _insert_audit(connection, ticket.principal, new, ground)

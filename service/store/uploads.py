@@ -23,7 +23,7 @@ EMPTY = BlobName("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8
 TOUCH_MS = 3_600_000
 """A grant is touched at most once an hour: asking often must not become a stream of writes."""
 
-_THERE = (blob.c.doomed_at.is_(None), blob.c.quarantined_at.is_(None))
+THERE = (blob.c.doomed_at.is_(None), blob.c.quarantined_at.is_(None))
 """What is about to be collected, or is corrupt, counts as missing: its bytes must be sent again."""
 
 
@@ -44,7 +44,7 @@ def granted(connection: Connection, tenant: str, names: Iterable[BlobName]) -> s
     found = connection.execute(
         select(blob.c.sha256, blob.c.size)
         .join(blob_grant, blob_grant.c.sha256 == blob.c.sha256)
-        .where(blob_grant.c.tenant == tenant, blob.c.sha256.in_({name.sha256 for name in asked}), *_THERE)
+        .where(blob_grant.c.tenant == tenant, blob.c.sha256.in_({name.sha256 for name in asked}), *THERE)
     )
     return ({BlobName(row.sha256, row.size) for row in found} | {EMPTY}) & asked
 
@@ -54,7 +54,7 @@ def size_granted(connection: Connection, tenant: str, sha256: str) -> int | None
     return connection.execute(
         select(blob.c.size)
         .join(blob_grant, blob_grant.c.sha256 == blob.c.sha256)
-        .where(blob_grant.c.tenant == tenant, blob.c.sha256 == sha256, *_THERE)
+        .where(blob_grant.c.tenant == tenant, blob.c.sha256 == sha256, *THERE)
     ).scalar_one_or_none()
 
 
@@ -78,7 +78,9 @@ def require_granted(connection: Connection, tenant: str, names: Sequence[BlobNam
 def missing_blobs(absent: Sequence[Missing]) -> Refusal:
     """Return the refusal that names blobs to upload."""
     count = f"{len(absent)} blob is" if len(absent) == 1 else f"{len(absent)} blobs are"
-    return Refusal("MISSING_BLOBS", f"{count} missing, the first is {absent[0].subject}.", missing=absent)
+    first = absent[0].subject
+    told = {"blob": first, "count": str(len(absent))}
+    return Refusal("MISSING_BLOBS", f"{count} missing, the first is {first}.", metadata=told, missing=absent)
 
 
 class Bytes(Protocol):
@@ -123,7 +125,8 @@ def _lost(store: Store, name: BlobName) -> BytesLost:
     with store.begin() as connection:
         quarantine(connection, name.sha256)
     absent = Missing(name.sha256, name.size)
-    return BytesLost("MISSING_BLOBS", f"The bytes of {absent.subject} were lost: send them again.", missing=[absent])
+    text = f"The bytes of {absent.subject} were lost: send them again."
+    return BytesLost("MISSING_BLOBS", text, metadata={"blob": absent.subject}, missing=[absent])
 
 
 def stale_grants(connection: Connection, tenant: str, names: Iterable[BlobName]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from service.rules import schedules as rules
 from service.rules.schedules import Misfire, Overlap, ScheduleKey
 from service.scheduler.effects import SignerEffects
 from service.store import fires, journal, schedules
+from service.store.keeping import quarantine
 from service.store.outbox import owed
 from service.store.principals import disable_principal, put_principal
 from service.store.submissions import Ticket
@@ -159,6 +161,17 @@ def test_what_submit_would_refuse_is_refused_with_its_reason(house: Calendars) -
     house.run(house.scheduler(), "2026-03-28T01:00:01", step_s=600)
     assert house.told() == ["03-28 01:00 REFUSED UNKNOWN_CHECK"]
     assert house.audits() == 0
+
+
+def test_a_model_that_lost_a_file_is_refused_and_not_tried_every_night(house: Calendars) -> None:
+    house.make("0 * * * *", overlap=Overlap.QUEUE)
+    loop = house.scheduler()
+    house.run(loop, "2026-03-28T01:00:01", step_s=600)
+    with house.store.begin() as connection:
+        quarantine(connection, hashlib.sha256(b"weights").hexdigest())
+    house.run(loop, "2026-03-28T02:00:01", step_s=600)
+    assert house.told() == ["03-28 01:00 SUBMITTED", "03-28 02:00 REFUSED MISSING_BLOBS"]
+    assert house.audits() == 1
 
 
 def test_an_ended_approval_is_refused(house: Calendars) -> None:
