@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from assay.catalogue import CheckEntry
 from assay.policy.decide import decide as decide_policy
+from assay.policy.decide import undecided
 from assay.policy.evidence import Differences, Evidence, asked_counts
 from assay.policy.fields import Labels
 from assay.policy.language import Policy
@@ -140,8 +141,10 @@ class GateResult:
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """Every entry of the policy, in its order."""
-        return self.verdict.decisions if self.verdict else ()
+        """Every entry of the policy, in its order; where there is no verdict, as not decided."""
+        if self.verdict is not None:
+            return self.verdict.decisions
+        return undecided(self.asked.policy, self.asked.now.astimezone(UTC).date())
 
     @property
     def waived(self) -> tuple[tuple[Decision, Instance], ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from assay.policy import bounds, conditions, evidence, findings, fingerprint, instances
@@ -47,6 +48,21 @@ def decide(policy: Policy, report: Evidence) -> Verdict:
         decisions=tuple(decisions),
         waivers=_uses(decisions, report),
     )
+
+
+def undecided(policy: Policy, today: date) -> tuple[Decision, ...]:
+    """Return every entry of a policy as not decided: there is nothing signed to decide on.
+
+    Args:
+        policy: as `language.parse` returned it.
+        today: any day (UTC); no waiver acts.
+    """
+    nothing = Evidence(predicate={}, asked={}, entries={}, age_s=None, today=today)
+    said = Instance(
+        outcome="inconclusive", reason="not_decided", detail="not decided: no trusted key signed what could be read"
+    )
+    change: dict[str, Any] = {"outcome": said.outcome, "reason": said.reason, "selected": 0, "instances": (said,)}
+    return tuple(replace(one, **change) for one in decide(policy, nothing).decisions)
 
 
 def worst(outcomes: Iterable[str]) -> Outcome:
