@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from assay.catalogue import CheckEntry
@@ -18,6 +20,7 @@ from assay.testing import forged_entry
 ENTRY = forged_entry()
 TODAY = date(2026, 3, 1)
 SHA = "ab" * 32
+T8 = json.loads((Path(__file__).parents[2] / "data" / "vectors.json").read_bytes())["T8"]
 
 
 def entry(**change: Any) -> CheckEntry:

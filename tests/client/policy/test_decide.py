@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +21,7 @@ from assay.policy.waivers import Waiver
 
 from tests.client.policy.planted import (
     SHA,
+    T8,
     TODAY,
     answer,
     cell,
@@ -38,9 +41,11 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def test_the_fingerprint_of_vector_t8() -> None:
-    found = fingerprint.of_metric("truth_probe", "lies-readable", "ccs.accuracy", (("layer", "5"),))
-    assert found == "e5646f3308b0bcb879b93540761c5f8d"
-    assert fingerprint.of_finding("truth_probe", "lies-readable", "ccs.accuracy", (("layer", "5"),)) != found
+    told = json.loads(T8["value"])
+    named = (told["check"], told["assertion"], told["metric"], tuple(told["labels"].items()))
+    assert fingerprint.of_metric(*named) == T8["fingerprint"]
+    assert hashlib.sha256(T8["value"].encode()).hexdigest()[: fingerprint.DIGITS] == T8["fingerprint"]
+    assert fingerprint.of_finding(*named) != T8["fingerprint"]
 
 
 def test_a_report_that_holds_passes() -> None:

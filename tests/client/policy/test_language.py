@@ -139,7 +139,7 @@ def test_any_decimal_survives_normalisation(value: Decimal, quoted: bool) -> Non
 
 
 WAIVER: dict[str, Any] = {
-    "fingerprint": "e5646f3308b0bcb879b93540761c5f8d",
+    "fingerprint": planted.T8["fingerprint"],
     "outcome": "fail",
     "reason": "known",
     "approver": "a@example.com",
