@@ -21,7 +21,7 @@ from service.api import ledger
 from service.api.bearer import Bearers, token_in
 from service.api.directory import Directory, Failures, Flights, certified, no_credential
 from service.api.failures import abort, refusal_of
-from service.api.ledger import Denials, Entry
+from service.api.ledger import Denials, Entry, Reads
 from service.rules.access import MUTATIONS, SHOWN, Caller, Reach, Scope, Shown, authorise, scope_of
 from service.rules.access_log import object_of
 from service.rules.bearer import Token, refuse
@@ -77,6 +77,7 @@ class Guard(grpc.aio.ServerInterceptor):
         rates: how often each principal may call.
         flights: how many calls of each principal run.
         denials: where those who were turned away are counted.
+        reads: where those who were told something are counted.
         unary_s: deadline of a unary call that came without one, and of every single message, in seconds.
     """
 
@@ -88,6 +89,7 @@ class Guard(grpc.aio.ServerInterceptor):
         rates: CallRates,
         flights: Flights,
         denials: Denials,
+        reads: Reads,
         unary_s: float,
     ) -> None:
         self._directory = directory
@@ -96,6 +98,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._flights = flights
         self._failures = Failures()
         self._denials = denials
+        self._reads = reads
         self._unary_s = unary_s
 
     async def intercept_service(
@@ -113,7 +116,7 @@ class Guard(grpc.aio.ServerInterceptor):
         decode_all = _decode_each(decode) if handler.request_streaming else _decode_one(decode, self._unary_s)
         if not handler.response_streaming:
             bounded = None if handler.request_streaming else self._unary_s
-            wrapped: Any = self._single(method, behaviour, decode_all, bounded)
+            wrapped: Any = self._single(method, self._counted(behaviour), decode_all, bounded)
         elif inspect.isasyncgenfunction(behaviour):
             wrapped = self._streaming(method, behaviour, decode_all)
         else:
@@ -168,6 +171,16 @@ class Guard(grpc.aio.ServerInterceptor):
         _CALL.set(Call(caller=caller, reach=authorise(caller, entry.method)))
         return token
 
+    def _counted(self, behaviour: Any) -> Any:
+        """Return a behaviour of one reply that is counted as a read once there is the reply."""
+
+        async def counted(request: Any, context: Any) -> Any:
+            reply = await behaviour(request, context)
+            self._reads.note(ledger.current())
+            return reply
+
+        return counted
+
     def _while_admitted(self, behaviour: Any) -> Any:
         """Return a behaviour that writes its replies itself as one that ends when its caller may no longer call."""
 
@@ -175,9 +188,10 @@ class Guard(grpc.aio.ServerInterceptor):
             entry = ledger.current()
             running = asyncio.ensure_future(behaviour(request, context))
             try:
-                while not (await asyncio.wait({running}, timeout=RECHECK_S))[0]:
-                    await self._admit(context, entry)
-                await running
+                with self._reads.stream(entry):
+                    while not (await asyncio.wait({running}, timeout=RECHECK_S))[0]:
+                        await self._admit(context, entry)
+                    await running
             finally:
                 running.cancel()
                 await asyncio.wait({running})
@@ -215,9 +229,11 @@ class Guard(grpc.aio.ServerInterceptor):
             try:
                 await self._enter(context, entry)
                 recheck = _Recheck(lambda: self._admit(context, entry))
-                async for reply in behaviour(await decode(request, recheck), context):
-                    await recheck()
-                    yield reply
+                message = await decode(request, recheck)
+                with self._reads.stream(entry):
+                    async for reply in behaviour(message, context):
+                        await recheck()
+                        yield reply
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
@@ -256,7 +272,8 @@ def _decode_one(decode: Callable[[bytes], Any], wait_s: float) -> Decode:
             async with asyncio.timeout(wait_s):  # whatever deadline the caller chose
                 raw = await anext(raws, None)
         except TimeoutError:
-            raise Refusal("DEADLINE_PASSED", f"The message did not come within {wait_s:g} s.") from None
+            text = f"The message did not come within {wait_s:g} s."
+            raise Refusal("DEADLINE_PASSED", text, metadata={"limit_s": f"{wait_s:g}"}) from None
         if raw is None:
             raise Refusal("MALFORMED_MESSAGE", "The call ended without its message.")
         message = _decode(decode, raw)

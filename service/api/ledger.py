@@ -1,14 +1,17 @@
-"""What the running call leaves in the log of access: one row with its mutation, or its share of a row of denials."""
+"""What the running call leaves in the log of access: a row with its mutation, or its share of a row of others alike."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
-from service.rules.access import MUTATIONS
+from service.rules.access import MUTATIONS, READS
 from service.rules.access_log import shown_object
+from service.rules.errors import Refusal
 from service.store import access_log
 from service.store.access_log import Access
 from service.store.engine import Store
@@ -19,6 +22,14 @@ each reason. Without it a thief of many certificates could write more rows than 
 
 FLUSH_S = 1.0
 """Seconds between two writings of denials: each kind leaves at most one row for each."""
+
+READ_KINDS_MAX = 1024
+"""The same of (principal, method) that were read within a minute. Only who was let in is counted, so nobody grows it by
+names that do not exist; it bounds how long one writing holds the database."""
+
+READS_S = 60.0
+"""Seconds between two writings of reads. A client that asks all day leaves 1,440 rows for each method it calls, and a
+process that is killed loses a minute."""
 
 
 @dataclass
@@ -75,27 +86,28 @@ class RunningCall:
             entry.written = access.object
 
 
-class Denials:
-    """Denials of the last second, alike ones counted together.
+class _Batch:
+    """Calls since the last writing, alike ones counted together.
 
     Args:
         store: where rows go.
+        kinds_max: different ones that are told apart.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, kinds_max: int) -> None:
         self._store = store
+        self._kinds_max = kinds_max
         self._guard = threading.Lock()
         self._counted: Counter[Access] = Counter()
         self._objects: dict[Access, str] = {}
 
-    def note(self, entry: Entry, reason: str) -> None:
-        """Count one denial."""
+    def _note(self, entry: Entry, outcome: str) -> None:
+        kind = Access(principal=entry.principal, method=entry.method, object="", outcome=outcome)
         with self._guard:
-            kind = Access(principal=entry.principal, method=entry.method, object="", outcome=reason)
             self._count(kind, 1, entry.object or "")
 
     def _count(self, kind: Access, times: int, named: str) -> None:
-        if kind not in self._counted and len(self._counted) >= KINDS_MAX:
+        if kind not in self._counted and len(self._counted) >= self._kinds_max:
             kind = replace(kind, principal="", method="")
         self._counted[kind] += times
         # One row may stand for many objects; then it names none.
@@ -122,3 +134,47 @@ class Denials:
                     self._count(kind, times, objects[kind])
             raise
         return len(counted)
+
+
+class Denials(_Batch):
+    """Denials of the last second.
+
+    Args:
+        store: where rows go.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, KINDS_MAX)
+
+    def note(self, entry: Entry, reason: str) -> None:
+        """Count one denial."""
+        self._note(entry, reason)
+
+
+class Reads(_Batch):
+    """Reads of the last minute.
+
+    Args:
+        store: where rows go.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, READ_KINDS_MAX)
+
+    def note(self, entry: Entry) -> None:
+        """Count a call, if its method reads."""
+        if entry.method in READS:
+            self._note(entry, access_log.OK)
+
+    @contextmanager
+    def stream(self, entry: Entry) -> Iterator[None]:
+        """Count a stream when it ends, however it ends: who breaks it off has read. A denial has its own row."""
+        denied = False
+        try:
+            yield
+        except Refusal as refusal:
+            denied = refusal.is_denial
+            raise
+        finally:
+            if not denied:
+                self.note(entry)

@@ -13,7 +13,7 @@ from assay import catalogue
 from service.api.allocator import bound_memory
 from service.api.backing import ApiSettings, Backing, Limits, TlsFiles
 from service.api.bearer import Issuer
-from service.api.ledger import FLUSH_S
+from service.api.ledger import FLUSH_S, READS_S
 from service.api.server import NotReady, Served, build, drain
 from service.blobs import LocalBlobs
 from service.rules.logs import log_to
@@ -76,7 +76,7 @@ async def _serve(settings: ApiSettings) -> None:
 
 async def _until(stop: asyncio.Event, served: Served) -> None:
     """Run the server's own loops until it is told to stop. A loop that dies takes the process down with it."""
-    own = (served.health.watch(), _sweep(served), _write_denials(served))
+    own = (served.health.watch(), _sweep(served), _write_denials(served), _write_reads(served))
     loops = [asyncio.create_task(one) for one in own]
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -97,6 +97,15 @@ async def _write_denials(served: Served) -> None:
             await asyncio.to_thread(served.denials.flush)
         except StoreError as error:
             LOG.warning("denials are kept until the store takes them: %s", error)
+
+
+async def _write_reads(served: Served) -> None:
+    while True:
+        await asyncio.sleep(READS_S)
+        try:
+            await asyncio.to_thread(served.reads.flush)
+        except StoreError as error:
+            LOG.warning("reads are kept until the store takes them: %s", error)
 
 
 async def _sweep(served: Served) -> None:

@@ -43,7 +43,7 @@ from service.api.catalogue import Capabilities, Checks
 from service.api.directory import Directory, Flights
 from service.api.guard import Guard
 from service.api.health import Health
-from service.api.ledger import Denials, RunningCall
+from service.api.ledger import Denials, Reads, RunningCall
 from service.api.models import Models
 from service.api.reports import Reports
 from service.api.schedules import Schedules
@@ -130,6 +130,7 @@ class Served:
     uploads: Uploads
     audits: Audits
     denials: Denials
+    reads: Reads
     bearers: Bearers
     port: int
     """The port it listens on."""
@@ -159,9 +160,9 @@ def build(backing: Backing) -> Served:
         raise NotReady("page_key has fewer than 16 bytes; write 32 random bytes")
     prepare_folder(backing.settings.upload_dir)
     require_rows([*SERVICES, *_standard_services(backing.settings.reflection)])
-    denials = Denials(backing.store)
+    denials, reads = Denials(backing.store), Reads(backing.store)
     bearers = _bearers(backing)
-    guard = _guard(backing, denials, bearers)
+    guard = _guard(backing, denials, reads, bearers)
     backing = replace(backing, store=RecordedStore(backing.store, RunningCall()))
     settings = backing.settings
     health = Health(backing, [service.full_name for service in SERVICES])
@@ -179,7 +180,7 @@ def build(backing: Backing) -> Served:
     if settings.health_address:
         teller, health_port = _health_server(settings.health_address, health)
         servers.append(teller)
-    return Served(tuple(servers), health, uploads, audits, denials, bearers, port, token_port, health_port)
+    return Served(tuple(servers), health, uploads, audits, denials, reads, bearers, port, token_port, health_port)
 
 
 def _health_server(address: str, health: Health) -> tuple[grpc.aio.Server, int]:
@@ -227,7 +228,7 @@ def _bearers(backing: Backing) -> Bearers:
         raise NotReady(str(error)) from None
 
 
-def _guard(backing: Backing, denials: Denials, bearers: Bearers) -> Guard:
+def _guard(backing: Backing, denials: Denials, reads: Reads, bearers: Bearers) -> Guard:
     limits = backing.limits
     rates = CallRates(rate=limits.calls_per_s, burst=limits.calls_burst, clock=time.monotonic)
     return Guard(
@@ -236,6 +237,7 @@ def _guard(backing: Backing, denials: Denials, bearers: Bearers) -> Guard:
         rates=rates,
         flights=Flights(limits.calls_in_flight),
         denials=denials,
+        reads=reads,
         unary_s=limits.unary_s,
     )
 
@@ -293,5 +295,6 @@ async def drain(served: Served, backing: Backing, grace_s: float) -> None:
     await served.stop(grace_s)
     try:
         await asyncio.to_thread(served.denials.flush)
+        await asyncio.to_thread(served.reads.flush)
     except StoreError as error:
-        LOG.warning("denials of the last second are lost: %s", error)
+        LOG.warning("denials of the last second and reads of the last minute are lost: %s", error)

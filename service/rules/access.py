@@ -118,6 +118,9 @@ MUTATIONS = frozenset(
 )
 """Methods that change something: each leaves a row in the log of access, and an unbound token serves one of them."""
 
+READS = frozenset(method for method in ACCESS if method.startswith("/assay.api.") and method not in MUTATIONS)
+"""Methods that change nothing: alike calls of a minute share a row in the log of access."""
+
 SHOWN: Mapping[Role, Shown] = {
     Role.AUDITOR: Shown.ALL,
     Role.OWNER: Shown.ALL,

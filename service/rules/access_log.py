@@ -54,7 +54,7 @@ class AccessRow:
     outcome: str
     """"OK", or the refusal's reason."""
     times: int
-    """1; of denials, how many alike of the same second the row stands for."""
+    """1; of denials, how many alike of the same second the row stands for; of reads, of the same minute."""
     previous_sha256: str
     sha256: str
 

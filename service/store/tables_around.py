@@ -152,7 +152,7 @@ access_log = Table(
     Column("method", String(64), nullable=False),
     Column("object", String(128), nullable=False),
     Column("outcome", String(32), nullable=False),  # OK, or the refusal's reason
-    Column("times", Integer, nullable=False, server_default="1"),  # denials alike of one second
+    Column("times", Integer, nullable=False, server_default="1"),  # denials alike of one second, reads of one minute
     Column("previous_sha256", String(64), nullable=False),
     Column("sha256", String(64), nullable=False, unique=True),
     sqlite_autoincrement=True,
