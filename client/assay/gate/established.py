@@ -8,9 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from assay import catalogue, strict_json
+from assay.catalogue import ARTEFACT_MAX, CheckEntry
 from assay.errors import AssayError
 from assay.gate.gate import NEEDED, Baseline, Problem, Report
 from assay.manifest import is_sha256
+from assay.policy import evidence
 from assay.verify import open_case
 from assay.verify.case import Case
 from assay.verify.outcome import Step, Verification
@@ -43,10 +46,34 @@ def of_case(case: Case) -> Report:
         verification=seen,
         statement=case.statement or None,
         request=case.request or None,
-        entries=dict(case.entries),
+        entries=_entries(case),
         unshipped=tuple(dict.fromkeys(case.unshipped)),
         reported_at=case.leaf.at if case.leaf else None,  # without a proven leaf an age cannot be told (V05)
     )
+
+
+def _entries(case: Case) -> dict[str, CheckEntry]:
+    """Return the catalogue entries that V10 found; where it was not run, those that it would have found.
+
+    A failing measurement that a trusted key signed stays one, whatever is missing beside it: a deleted log proof must
+    not hide whether it was valid. Where V10 is not ok nothing passes.
+    """
+    found = dict(case.entries)
+    told = evidence.tables(case.predicate.get("answers")) if case.statement else []
+    shipped = {one.sha256: one for one in (case.shipped.checks if case.shipped else ())}
+    for digest in {evidence.text(one.get("catalogue_sha256")) for one in told} - {None, *found}:
+        entry = _carried(case, str(digest)) or shipped.get(str(digest))
+        if entry is not None:
+            found[entry.sha256] = entry
+    return found
+
+
+def _carried(case: Case, digest: str) -> CheckEntry | None:
+    try:
+        data = case.files.artefact(digest) if is_sha256(digest) else None
+        return None if data is None else catalogue.parse_entry(strict_json.loads(data, ARTEFACT_MAX))
+    except AssayError:
+        return None
 
 
 def registered_policy(report: Report) -> str | None:
