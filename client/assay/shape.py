@@ -47,8 +47,6 @@ LABELS = Kind(
     "an object of strings", lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
 )
 
-Shape = Kind | Mapping[str, Any] | list[Any]
-
 
 @dataclass(frozen=True)
 class Maybe:
@@ -57,36 +55,112 @@ class Maybe:
     shape: Shape
 
 
+@dataclass(frozen=True)
+class Null:
+    """A field that must be there, and may be null."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A field that may be absent, and is not null."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Each:
+    """An object whose keys are of one kind and whose values have one shape."""
+
+    key: Kind
+    value: Shape
+
+
+@dataclass(frozen=True)
+class Some:
+    """A list of a bounded number of items."""
+
+    shape: Shape
+    least: int = 0
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """A shape, and a rule over what has it: returns what is wrong, or None."""
+
+    shape: Mapping[str, Any]
+    rule: Callable[[Any], str | None]
+
+
+Shape = Kind | Null | Each | Some | Ruled | Mapping[str, Any] | list[Any]
+
+
 def exactly(text: str) -> Kind:
     """Return the kind of one string."""
     return Kind(f'"{text}"', lambda value: value == text)
 
 
-def check(value: Any, shape: Shape | Maybe, at: str = "") -> None:
+def one_of(*words: str) -> Kind:
+    """Return the kind of a few strings."""
+    return Kind(" or ".join(words), lambda value: isinstance(value, str) and value in words)
+
+
+def check(value: Any, shape: Shape | Maybe | Absent, at: str = "") -> None:
     """Check a value against a shape.
 
     Raises:
         Malformed: code `shape`, at the JSON pointer of the first misfit.
     """
-    if isinstance(shape, Maybe):
-        if value is not None:
-            check(value, shape.shape, at)
-    elif isinstance(shape, Kind):
+    if isinstance(shape, Kind):
         if not shape.fits(value):
             raise Malformed("shape", at or "/", f"expected {shape.name}, found {shown(value, 60)}")
+    elif isinstance(shape, Maybe | Null):
+        if value is not None:
+            check(value, shape.shape, at)
+    elif isinstance(shape, Absent):
+        check(value, shape.shape, at)
     elif isinstance(shape, list):
-        if not isinstance(value, list):
-            raise Malformed("shape", at or "/", f"expected a list, found {shown(value, 60)}")
-        for index, item in enumerate(value):
-            check(item, shape[0], f"{at}/{index}")
+        _check_list(value, shape[0], at)
+    elif isinstance(shape, Some):
+        _check_list(value, shape.shape, at)
+        if len(value) < shape.least or (shape.most is not None and len(value) > shape.most):
+            limits = f"at least {shape.least}" if shape.most is None else f"{shape.least} to {shape.most}"
+            raise Malformed("shape", at or "/", f"expected {limits} items, found {len(value)}")
+    elif isinstance(shape, Each):
+        _check_each(value, shape, at)
+    elif isinstance(shape, Ruled):
+        check(value, shape.shape, at)
+        if problem := shape.rule(value):
+            raise Malformed("shape", at or "/", problem)
     else:
         _check_object(value, shape, at)
+
+
+def _check_list(value: Any, shape: Shape, at: str) -> None:
+    if not isinstance(value, list):
+        raise Malformed("shape", at or "/", f"expected a list, found {shown(value, 60)}")
+    for index, item in enumerate(value):
+        check(item, shape, f"{at}/{index}")
+
+
+def _check_each(value: Any, shape: Each, at: str) -> None:
+    if not isinstance(value, dict):
+        raise Malformed("shape", at or "/", f"expected an object, found {shown(value, 60)}")
+    for key, inner in value.items():
+        if not shape.key.fits(key):
+            raise Malformed("shape", at or "/", f"expected {shape.key.name} as a key, found {shown(key, 60)}")
+        check(inner, shape.value, f"{at}/{key}")
 
 
 def _check_object(value: Any, shape: Mapping[str, Any], at: str) -> None:
     if not isinstance(value, dict):
         raise Malformed("shape", at or "/", f"expected an object, found {shown(value, 60)}")
     for field, inner in shape.items():
-        if field not in value and not isinstance(inner, Maybe):
+        if field in value:
+            # A leaf that fits needs no place: naming the place of each costs more than looking at it.
+            if not (type(inner) is Kind and inner.fits(value[field])):
+                check(value[field], inner, f"{at}/{field}")
+        elif not isinstance(inner, Maybe | Absent):
             raise Malformed("shape", f"{at}/{field}", "a required field is missing")
-        check(value.get(field), inner, f"{at}/{field}")

@@ -24,7 +24,7 @@ _KINDS: dict[str, Kind] = {"check": "check"}
 
 def missing_layer(cell: Cell) -> str | None:
     """Return the first layer that a container's seal does not show; None where it shows them all."""
-    missing = isolation.missing_layer(cell)
+    missing = isolation.missing_layer(cell.to_json())
     if missing is not None:
         return missing
     if cell.layers["seccomp_sha256"] != _filters(cell.stage):

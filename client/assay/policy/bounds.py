@@ -11,13 +11,13 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from assay import result
+from assay import decimals
 from assay.policy import evidence
 from assay.policy.evidence import Compared, Number
 from assay.policy.language import Operator, decimal_text
 from assay.policy.verdict import Outcome
 
-LEVEL_MIN = Decimal(result.LEVEL_MIN)
+LEVEL_MIN = Decimal(decimals.LEVEL_MIN)
 """An interval that covers less is narrow because it claims little; it decides nothing."""
 
 

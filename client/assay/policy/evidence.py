@@ -13,9 +13,9 @@ from decimal import Decimal
 from typing import Any
 
 from assay.catalogue import CheckEntry
+from assay.decimals import NAME, canonical_decimal
 from assay.policy.fields import Labels
 from assay.policy.waivers import Waiver
-from assay.result import NAME, canonical_decimal
 
 Number = Decimal | float | int | str
 

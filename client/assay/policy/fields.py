@@ -8,10 +8,10 @@ from datetime import date
 from decimal import Decimal
 from typing import NoReturn, TypeVar
 
+from assay.decimals import NAME, canonical_decimal
 from assay.errors import shown
 from assay.manifest import is_sha256
 from assay.policy.loader import Document, Node, Refused, Scalar, Sequence, Table
-from assay.result import NAME, canonical_decimal
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from typing import Any, Literal, cast
 
 from assay import canonical
 from assay.catalogue import Catalogue
+from assay.decimals import canonical_decimal
 from assay.policy.fields import Fields, Labels
 from assay.policy.loader import Document, Node, Refused
-from assay.result import canonical_decimal
 
 SCHEMA = "assay-policy/v1"
 
