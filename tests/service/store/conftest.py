@@ -9,14 +9,34 @@ from service.store.engine import Store, open_store
 from tests.service.store import postgres
 from tests.service.store.planting import new_store
 
-KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
-"""Every contract of the store holds on both. A run of the default tests takes PostgreSQL through `test_model`."""
+KINDS = ("sqlite", "postgresql")
+"""Every contract of the store holds on both."""
+
+ALWAYS = ("test_jobs.py", "test_shards.py")
+"""Files whose tests run on PostgreSQL by default too, where it is installed: leases, fences, endings, debts and joins,
+which rest on its locks. The others do so as slow tests: a database for each takes a third of a second."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests on PostgreSQL slow before anything is chosen by marks."""
+    for item in items:
+        here = item.path.parent == Path(__file__).parent and item.path.name not in ALWAYS
+        parameters = item.callspec.params if here and hasattr(item, "callspec") else {}
+        if "postgresql" in (parameters.get("store"), parameters.get("url")):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """A database of this release's revision, on every kind."""
-    opened = new_store(tmp_path) if request.param == "sqlite" else open_store(request.getfixturevalue("postgres_url"))
+    """A database of this release's revision without a row in it, on every kind."""
+    if request.param == "sqlite":
+        opened = new_store(tmp_path)
+    else:
+        found = postgres.server()
+        if found is None:
+            pytest.skip(postgres.WITHOUT)
+        opened = open_store(found.emptied())
     yield opened
     opened.close()
 

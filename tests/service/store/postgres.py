@@ -13,11 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from service.store.migrations import migrate
+from service.store.schema import metadata
 
 WITHOUT = (
     "no PostgreSQL server was found: install postgresql-15 (Debian), or put the folder with initdb and postgres "
@@ -49,16 +50,29 @@ class Server:
         global _made
         _made += 1
         name = f"d{os.getpid()}_{_made}"
-        self._admin(f'CREATE DATABASE {name} TEMPLATE {template} ENCODING "UTF8" LOCALE "C"')
+        # Nothing here is durable, so a copy of files is a third of the price of a copy through the log.
+        self._admin(f'CREATE DATABASE {name} TEMPLATE {template} ENCODING "UTF8" LOCALE "C" STRATEGY FILE_COPY')
         return self.url(name)
 
     def migrated(self) -> str:
         """Make a database of this release's revision; return its address."""
         return self.create(_template(self))
 
+    def emptied(self) -> str:
+        """Return the address of one and the same database of this release's revision, without a row and a guest.
+
+        For tests that follow one another and leave its tables as they are: no copy, no cold catalogue.
+        """
+        url, connection = _kept(self)
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        tables = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+        connection.execute(text(f"{others} AND pid <> pg_backend_pid()"))
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        return url
+
     def drop(self, url: str) -> None:
         """Remove a database, whoever is connected."""
-        self._admin(f"DROP DATABASE IF EXISTS {url.partition('@/')[2].partition('?')[0]} WITH (FORCE)")
+        self._admin(f"DROP DATABASE IF EXISTS {_name(url)} WITH (FORCE)")
 
     def _admin(self, statement: str) -> None:
         engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
@@ -102,6 +116,19 @@ def server() -> Server | None:
 def _template(found: Server) -> str:
     url = found.create()
     migrate(url)
+    return _name(url)
+
+
+@functools.cache
+def _kept(found: Server) -> tuple[str, Connection]:
+    """One connection empties it again and again: a new one reads the whole catalogue first."""
+    url = found.migrated()
+    connection = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect()
+    atexit.register(connection.close)
+    return url, connection
+
+
+def _name(url: str) -> str:
     return url.partition("@/")[2].partition("?")[0]
 
 
