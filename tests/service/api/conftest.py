@@ -26,11 +26,12 @@ from service.api.backing import ApiSettings, Backing, Limits, TlsFiles
 from service.api.server import Served, build
 from service.blobs import LocalBlobs
 from service.store.engine import Store, open_store
-from service.store.migrations import migrate
 from service.store.principals import put_principal
 from service.store.tables import audit
+from tests.service.api.dynamic_words import untold
 from tests.service.api.pki import make_certificates
 from tests.service.api.reasons_told import SEEN
+from tests.service.store.fresh import migrated
 
 S = TypeVar("S")
 
@@ -125,9 +126,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare_database(file: Path) -> None:
     """Make a database that knows every principal."""
-    migrate(f"sqlite:///{file}")
+    url = migrated(file)
     for name, (tenant, role) in PRINCIPALS.items():
-        put_principal(f"sqlite:///{file}", name, tenant=tenant, role=role)
+        put_principal(url, name, tenant=tenant, role=role)
 
 
 @dataclass
@@ -313,6 +314,7 @@ def told_by(error: Any) -> Told:
         detail.Unpack(unpacked[kind])
     info = unpacked["ErrorInfo"]
     assert info.domain == "assay.api"
+    assert untold(info.reason, status.message, info.metadata.values()) == [], (status.message, dict(info.metadata))
     SEEN.add(info.reason)
     return Told(
         error.code().name,

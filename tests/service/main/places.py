@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import cast
 
@@ -21,6 +19,7 @@ from service.store.engine import open_store
 from service.store.migrations import migrate
 from service.store.tables import audit
 from service.store.uploads import record_blob
+from tests.service.store.fresh import migrated
 from tests.service.store.planting import registered
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -43,13 +42,6 @@ def place(root: Path, url: str = "", origin: str = "log.example/a") -> Server:
     return cast("Server", SimpleNamespace(**told))
 
 
-@functools.cache
-def _migrated() -> bytes:
-    with TemporaryDirectory() as folder:
-        migrate(f"sqlite:///{folder}/assay.db")
-        return Path(folder, "assay.db").read_bytes()
-
-
 def living(root: Path, url: str = "") -> Server:
     """A server with keys, a blob and a queued audit."""
     server = place(root, url)
@@ -63,7 +55,7 @@ def living(root: Path, url: str = "") -> Server:
     if url:
         migrate(url)
     else:
-        (root / "assay.db").write_bytes(_migrated())
+        migrated(root / "assay.db")
     LocalBlobs(server.blobs).put(b"hello", HELLO)
     store = open_store(server.database_url)
     with store.begin() as connection:

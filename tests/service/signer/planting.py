@@ -22,8 +22,8 @@ from service.signer.journal import Journal
 from service.signer.keys import ensure_key, ensure_log_key, load_key, load_log_key
 from service.signer.process import answer
 from service.signer.rows import Rows
-from service.store.migrations import migrate
 from service.store.tables import attempt, audit, job, model, result
+from tests.service.store.fresh import migrated
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DATA = b'{"id":"a"}\n\n{"id":"b"}\n{"id":"c"}'
@@ -43,8 +43,7 @@ class World:
         self.forge = Forge(root / "forge", seed=11)
         self.forge.entry = forged_entry(**entry)
         self.base = self._second() if base else None
-        self.url = f"sqlite:///{root}/assay.db"
-        migrate(self.url)
+        self.url = migrated(root / "assay.db")
         self.now = START
         self.key_file = root / "signer" / "report.key.pem"
         self.log_key_file = root / "signer" / "log.key.pem"
@@ -56,11 +55,13 @@ class World:
         self.request_sha256 = self.put(canonical.dumps(self.request))
         self.put(self.forge.manifest.data)
         self.desk = self.open_desk(profile)
-        self.execute(insert(audit).values(self._audit()))
-        self.execute(insert(job).values(id=self.id, audit=self.id, kind="whole", capability="cpu", state="QUEUED"))
         size = {"bytes": self.forge.manifest.size, "files": len(self.forge.manifest.files)}
         row = {"tenant": "t", "manifest_sha256": self.forge.manifest.digest, **size, "created_at": ms(START)}
-        self.execute(insert(model).values(row))
+        self.execute(
+            insert(audit).values(self._audit()),
+            insert(job).values(id=self.id, audit=self.id, kind="whole", capability="cpu", state="QUEUED"),
+            insert(model).values(row),
+        )
 
     def _second(self) -> Manifest:
         files = {"config.json": b'{"model_type":"gpt2","n_layer":3}\n', "model.safetensors": bytes(16)}
@@ -91,10 +92,13 @@ class World:
         if self.journal is not None:
             self.journal.close()
 
-    def execute(self, statement: Executable) -> None:
+    def execute(self, *statements: Executable) -> None:
         engine = create_engine(self.url)
-        with engine.begin() as connection:
-            connection.execute(statement)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA synchronous=OFF")  # a planted row need not outlive a power cut
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
         engine.dispose()
 
     def put(self, data: bytes) -> str:
@@ -150,7 +154,10 @@ class World:
         return registration
 
     def set(self, **values: Any) -> None:
-        self.execute(update(audit).where(audit.c.id == self.id).values(**values))
+        self.execute(self._change(**values))
+
+    def _change(self, **values: Any) -> Executable:
+        return update(audit).where(audit.c.id == self.id).values(**values)
 
     def record(self, **changes: Any) -> dict[str, Any]:
         """Return an honest host record, fields replaced."""
@@ -172,9 +179,10 @@ class World:
         """Let two attempts end, the second with this record, and the audit wait for its seal."""
         data = record if isinstance(record, bytes) else canonical.dumps(record or self.record())
         digest = self.put(data)
+        attempts: list[Executable] = []
         for n, (exit_class, stored) in enumerate((("CELL_CRASHED", None), ("OK", digest)), start=1):
             self.now += timedelta(seconds=3)
-            self.execute(
+            attempts.append(
                 insert(attempt).values(
                     audit=self.id,
                     n=n,
@@ -189,8 +197,8 @@ class World:
                 )
             )
         self.now += timedelta(seconds=3)
-        self.execute(insert(result).values(audit=self.id, token=2, sha256=digest, finalised_at=ms(self.now)))
-        self.set(state="SIGNING")
+        ended = insert(result).values(audit=self.id, token=2, sha256=digest, finalised_at=ms(self.now))
+        self.execute(*attempts, ended, self._change(state="SIGNING"))
         return digest
 
     def sealed(self) -> dict[str, Any]:

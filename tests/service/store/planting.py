@@ -16,10 +16,10 @@ from service.store.audits import register
 from service.store.engine import Store, now_ms, open_store
 from service.store.events import append_event
 from service.store.jobs import Ending, Lease, finalise, lease
-from service.store.migrations import migrate
 from service.store.outbox import owe, owed, settle
 from service.store.tables import audit, job
 from tests.service.store import postgres
+from tests.service.store.fresh import migrated
 
 SHA = "ab" * 32
 
@@ -30,9 +30,7 @@ def new_store(folder: Path, *, busy_ms: int = 10_000) -> Store:
         server = postgres.server()
         assert server is not None, postgres.WITHOUT
         return open_store(server.migrated(), busy_ms=busy_ms)
-    url = f"sqlite:///{folder}/assay.db"
-    migrate(url)
-    return open_store(url, busy_ms=busy_ms)
+    return open_store(migrated(folder / "assay.db"), busy_ms=busy_ms)
 
 
 def audit_id(n: int) -> str:
