@@ -10,6 +10,7 @@ from pathlib import Path
 from assay.catalogue import Catalogue
 
 from service.api.bearer import Issuer
+from service.api.transport import STREAMS
 from service.blobs import BlobStore
 from service.rules.addresses import Allowed, Resolver, resolve_nothing
 from service.rules.limits import QUOTAS, Quotas
@@ -28,9 +29,8 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of the API; `GetCapabilities` publishes those that a caller plans with."""
+    """Limits of the API beyond those of the transport; `GetCapabilities` publishes each that refuses or ends a call."""
 
-    message_bytes: int = 4 << 20
     batch_bytes: int = 3 << 20
     blob_bytes: int = 100 << 30
     find_missing: int = 1000
@@ -58,7 +58,7 @@ class Limits:
     @property
     def calls_in_flight(self) -> int:
         """Calls of one principal that run at once: all that its tenant may watch and send, and two full connections."""
-        return self.watchers_per_tenant + self.uploads_per_tenant + 2 * 32
+        return self.watchers_per_tenant + self.uploads_per_tenant + 2 * STREAMS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,8 +40,7 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         """Answer from grants alone: knowing a digest proves and obtains nothing."""
         limit = self._backing.limits.find_missing
         if len(request.digests) > limit:
-            count = len(request.digests)
-            raise Refusal("TOO_MANY", f"{count} digests, the limit is {limit}.", metadata={"limit": str(limit)})
+            raise _too_many(len(request.digests), "digests", limit)
         asked = _blob_names(request.digests, "digests")
         absent = await asyncio.to_thread(self._missing, current_call().caller.tenant, asked)
         reply = blobs_pb2.FindMissingBlobsResponse()
@@ -67,12 +66,14 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         COUNTERS.add("assay_upload_bytes_total", total)
         if total > limit:
             raise Refusal(
-                "BATCH_TOO_LARGE", f"The batch has {total} bytes, the limit is {limit}.", metadata={"limit": str(limit)}
+                "BATCH_TOO_LARGE",
+                f"The batch has {total} bytes, the limit is {limit}.",
+                metadata={"size": str(total), "limit": str(limit)},
             )
         if len(request.blobs) > self._backing.limits.find_missing:
-            raise Refusal("TOO_MANY", f"{len(request.blobs)} blobs, the limit is {self._backing.limits.find_missing}.")
+            raise _too_many(len(request.blobs), "blobs", self._backing.limits.find_missing)
         asked = _blob_names([blob.digest for blob in request.blobs], "blobs", ".digest")
-        self._uploads.require_room(total)
+        self._uploads.room.require(total)
         data = [blob.data for blob in request.blobs]
         reasons = await asyncio.to_thread(self._store, current_call().caller.tenant, asked, data)
         reply = blobs_pb2.BatchUpdateBlobsResponse()
@@ -173,6 +174,11 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
         with self._backing.store.begin() as connection:
             quarantine(connection, name.sha256)
         return RuntimeError(f"report file {name.sha256} is lost or not its digest any more: restore it from a backup")
+
+
+def _too_many(count: int, what: str, limit: int) -> Refusal:
+    text = f"{count} {what}, the limit is {limit}."
+    return Refusal("TOO_MANY", text, metadata={"count": str(count), "limit": str(limit)})
 
 
 def _blob_names(digests: Sequence[blobs_pb2.Digest], field: str, suffix: str = "") -> list[BlobName]:

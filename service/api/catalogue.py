@@ -4,51 +4,114 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from typing import Any
 
 from assay import canonical
-from assay.api.v1 import capabilities_pb2, capabilities_pb2_grpc, checks_pb2, checks_pb2_grpc
+from assay.api.v1 import (
+    approvals_pb2,
+    audits_pb2,
+    blobs_pb2,
+    capabilities_pb2,
+    capabilities_pb2_grpc,
+    checks_pb2,
+    checks_pb2_grpc,
+    models_pb2,
+    reports_pb2,
+    schedules_pb2,
+    webhooks_pb2,
+)
 from assay.catalogue import CheckEntry
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from service.api.backing import Backing
+from service.api.transport import MESSAGE_BYTES, METADATA_BYTES, STREAMS, Door
+from service.api.upload import Uploads
 from service.rules import names
+from service.rules.callbacks import WEBHOOKS_MAX
 from service.rules.errors import Refusal
 from service.rules.manifest import FILES_MAX
+from service.rules.schedules import SCHEDULES_MAX
+from service.store.approvals import LIVE_MAX
 
 API_VERSION = "1.0"
+
+FILES = (
+    approvals_pb2, audits_pb2, blobs_pb2, capabilities_pb2, checks_pb2, models_pb2, reports_pb2, schedules_pb2,
+    webhooks_pb2,
+)  # fmt: skip
+"""All of the API, in the order of the files' names."""
+
+
+def api_sha256() -> str:
+    """Return the digest of the API: see `api_sha256` in the protos for what it covers."""
+    files = FileDescriptorSet(file=[FileDescriptorProto.FromString(one.DESCRIPTOR.serialized_pb) for one in FILES])
+    return hashlib.sha256(files.SerializeToString(deterministic=True)).hexdigest()
+
+
+API_SHA256 = api_sha256()
 
 
 class Capabilities(capabilities_pb2_grpc.CapabilitiesServicer):
     """See `protos/assay/api/v1/capabilities.proto`."""
 
-    def __init__(self, backing: Backing) -> None:
-        self._backing = backing
+    def __init__(self, backing: Backing, door: Door, uploads: Uploads) -> None:
+        self._backing, self._door, self._room = backing, door, uploads.room
 
     async def GetCapabilities(
         self, request: capabilities_pb2.GetCapabilitiesRequest, context: Any
     ) -> capabilities_pb2.GetCapabilitiesResponse:
         """Tell limits, digests and whether audits can run here."""
         isolation, detail = await asyncio.to_thread(self._isolation)
-        limits = self._backing.limits
-        return capabilities_pb2.GetCapabilitiesResponse(
+        message = capabilities_pb2.GetCapabilitiesResponse(
             api_version=API_VERSION,
+            api_sha256=API_SHA256,
             digest_function="sha256",
             catalogue_sha256=self._backing.catalogue.sha256,
-            batch_bytes_max=limits.batch_bytes,
-            blob_bytes_max=limits.blob_bytes,
-            find_missing_max=limits.find_missing,
-            manifest_files_max=min(FILES_MAX, limits.quotas.manifest_files),
-            calls_per_second=limits.calls_per_s,
-            calls_burst=limits.calls_burst,
-            stored_bytes_max=limits.quotas.stored_bytes,
-            parallel_uploads_max=limits.uploads_per_tenant,
-            watchers_max=limits.watchers_per_tenant,
-            unfinished_audits_max=limits.quotas.unfinished_audits,
-            gpu_seconds_per_day_max=limits.quotas.gpu_seconds_per_day,
             isolation=isolation,
             isolation_detail=detail,
             signer_profile=self._backing.settings.signer_profile,
+            disk_floor_bytes=await asyncio.to_thread(self._room.floor),
+        )
+        message.MergeFrom(self._of_calls())
+        message.MergeFrom(self._of_tenants())
+        return message
+
+    def _of_calls(self) -> capabilities_pb2.GetCapabilitiesResponse:
+        limits, door = self._backing.limits, self._door
+        return capabilities_pb2.GetCapabilitiesResponse(
+            message_bytes_max=MESSAGE_BYTES,
+            metadata_bytes_max=METADATA_BYTES,
+            connection_streams_max=STREAMS,
+            calls_in_flight_max=door.calls,
+            principal_calls_in_flight_max=limits.calls_in_flight,
+            calls_per_second=limits.calls_per_s,
+            calls_burst=limits.calls_burst,
+            batch_bytes_max=limits.batch_bytes,
+            find_missing_max=limits.find_missing,
+            unary_deadline_s=limits.unary_s,
+            upload_idle_s=limits.idle_upload_s,
+            upload_kept_s=limits.part_idle_s,
+            connection_age_s=door.age_s,
+            connection_age_grace_s=door.grace_s,
+            connection_idle_s=door.idle_s,
+        )
+
+    def _of_tenants(self) -> capabilities_pb2.GetCapabilitiesResponse:
+        limits = self._backing.limits
+        return capabilities_pb2.GetCapabilitiesResponse(
+            blob_bytes_max=limits.blob_bytes,
+            stored_bytes_max=limits.quotas.stored_bytes,
+            manifest_files_max=min(FILES_MAX, limits.quotas.manifest_files),
+            parallel_uploads_max=limits.uploads_per_tenant,
+            unfinished_uploads_max=limits.quotas.unfinished_uploads,
+            watchers_max=limits.watchers_per_tenant,
+            unfinished_audits_max=limits.quotas.unfinished_audits,
+            gpu_seconds_per_day_max=limits.quotas.gpu_seconds_per_day,
+            schedules_max=SCHEDULES_MAX,
+            webhooks_max=WEBHOOKS_MAX,
+            approvals_max=LIVE_MAX,
         )
 
     def _isolation(self) -> tuple[str, str]:

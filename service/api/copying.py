@@ -137,6 +137,11 @@ def length_of(message: blobs_pb2.WriteRequest) -> int:
             "BAD_RANGE",
             f"{asked.length} bytes at {asked.offset} of a blob of {source.size}; one message copies at most "
             f"{RANGE_MAX}.",
-            metadata={"offset": str(asked.offset), "length": str(asked.length), "limit": str(RANGE_MAX)},
+            metadata={
+                "offset": str(asked.offset),
+                "length": str(asked.length),
+                "size": str(source.size),
+                "limit": str(RANGE_MAX),
+            },
         )
     return int(asked.length)

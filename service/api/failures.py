@@ -26,8 +26,8 @@ VIOLATIONS_MAX = 40
 
 MESSAGE_MAX = 600
 DESCRIPTION_MAX = 200
-METADATA_MAX = 160
-"""Characters."""
+METADATA_MAX = MESSAGE_MAX
+"""Characters. What a message says stands in its metadata too, so that neither is cut before the other."""
 
 LOG = logging.getLogger("assay.api")
 
@@ -70,7 +70,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -
 
 
 def _status(refusal: Refusal, shown_count: int) -> status_pb2.Status:
-    metadata = {key: value[:METADATA_MAX] for key, value in refusal.metadata.items()}
+    metadata = {key: shown(value, METADATA_MAX) for key, value in refusal.metadata.items()}
     count = len(refusal.violations) + len(refusal.missing)
     if count:
         metadata["violation_count"] = str(count)

@@ -26,6 +26,10 @@ class Room:
         self._floor = floor
         self._sizes: dict[Part, int] = {}
 
+    def floor(self) -> int:
+        """Return the bytes that are left alone."""
+        return self._floor(shutil.disk_usage(self._folder).total)
+
     def require(self, size: int) -> None:
         """Do nothing if so many more bytes leave the disk above its floor once every running upload has ended.
 

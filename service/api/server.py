@@ -47,6 +47,7 @@ from service.api.ledger import Denials, Reads, RunningCall
 from service.api.models import Models
 from service.api.reports import Reports
 from service.api.schedules import Schedules
+from service.api.transport import CERTIFIED, HEALTH, TOKENS, Door
 from service.api.upload import Uploads, prepare_folder
 from service.api.webhooks import Webhooks
 from service.rules.access import without_row
@@ -67,53 +68,10 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
 )
 """What is served besides health and reflection."""
 
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", 4 << 20),
-    ("grpc.max_metadata_size", 8 << 10),
-    ("grpc.max_concurrent_streams", 32),
-    # Only "identity": a compressed message could be small on the wire and large here. Refused with UNIMPLEMENTED.
-    ("grpc.compression_enabled_algorithms_bitset", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
-    ("grpc.http2.max_ping_strikes", 2),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.so_reuseport", 1),
-)
-"""Limits of the transport (specs: service, section 15)."""
-
-CERTIFIED_OPTIONS: tuple[tuple[str, int], ...] = (
-    *OPTIONS,
-    # gRPC's own guard counts streams that have ended and are not yet freed, and so refuses a well-behaved client that
-    # keeps 32 open (seen with 100 parallel calls). Here certificates keep strangers out, CALLS_MAX bounds what runs.
-    ("grpc.http.overload_protection", 0),
-    ("grpc.max_connection_age_ms", 30 * 60_000),
-    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
-)
-"""Where every connection has shown a certificate."""
-
-TOKEN_OPTIONS: tuple[tuple[str, int], ...] = (
-    *OPTIONS,
-    ("grpc.http.overload_protection", 1),
-    # A token lives 15 minutes at most, and a connection that serves no call shows no token at all.
-    ("grpc.max_connection_age_ms", 5 * 60_000),
-    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
-    ("grpc.max_connection_idle_ms", 60_000),
-    ("grpc.max_allowed_incoming_connections", 1024),
-)
-"""Where anybody connects."""
-
 LOG = logging.getLogger("assay.api")
-
-HEALTH_CALLS_MAX = 8
-"""Calls in flight of orchestrators that ask for health; each is answered at once."""
 
 HEALTH_S = 2.0
 """So long the message of such a call may take."""
-
-CALLS_MAX = 1024
-"""Calls in flight of callers with certificates (specs: service, section 15)."""
-
-TOKEN_CALLS_MAX = 512
-"""Calls in flight at the address of callers without: their places are their own, and none of the others'."""
 
 
 class NotReady(Exception):
@@ -167,19 +125,19 @@ def build(backing: Backing) -> Served:
     settings = backing.settings
     health = Health(backing, [service.full_name for service in SERVICES])
     uploads, audits = Uploads(backing), Audits(backing)
-    server = grpc.aio.server(interceptors=(guard,), options=CERTIFIED_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
-    servers, token_port = [server], None
-    port = _bind(server, settings.address, settings.tls, require_certificate=True)
-    if settings.token_address:
-        other = grpc.aio.server(interceptors=(guard,), options=TOKEN_OPTIONS, maximum_concurrent_rpcs=TOKEN_CALLS_MAX)
-        token_port = _bind(other, settings.token_address, settings.tls, require_certificate=False)
-        servers.append(other)
-    for one in servers:
-        _add_services(one, backing, health, uploads, audits)
+    servers: list[grpc.aio.Server] = []
+    ports: list[int] = []
+    for door, address in ((CERTIFIED, settings.address), (TOKENS, settings.token_address)):
+        if address:
+            server = grpc.aio.server(interceptors=(guard,), options=door.options, maximum_concurrent_rpcs=door.calls)
+            ports.append(_bind(server, address, settings.tls, require_certificate=door is CERTIFIED))
+            _add_services(server, backing, health, uploads, audits, door)
+            servers.append(server)
     health_port = None
     if settings.health_address:
         teller, health_port = _health_server(settings.health_address, health)
         servers.append(teller)
+    port, token_port = ports[0], ports[1] if settings.token_address else None
     return Served(tuple(servers), health, uploads, audits, denials, reads, bearers, port, token_port, health_port)
 
 
@@ -200,16 +158,18 @@ def _health_server(address: str, health: Health) -> tuple[grpc.aio.Server, int]:
         request_deserializer=health_pb2.HealthCheckRequest.FromString,
         response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
     )
-    server = grpc.aio.server(options=TOKEN_OPTIONS, maximum_concurrent_rpcs=HEALTH_CALLS_MAX)
+    server = grpc.aio.server(options=HEALTH.options, maximum_concurrent_rpcs=HEALTH.calls)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": told}),))
     return server, _bound(server.add_insecure_port, address)
 
 
-def _add_services(server: grpc.aio.Server, backing: Backing, health: Health, uploads: Uploads, audits: Audits) -> None:
+def _add_services(
+    server: grpc.aio.Server, backing: Backing, health: Health, uploads: Uploads, audits: Audits, door: Door
+) -> None:
     approvals_pb2_grpc.add_ApprovalsServicer_to_server(Approvals(backing), server)
     audits_pb2_grpc.add_AuditsServicer_to_server(audits, server)
     blobs_pb2_grpc.add_BlobsServicer_to_server(Blobs(backing, uploads), server)
-    capabilities_pb2_grpc.add_CapabilitiesServicer_to_server(Capabilities(backing), server)
+    capabilities_pb2_grpc.add_CapabilitiesServicer_to_server(Capabilities(backing, door, uploads), server)
     checks_pb2_grpc.add_ChecksServicer_to_server(Checks(backing), server)
     models_pb2_grpc.add_ModelsServicer_to_server(Models(backing), server)
     reports_pb2_grpc.add_ReportsServicer_to_server(Reports(backing), server)

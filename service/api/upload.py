@@ -38,7 +38,8 @@ class Uploads:
         self._running: Counter[str] = Counter()
         self._folder = backing.settings.upload_dir
         self._copies = Copies()
-        self._room = Room(self._folder, self._floor)
+        self.room = Room(self._folder, self._floor)
+        """Of the disk that parts lie on."""
 
     async def receive(self, tenant: str, messages: AsyncIterator[blobs_pb2.WriteRequest]) -> int:
         """Take one stream; return the blob's size once every byte is stored and verified.
@@ -49,7 +50,12 @@ class Uploads:
         # Counted before its first message: a stream that sends none holds a place too.
         if self._running[tenant] >= self._backing.limits.uploads_per_tenant:
             limit = self._backing.limits.uploads_per_tenant
-            raise Refusal("TOO_MANY_UPLOADS", f"{limit} uploads of this tenant already run.", quota="parallel_uploads")
+            raise Refusal(
+                "TOO_MANY_UPLOADS",
+                f"{limit} uploads of this tenant already run.",
+                metadata={"quota": "parallel_uploads", "limit": str(limit)},
+                quota="parallel_uploads",
+            )
         self._running[tenant] += 1
         try:
             first = await self._next(messages)
@@ -79,9 +85,10 @@ class Uploads:
         try:
             if state.complete:
                 return name.blob.size
-            with self._room.taken(part, name.blob.size):
+            with self.room.taken(part, name.blob.size):
                 if first.write_offset != part.committed:
-                    raise _elsewhere("OFFSET_MISMATCH", f"The stream starts at {first.write_offset}.", part.committed)
+                    text, start = f"The stream starts at {first.write_offset}.", str(first.write_offset)
+                    raise _elsewhere("OFFSET_MISMATCH", text, part.committed, write_offset=start)
                 if await self._fill(tenant, name, part, first, messages):
                     return name.blob.size
                 finishing = asyncio.ensure_future(asyncio.to_thread(self._finish, tenant, name, part))
@@ -132,7 +139,7 @@ class Uploads:
         if message.finish_write or part.written - part.committed < self._backing.limits.sync_bytes:
             return False
         await asyncio.to_thread(self._commit, tenant, name, part)
-        self._room.require_floor()
+        self.room.require_floor()
         return await asyncio.to_thread(self._is_granted, tenant, name)
 
     async def _next(self, messages: AsyncIterator[blobs_pb2.WriteRequest]) -> blobs_pb2.WriteRequest | None:
@@ -142,7 +149,8 @@ class Uploads:
             async with asyncio.timeout(limit):
                 return await anext(messages, None)
         except TimeoutError:
-            raise Refusal("UPLOAD_IDLE", f"No byte came for {limit:g} s.") from None
+            text = f"No byte came for {limit:g} s."
+            raise Refusal("UPLOAD_IDLE", text, metadata={"limit_s": f"{limit:g}"}) from None
 
     def _require_size(self, blob: BlobName) -> None:
         limit, size = self._backing.limits.blob_bytes, blob.size
@@ -155,14 +163,6 @@ class Uploads:
                 metadata={"size": str(size), "limit": str(limit)},
                 quota="blob_bytes",
             )
-
-    def require_room(self, size: int) -> None:
-        """Do nothing if so many more bytes leave the disk above its floor, and those that running uploads still owe.
-
-        Raises:
-            Refusal: DISK_FULL.
-        """
-        self._room.require(size)
 
     def _floor(self, total: int) -> int:
         settings = self._backing.settings
@@ -273,8 +273,9 @@ def _require_fit(message: blobs_pb2.WriteRequest, resource_name: str, size: int,
         raise Refusal("PAST_SIZE", f"The bytes run past the size {size} of the name.", metadata={"size": str(size)})
 
 
-def _elsewhere(reason: str, message: str, committed: int) -> Refusal:
-    return Refusal(reason, f"{message} {committed} bytes are safe here.", metadata={"committed_size": str(committed)})
+def _elsewhere(reason: str, message: str, committed: int, **told: str) -> Refusal:
+    told["committed_size"] = str(committed)
+    return Refusal(reason, f"{message} {committed} bytes are safe here.", metadata=told)
 
 
 def _close_opened(opening: asyncio.Future[tuple[Part, UploadState]]) -> None:

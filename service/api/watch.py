@@ -62,7 +62,9 @@ class Watches:
         """
         limit = self._backing.limits.watchers_per_tenant
         if self._by_tenant[tenant] >= limit:
-            raise Refusal("TOO_MANY_WATCHERS", f"{limit} watches of this tenant already run.", quota="watchers")
+            told = {"quota": "watchers", "limit": str(limit)}
+            text = f"{limit} watches of this tenant already run."
+            raise Refusal("TOO_MANY_WATCHERS", text, metadata=told, quota="watchers")
         self._by_tenant[tenant] += 1
         self._by_audit[audit_id] += 1
         COUNTERS.add("assay_watchers", 1)

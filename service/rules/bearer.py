@@ -80,7 +80,7 @@ def refuse(text: str) -> NoReturn:
     Raises:
         Refusal: BAD_TOKEN.
     """
-    raise Refusal("BAD_TOKEN", f"The token is not accepted: {text}.")
+    raise Refusal("BAD_TOKEN", f"The token is not accepted: {text}.", metadata={"why": text})
 
 
 def check_header(header: Any) -> tuple[str, str]:

@@ -89,6 +89,7 @@ class CallRates:
                 "calls_per_principal",
                 f"{self._rate:g}",
                 retry_s=max(wait_s, 0.001),
+                burst=str(self._burst),
             )
         bucket.tokens = max(0.0, bucket.tokens - 1.0)
 
@@ -125,7 +126,7 @@ def require_bytes(held: int, quotas: Quotas) -> None:
     if held > quotas.stored_bytes:
         limit = quotas.stored_bytes
         text = f"The tenant would hold {held} bytes, its quota stored_bytes is {limit}."
-        raise _refusal("TENANT_FULL", text, "stored_bytes", str(limit))
+        raise _refusal("TENANT_FULL", text, "stored_bytes", str(limit), would_hold=str(held))
 
 
 def require_audit(unfinished: int, quotas: Quotas) -> None:
@@ -137,7 +138,7 @@ def require_audit(unfinished: int, quotas: Quotas) -> None:
     limit = quotas.unfinished_audits
     if unfinished >= limit:
         text = f"{unfinished} audits of this tenant have not ended, its quota unfinished_audits is {limit}."
-        raise _refusal("TOO_MANY_AUDITS", text, "unfinished_audits", str(limit))
+        raise _refusal("TOO_MANY_AUDITS", text, "unfinished_audits", str(limit), held=str(unfinished))
 
 
 def is_gpu(capability: str) -> bool:
@@ -159,8 +160,10 @@ def require_gpu(used_ms: int, now_ms: int, quotas: Quotas) -> None:
     limit = quotas.gpu_seconds_per_day
     if used_ms >= limit * 1000:
         left_s = (MS_PER_DAY - now_ms % MS_PER_DAY) / 1000
-        text = f"{used_ms // 1000} GPU-seconds of this tenant ended today, its quota gpu_seconds_per_day is {limit}."
-        raise _refusal("GPU_TIME_SPENT", text, "gpu_seconds_per_day", str(limit), retry_s=min(left_s, RETRY_MAX_S))
+        used = str(used_ms // 1000)
+        text = f"{used} GPU-seconds of this tenant ended today, its quota gpu_seconds_per_day is {limit}."
+        wait_s = min(left_s, RETRY_MAX_S)
+        raise _refusal("GPU_TIME_SPENT", text, "gpu_seconds_per_day", str(limit), retry_s=wait_s, used=used)
 
 
 def disk_floor(total: int, configured: int | None, *, development: bool) -> int:
@@ -185,8 +188,8 @@ def require_files(count: int, quotas: Quotas) -> None:
     limit = quotas.manifest_files
     if count > limit:
         text = f"The manifest has {count} files, the quota manifest_files is {limit}."
-        raise _refusal("TOO_MANY_FILES", text, "manifest_files", str(limit))
+        raise _refusal("TOO_MANY_FILES", text, "manifest_files", str(limit), count=str(count))
 
 
-def _refusal(reason: str, text: str, quota: str, limit: str, *, retry_s: float | None = None) -> Refusal:
-    return Refusal(reason, text, metadata={"quota": quota, "limit": limit}, quota=quota, retry_s=retry_s)
+def _refusal(reason: str, text: str, quota: str, limit: str, *, retry_s: float | None = None, **told: str) -> Refusal:
+    return Refusal(reason, text, metadata={"quota": quota, "limit": limit, **told}, quota=quota, retry_s=retry_s)

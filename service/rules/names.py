@@ -185,7 +185,8 @@ def is_model(name: str) -> bool:
 
 def _size(text: str, name: str) -> int:
     if int(text) > SIZE_MAX:
-        raise Refusal("BAD_RESOURCE_NAME", f"The size in the name {shown(name)!r} is above 2^53-1.")
+        text = f"The size in the name {shown(name)!r} is above {SIZE_MAX}."
+        raise Refusal("BAD_RESOURCE_NAME", text, metadata={"name": shown(name), "limit": str(SIZE_MAX)})
     return int(text)
 
 

@@ -110,7 +110,8 @@ def audit_filter(text: str, *, asked: bool = True) -> AuditFilter:
     if not text.strip():
         return AuditFilter()
     if len(text) > FILTER_MAX:
-        raise Refusal("BAD_FILTER", f"The filter has more than {FILTER_MAX} characters.")
+        text = f"The filter has more than {FILTER_MAX} characters."
+        raise Refusal("BAD_FILTER", text, metadata={"limit": str(FILTER_MAX)})
     found: dict[str, str] = {}
     labels: dict[str, str] = {}
     for term in _AND.split(text):

@@ -105,7 +105,8 @@ def _require_place(connection: Connection, owner: str, signed: Signed) -> None:
             text = (
                 f"This tenant has {count} approvals of the model for {signed.approval.grantee} {what}; {most} may be."
             )
-            raise Refusal("TOO_MANY_APPROVALS", text, quota="approvals", metadata={"limit": str(most)})
+            told = {"count": str(count), "grantee": signed.approval.grantee, "limit": str(most)}
+            raise Refusal("TOO_MANY_APPROVALS", text, quota="approvals", metadata=told)
 
 
 def _allows(now: int) -> ColumnElement[bool]:

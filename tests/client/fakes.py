@@ -243,7 +243,12 @@ class Capabilities(capabilities_pb2_grpc.CapabilitiesServicer):
 
     def GetCapabilities(self, request: Any, context: grpc.ServicerContext) -> Any:
         return capabilities_pb2.GetCapabilitiesResponse(
-            api_version="1.0", digest_function="sha256", isolation=self.isolation, isolation_detail=self.detail
+            api_version="1.0",
+            digest_function="sha256",
+            isolation=self.isolation,
+            isolation_detail=self.detail,
+            message_bytes_max=4 << 20,
+            unary_deadline_s=30.0,
         )
 
 

@@ -1,4 +1,4 @@
-"""`assay checks` and `assay version`."""
+"""`assay checks`, `assay capabilities` and `assay version`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ def checks(
         return 0
     for check in found:
         _show(check)
+    return 0
+
+
+def capabilities(config: Config = None, timeout_s: TimeoutS = TIMEOUT_S, as_json: Json = False) -> int:
+    """Print what the service can do, and every limit of it: sizes in bytes, times in seconds."""
+    from assay.remote.values import plain
+
+    with connect(config, timeout_s) as client:
+        told = plain(client.capabilities())
+    if as_json:
+        SCREEN.json(told)
+        return 0
+    width = max(map(len, told))
+    for name, value in told.items():
+        shown = f"{value:.10g}" if isinstance(value, float) else clean(value, 400) or "-"
+        SCREEN.out(f"{name:<{width}}  {shown}")
     return 0
 
 

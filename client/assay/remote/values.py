@@ -290,3 +290,29 @@ class ServerCapabilities:
     watchers_max: int = 0
     unfinished_audits_max: int = 0
     gpu_seconds_per_day_max: int = 0
+    api_sha256: str = ""
+    """Of the API's protos; empty where the service does not tell it."""
+    message_bytes_max: int = 0
+    metadata_bytes_max: int = 0
+    """Of one call."""
+    connection_streams_max: int = 0
+    calls_in_flight_max: int = 0
+    """At this address."""
+    principal_calls_in_flight_max: int = 0
+    unary_deadline_s: float = 0.0
+    """Of a call that was sent without a deadline. Times are seconds."""
+    upload_idle_s: float = 0.0
+    """Silence that ends an upload's stream, which can be taken up again."""
+    upload_kept_s: float = 0.0
+    """What is sent of an unfinished upload is deleted after so long."""
+    connection_age_s: float = 0.0
+    connection_age_grace_s: float = 0.0
+    connection_idle_s: float = 0.0
+    """0 also where an idle connection is never closed."""
+    disk_floor_bytes: int = 0
+    """Free bytes that uploads and new leases leave alone."""
+    unfinished_uploads_max: int = 0
+    schedules_max: int = 0
+    webhooks_max: int = 0
+    approvals_max: int = 0
+    """Of one model, for one tenant."""

@@ -6,6 +6,8 @@ import pytest
 
 from service.api.failures import refusal_of
 from service.blobs import BlobDamaged, BlobFault, BlobsAway, NoSpace
+from service.rules.errors import REASONS
+from tests.service.api.dynamic_words import untold
 
 
 def test_a_blob_store_that_is_away_is_unavailable_and_no_incident() -> None:
@@ -20,3 +22,11 @@ def test_a_blob_store_that_is_away_is_unavailable_and_no_incident() -> None:
 )
 def test_other_failures_stay_what_they_are(error: Exception, reason: str) -> None:
     assert refusal_of(error, "Blobs.Write").reason == reason
+
+
+def test_a_number_a_quoted_word_and_a_name_are_missed_in_the_metadata() -> None:
+    move = REASONS["TOO_MANY"].next_move
+    message = f"'a b' has 17 of audits/0a1b, the limit is 1.5; {{32 hex}} is a form. {move}"
+    assert untold("TOO_MANY", message, ["a b", "17", "audits/0a1b", "1.5"]) == []
+    assert untold("TOO_MANY", message, ["a bc", "170", "11.5", "audits/0a1"]) == ["1.5", "17", "a b", "audits/0a1b"]
+    assert untold("TOO_MANY", f"{message[:24]}...", ["a b", "17"]) == []  # cut within a word

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.api import server
 from service.api.health import LIVE
+from service.api.transport import HEALTH
 from tests.service.api.conftest import House
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -51,7 +52,7 @@ async def test_calls_that_send_no_message_do_not_hide_the_health(
     plain: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "HEALTH_S", 0.05)
-    held: list[Any] = [plain.stream_unary("/grpc.health.v1.Health/Check")() for _ in range(server.HEALTH_CALLS_MAX)]
+    held: list[Any] = [plain.stream_unary("/grpc.health.v1.Health/Check")() for _ in range(HEALTH.calls)]
     for one in held:
         assert await one.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     stub: Any = health_pb2_grpc.HealthStub(plain)

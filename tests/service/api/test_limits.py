@@ -54,7 +54,7 @@ async def test_calls_of_one_principal_are_counted_out(house: House) -> None:
     assert (reply.calls_per_second, reply.calls_burst) == (0.001, 5)
     answer = await told(stub.GetCapabilities(request))
     assert (answer.code, answer.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
-    assert answer.metadata == {"quota": "calls_per_principal", "limit": "0.001"}
+    assert answer.metadata == {"quota": "calls_per_principal", "limit": "0.001", "burst": "5"}
     delay = answer.details["RetryInfo"].retry_delay
     assert 900 < delay.ToSeconds() <= 1000
     other: Any = house.stub(capabilities_pb2_grpc.CapabilitiesStub, "ola")  # of the same tenant

@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.api import directory, guard, server
+from service.api.transport import TOKENS
 from service.rules.errors import Refusal
 from service.store.principals import disable_principal
 from tests.service.api.conftest import QUICK, House, told, told_by
@@ -34,7 +35,7 @@ async def restarted(house: House, **limits: Any) -> None:
 
 
 async def test_strangers_that_send_no_message_hold_no_place(open_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "TOKEN_CALLS_MAX", 4)
+    monkeypatch.setattr(server, "TOKENS", replace(TOKENS, calls=4))
     await restarted(open_house)
     channel = bare(open_house)
     for call in [headers_alone(channel) for _ in range(8)]:
@@ -45,7 +46,7 @@ async def test_strangers_that_send_no_message_hold_no_place(open_house: House, m
 async def test_full_token_address_leaves_the_places_of_certificates(
     open_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "TOKEN_CALLS_MAX", 1)
+    monkeypatch.setattr(server, "TOKENS", replace(TOKENS, calls=1))
     await restarted(open_house)
     stub = health_pb2_grpc.HealthStub(bare(open_house))
     held = stub.Watch(health_pb2.HealthCheckRequest(), metadata=showing(fresh()))

@@ -52,6 +52,23 @@ class GetCapabilitiesResponse(_message.Message):
     WATCHERS_MAX_FIELD_NUMBER: _builtins.int
     UNFINISHED_AUDITS_MAX_FIELD_NUMBER: _builtins.int
     GPU_SECONDS_PER_DAY_MAX_FIELD_NUMBER: _builtins.int
+    API_SHA256_FIELD_NUMBER: _builtins.int
+    MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    METADATA_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    CONNECTION_STREAMS_MAX_FIELD_NUMBER: _builtins.int
+    CALLS_IN_FLIGHT_MAX_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_CALLS_IN_FLIGHT_MAX_FIELD_NUMBER: _builtins.int
+    UNARY_DEADLINE_S_FIELD_NUMBER: _builtins.int
+    UPLOAD_IDLE_S_FIELD_NUMBER: _builtins.int
+    UPLOAD_KEPT_S_FIELD_NUMBER: _builtins.int
+    CONNECTION_AGE_S_FIELD_NUMBER: _builtins.int
+    CONNECTION_AGE_GRACE_S_FIELD_NUMBER: _builtins.int
+    CONNECTION_IDLE_S_FIELD_NUMBER: _builtins.int
+    DISK_FLOOR_BYTES_FIELD_NUMBER: _builtins.int
+    UNFINISHED_UPLOADS_MAX_FIELD_NUMBER: _builtins.int
+    SCHEDULES_MAX_FIELD_NUMBER: _builtins.int
+    WEBHOOKS_MAX_FIELD_NUMBER: _builtins.int
+    APPROVALS_MAX_FIELD_NUMBER: _builtins.int
     api_version: _builtins.str
     """Version of this API: major.minor."""
     digest_function: _builtins.str
@@ -85,6 +102,41 @@ class GetCapabilitiesResponse(_message.Message):
     """Of one tenant: audits that have not ended."""
     gpu_seconds_per_day_max: _builtins.int
     """Of one tenant: wall time of attempts on GPUs that end on one day (UTC), in seconds."""
+    api_sha256: _builtins.str
+    """SHA-256 (hex) of this API: of a google.protobuf.FileDescriptorSet of this package's files in the order of their
+    names, as protoc compiles them into stubs. It covers every service, method, message, field and number, and neither
+    comments nor json_name; imported packages are not in it.
+    """
+    message_bytes_max: _builtins.int
+    """Largest message, bytes."""
+    metadata_bytes_max: _builtins.int
+    """Largest metadata of a call, bytes."""
+    connection_streams_max: _builtins.int
+    """Calls at a time on one connection."""
+    calls_in_flight_max: _builtins.int
+    """Calls at a time at the address that was asked, of each process that answers."""
+    principal_calls_in_flight_max: _builtins.int
+    """Calls at a time of one principal, of each process that answers."""
+    unary_deadline_s: _builtins.float
+    """Deadline of a unary call that was sent without one, seconds."""
+    upload_idle_s: _builtins.float
+    """An upload that sends nothing for so long ends; it can be taken up again. Seconds."""
+    upload_kept_s: _builtins.float
+    """What was sent of an upload is deleted once nothing was added for so long. Seconds."""
+    connection_age_s: _builtins.float
+    """At the address that was asked: age at which a connection is closed, and how long its calls may go on then. Seconds."""
+    connection_age_grace_s: _builtins.float
+    connection_idle_s: _builtins.float
+    """At the address that was asked: a connection without a call is closed after so long. Seconds; 0: never."""
+    disk_floor_bytes: _builtins.int
+    """Free bytes of the server's disk that uploads and new leases leave alone."""
+    unfinished_uploads_max: _builtins.int
+    """Of one tenant: uploads that are begun and not finished."""
+    schedules_max: _builtins.int
+    """Of one tenant: schedules, and webhooks."""
+    webhooks_max: _builtins.int
+    approvals_max: _builtins.int
+    """Of one model, for one tenant: approvals that allow something."""
     def __init__(
         self,
         *,
@@ -105,10 +157,27 @@ class GetCapabilitiesResponse(_message.Message):
         watchers_max: _builtins.int = ...,
         unfinished_audits_max: _builtins.int = ...,
         gpu_seconds_per_day_max: _builtins.int = ...,
+        api_sha256: _builtins.str = ...,
+        message_bytes_max: _builtins.int = ...,
+        metadata_bytes_max: _builtins.int = ...,
+        connection_streams_max: _builtins.int = ...,
+        calls_in_flight_max: _builtins.int = ...,
+        principal_calls_in_flight_max: _builtins.int = ...,
+        unary_deadline_s: _builtins.float = ...,
+        upload_idle_s: _builtins.float = ...,
+        upload_kept_s: _builtins.float = ...,
+        connection_age_s: _builtins.float = ...,
+        connection_age_grace_s: _builtins.float = ...,
+        connection_idle_s: _builtins.float = ...,
+        disk_floor_bytes: _builtins.int = ...,
+        unfinished_uploads_max: _builtins.int = ...,
+        schedules_max: _builtins.int = ...,
+        webhooks_max: _builtins.int = ...,
+        approvals_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "batch_bytes_max", b"batch_bytes_max", "blob_bytes_max", b"blob_bytes_max", "calls_burst", b"calls_burst", "calls_per_second", b"calls_per_second", "catalogue_sha256", b"catalogue_sha256", "digest_function", b"digest_function", "find_missing_max", b"find_missing_max", "gpu_seconds_per_day_max", b"gpu_seconds_per_day_max", "isolation", b"isolation", "isolation_detail", b"isolation_detail", "manifest_files_max", b"manifest_files_max", "parallel_uploads_max", b"parallel_uploads_max", "signer_profile", b"signer_profile", "stored_bytes_max", b"stored_bytes_max", "unfinished_audits_max", b"unfinished_audits_max", "watchers_max", b"watchers_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_sha256", b"api_sha256", "api_version", b"api_version", "approvals_max", b"approvals_max", "batch_bytes_max", b"batch_bytes_max", "blob_bytes_max", b"blob_bytes_max", "calls_burst", b"calls_burst", "calls_in_flight_max", b"calls_in_flight_max", "calls_per_second", b"calls_per_second", "catalogue_sha256", b"catalogue_sha256", "connection_age_grace_s", b"connection_age_grace_s", "connection_age_s", b"connection_age_s", "connection_idle_s", b"connection_idle_s", "connection_streams_max", b"connection_streams_max", "digest_function", b"digest_function", "disk_floor_bytes", b"disk_floor_bytes", "find_missing_max", b"find_missing_max", "gpu_seconds_per_day_max", b"gpu_seconds_per_day_max", "isolation", b"isolation", "isolation_detail", b"isolation_detail", "manifest_files_max", b"manifest_files_max", "message_bytes_max", b"message_bytes_max", "metadata_bytes_max", b"metadata_bytes_max", "parallel_uploads_max", b"parallel_uploads_max", "principal_calls_in_flight_max", b"principal_calls_in_flight_max", "schedules_max", b"schedules_max", "signer_profile", b"signer_profile", "stored_bytes_max", b"stored_bytes_max", "unary_deadline_s", b"unary_deadline_s", "unfinished_audits_max", b"unfinished_audits_max", "unfinished_uploads_max", b"unfinished_uploads_max", "upload_idle_s", b"upload_idle_s", "upload_kept_s", b"upload_kept_s", "watchers_max", b"watchers_max", "webhooks_max", b"webhooks_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
