@@ -35,6 +35,9 @@ def access(predicate: Mapping[str, Any]) -> Html:
     rows: Rows = [("Read", ", ".join(map(str, seek.listed(held.get("derived")))) or "nothing")]
     if seek.listed(held.get("granted")):
         rows.append(("Granted", ", ".join(map(str, held["granted"]))))
+    if held.get("grant"):
+        rows.append(("Granted by envelope", seek.digest(held["grant"])))
+    rows += _parties(seek.table(predicate.get("parties")))
     facts = seek.table(predicate.get("facts"))
     if facts:
         told = ", ".join(f"{key} {facts[key]}" for key in sorted(facts, key=str))
@@ -44,6 +47,14 @@ def access(predicate: Mapping[str, Any]) -> Html:
         found = seek.table(seek.table(predicate.get(part)).get("ingest"))
         parts.append(_decisions(name, seek.rows(found.get("decisions"))))
     return join(*parts)
+
+
+def _parties(held: Mapping[str, Any]) -> Rows:
+    """Return who asked, whose model it is, and under which consents; nothing for reports of before owners approved."""
+    named: Rows = [(key.capitalize(), held[key]) for key in ("auditor", "owner") if held.get(key)]
+    for one in seek.rows(held.get("approvals")):
+        named.append(("Approved by", join(one.get("name"), ", key ", seek.digest(one.get("key_id")))))
+    return named
 
 
 def _decisions(name: str, held: list[Mapping[str, Any]]) -> Html:

@@ -108,6 +108,15 @@ def test_estimate_only_is_said_in_banner_and_verdict(forge: Forge, place: Path) 
     assert "cannot be told here: policy.json is absent" in told(source_of(forge, place))["verdict"]
 
 
+def test_under_whose_consent_an_audit_ran_is_said(forge: Forge) -> None:
+    approval = {"name": "models/m/approvals/a", "key_id": "4" * 64, "envelope_sha256": "6" * 64}
+    parties = {"auditor": "north", "owner": "south", "approvals": [approval]}
+    access = {"derived": ["weights"], "granted": ["weights"], "grant": "6" * 64}
+    seen = told(source_of(forge, forge.report(parties=parties, access=access)))["access"]
+    for word in ("Auditor north", "Owner south", "models/m/approvals/a, key " + "4" * 64, "6" * 64):
+        assert word in seen, word
+
+
 def test_hostile_text_of_a_waiver_is_escaped(forge: Forge) -> None:
     place = forge.report(rules=RULES, waivers=accepted("<script>alert(1)</script><b>x</b>"))
     page = render(source_of(forge, place)).decode()
