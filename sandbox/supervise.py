@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sandbox import procfs
-from sandbox.cell import KILL_BOUND_S, Cancelled, Ended, OnStep, Outcome, Seal, Usage, Why
+from sandbox.cell import KILL_BOUND_LEAST_S, KILL_BOUND_S, Cancelled, Ended, OnStep, Outcome, Seal, Usage, Why
 from sandbox.cgroups import Group
 from sandbox.channels import Drain, Pipes, Steps
 from sandbox.errors import CellFailed
@@ -58,8 +58,8 @@ class Running:
     looked: float = field(default=0.0)
     kill_bound_s: float = KILL_BOUND_S
     """How long after the kill the last process may take to go."""
-    gone_by: float | None = None
-    """When that time is over, by the monotonic clock, once there was a kill."""
+    gone_by: float = 0.0
+    """When that time is over, by the monotonic clock: one bound for all that a kill takes. 0 before the first one."""
 
     @classmethod
     def begin(
@@ -107,23 +107,17 @@ class Running:
     def kill(self) -> None:
         """Kill the cell: its group at once, its pid 1, whose namespace goes with it, then what started it."""
         self.killed = True
-        deadline = self._due()
+        self.gone_by = self.gone_by or time.monotonic() + self.kill_bound_s
         if self.group is not None:
             self.group.kill()
         if self.root_fd is None:
-            self._kill_unnamed(deadline)
+            self._kill_unnamed(self.gone_by)
         for descriptor in (self.root_fd, self.pidfd):
             if descriptor is not None:
                 try:
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-
-    def _due(self) -> float:
-        """Return when nothing may be left: one bound for all that a kill takes, counted from the first order."""
-        if self.gone_by is None:
-            self.gone_by = time.monotonic() + self.kill_bound_s
-        return self.gone_by
 
     def _kill_unnamed(self, deadline: float) -> None:
         """Kill what the direct child has made so far, while it is held still and can make no more.
@@ -210,13 +204,13 @@ class Running:
         if self.gone:
             return
         self.kill_leftovers()
-        deadline = self._due()
         for descriptor in (self.pidfd, self.root_fd):
             while descriptor is not None and not readable(descriptor, 0.05):
                 self.drain.pump(0)
-                if time.monotonic() > deadline:
+                if time.monotonic() > self.gone_by:
                     raise CellFailed("cell_unkillable", f"pid {self.pid}")
-        if not self.drain.finish(deadline):
+        # Who is gone has closed its ends, but a kill that took its time must not leave the last words unread.
+        if not self.drain.finish(max(self.gone_by, time.monotonic() + KILL_BOUND_LEAST_S)):
             raise CellFailed("cell_unkillable", "a channel is still open")
         _pid, status, usage = os.wait4(self.pid, 0)
         self.gone = True
