@@ -37,6 +37,7 @@ def audit_message(view: AuditView, *, shown: Shown = Shown.ALL) -> audits_pb2.Au
         message.request_sha256 = view.request_sha256
         message.reports.extend(f"audits/{view.id}/reports/r{n}" for n in view.reports)
         message.schedule = f"schedules/{view.schedule}" if view.schedule else ""
+        message.result_digest = view.record_sha256
         if view.outcome:
             message.outcome = audits_pb2.Audit.Outcome.Value(f"OUTCOME_{view.outcome}")
     message.name = f"audits/{view.id}"
@@ -45,6 +46,7 @@ def audit_message(view: AuditView, *, shown: Shown = Shown.ALL) -> audits_pb2.Au
     message.retryable = view.retryable
     message.cancel_confirmation = view.cancel_confirmation
     message.last_sequence = view.last_sequence
+    message.queue_estimate = view.queue_estimate
     message.etag = hashlib.sha256(f"{view.id}/{view.last_sequence}/{view.state}".encode()).hexdigest()[:16]
     _add_times(message, view)
     if shown is not Shown.STATE:

@@ -53,7 +53,9 @@ class Submitter:
         with self.backing.store.read() as connection:
             require_submission(connection, caller.tenant, asked.capability, self.backing.limits.quotas)
             require_whole(connection, checked.known)
-        return asked.to_proto()
+        told = asked.to_proto()
+        told.queue_estimate = views.NOT_QUEUED
+        return told
 
     def submit(self, caller: Caller, request: audits_pb2.SubmitAuditRequest, expired: Callable[[], bool]) -> AuditView:
         """Store the audit, or find the one that this very call stored before; return its current state.

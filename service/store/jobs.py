@@ -146,6 +146,10 @@ def reach_phase(connection: Connection, held: Lease, phase: str, done: int, owed
     return True
 
 
+SEALING = {"phase": "sealing", "done": 0, "owed": 1}
+"""Told by the transaction that owes the report: what is left of the audit is the signer's, which writes no event."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ending:
     """What the host knows of an attempt that is over."""
@@ -204,6 +208,7 @@ def finalise(
     ended = close_attempt(connection, held.job, held.token, ending, result_sha256=record_sha256)
     if not move_audit(connection, held.audit, AuditState.SIGNING, outcome=outcome, state_reason=""):
         raise StoreFenced(f"audit {held.audit} is no longer running")
+    append_event(connection, held.audit, "phase_reached", SEALING | {"job": held.label})
     connection.execute(
         insert(result).values(
             audit=held.audit,

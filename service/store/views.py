@@ -6,12 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, func, literal_column, or_, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from service.rules.states import AuditState, JobState
 from service.store import journal
 from service.store.engine import now_ms
-from service.store.tables import attempt, audit, job, report
+from service.store.tables import attempt, audit, job, report, result
 
 LIVE = job.c.state.in_([literal_column(f"'{state}'") for state in ("QUEUED", "LEASED", "WAITING")])
 """The partial index's own condition, word for word: by a bound parameter SQLite cannot know that the index fits, and
@@ -19,6 +31,10 @@ would read every job that ever was."""
 
 UNFINISHED = text("audit.state NOT IN ('COMPLETED','CANCELLED','FAILED')")
 """Likewise of `ix_audit_unfinished`."""
+
+
+NOT_QUEUED = -1
+"""The queue's estimate for an audit of which no job could be leased now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +75,10 @@ class AuditView:
     """Numbers of the signed reports."""
     schedule: str = ""
     """Id of the schedule that it is of; empty where a caller submitted it."""
+    record_sha256: str = ""
+    """The host's record; empty before there is a result."""
+    queue_estimate: int = NOT_QUEUED
+    """Jobs in line before its next one."""
 
 
 def view(connection: Connection, audit_id: str) -> AuditView | None:
@@ -67,9 +87,10 @@ def view(connection: Connection, audit_id: str) -> AuditView | None:
 
 
 def views(connection: Connection, ids: Sequence[str]) -> tuple[AuditView, ...]:
-    """Return audits in the order of `ids`, without those that do not exist; three reads at most, whatever their number.
+    """Return audits in the order of `ids`, without those that do not exist; five reads at most, whatever their number.
 
-    Nothing is asked about attempts of audits that nobody could lease yet, nor about reports of those not complete.
+    Nothing is asked about attempts of audits that nobody could lease yet, nor about reports of those not complete, nor
+    about the queue where none of them waits in it.
     """
     rows = {row.id: row for row in connection.execute(_AUDITS, {"ids": list(ids)})}
     tries: dict[str, list[AttemptView]] = {}
@@ -80,15 +101,51 @@ def views(connection: Connection, ids: Sequence[str]) -> tuple[AuditView, ...]:
     done = [row.id for row in rows.values() if row.state == AuditState.COMPLETED]
     for row in connection.execute(_REPORTS, {"ids": done}) if done else ():
         numbers.setdefault(row.audit, []).append(row.n)
-    return tuple(_view(rows[key], tuple(tries.get(key, ())), tuple(numbers.get(key, ()))) for key in ids if key in rows)
+    lined = [row.id for row in rows.values() if row.registered_at is not None and row.state in _LEASABLE]
+    places = _places(connection, lined) if lined else {}
+    return tuple(
+        _view(rows[key], tuple(tries.get(key, ())), tuple(numbers.get(key, ())), places.get(key, NOT_QUEUED))
+        for key in ids
+        if key in rows
+    )
+
+
+def _places(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Count the jobs that workers of each audit's queue take before its next one, if none is added and none is lost.
+
+    Queues have no priorities: each is taken in the order of `oldest_queued`, and the relay knocks at Redis in it.
+    """
+    queued = connection.execute(_IN_LINE, {"ids": list(ids)}).scalars().all()
+    if not queued:
+        return {}
+    return {row.audit: row.place - 1 for row in connection.execute(_PLACES, {"ids": list(queued)})}
 
 
 _NEW = (AuditState.AWAITING_APPROVAL, AuditState.QUEUED)
 """No step leads back to these, and the first lease leads out of them."""
 
+_LEASABLE = (AuditState.QUEUED, AuditState.RUNNING)
+
 _IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
 _SEEN = [column for column in audit.c if column.name not in ("request_json", "registration_json")]
-_AUDITS = select(*_SEEN).where(audit.c.id.in_(_IDS))
+_AUDITS: Select[Any] = (
+    select(*_SEEN, result.c.sha256.label("record_sha256"))
+    .join(result, result.c.audit == audit.c.id, isouter=True)
+    .where(audit.c.id.in_(_IDS))
+)
+_IN_LINE = select(job.c.audit).distinct().where(job.c.audit.in_(_IDS), LIVE, job.c.state == JobState.QUEUED)
+_LINE = (
+    select(
+        job.c.audit,
+        func.row_number().over(partition_by=job.c.capability, order_by=(audit.c.submitted_at, job.c.id)).label("place"),
+    )
+    .join(audit, audit.c.id == job.c.audit)
+    .where(LIVE, job.c.state == JobState.QUEUED, audit.c.registered_at.is_not(None))
+    .subquery()
+)
+_PLACES = (
+    select(_LINE.c.audit, func.min(_LINE.c.place).label("place")).where(_LINE.c.audit.in_(_IDS)).group_by(_LINE.c.audit)
+)
 _ATTEMPTS = select(attempt).where(attempt.c.audit.in_(_IDS)).order_by(attempt.c.n)
 _REPORTS = select(report.c.audit, report.c.n).where(report.c.audit.in_(_IDS)).order_by(report.c.n)
 
@@ -103,7 +160,7 @@ def _attempt(row: Row[Any]) -> AttemptView:
     )
 
 
-def _view(row: Row[Any], attempts: tuple[AttemptView, ...], reports: tuple[int, ...]) -> AuditView:
+def _view(row: Row[Any], attempts: tuple[AttemptView, ...], reports: tuple[int, ...], place: int) -> AuditView:
     return AuditView(
         id=row.id,
         tenant=row.tenant,
@@ -123,6 +180,8 @@ def _view(row: Row[Any], attempts: tuple[AttemptView, ...], reports: tuple[int, 
         attempts=attempts,
         reports=reports,
         schedule=row.schedule,
+        record_sha256=row.record_sha256 or "",
+        queue_estimate=place,
     )
 
 

@@ -27,7 +27,7 @@ def watch(
     """Tell an audit's progress until it has ended; exit with the code of its outcome."""
     from assay.cli import trust
     from assay.cli.follow import Ending, follow
-    from assay.cli.progress import teller
+    from assay.cli.progress import queue_text, teller
     from assay.cli.receipts import Keeper, as_told
     from assay.cli.reports import default_place
     from assay.remote.values import plain
@@ -37,6 +37,8 @@ def watch(
         seen = None
         if after == 0:
             known = client.get(audit)
+            if text := queue_text(known):
+                SCREEN.note(text)
             keeper = Keeper(default_place(known.name), as_told(known), trust.chosen(None, None, None, config))
             seen = keeper.see
         ending = Ending(audit=follow(client, audit, told, after, seen=seen))
@@ -99,6 +101,8 @@ def cancel(audit: AuditName, config: Config = None, timeout_s: TimeoutS = TIMEOU
 
 
 def _show(audit: Audit) -> None:
+    from assay.cli.progress import queue_text
+
     reason = f" ({clean(audit.state_reason)})" if audit.state_reason else ""
     SCREEN.out(f"{clean(audit.name)}  {audit.word}{reason}")
     SCREEN.out(f"  model      {clean(audit.model)}")
@@ -112,6 +116,8 @@ def _show(audit: Audit) -> None:
         SCREEN.out(f"  data       {clean(one.role)} sha256:{clean(one.sha256)}, {told}")
     for key, value in sorted(audit.labels.items()):
         SCREEN.out(f"  label      {clean(key)}={clean(value)}")
+    if told := queue_text(audit):
+        SCREEN.out(f"  queue      {told}")
     for attempt in audit.attempts:
         SCREEN.out(f"  attempt    {attempt.number} of job {clean(attempt.job)}: {attempt.exit_class or 'running'}")
     for name, moment in (
@@ -121,6 +127,8 @@ def _show(audit: Audit) -> None:
         ("ended", audit.ended_at),
     ):
         SCREEN.out(f"  {name:<10} {_moment(moment)}")
+    if audit.result_sha256:
+        SCREEN.out(f"  result     sha256:{clean(audit.result_sha256)}")
     for name in audit.reports:
         SCREEN.out(f"  report     {clean(name)}")
 

@@ -13,7 +13,7 @@ from assay.cli.screen import SCREEN, bytes_text, clean
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from assay.remote.values import Event
+    from assay.remote.values import Audit, Event
 
 PHASES = (
     "materialising", "ingesting", "starting", "loading", "sweep", "measuring", "controls", "judging", "storing",
@@ -56,6 +56,14 @@ def event_text(event: Event) -> str | None:
     if event.kind == "shard_dead":
         return f"shard:{detail['shard']} is dead, {detail['dead']} of {detail['of']}"
     return None
+
+
+def queue_text(audit: Audit) -> str:
+    """Return in words how many jobs are before one that waits for a worker; empty for any other."""
+    before = audit.queue_estimate
+    if audit.state != "QUEUED" or audit.registered_at is None or before < 0:
+        return ""
+    return f"about {before} {'job' if before == 1 else 'jobs'} before it (an estimate)"
 
 
 def _phase(event: Event) -> str:

@@ -117,6 +117,10 @@ class Audit:
     """The fixed seed of an audit that repeats another; None where it is derived."""
     first_sha256: str = ""
     """Digest of the bundle of the report that is repeated; empty where none is."""
+    queue_estimate: int = -1
+    """Jobs in line before its next one, an estimate; negative where none of its jobs is in line."""
+    result_sha256: str = ""
+    """Digest of the host's record, once there is a result."""
 
     @property
     def ended(self) -> bool:

@@ -151,6 +151,8 @@ def audit(message: audits_pb2.Audit) -> values.Audit:
         started_at=moment(message, "started_at"),
         ended_at=moment(message, "ended_at"),
         etag=message.etag,
+        queue_estimate=message.queue_estimate,
+        result_sha256=message.result_digest,
     )
 
 

@@ -91,7 +91,7 @@ def test_a_whole_life_is_told_gapless(store: Store) -> None:
     with store.read() as connection:
         told = events_after(connection, key, 0)
         seen = view(connection, key)
-    assert [event.sequence for event in told] == list(range(1, 9))
+    assert [event.sequence for event in told] == list(range(1, 10))
     assert [event.detail.get("state", event.kind) for event in told] == [
         "QUEUED",
         "registered",
@@ -100,6 +100,7 @@ def test_a_whole_life_is_told_gapless(store: Store) -> None:
         "phase_reached",
         "attempt_ended",
         "SIGNING",
+        "phase_reached",
         "COMPLETED",
     ]
     assert [event.occurred_at for event in told] == sorted(event.occurred_at for event in told)

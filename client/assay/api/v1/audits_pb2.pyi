@@ -368,7 +368,9 @@ class Audit(_message.Message):
     seed: _builtins.int
     """With SEED_MODE_FIXED, 0 to 2^53 - 1; else it must be 0."""
     queue_estimate: _builtins.int
-    """Jobs in line before this audit's next one, an estimate; -1 where it is not queued. Output only."""
+    """Jobs in line before this audit's next one, an estimate; -1 where it is not queued, or not registered yet. Output
+    only.
+    """
     result_digest: _builtins.str
     """SHA-256 of the host's record, once there is a result. Output only."""
     schedule: _builtins.str
