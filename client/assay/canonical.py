@@ -25,7 +25,7 @@ def dumps(value: Any) -> bytes:
         Malformed: a fraction, an integer out of range, a key that is not an ASCII string, a lone surrogate or NUL,
             nesting deeper than 32, or another type; `at` is the JSON pointer.
     """
-    _check(value, "", 0)
+    _check(value, None, 0)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -46,31 +46,46 @@ def loads_canonical(data: bytes, cap: int) -> Any:
     return value
 
 
-def _check(value: Any, at: str, level: int) -> None:
+_At = tuple[Any, str | int] | None
+"""A place: the one that holds it, and its key there. Texts are built only for a refusal."""
+
+
+def _pointer(at: _At) -> str:
+    parts: list[str] = []
+    while at is not None:
+        at, part = at
+        parts.append(f"/{part}")
+    return "".join(reversed(parts))
+
+
+def _check(value: Any, at: _At, level: int) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, str):
         if _UNFIT.search(value):
-            raise Malformed("json_surrogate", at, "a string holds a lone surrogate or NUL")
+            raise Malformed("json_surrogate", _pointer(at), "a string holds a lone surrogate or NUL")
     elif isinstance(value, int):
         if abs(value) > INTEGER_MAX:
-            raise Malformed("json_number", at, "integers lie between -(2^53-1) and 2^53-1")
+            raise Malformed("json_number", _pointer(at), "integers lie between -(2^53-1) and 2^53-1")
     elif isinstance(value, (dict, list, tuple)):
         _check_container(value, at, level)
     elif isinstance(value, float):
-        raise Malformed("json_number", at, "only integers are numbers here; write fractions as decimal strings")
+        raise Malformed(
+            "json_number", _pointer(at), "only integers are numbers here; write fractions as decimal strings"
+        )
     else:
-        raise Malformed("json_invalid", at, f"{type(value).__name__} is no JSON type")
+        raise Malformed("json_invalid", _pointer(at), f"{type(value).__name__} is no JSON type")
 
 
-def _check_container(value: dict[Any, Any] | list[Any] | tuple[Any, ...], at: str, level: int) -> None:
+def _check_container(value: dict[Any, Any] | list[Any] | tuple[Any, ...], at: _At, level: int) -> None:
     if level == DEPTH:
-        raise Malformed("json_too_deep", at[:80], f"nested deeper than {DEPTH}")
+        raise Malformed("json_too_deep", _pointer(at)[:80], f"nested deeper than {DEPTH}")
     if isinstance(value, dict):
         for key, child in value.items():
             if not isinstance(key, str) or not key.isascii() or "\x00" in key:
-                raise Malformed("json_invalid", at, f"object keys are ASCII strings, this one is {ascii(key)[:40]}")
-            _check(child, f"{at}/{key}", level + 1)
+                told = f"object keys are ASCII strings, this one is {ascii(key)[:40]}"
+                raise Malformed("json_invalid", _pointer(at), told)
+            _check(child, (at, key), level + 1)
     else:
         for index, child in enumerate(value):
-            _check(child, f"{at}/{index}", level + 1)
+            _check(child, (at, index), level + 1)

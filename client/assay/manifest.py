@@ -14,7 +14,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,6 +149,8 @@ def build(directory: Path, *, threads: int | None = None, on_bytes: Callable[[in
         MachineFailed: the directory or a file could not be read.
     """
     paths = list_files(directory)
+    from concurrent.futures import ThreadPoolExecutor  # loads logging: nothing that a reader of formats needs
+
     workers = min(max(1, threads or HASH_THREADS), 64)
     with ThreadPoolExecutor(workers, thread_name_prefix="hash") as pool:
         entries = pool.map(lambda path: hash_file(directory, path, on_bytes), paths)

@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from assay.errors import Malformed
 
 _FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
+_COLUMNS = ((0, 4), (5, 2), (8, 2), (11, 2), (14, 2), (17, 2))
+"""Where year, month, day, hour, minute and second begin, and how many digits they have."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,7 +36,9 @@ def parse(text: object, at: str = "") -> datetime:
     """
     if isinstance(text, str) and _FORM.fullmatch(text):
         try:
-            return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            # By its columns: strptime takes ten times as long, and loads the calendar of the reader's language.
+            year, month, day, hour, minute, second = (int(text[at : at + width]) for at, width in _COLUMNS)
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
         except ValueError:
             pass  # refused below, in the same words: e.g. the 30th of February
     raise Malformed("time", at, "a moment is written 2026-01-02T03:04:05Z")

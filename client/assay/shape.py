@@ -95,6 +95,7 @@ class Ruled:
 
 
 Shape = Kind | Null | Each | Some | Ruled | Mapping[str, Any] | list[Any]
+"""An object's shape is a dict."""
 
 
 def exactly(text: str) -> Kind:
@@ -113,36 +114,32 @@ def check(value: Any, shape: Shape | Maybe | Absent, at: str = "") -> None:
     Raises:
         Malformed: code `shape`, at the JSON pointer of the first misfit.
     """
-    if isinstance(shape, Kind):
-        if not shape.fits(value):
-            raise Malformed("shape", at or "/", f"expected {shape.name}, found {shown(value, 60)}")
-    elif isinstance(shape, Maybe | Null):
-        if value is not None:
-            check(value, shape.shape, at)
-    elif isinstance(shape, Absent):
-        check(value, shape.shape, at)
-    elif isinstance(shape, list):
-        _check_list(value, shape[0], at)
-    elif isinstance(shape, Some):
-        _check_list(value, shape.shape, at)
-        if len(value) < shape.least or (shape.most is not None and len(value) > shape.most):
-            limits = f"at least {shape.least}" if shape.most is None else f"{shape.least} to {shape.most}"
-            raise Malformed("shape", at or "/", f"expected {limits} items, found {len(value)}")
-    elif isinstance(shape, Each):
-        _check_each(value, shape, at)
-    elif isinstance(shape, Ruled):
-        check(value, shape.shape, at)
-        if problem := shape.rule(value):
-            raise Malformed("shape", at or "/", problem)
-    else:
-        _check_object(value, shape, at)
+    _CHECKS[type(shape)](value, shape, at)
 
 
-def _check_list(value: Any, shape: Shape, at: str) -> None:
+def _check_kind(value: Any, shape: Kind, at: str) -> None:
+    if not shape.fits(value):
+        raise Malformed("shape", at or "/", f"expected {shape.name}, found {shown(value, 60)}")
+
+
+def _check_unless_null(value: Any, shape: Maybe | Null, at: str) -> None:
+    if value is not None:
+        check(value, shape.shape, at)
+
+
+def _check_list(value: Any, shape: list[Any], at: str) -> None:
     if not isinstance(value, list):
         raise Malformed("shape", at or "/", f"expected a list, found {shown(value, 60)}")
+    [each] = shape
     for index, item in enumerate(value):
-        check(item, shape, f"{at}/{index}")
+        check(item, each, f"{at}/{index}")
+
+
+def _check_some(value: Any, shape: Some, at: str) -> None:
+    _check_list(value, [shape.shape], at)
+    if len(value) < shape.least or (shape.most is not None and len(value) > shape.most):
+        limits = f"at least {shape.least}" if shape.most is None else f"{shape.least} to {shape.most}"
+        raise Malformed("shape", at or "/", f"expected {limits} items, found {len(value)}")
 
 
 def _check_each(value: Any, shape: Each, at: str) -> None:
@@ -154,13 +151,33 @@ def _check_each(value: Any, shape: Each, at: str) -> None:
         check(inner, shape.value, f"{at}/{key}")
 
 
+def _check_ruled(value: Any, shape: Ruled, at: str) -> None:
+    check(value, shape.shape, at)
+    if problem := shape.rule(value):
+        raise Malformed("shape", at or "/", problem)
+
+
 def _check_object(value: Any, shape: Mapping[str, Any], at: str) -> None:
     if not isinstance(value, dict):
         raise Malformed("shape", at or "/", f"expected an object, found {shown(value, 60)}")
     for field, inner in shape.items():
-        if field in value:
-            # A leaf that fits needs no place: naming the place of each costs more than looking at it.
-            if not (type(inner) is Kind and inner.fits(value[field])):
-                check(value[field], inner, f"{at}/{field}")
-        elif not isinstance(inner, Maybe | Absent):
-            raise Malformed("shape", f"{at}/{field}", "a required field is missing")
+        kind = type(inner)
+        if field not in value:
+            if kind is not Maybe and kind is not Absent:
+                raise Malformed("shape", f"{at}/{field}", "a required field is missing")
+        # A leaf that fits needs no place: naming the place of each costs more than looking at it.
+        elif kind is not Kind or not inner.fits(value[field]):
+            check(value[field], inner, f"{at}/{field}")
+
+
+_CHECKS: Mapping[type, Callable[[Any, Any, str], None]] = {
+    Kind: _check_kind,
+    Maybe: _check_unless_null,
+    Null: _check_unless_null,
+    Absent: lambda value, shape, at: check(value, shape.shape, at),
+    Some: _check_some,
+    Each: _check_each,
+    Ruled: _check_ruled,
+    list: _check_list,
+    dict: _check_object,
+}

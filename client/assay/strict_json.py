@@ -56,7 +56,7 @@ def loads(data: bytes, cap: int, *, depth: int = DEPTH, fractions: bool = False)
         raise Malformed("json_invalid", f"offset:{error.pos}", f"not JSON: {error.msg}") from None
     except RecursionError:
         raise Malformed("json_too_deep", "", f"nested deeper than {depth}") from None
-    _walk(value, depth)
+    _walk(value, depth, escaped="\\u" in text)
     return value
 
 
@@ -101,20 +101,32 @@ def _no_fraction(text: str) -> NoReturn:
     raise Malformed("json_number", _printable(text), "only integers are numbers here; write fractions as strings")
 
 
-def _walk(root: Any, depth: int) -> None:
-    """Check depth and strings without recursion; places are JSON pointers, built only for a refusal."""
-    stack: list[tuple[Any, int]] = [(root, 0)]
-    while stack:
-        value, level = stack.pop()
-        if isinstance(value, str):
-            _check_text(value)
-        elif isinstance(value, (dict, list)):
-            if level == depth:
-                raise Malformed("json_too_deep", "", f"nested deeper than {depth}")
-            if isinstance(value, dict):
-                for key in value:
-                    _check_text(key)
-            stack.extend((child, level + 1) for child in (value.values() if isinstance(value, dict) else value))
+def _walk(root: Any, depth: int, *, escaped: bool) -> None:
+    """Check depth and strings, level by level; places are built only for a refusal.
+
+    Args:
+        root: the parsed document.
+        depth: most containers inside one another.
+        escaped: whether the text holds an escape by number. Without one no string can hold NUL or a lone surrogate: a
+            raw NUL is no JSON, and UTF-8 has no surrogates.
+    """
+    level = [root]
+    for _ in range(depth + 1):
+        if escaped:
+            for value in level:
+                for text in value if isinstance(value, dict) else (value,):
+                    if isinstance(text, str):
+                        _check_text(text)
+        containers = [value for value in level if isinstance(value, dict | list)]
+        if not containers:
+            return
+        level = [
+            child
+            for value in containers
+            for child in (value.values() if isinstance(value, dict) else value)
+            if escaped or isinstance(child, dict | list)
+        ]
+    raise Malformed("json_too_deep", "", f"nested deeper than {depth}")
 
 
 def _check_text(text: str) -> None:

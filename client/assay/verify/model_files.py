@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from assay.errors import CouldNotTell, Malformed, Wrong, shown
@@ -44,6 +43,8 @@ def check_model_files(case: Case) -> str:
     """V09: hash every file of the manifest, and find what else a loader could read."""
     if case.model_dir is None:
         raise NotAsked("model files not checked (pass --model DIR)")
+    from concurrent.futures import ThreadPoolExecutor  # loads logging, for those alone who have the model
+
     assert case.manifest is not None
     owed = {file.path: file for file in case.manifest.files}
     present = _present(case.model_dir)
