@@ -173,3 +173,14 @@ def test_a_replication_presented_as_report_is_wrong_at_its_type(pair: Pair) -> N
     (pair.second / bundle.FILE_NAME).write_bytes((pair.second / bundle.REPLICATION_FILE_NAME).read_bytes())
     seen = pair.seen()
     assert (seen.outcome, seen.step("V04").status) == ("wrong", "wrong")
+
+
+def test_items_of_the_second_report_that_are_absent_accuse_nobody(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged again without them the replication would differ from the signed one; that is no lie of its signer."""
+
+    def owed(told: Any) -> dict[str, int]:
+        return {"ab" * 32: 1} if told["registration"]["seed_mode"] == "fixed" else {}
+
+    monkeypatch.setattr(signed, "items_of", owed)
+    status, detail = v14(pair, first=pair.first)
+    assert (status, "this report lacks artefact abababababababab" in detail) == ("unknown", True), detail

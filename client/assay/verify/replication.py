@@ -126,6 +126,9 @@ def _judged_again(case: Case, predicate: Mapping[str, Any]) -> str:
     first = first_side(case, str(predicate["first"]["statement_sha256"]))
     digest = str(predicate["second"]["statement_sha256"])
     second = Side(statement=case.statement, statement_sha256=digest, request=case.request, artefact=case.files.artefact)
+    for digest in signed.items_of(case.predicate):
+        if case.files.artefact(digest) is None:
+            raise CouldNotTell(f"this report lacks artefact {digest[:16]}…, which judging its replication again reads")
     try:
         made = replicate(first, second)
     except AssayError as error:

@@ -108,6 +108,26 @@ def test_items_show_agreement_that_intervals_cannot(pair: Pair) -> None:
     assert judged(pair, shares, shares).outcome == "cannot_tell"
 
 
+@pytest.mark.parametrize("gone", [0, 1])
+def test_items_that_were_deleted_let_nothing_agree_or_differ(pair: Pair, gone: int) -> None:
+    """The intervals alone would agree within this margin; what the items said is lost."""
+
+    def alter(told: dict[str, Any]) -> None:
+        answer(told)["measured"]["metrics"] = [share(P1[0], at) | {"margin": "0.3"} for at in "01"]
+
+    held = [items(P1[0], step="1", labels=(("layer", "0"),))]
+    a = pair.report(0, alter, held=held)
+    seed = pair.forges[0].statement(a)["predicate"]["registration"]["seed"]
+    b = pair.report(1, alter, held=held, seed_mode="fixed", seed=seed)
+    assert reasons(replicate(pair.side(a), pair.side(b)))[0] == ("agrees", "inside_margin")
+    place = (a, b)[gone]
+    digest = answer(pair.forges[0].statement(place))["artefacts"][0]["sha256"]
+    (place / "artefacts" / digest).unlink()
+    made = replicate(pair.side(a), pair.side(b))
+    assert reasons(made)[0] == ("cannot_tell", "items_absent")
+    assert made.outcome == "cannot_tell"
+
+
 def test_findings_have_equal_words(pair: Pair) -> None:
     same = determined("exact")
 
