@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typer.exceptions import Abort, TyperException
 
 from assay.cli import codes
-from assay.cli.app import app
+from assay.cli.app import build
 from assay.cli.screen import SCREEN, clean
 from assay.errors import AssayError
-from assay.gate import neutral
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -26,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     SCREEN.lost = False
     try:
-        ended = app(args=list(arguments), prog_name="assay", standalone_mode=False)
+        ended = build(arguments)(args=list(arguments), prog_name="assay", standalone_mode=False)
         code = ended if isinstance(ended, int) else codes.YES
     except TyperException as error:
         SCREEN.note(f"assay: {clean(error.format_message(), 1000)}\nTry `assay --help`, or `assay COMMAND --help`.")
@@ -51,6 +50,8 @@ def run(arguments: Sequence[str]) -> int:
 def _told(error: Exception, arguments: Sequence[str]) -> int:
     """Tell machines and developers about an error, and return its code."""
     if "--debug" in arguments:
+        from assay.gate import neutral
+
         for line in "".join(traceback.format_exception(error)).splitlines():
             SCREEN.note(neutral.behind_bar(line))  # an exception may hold text of others
     if "--json" in arguments:

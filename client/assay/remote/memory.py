@@ -9,8 +9,10 @@ import secrets
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from assay.remote.reuse import KnownTensors
+if TYPE_CHECKING:
+    from assay.remote.reuse import KnownTensors
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
@@ -56,7 +58,9 @@ class UploadMemory:
     def __init__(self, folder: Path, server: str) -> None:
         self._folder = folder / "uploads"
         self._server = server
-        self.tensors = KnownTensors(folder, server)
+        from assay.remote.reuse import KnownTensors  # a reader of reports asks this module for its folder alone
+
+        self.tensors: KnownTensors = KnownTensors(folder, server)
         """Tensors of files that have arrived."""
 
     def recall(self, sha256: str) -> str:
