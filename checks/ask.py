@@ -14,6 +14,7 @@ from assay.result import Answer, Band, ControlResult, Finding, Measured, Skipped
 
 from checks.check import Check, Control, Evidence, Expected, Refusal
 from checks.errors import ChecksError
+from checks.promises import hold_control, hold_metric
 from checks.quantise import decimal
 
 CHECK_ERROR = "check_error"
@@ -167,7 +168,9 @@ def _controls(check: Check, seen: Evidence, on_step: Told) -> tuple[tuple[Contro
             silent.append(Skipped(item=f"control:{control.name}", reason=refusal.reason))
             continue
         bands = control.bands(check, measured)
-        results += [_result(control, expected) for expected in bands]
+        stated = [_result(control, expected) for expected in bands]
+        hold_control(control, stated)
+        results += stated
         if not bands:
             silent.append(Skipped(item=f"control:{control.name}", reason=NO_BAND))
     on_step("controls", len(check.controls), len(check.controls))
@@ -224,8 +227,7 @@ def _declared(check: Check, measured: Measured) -> Measured:
         spec = promised.get(metric.name)
         if spec is None or not set(metric.labels) <= set(spec.labels):
             raise ContractBroken(f"{check.name} reports an undeclared metric {metric.name} {sorted(metric.labels)}")
-        if (metric.unit, metric.better, metric.determinism) != (spec.unit, spec.better, spec.determinism):
-            raise ContractBroken(f"{check.name} declares another unit, direction or determinism of {metric.name}")
+        hold_metric(metric, spec)
     for skipped in measured.skipped:
         _known_reason(check, skipped.reason)
     return measured

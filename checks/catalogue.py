@@ -17,6 +17,7 @@ from checks.clusterability.check import Clusterability
 from checks.contamination.check import Contamination
 from checks.errors import ChecksError
 from checks.memory import model_facts
+from checks.promises import PromiseMissing, told_control, told_metric
 from checks.sae_features.check import SaeFeatures
 from checks.sharding import ShardedCheck
 from checks.truth_probe.check import TruthProbe
@@ -63,7 +64,8 @@ def catalogue_json(checks: Mapping[str, type[Check]] = CATALOGUE) -> dict[str, A
     """Return the catalogue as plain JSON values; the same code gives the same bytes.
 
     Raises:
-        CatalogueInvalid: a measured rate is malformed, or the code lies outside the project's folder.
+        CatalogueInvalid: a measured rate is malformed, a control promises no band, or the code lies outside the
+            project's folder.
     """
     return {"schema": "assay-catalogue/v1", "checks": [_entry(checks[name]) for name in sorted(checks)]}
 
@@ -83,7 +85,7 @@ def plugin_bytes(checks: Mapping[str, type[Check]], nonce: str) -> bytes:
         nonce: of the order, so that no older answer passes for this one.
 
     Raises:
-        CatalogueInvalid: a measured rate is malformed, or an entry is not JSON.
+        CatalogueInvalid: a measured rate is malformed, a control promises no band, or an entry is not JSON.
     """
     entries = [_told(checks[name], _folder(checks[name])) for name in sorted(checks)]
     value = {"schema": "assay-plugin-entries/v1", "nonce": nonce, "checks": entries}
@@ -151,18 +153,7 @@ def _told(check: type[Check], folder: Path) -> dict[str, Any]:
             }
             for one in check.data_roles
         ],
-        "metrics": [
-            {
-                "name": one.name,
-                "unit": one.unit,
-                "labels": list(one.labels),
-                "better": one.better,
-                "determinism": one.determinism,
-                "summary": one.summary,
-            }
-            for one in check.metrics
-        ],
-        "controls": [{"name": one.name, "kind": one.kind} for one in check.controls],
+        **_promised(check),
         "words": list(check.words),
         "reasons": sorted({*check.reasons, *RUNTIME_REASONS}),
         **_beside(check, needs),
@@ -171,6 +162,16 @@ def _told(check: type[Check], folder: Path) -> dict[str, Any]:
         "power": rates["power"],
         "false_positive_rate": rates["false_positive_rate"],
     }
+
+
+def _promised(check: type[Check]) -> dict[str, Any]:
+    try:
+        return {
+            "metrics": [told_metric(one) for one in check.metrics],
+            "controls": [told_control(one) for one in check.controls],
+        }
+    except PromiseMissing as missing:
+        raise CatalogueInvalid(f"{check.name}: {missing}") from missing
 
 
 def _examples(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from assay.result import ControlResult, Finding, Measured, Value
@@ -370,6 +370,11 @@ class Control(Protocol):
         """Whether the effect is planted, removed, or drawn from the null."""
         ...
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Every band that it may ever state, from the constants that `bands` uses; the catalogue tells them."""
+        ...
+
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return the evidence with the effect removed (negative, null) or planted (positive)."""
         ...
@@ -388,6 +393,24 @@ class Expected:
     low: float
     high: float
     labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromisedBand:
+    """A band that a control promises in the catalogue: of one number, or of those that carry some labels.
+
+    Of the bands of one metric the first that fits counts, so those with labels stand before the one without.
+    """
+
+    metric: str
+    low: float
+    high: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Instances that are meant: those that carry these; all where empty."""
+    fixed: bool = True
+    """Whether the band is the same in every answer. Else it hangs on n or on the data, and lies within this one."""
+    always: bool = False
+    """Whether every run of the control that says anything states at least one such number."""
 
 
 class Check(Value, abc.ABC):
@@ -460,6 +483,12 @@ class MetricSpec:
     better: Literal["higher", "lower", "none"]
     determinism: Literal["exact", "tolerance", "statistical"]
     summary: str
+    interval: bool | None = None
+    """Whether each instance has one, or none has. None where some have: then no reader counts on it."""
+    tolerance: tuple[float, float] | None = None
+    """Absolute and relative difference that a re-run may show; `quantise.REPEATED` if not given, none if exact."""
+    margin: float | None = None
+    """Difference that matters, the same in every answer; None where nobody has said which does."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decima
 from math import floor, fsum, isfinite, log10, sqrt
 from typing import Literal
 
-from assay.result import Interval, Metric, Multiplicity, NullDistribution, Tolerance, canonical_decimal
+from assay.result import P_LEAST, Interval, Metric, Multiplicity, NullDistribution, Tolerance, canonical_decimal
 
 SIGNIFICANT = 6
 """Digits of a number that has no interval: the report's limit is |value| / step < 10^6."""
@@ -26,7 +26,7 @@ LARGEST = 10**15
 NOISE = Decimal("1e-9")
 """A half-width below this share of the numbers is rounding noise of float64 sums and counts as zero."""
 
-P_FLOOR = 1e-12
+P_FLOOR = float(P_LEAST)
 """No p-value is reported below this; a Monte Carlo test's own floor is 1 / (draws + 1)."""
 
 REPEATED = (1e-6, 1e-4)

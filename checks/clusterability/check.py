@@ -27,13 +27,17 @@ from checks.clusterability.nulls import auto_ks
 from checks.clusterability.partitions import partitions_of
 from checks.clusterability.planted_graphs import PlantedGraphs, planted_agreement
 from checks.clusterability.plots import plots
-from checks.clusterability.testing import NULLS_LEAST, Run, all_tests, structure_metrics
+from checks.clusterability.testing import (
+    NULLS_ASKED_LEAST,
+    NULLS_LEAST,
+    TESTS_MAX,
+    Run,
+    all_tests,
+    structure_metrics,
+)
 from checks.parameters import Between, Layers, Numbers
 
 __all__ = ["NULLS_LEAST", "TESTS_MAX", "Clusterability"]
-
-TESTS_MAX = 40
-"""Matrices of one answer: beyond, the numbers would crowd the result document; ask for fewer layers."""
 
 POWER_DEPENDS_ON = ("k", "alpha", "min_excess_q", "min_stability", "min_cluster_share", "zero_share_dense", "nulls")
 """Parameters under whose defaults alone the committed powers were measured, one matrix at a time
@@ -135,7 +139,7 @@ class Clusterability(Check):
     zero_share_dense: Annotated[D, Between("0", "0.3")] = Field(
         default="0.2", description="Of a matrix with more exact zeros than this the pattern of zeros alone is tested."
     )
-    nulls: Literal["auto"] | Annotated[int, Field(ge=99, le=9999)] = Field(
+    nulls: Literal["auto"] | Annotated[int, Field(ge=NULLS_ASKED_LEAST, le=9999)] = Field(
         default="auto", description="Null replicates; auto: what is committed, or what Holm's correction needs."
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from assay.result import Measured
 
-from checks.check import Evidence, Expected, ModelFacts
+from checks.check import Evidence, Expected, ModelFacts, PromisedBand
 from checks.clusterability.asking import owed_of
 from checks.clusterability.candidates import usable_matrices
 from checks.clusterability.cocluster import Partition
@@ -27,8 +27,10 @@ from checks.clusterability.mask_controls import (
     masked_density,
     random_masks,
 )
+from checks.clusterability.masks import STOP_AT
 from checks.clusterability.matrices import Plant, PlantedFacts
 from checks.clusterability.noise import SHAPE, laplace_lognormal
+from checks.clusterability.testing import K_MAX, NULLS_ASKED_LEAST, TESTS_MAX
 from checks.memory import InMemoryEvidence
 
 if TYPE_CHECKING:
@@ -54,6 +56,12 @@ NORMS = ("batchnorm", "layernorm")
 ARI_MIN, C_TOLERANCE = 0.9, 0.04
 """Bands of the plant (section 8)."""
 
+P_REACH = 1.1
+"""A plant's p lies at its minimum, 1 / (n + 1); so many times that is the band's end, since p is told in six digits."""
+
+K_OF_PLANT, RHO_SMALL, RHO_LARGE = (2, 3, 4), 0.3, 0.5
+"""Clusters that section 8 plants, by the smaller side, and rho: of sides under 96, and from there on."""
+
 RHO_OF_MANY = ((10, 0.2), (4, 0.05), (0, 0.02))
 """rho where a caller asks for more clusters than section 8 plants, by the rows of the smaller side that each then has.
 Twelve draws at each of ten shapes from 16x16 to 128x128 and of k from 2 to 16: at these rho p was at its minimum every
@@ -69,6 +77,18 @@ class PlantedBlocks:
 
     name: ClassVar[str] = "planted-blocks"
     kind: ClassVar[Literal["positive"]] = "positive"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return how far the bands may go: they hang on the shape, on the candidates of k and on the replicates."""
+        of_mask, (least, most) = P_REACH / (STOP_AT + 1), c_of_plants()
+        return (
+            PromisedBand(metric="p", low=0.0, high=of_mask, labels={"matrix": MASKED}, fixed=False),
+            PromisedBand(metric="p", low=0.0, high=p_reach(NULLS_ASKED_LEAST), fixed=False, always=True),
+            PromisedBand(metric="k", low=1, high=K_MAX + 1, fixed=False),
+            PromisedBand(metric="planted_ari", low=min(ARI_MIN, ARI_SMALL), high=1.0, fixed=False, always=True),
+            PromisedBand(metric="planted_c", low=least, high=most, fixed=False),
+        )
 
     def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
         """Return evidence of a model whose matrices are planted, one for each audited shape, and a mask if any is."""
@@ -95,16 +115,16 @@ class PlantedBlocks:
             if ari is None or c is None or p is None or found is None:
                 continue
             at = {"matrix": matrix}
-            least, predicted = 1.0 / (p.n + 1), c_of_plant(k, rho)
+            most, predicted = p_reach(p.n), c_of_plant(k, rho)
             if matrix == MASKED:
-                pairs = ((p, 0.0, 1.1 * least), (ari, ari_min(rho), 1.0))
+                pairs = ((p, 0.0, most), (ari, ari_min(rho), 1.0))
                 expected += [
                     Expected(metric=m.name, value=float(m.value), low=a, high=b, labels=at) for m, a, b in pairs
                 ]
                 continue
-            tolerance = C_TOLERANCE if rho >= RHO_OF_MANY[0][1] else C_SMALL
+            tolerance = c_tolerance(rho)
             expected += [
-                Expected(metric="p", value=float(p.value), low=0.0, high=1.1 * least, labels=at),
+                Expected(metric="p", value=float(p.value), low=0.0, high=most, labels=at),
                 Expected(metric="k", value=float(found.value), low=k - 1, high=k + 1, labels=at),
                 Expected(metric="planted_ari", value=float(ari.value), low=ari_min(rho), high=1.0, labels=at),
                 Expected(
@@ -124,6 +144,14 @@ class IidNoise:
 
     name: ClassVar[str] = "iid-noise"
     kind: ClassVar[Literal["negative"]] = "negative"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the bands of counts: of masks, and of all other noise."""
+        return (
+            PromisedBand(metric="flagged", low=0.0, high=MASKS_LOW, labels={"shape": MASK}),
+            PromisedBand(metric="flagged", low=0.0, high=FLAGGED_MAX),
+        )
 
     def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
         """Return evidence of a model whose matrices are noise, ten for each audited shape; masks too if any is one."""
@@ -163,6 +191,11 @@ class HeavyNoise:
     name: ClassVar[str] = "heavy-noise"
     kind: ClassVar[Literal["negative"]] = "negative"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of the count."""
+        return (PromisedBand(metric="flagged", low=0.0, high=HEAVY_MAX, always=True),)
+
     def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
         """Return evidence of a model whose matrices are ten of that noise, at the shape that has a committed null."""
         rng = seen.rng("heavy-noise")
@@ -187,6 +220,11 @@ class RandomWeights:
     name: ClassVar[str] = "random-weights"
     kind: ClassVar[Literal["null"]] = "null"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return how far the band of the count may go: where an answer has the most tests that it can have."""
+        return (PromisedBand(metric="flagged", low=0.0, high=random_max(TESTS_MAX), fixed=False, always=True),)
+
     def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
         """Return evidence of the same architecture at its start, N(0, 1 / fan-in); no lesions are asked of it."""
         rng = seen.rng("random-weights")
@@ -200,8 +238,18 @@ class RandomWeights:
         """Return the band of the count of matrices, products and graphs that the whole rule flags."""
         tested = matrices_of(measured)
         flagged = sum(word_of(numbers, check.limits())[0] == "detected" for numbers in tested)
-        high = max(RANDOM_MAX, int(RANDOM_SHARE * len(tested)))
+        high = random_max(len(tested))
         return (Expected(metric="flagged", value=float(flagged), low=0.0, high=high, labels={}),) if tested else ()
+
+
+def random_max(tested: int) -> int:
+    """Return how many of so many matrices of a model of fresh weights may be called clustered."""
+    return max(RANDOM_MAX, int(RANDOM_SHARE * tested))
+
+
+def p_reach(replicates: int) -> float:
+    """Return the end of the band of a plant's p over so many replicates."""
+    return P_REACH / (replicates + 1)
 
 
 def gains(facts: ModelFacts) -> frozenset[str]:
@@ -243,16 +291,29 @@ def audited_shapes(check: Clusterability, seen: Evidence) -> tuple[tuple[int, in
 def plant_recipe(shape: tuple[int, int], candidates: Sequence[int]) -> tuple[int, float]:
     """Return (k, rho) of the plant at a shape: what section 8 says for its smaller side, at the nearest candidate."""
     side = min(shape)
-    wanted = 2 if side < 32 else 3 if side < 64 else 4
+    wanted = K_OF_PLANT[0] if side < 32 else K_OF_PLANT[1] if side < 64 else K_OF_PLANT[2]
     k = min(candidates, key=lambda candidate: (abs(candidate - wanted), candidate))
     if k <= wanted:
-        return k, 0.3 if side < 96 else 0.5
+        return k, RHO_SMALL if side < 96 else RHO_LARGE
     return k, next(rho for nodes, rho in RHO_OF_MANY if side >= nodes * k)
 
 
 def ari_min(rho: float) -> float:
     """Return the least agreement with a plant, by its recipe."""
     return ARI_MIN if rho >= RHO_OF_MANY[0][1] else ARI_SMALL
+
+
+def c_tolerance(rho: float) -> float:
+    """Return how far C may lie from what is predicted of a plant, by its recipe."""
+    return C_TOLERANCE if rho >= RHO_OF_MANY[0][1] else C_SMALL
+
+
+def c_of_plants() -> tuple[float, float]:
+    """Return the outer ends of the bands of C over all recipes that `plant_recipe` can return."""
+    few = [(k, rho) for k in K_OF_PLANT for rho in (RHO_SMALL, RHO_LARGE)]
+    many = [(k, rho) for k in range(K_OF_PLANT[0] + 1, K_MAX + 1) for _, rho in RHO_OF_MANY]
+    bands = [(c_of_plant(k, rho), c_tolerance(rho)) for k, rho in (*few, *many)]
+    return min(c - reach for c, reach in bands), max(c + reach for c, reach in bands)
 
 
 def planted(

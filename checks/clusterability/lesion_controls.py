@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from assay.result import Measured, Metric
 
-from checks.check import Evidence, Expected, ModelFacts
+from checks.check import Evidence, Expected, ModelFacts, PromisedBand
 from checks.clusterability.layers import Partitioned
 from checks.clusterability.lesion import Lesions, clusters_of, drops_of, random_sets
 from checks.clusterability.lesion_cases import by_site, produced
@@ -35,6 +35,9 @@ PLANT_LESIONS = 3 + 16 * (2 + PLANT_SETS) + CONTROL_LESIONS
 
 P_MAX, S_MIN, UNTOUCHED_MAX = 0.01, 0.95, 0.02
 """Bands of the planted nets (section 8)."""
+
+CLUSTERS = ("0", "1")
+"""Both planted nets, by their labels."""
 
 DRAWS, LOW_MAX, LOW = 20, 5, 0.05
 """Shuffles, and how many of them may have a specialisation p that low (section 8)."""
@@ -89,6 +92,23 @@ class PlantedTwoNets:
     name: ClassVar[str] = "planted-two-nets"
     kind: ClassVar[Literal["positive"]] = "positive"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the bands, the same for both clusters; each run states all of them."""
+        bands = {
+            "p_importance": (0.0, P_MAX),
+            "p_specialisation": (0.0, P_MAX),
+            "specialisation_s": (S_MIN, 1.0),
+            "untouched_drop": (0.0, UNTOUCHED_MAX),
+        }
+        return tuple(
+            PromisedBand(
+                metric=name, low=low, high=high, always=True, labels={"partition": NETWORK, "cluster": cluster}
+            )
+            for name, (low, high) in bands.items()
+            for cluster in CLUSTERS
+        )
+
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return evidence of the planted nets; the audited model takes no part."""
         return plant_evidence(check.name, seen)
@@ -96,7 +116,7 @@ class PlantedTwoNets:
     def bands(self, check: Any, measured: Measured) -> Sequence[Expected]:
         """Return the bands of both clusters; a number that is missing lies outside its band."""
         expected: list[Expected] = []
-        for cluster in ("0", "1"):
+        for cluster in CLUSTERS:
             at = {"partition": NETWORK, "cluster": cluster}
             for name in ("p_importance", "p_specialisation"):
                 p = _value(measured, name, at, 1.0)
@@ -114,6 +134,11 @@ class ShuffledPartition:
 
     name: ClassVar[str] = "shuffled-partition"
     kind: ClassVar[Literal["null"]] = "null"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of the count."""
+        return (PromisedBand(metric="shuffled_specialised", low=0.0, high=LOW_MAX, always=True),)
 
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return evidence whose clusters are shuffled: those that were just measured, else those of the plant."""

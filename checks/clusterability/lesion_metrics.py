@@ -32,6 +32,9 @@ FAMILY = "clusters"
 PLACES = 12
 """Decimal places of a number: what lies beyond is dust of float64 sums, and a drop of 1e-17 is none."""
 
+ESTIMATED = frozenset({"baseline_accuracy", "drop", "loss_rise", "on_accuracy", "max_drop", "gap", "p_importance"})
+"""Metrics each of which has an interval; `p_specialisation` has one outside controls, and all others have none."""
+
 OF_TASK, OF_CELL, OF_CLUSTER = ("partition", "task"), ("partition", "cluster", "task"), ("partition", "cluster")
 
 
@@ -42,7 +45,15 @@ def _spec(
     summary: str,
     determinism: Literal["exact", "tolerance", "statistical"] = "statistical",
 ) -> MetricSpec:
-    return MetricSpec(name=name, unit=unit, labels=labels, better="none", determinism=determinism, summary=summary)
+    return MetricSpec(
+        name=name,
+        unit=unit,
+        labels=labels,
+        better="none",
+        determinism=determinism,
+        summary=summary,
+        interval=None if name == "p_specialisation" else name in ESTIMATED,
+    )
 
 
 LESION_METRICS: tuple[MetricSpec, ...] = (
@@ -85,9 +96,14 @@ LESION_METRICS: tuple[MetricSpec, ...] = (
         "1 - mean of max(0, other drops) / largest drop; .7 to .97 on unspecialised nets, never tested. No interval.",
     ),
     _spec("p_importance", "1", OF_CLUSTER, "p of the largest drop among random sets of like units; Clopper-Pearson."),
-    _spec("p_importance_holm", "1", OF_CLUSTER, "The same after Holm over all clusters; its interval is p's."),
-    _spec("p_specialisation", "1", OF_CLUSTER, "p of the gap among random sets of like units; Clopper-Pearson."),
-    _spec("p_specialisation_holm", "1", OF_CLUSTER, "The same after Holm over all clusters; its interval is p's."),
+    _spec("p_importance_holm", "1", OF_CLUSTER, "The same after Holm over all clusters. No interval: p has one."),
+    _spec(
+        "p_specialisation",
+        "1",
+        OF_CLUSTER,
+        "p of the gap among random sets of like units; Clopper-Pearson, none in controls.",
+    ),
+    _spec("p_specialisation_holm", "1", OF_CLUSTER, "The same after Holm over all clusters. No interval: p has one."),
 )
 """Every metric of lesions (section 7)."""
 

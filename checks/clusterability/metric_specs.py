@@ -6,25 +6,39 @@ from checks.check import MetricSpec
 
 NO_INTERVAL = "No interval: weights are all there is, not a sample."
 
+TOLERANCE = (1e-6, 0.0)
+"""Scores agree between machines to this (section 9)."""
+
+ESTIMATED = frozenset({"p", "stability", "c_range", "q_b_range", "power", "power_of_kind"})
+"""Metrics each of which has an interval; all others have none."""
+
 SECOND = "Told of what passes p and excess."
 """Of the largest excess, where many pass: an answer has to stay small (`testing.DETAILS_MAX`)."""
 
 
 def _spec(name: str, unit: str, determinism: str, summary: str, *more: str) -> MetricSpec:
-    labels = ("matrix", *more)
-    return MetricSpec(name=name, unit=unit, labels=labels, better="none", determinism=determinism, summary=summary)  # type: ignore[arg-type]  # the three literals, below
+    return MetricSpec(
+        name=name,
+        unit=unit,
+        labels=("matrix", *more),
+        better="none",
+        determinism=determinism,  # type: ignore[arg-type]  # the three literals, below
+        summary=summary,
+        interval=name in ESTIMATED,
+        tolerance=TOLERANCE if determinism == "tolerance" else None,
+    )
 
 
 METRICS: tuple[MetricSpec, ...] = (
     _spec("k", "count", "tolerance", f"Candidate number of clusters with the largest excess. {NO_INTERVAL}"),
     _spec("excess_q", "1", "tolerance", f"Modularity above the mean of the Gaussian null at k. {NO_INTERVAL}"),
     _spec("p", "1", "statistical", "p of the largest standardised modularity over all k; exact interval (method)."),
-    _spec("p_holm", "1", "statistical", "The same after Holm over the matrices of the audit; its interval is p's."),
+    _spec("p_holm", "1", "statistical", "The same after Holm over the matrices of the audit. No interval: p has one."),
     _spec(
         "confirm_excess_q",
         "1",
         "statistical",
-        "Modularity above noise of the same large singular values. The null's spread is told; no interval.",
+        "Modularity above noise of the same large singular values. No interval: the null's spread is told.",
     ),
     _spec(
         "stability",

@@ -13,6 +13,7 @@ from checks.clusterability.families import HEAD_GRAPH, NETWORK, GraphFound, Netw
 from checks.clusterability.intervals import clopper_pearson, stopped_at
 from checks.clusterability.masks import STOP_AT, MaskStructure
 from checks.clusterability.matrices import Plant, Usable
+from checks.clusterability.metric_specs import TOLERANCE
 from checks.clusterability.nulls import committed_graph_power, committed_power
 from checks.clusterability.scores import Scores, adjusted_rand, scores_of
 from checks.clusterability.structure import Deletions, Structure
@@ -21,9 +22,6 @@ from checks.statistics import proportion_interval
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-
-TOLERANCE = (1e-6, 0.0)
-"""Scores agree between machines to this (section 9)."""
 
 VIRTUAL = "virtual_mlp"
 """What labels of products of neighbouring MLPs begin with."""

@@ -15,16 +15,25 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from assay.result import Measured, Metric
 
-from checks.check import Evidence, Expected, ModelFacts
+from checks.check import Evidence, Expected, ModelFacts, PromisedBand
 from checks.clusterability.asking import owed_of
 from checks.clusterability.cocluster import Partition
-from checks.clusterability.controls import ARI_MIN, ari_min, plant_recipe, planted, planted_evidence
+from checks.clusterability.controls import (
+    ARI_MIN,
+    ARI_SMALL,
+    ari_min,
+    p_reach,
+    plant_recipe,
+    planted,
+    planted_evidence,
+)
 from checks.clusterability.families import HEAD_GRAPH, NETWORK
 from checks.clusterability.graphs import asked_ks
 from checks.clusterability.matrices import Plant, PlantedModel
-from checks.clusterability.metrics import TOLERANCE
+from checks.clusterability.metric_specs import TOLERANCE
 from checks.clusterability.noise import SHAPE
 from checks.clusterability.scores import adjusted_rand
+from checks.clusterability.testing import NULLS_ASKED_LEAST
 from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
 from checks.memory import InMemoryEvidence
 from checks.quantise import metric
@@ -79,6 +88,18 @@ class PlantedGraphs:
     name: ClassVar[str] = "planted-graphs"
     kind: ClassVar[Literal["positive"]] = "positive"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the bands: p hangs on the replicates, the agreement with one planted matrix on its recipe."""
+        whole = [(HEAD_GRAPH, {"matrix": HEAD_GRAPH}), (NETWORK, {"matrix": NETWORK}), ("virtual_mlp", {})]
+        excess = [(labels, *EXCESS[family]) for family, labels in whole]
+        return (
+            PromisedBand(metric="p", low=0.0, high=p_reach(NULLS_ASKED_LEAST), fixed=False, always=True),
+            PromisedBand(metric="planted_ari", low=min(ARI_MIN, ARI_SMALL), high=1.0, fixed=False),
+            PromisedBand(metric="k", low=GROUPS - 1.0, high=GROUPS + 1.0),
+            *(PromisedBand(metric="excess_q", low=low, high=high, labels=labels) for labels, low, high in excess),
+        )
+
     def spoil(self, check: Clusterability, seen: Evidence) -> Evidence:
         """Return evidence of a small transformer or net in two groups.
 
@@ -107,7 +128,7 @@ class PlantedGraphs:
             family = matrix.split(".")[0]
             if family not in EXCESS and matrix != BLOCKS:
                 continue
-            expected.append(_band("p", matrix, float(told.value), 0.0, 1.1 / (told.n + 1)))
+            expected.append(_band("p", matrix, float(told.value), 0.0, p_reach(told.n)))
             sought = _few(check)
             least = ari_min(plant_recipe(SHAPE, check.candidates(SHAPE))[1]) if matrix == BLOCKS else ARI_MIN
             bands = {"planted_ari": (least, 1.0)} if matrix == BLOCKS or sought else {}

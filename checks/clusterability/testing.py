@@ -46,6 +46,12 @@ MASK_NULLS_MAX = 1999
 NULLS_LEAST = 199
 """Replicates computed at least (4.5)."""
 
+NULLS_ASKED_LEAST = 99
+"""Replicates that a caller may ask for at least: p can be .01 then (section 2)."""
+
+TESTS_MAX = 40
+"""Matrices of one answer: beyond, the numbers would crowd the result document; ask for fewer layers."""
+
 K_MAX = 16
 """Largest candidate of k (section 2)."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from assay.result import ControlResult, Measured, Metric
 
-from checks.check import Evidence, Expected, MetricSpec
+from checks.check import Evidence, Expected, MetricSpec, PromisedBand
 from checks.contamination.conclude_controls import (
     FAMILIES_MIN,
     HARD_NEGATIVES,
@@ -49,6 +49,11 @@ class CorpusControl:
     low: float
     high: float
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return its band, and that of a run in which nothing asks for it."""
+        return (PromisedBand(metric=self.metric, low=self.low, high=self.high), UNASKED_BAND)
+
     def spoil(self, check: Contamination, seen: Evidence) -> Evidence:
         """Return the evidence, of which the control's part of the conclusion is looked at."""
         return Joined(seen, self.name)
@@ -61,9 +66,14 @@ class CorpusControl:
         ] or [unasked()]
 
 
+UNASKED_BAND = PromisedBand(metric=UNASKED, low=0.0, high=0.0, labels={"asked": "no"})
+"""What a control states that nothing asks for."""
+
+
 def unasked() -> Expected:
     """Return the band of a control that nothing asks for."""
-    return Expected(metric=UNASKED, value=0.0, low=0.0, high=0.0, labels={"asked": "no"})
+    of = UNASKED_BAND
+    return Expected(metric=of.metric, value=0.0, low=of.low, high=of.high, labels=of.labels)
 
 
 CORPUS_CONTROLS = (
@@ -86,7 +96,9 @@ _UNITS = {
 }
 
 CONTROL_SPECS: tuple[MetricSpec, ...] = tuple(
-    MetricSpec(name=name, unit=unit, labels=("benchmark",), better="none", determinism="exact", summary=summary)
+    MetricSpec(
+        name=name, unit=unit, labels=("benchmark",), better="none", determinism="exact", summary=summary, interval=False
+    )
     for name, (unit, summary) in _UNITS.items()
 )
 """Numbers of the controls; no answer shows them but in its controls."""

@@ -14,6 +14,19 @@ RECALL = ("benchmark", "depth", "placement", "source")
 automatic_code, rewrites_code or authored_code."""
 
 
+ESTIMATED = frozenset(
+    {
+        "share.raw",
+        "share.corrected",
+        "recall",
+        "recall.pooled",
+        "placebo_rate",
+        "identity_rate",
+        "operator_swap_pass",
+    }
+)
+"""Metrics each of which has an interval; all others have none."""
+
 POOLED = (*OF, "depth", "source", "searched")
 """Depth: 0-1 for exact, 2-4 for near, 5 for semantic. Searched: words (found as exact or near) or all."""
 
@@ -26,7 +39,15 @@ def _spec(
     determinism: Literal["exact", "statistical"] = "exact",
     better: Literal["higher", "lower", "none"] = "none",
 ) -> MetricSpec:
-    return MetricSpec(name=name, unit=unit, labels=labels, better=better, determinism=determinism, summary=summary)
+    return MetricSpec(
+        name=name,
+        unit=unit,
+        labels=labels,
+        better=better,
+        determinism=determinism,
+        summary=summary,
+        interval=name in ESTIMATED,
+    )
 
 
 def _count(name: str, labels: tuple[str, ...], summary: str) -> MetricSpec:
@@ -50,8 +71,8 @@ SPECS: tuple[MetricSpec, ...] = (
     _count("placebo_kind_items", OF, "Items of a kind that nothing is claimed of without placebos, which are missing."),
     _count("other_language_items", OF, "Items of code in other languages than Python, which no scan looks for."),
     _count("placebo_check_items", OF, "Unflagged items that the placebo check rests on; under 50 it is not asked."),
-    _spec("p_bulk", "1", OF, "Kolmogorov-Smirnov p of unflagged items among their own siblings; smallest over kinds.",
-          "statistical"),
+    _spec("p_bulk", "1", OF, "Kolmogorov-Smirnov p of unflagged items among their own siblings; smallest over kinds. "
+          "No interval.", "statistical"),
     _count("answer_near", TIER, "Flagged items whose answer stands within 60 words after a match."),
     _count("context_found", OF, "Items whose context was found; it never flags an item."),
     _count("code_items", OF, "Items of code that were searched for and can be flagged."),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from assay.result import Measured, Metric
 
-from checks.check import Control, Evidence, Expected, Needs, TokenScores
+from checks.check import Control, Evidence, Expected, Needs, PromisedBand, TokenScores
 from checks.contamination.items import read_benchmark
 from checks.contamination.model_findings import (
     LABEL_SWAP,
@@ -39,6 +39,9 @@ NOT_FOUND = 0.00100001
 
 ITEMS = 60
 """Choice items that an organism is asked, of the 200 that it read: p lies below 1e-12 still."""
+
+NOTHING_ASKED = PromisedBand(metric="tests_asked", low=0.0, high=0.0)
+"""What a control states where no test of it is asked."""
 
 AT_ONCE = 128
 """Sequences in a pass of an organism: at its 128 tokens and 321 words, 21 MB of logits."""
@@ -75,6 +78,16 @@ class Organism:
     stored: str
     """Name of the stored organism."""
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of its test's p, and that of a run in which nothing is asked."""
+        low, high = self._band
+        return (PromisedBand(metric=f"{self.test}.p", low=low, high=high), NOTHING_ASKED)
+
+    @property
+    def _band(self) -> tuple[float, float]:
+        return (0.0, FOUND) if self.kind == "positive" else (NOT_FOUND, 1.0)
+
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return the organism's evidence; nothing is asked where no benchmark of the audit is asked this test."""
         asked = only(asked_of(check), self.test)
@@ -88,7 +101,7 @@ class Organism:
 
     def bands(self, check: Any, measured: Measured) -> Sequence[Expected]:
         """Return that the organism's order is found, or its twin's is not."""
-        low, high = (0.0, FOUND) if self.kind == "positive" else (NOT_FOUND, 1.0)
+        low, high = self._band
         return [_expected(one, low, high) for one in measured.named(f"{self.test}.p")] or _nothing_asked(measured)
 
 
@@ -98,6 +111,11 @@ class RandomWeights:
 
     name: str = RANDOM_WEIGHTS
     kind: Literal["null"] = "null"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of each test's p, and that of a run in which nothing is asked."""
+        return (*(_unfound(f"{test}.p") for test in (ORDER, OPTIONS, SURPRISE)), NOTHING_ASKED)
 
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return what the fresh twin makes of the texts; where it scored none, there is nothing."""
@@ -118,6 +136,11 @@ class LabelSwap:
 
     name: str = LABEL_SWAP
     kind: Literal["null"] = "null"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of the halves' p, and that of a run in which nothing is asked."""
+        return (_unfound("label_swap.p"), NOTHING_ASKED)
 
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         """Return the evidence, of which the placebos alone are looked at."""
@@ -206,7 +229,12 @@ def _nothing_asked(measured: Measured) -> list[Expected]:
 
     Where one was asked and gave no number, the count of tests is not 0, and the control is missed.
     """
-    return [_expected(one, 0.0, 0.0) for one in measured.named("tests_asked")]
+    of = NOTHING_ASKED
+    return [_expected(one, of.low, of.high) for one in measured.named(of.metric)]
+
+
+def _unfound(metric: str) -> PromisedBand:
+    return PromisedBand(metric=metric, low=NOT_FOUND, high=1.0)
 
 
 def _expected(metric: Metric, low: float, high: float) -> Expected:

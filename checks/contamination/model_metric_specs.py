@@ -8,6 +8,18 @@ from checks.check import MetricSpec
 
 OF = ("benchmark",)
 
+SOME = frozenset({"order.effect"})
+"""Metrics of which some have an interval: of a single stretch there is none."""
+
+ESTIMATED = SOME | {
+    "options.mean_rank",
+    "surprise.auc",
+    "transfer.delta",
+    "inflation.raw",
+    "inflation.adjusted",
+}
+"""Metrics that have an interval; all others have none, and their summaries say so."""
+
 
 def _spec(
     name: str,
@@ -16,7 +28,16 @@ def _spec(
     labels: tuple[str, ...] = OF,
     determinism: Literal["exact", "tolerance", "statistical"] = "tolerance",
 ) -> MetricSpec:
-    return MetricSpec(name=name, unit=unit, labels=labels, better="none", determinism=determinism, summary=summary)
+    bare = determinism == "exact" or name not in ESTIMATED
+    return MetricSpec(
+        name=name,
+        unit=unit,
+        labels=labels,
+        better="none",
+        determinism=determinism,
+        summary=f"{summary} No interval." if bare and determinism != "exact" else summary,
+        interval=None if name in SOME else not bare,
+    )
 
 
 SPECS: tuple[MetricSpec, ...] = (
@@ -24,8 +45,8 @@ SPECS: tuple[MetricSpec, ...] = (
     _spec("order.p", "1", "P(ranks this low) if the published order is one random order; exact convolution, not "
           "corrected; the p beside it is Holm's over the tests of the benchmark. n: stretches."),
     _spec("order.p_min", "1", "Smallest p that so many stretches and shuffles can show, not corrected. n: stretches."),
-    _spec("order.effect", "sd", "Mean of (published - mean of random orders) / their s.d. over stretches; Student's t; "
-          "nothing to find: 0."),
+    _spec("order.effect", "sd", "Mean of (published - mean of random orders) / their s.d. over stretches; Student's t, "
+          "of one stretch none; nothing to find: 0."),
     _spec("order.stretches", "count", "Stretches that were ranked."),
     _spec("order.lost", "count", "Stretches of which an order could not be scored."),
     _spec("order.short", "count", "Items in no stretch: too few fit the context.", OF, "exact"),

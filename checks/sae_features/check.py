@@ -13,6 +13,7 @@ from checks.check import ROWS, ArtefactSpec, Check, DataRole, Evidence, MetricSp
 from checks.parameters import Between
 from checks.sae_features.asking import asked
 from checks.sae_features.controls import (
+    PERMUTATIONS_LEAST,
     FrozenDecoder,
     LabelPermutation,
     PlantedInDictionary,
@@ -181,7 +182,9 @@ class SaeFeatures(Check):
         default="0.8", description="Rank correlation with exact ablation from which a gradient form is told."
     )
     matched_controls: int = Field(default=99, ge=19, le=999, description="Control sets of an ablation.")
-    permutations: int = Field(default=200, ge=50, le=5000, description="Label permutations, and group swaps.")
+    permutations: int = Field(
+        default=200, ge=PERMUTATIONS_LEAST, le=5000, description="Label permutations, and group swaps."
+    )
     bootstrap: int = Field(default=1000, ge=200, le=20000, description="Bootstrap draws of groups.")
     alpha: Annotated[D, Between("0.001", "0.2")] = Field(default="0.05", description="Level over all concepts.")
     edit_rows: int = Field(default=256, ge=32, le=4096, description="Contrast rows that are edited.")

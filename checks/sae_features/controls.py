@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from assay.result import Measured, Metric
 
-from checks.check import Evidence, Expected
+from checks.check import Evidence, Expected, PromisedBand
 from checks.memory import Joined
+from checks.sae_features.probes.concept_values import BLANK_DRAWS
 
 if TYPE_CHECKING:
     from checks.sae_features.check import SaeFeatures
@@ -29,6 +30,15 @@ FALSE_MOST = 2
 """Plants of nothing that may be detected, of 20 (section 10)."""
 
 
+SD_MOST = 0.5
+"""Largest standard deviation of numbers from 0 to 1: half of them at each end."""
+
+PERMUTATIONS_LEAST = 50
+"""Label permutations that a caller may ask for at least (section 2)."""
+
+NOTHING_ASKED = PromisedBand(metric="concepts_asked", low=0.0, high=0.0)
+"""What a control of probes states where no concept was asked."""
+
 WORST_NATS = 1000.0
 """No cross-entropy is above this; the band is open upwards in all but name."""
 
@@ -39,6 +49,11 @@ class RandomWeights:
 
     name: ClassVar[str] = "random-weights"
     kind: ClassVar[Literal["negative"]] = "negative"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of what is left to guessing."""
+        return (PromisedBand(metric="ce_twin_excess", low=0.0, high=WORST_NATS, always=True),)
 
     def spoil(self, check: SaeFeatures, seen: Evidence) -> Evidence:
         """Return the evidence, of which the twin is looked at."""
@@ -56,6 +71,11 @@ class FrozenDecoder:
     name: ClassVar[str] = "frozen-decoder"
     kind: ClassVar[Literal["negative"]] = "negative"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of a truth value: 1."""
+        return (PromisedBand(metric="frozen_rows_equal", low=1.0, high=1.0, always=True),)
+
     def spoil(self, check: SaeFeatures, seen: Evidence) -> Evidence:
         """Return the evidence, of which the frozen dictionary is looked at."""
         return Joined(seen, self.name)
@@ -71,6 +91,13 @@ class LabelPermutation:
 
     name: ClassVar[str] = "label-permutation"
     kind: ClassVar[Literal["null"]] = "null"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return how far the band may go: it hangs on the spread of the permutations, which their number bounds."""
+        # The standard deviation of a sample, n - 1 below.
+        reach = max(STANDARD_ERRORS * SD_MOST / sqrt(PERMUTATIONS_LEAST - 1), LEAST_REACH)
+        return (PromisedBand(metric="null_auroc", low=0.5 - reach, high=0.5 + reach, fixed=False), NOTHING_ASKED)
 
     def spoil(self, check: SaeFeatures, seen: Evidence) -> Evidence:
         """Return the evidence, of which the permuted labels are looked at."""
@@ -93,6 +120,11 @@ class PlantedInDictionary:
     name: ClassVar[str] = "planted-in-dictionary"
     kind: ClassVar[Literal["positive"]] = "positive"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of the areas."""
+        return (PromisedBand(metric="planted_auroc", low=PLANTED_LEAST, high=1.0), NOTHING_ASKED)
+
     def spoil(self, check: SaeFeatures, seen: Evidence) -> Evidence:
         """Return the evidence, of which the plants are looked at."""
         return Joined(seen, self.name)
@@ -110,19 +142,30 @@ class PlantedNothing:
     name: ClassVar[str] = "planted-nothing"
     kind: ClassVar[Literal["null"]] = "null"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of the count."""
+        return (PromisedBand(metric="detected_at_zero", low=0.0, high=false_most(BLANK_DRAWS)), NOTHING_ASKED)
+
     def spoil(self, check: SaeFeatures, seen: Evidence) -> Evidence:
         """Return the evidence, of which the empty plants are looked at."""
         return Joined(seen, self.name)
 
     def bands(self, check: SaeFeatures, measured: Measured) -> Sequence[Expected]:
         """Return that at most two of twenty were detected."""
-        found = [_expected(one, 0.0, FALSE_MOST / 20 * one.n) for one in measured.named("detected_at_zero")]
+        found = [_expected(one, 0.0, false_most(one.n)) for one in measured.named("detected_at_zero")]
         return found or _nothing_asked(measured)
+
+
+def false_most(plants: int) -> float:
+    """Return how many of so many plants of nothing may be detected."""
+    return FALSE_MOST / BLANK_DRAWS * plants
 
 
 def _nothing_asked(measured: Measured) -> list[Expected]:
     """Where no concept was asked, controls of probes hold trivially, and say so: no concept's word rests on them."""
-    return [_expected(one, 0.0, 0.0) for one in measured.named("concepts_asked")]
+    of = NOTHING_ASKED
+    return [_expected(one, of.low, of.high) for one in measured.named(of.metric)]
 
 
 def _expected(metric: Metric, low: float, high: float) -> Expected:

@@ -13,6 +13,9 @@ from checks.check import MetricSpec
 
 NONE = "No interval."
 
+TOLERANCE = (0.005, 0.02)
+"""Absolute and relative difference that a re-run may show: EV and areas agree between machines to .005 (section 5)."""
+
 SITE = ("site",)
 OF = ("site", "dictionary")
 """Dictionary: trained-0, trained-1, ..., frozen, twin (of the shuffled model), tail-mse (same steps as a KL tail, MSE
@@ -28,7 +31,18 @@ def _spec(
     better: Literal["higher", "lower", "none"] = "none",
     determinism: Literal["exact", "tolerance", "statistical"] = "statistical",
 ) -> MetricSpec:
-    return MetricSpec(name=name, unit=unit, labels=labels, better=better, determinism=determinism, summary=summary)
+    exact = determinism == "exact"
+    return MetricSpec(
+        name=name,
+        unit=unit,
+        labels=labels,
+        better=better,
+        determinism=determinism,
+        summary=summary,
+        # A pooled number has an interval unless all its rows are of one group.
+        interval=False if exact or NONE in summary else None,
+        tolerance=None if exact else TOLERANCE,
+    )
 
 
 def _count(name: str, labels: tuple[str, ...], summary: str) -> MetricSpec:

@@ -18,9 +18,6 @@ SPECS = {one.name: one for one in METRICS}
 BOOTSTRAP = "group-bootstrap"
 """How intervals of pooled numbers are made: groups drawn again, percentiles of the draws (specification, section 6)."""
 
-TOLERANCE = (0.005, 0.02)
-"""Absolute and relative difference that a re-run may show: EV and areas agree between machines to .005 (section 5)."""
-
 
 def told(name: str, value: float, n: int, null: NullDistribution | None = None, /, **labels: str) -> Metric:
     """Return a metric without an interval.
@@ -67,7 +64,6 @@ def p_told(name: str, p: float, n: int, floor: float, null: NullDistribution | N
 
 def _metric(name: str, value: float, n: int, labels: dict[str, str], **more: Any) -> Metric:
     spec = SPECS[name]
-    exact = spec.determinism == "exact"
     return metric(
         name,
         value,
@@ -76,6 +72,6 @@ def _metric(name: str, value: float, n: int, labels: dict[str, str], **more: Any
         determinism=spec.determinism,
         labels=labels,
         better=spec.better,
-        tolerance=None if exact else TOLERANCE,
+        tolerance=spec.tolerance,
         **more,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from assay.result import Measured, Metric
 
-from checks.check import Evidence, Expected
+from checks.check import Evidence, Expected, PromisedBand
 from checks.memory import InMemoryEvidence
 from checks.truth_probe.asking import asked
 from checks.truth_probe.fitting import weight
@@ -22,14 +22,22 @@ from checks.truth_probe.gathering import Gathered, gathered
 from checks.truth_probe.modes import Mode, spoiled_facts
 from checks.truth_probe.nulls import effect_for
 from checks.truth_probe.pairs import Pair
-from checks.truth_probe.plants import surrogate
-from checks.truth_probe.probing import fault, see
+from checks.truth_probe.plants import EMPTY, surrogate
+from checks.truth_probe.probing import SHUFFLES, fault, see
+from checks.truth_probe.splits import TEST_CLUSTERS_MIN
 
 if TYPE_CHECKING:
     from checks.truth_probe.check import TruthProbe
 
 STANDARD_ERRORS = 4.0
 """Half-width of the shuffled and of the twin's band, in standard errors (section 8)."""
+
+SD_MOST = 0.5
+"""Largest standard deviation of numbers from 0 to 1: half of them at each end."""
+
+REACH_MOST = STANDARD_ERRORS * SD_MOST / sqrt(TEST_CLUSTERS_MIN)
+"""Half-width beyond which no band goes that hangs on test clusters: so many standard errors of a mean of numbers from 0
+to 1 over the fewest clusters that are tested. A wider one would hold whatever was measured, and be no control."""
 
 SHARE_REACH = 0.06
 """Distance from one half within which the displacement's share must fall once pairs are re-paired (section 8), or four
@@ -41,6 +49,13 @@ PLANT_SEEDS, PLANT_AUROC = 5, 0.97
 PLANT_TOLERANCE, CEILING_MIN = 0.04, 0.90
 """Bands of the plant: of the label-free methods about the prediction, and of the logistic regression (section 8)."""
 
+PLANT_BANDS: Mapping[str, tuple[float, float]] = {
+    "md": (PLANT_AUROC - PLANT_TOLERANCE, min(1.0, PLANT_AUROC + PLANT_TOLERANCE)),
+    "tpc": (PLANT_AUROC - PLANT_TOLERANCE, min(1.0, PLANT_AUROC + PLANT_TOLERANCE)),
+    "lr": (CEILING_MIN, 1.0),
+}
+"""By method."""
+
 EMPTY_MAX = 0.10
 """Share of plants of no effect in which gate 1 may hold: 2 of 20 (section 8)."""
 
@@ -51,6 +66,12 @@ class ShuffledLabels:
 
     name: ClassVar[str] = "shuffled-labels"
     kind: ClassVar[Literal["null"]] = "null"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return how far the band may go: it hangs on the spread of the shuffles, which their number bounds."""
+        # The sample's standard deviation, n - 1 below.
+        return (_around("shuffled_auroc", STANDARD_ERRORS * SD_MOST / sqrt(SHUFFLES - 1)),)
 
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return the evidence with the labels of train pairs permuted among them."""
@@ -83,6 +104,11 @@ class RePaired:
     name: ClassVar[str] = "re-paired"
     kind: ClassVar[Literal["negative"]] = "negative"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return how far the band may go: it hangs on the test clusters."""
+        return (_around("displacement_share", REACH_MOST),)
+
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return the evidence with the - states permuted within split and template."""
         held, rng = gathered(check, seen), seen.rng("re-pair")
@@ -102,7 +128,7 @@ class RePaired:
         for metric in measured.named("displacement_share"):
             assert metric.interval is not None
             half = (float(metric.interval.high) - float(metric.interval.low)) / 2
-            reach = max(SHARE_REACH, half)
+            reach = max(SHARE_REACH, min(half, REACH_MOST))
             expected.append(_expected(metric, 0.5 - reach, 0.5 + reach))
         return expected
 
@@ -113,6 +139,11 @@ class RandomWeights:
 
     name: ClassVar[str] = "random-weights"
     kind: ClassVar[Literal["negative"]] = "negative"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return how far the band may go: it hangs on test items and clusters."""
+        return (_around("auroc", REACH_MOST),)
 
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return the twin's states."""
@@ -133,12 +164,12 @@ class RandomWeights:
 
 
 def _twin_reach(metric: Metric, measured: Measured) -> float:
-    """Return 4 x the larger of the error without separation and the bootstrap's (section 8)."""
+    """Return 4 x the larger of the error without separation and the bootstrap's (section 8), at most `REACH_MOST`."""
     assert metric.interval is not None
     # The control asks for plain intervals of this level, so that the standard error can be read off them.
     half = (float(metric.interval.high) - float(metric.interval.low)) / 2
     bootstrap = half / NormalDist().inv_cdf(0.5 + float(metric.interval.level) / 2)
-    return STANDARD_ERRORS * max(sqrt((metric.n + 1) / (3 * metric.n**2)), bootstrap)
+    return min(REACH_MOST, STANDARD_ERRORS * max(sqrt((metric.n + 1) / (3 * metric.n**2)), bootstrap))
 
 
 @dataclass(frozen=True)
@@ -147,6 +178,14 @@ class PlantedTruth:
 
     name: ClassVar[str] = "planted-truth"
     kind: ClassVar[Literal["positive"]] = "positive"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the band of each method; these three are fitted to every plant."""
+        return tuple(
+            PromisedBand(metric="mean_auroc", low=low, high=high, labels={"method": method}, always=True)
+            for method, (low, high) in PLANT_BANDS.items()
+        )
 
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return planted states at five sites, one a draw."""
@@ -164,11 +203,9 @@ class PlantedTruth:
         for one in measured.named("auroc"):
             # An anchor's vote may leave a sign open; the prediction is of the axis, so the better sign is compared.
             by.setdefault(one.labels["method"], []).append(max(float(one.value), 1 - float(one.value)))
-        low, high = PLANT_AUROC - PLANT_TOLERANCE, min(1.0, PLANT_AUROC + PLANT_TOLERANCE)
-        bands = {"md": (low, high), "tpc": (low, high), "lr": (CEILING_MIN, 1.0)}
         return [
             Expected(metric="mean_auroc", value=float(np.mean(by[method])), low=a, high=b, labels={"method": method})
-            for method, (a, b) in bands.items()
+            for method, (a, b) in PLANT_BANDS.items()
             if method in by
         ]
 
@@ -179,6 +216,12 @@ class DeflatedPlant:
 
     name: ClassVar[str] = "deflated-plant"
     kind: ClassVar[Literal["positive"]] = "positive"
+
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        """Return the bands of power: that of the plant of no effect is bounded, and every run states it."""
+        empty = PromisedBand(metric="power", low=0.0, high=EMPTY_MAX, labels={"effect": EMPTY}, always=True)
+        return (empty, PromisedBand(metric="power", low=0.0, high=1.0))
 
     def spoil(self, check: TruthProbe, seen: Evidence) -> Evidence:
         """Return the states of all sets at the causal layers; they are emptied and planted where measured."""
@@ -197,9 +240,13 @@ class DeflatedPlant:
     def bands(self, check: TruthProbe, measured: Measured) -> Sequence[Expected]:
         """Return the power at every effect; only the plant of no effect has a bound."""
         return [
-            _expected(metric, 0.0, EMPTY_MAX if metric.labels["effect"] == "0" else 1.0)
+            _expected(metric, 0.0, EMPTY_MAX if metric.labels["effect"] == EMPTY else 1.0)
             for metric in measured.named("power")
         ]
+
+
+def _around(metric: str, reach: float) -> PromisedBand:
+    return PromisedBand(metric=metric, low=0.5 - reach, high=0.5 + reach, fixed=False)
 
 
 def _expected(metric: Metric, low: float, high: float) -> Expected:

@@ -9,6 +9,9 @@ from checks.check import MetricSpec
 SET, AT, BY = ("set",), ("set", "layer"), ("set", "layer", "method")
 BY_H = (*BY, "h")
 
+SOME = frozenset({"displacement_share"})
+"""Metrics that have an interval in controls alone."""
+
 
 def _spec(
     name: str,
@@ -18,7 +21,16 @@ def _spec(
     better: Literal["higher", "lower", "none"] = "none",
     determinism: Literal["exact", "tolerance", "statistical"] = "statistical",
 ) -> MetricSpec:
-    return MetricSpec(name=name, unit=unit, labels=labels, better=better, determinism=determinism, summary=summary)
+    bare = determinism == "exact" or "No interval" in summary
+    return MetricSpec(
+        name=name,
+        unit=unit,
+        labels=labels,
+        better=better,
+        determinism=determinism,
+        summary=summary,
+        interval=None if name in SOME else not bare,
+    )
 
 
 SCORES: tuple[MetricSpec, ...] = (
@@ -37,7 +49,7 @@ SCORES: tuple[MetricSpec, ...] = (
         BY,
         "Share of anchors that +direction orients right, less one half. No interval: its binomial p fixes the sign.",
     ),
-    _spec("lambda", "1", BY, "Weight of the midpoint, sum convention; no label chose it. A choice, without interval."),
+    _spec("lambda", "1", BY, "Weight of the midpoint, sum convention; no label chose it. No interval: a choice."),
     _spec("relative_gap", "1", AT, "1 - s2^2/s1^2 of centred displacements: near 0, two features tie. No interval."),
     _spec(
         "second_stability",
@@ -59,7 +71,12 @@ SCORES: tuple[MetricSpec, ...] = (
     ),
     _spec("selectivity", "1", BY, "Ceiling's AUROC less the same on one random label a cluster. No interval."),
     _spec("kappa", "1", AT, "(E|z|)^2/E z^2 of tpc scores on test: 2/pi Gaussian, 1 two points. No interval."),
-    _spec("displacement_share", "fraction", BY, "Displacement's share of both variances on test. No interval."),
+    _spec(
+        "displacement_share",
+        "fraction",
+        BY,
+        "Displacement's share of both variances on test. No interval but in a control.",
+    ),
     _spec(
         "power",
         "fraction",
@@ -95,7 +112,9 @@ BEYOND: tuple[MetricSpec, ...] = (
         (*BY, "probe", "output"),
         "Items by what probe and output say. No interval.",
     ),
-    _spec("output_gap", "1", SET, "P(yes) - P(no): mean on true less mean on false texts, unedited. No interval."),
+    _spec(
+        "output_gap", "1", SET, "P(yes) - P(no): mean on true less mean on false texts, unedited; bounds by cluster."
+    ),
     _spec("nie_f2t", "1", BY, "Effect of the shift on false texts, 1 = answers become those of true texts.", "higher"),
     _spec("nie_t2f", "1", BY, "Effect of the shift on true texts, 1 = answers become those of false texts.", "higher"),
     _spec("nie_random_max", "1", AT, "Largest |effect| of random directions of the same length. No interval."),

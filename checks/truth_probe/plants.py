@@ -23,10 +23,13 @@ from checks.truth_probe.supervised import fit_logistic, lr, mass_mean, rms, shuf
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-EFFECTS = ("0", "0.71", "1.06", "1.41", "2.12")
+EMPTY = "0"
+"""The plant of no effect."""
+
+EFFECTS = (EMPTY, "0.71", "1.06", "1.41", "2.12")
 """Planted effects in units of the displacement's root mean square (section 8)."""
 
-EDGES = ("0", "2.12")
+EDGES = (EMPTY, "2.12")
 """Effects planted in sets beside the primary ones: what must not be found, and what must be before "not detected" is
 said of a set (section 7)."""
 

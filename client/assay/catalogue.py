@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from assay import canonical, strict_json
+from assay import bands, canonical, strict_json
 from assay.errors import MachineFailed, Malformed
 
 SCHEMA = "assay-catalogue/v1"
@@ -177,6 +177,10 @@ def parse_entry(value: Any, at: str = "") -> CheckEntry:
             _check_words(item.get("optional", []), f"{at}/{field}/{index}/optional")
             if not isinstance(item.get("interval", False), bool):
                 raise Malformed("catalogue_form", f"{at}/{field}/{index}/interval", "expected true or false")
+            if field == "metrics":
+                bands.check_spread(item, f"{at}/{field}/{index}")
+            if field == "controls" and "bands" in item:
+                bands.check_form(item["bands"], f"{at}/{field}/{index}/bands")
     _check_optional(value, at)
     return CheckEntry(value)
 

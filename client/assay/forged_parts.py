@@ -42,6 +42,11 @@ def control(name: str, kind: str, value: str, low: str, high: str) -> dict[str, 
     }
 
 
+def band(low: str, high: str) -> dict[str, Any]:
+    """Return the band that a forged control promises."""
+    return {"metric": "accuracy", "low": low, "high": high, "fixed": True, "always": True}
+
+
 def environment() -> dict[str, Any]:
     """Return where a forged report ran."""
     packages = {"numpy": "2.4.6", "torch": "2.13.0"}

@@ -2,10 +2,11 @@
 
 One rule for all who ask: the worker, of what a cell says; the signer, before it composes; the reader, in step V10.
 Pure, and over plain JSON, so that a reader needs no schema library. Fields of the entry that an answer is held to:
-`metrics` (name, unit, labels less `optional` ones, better, determinism, and `interval: true` where each instance has
-one), `controls` (name, kind, and what else the entry fixes of them) and `words`. A number without an interval decides
-nothing under `worst` unless its entry promises it to be exact (`assay.policy.bounds`), so an interval that is left out
-never helps.
+`metrics` (name, unit, labels less `optional` ones, better, determinism, tolerance, margin, and `interval`: true where
+each instance has one, false where none has), `controls` (name, kind, bands) and `words`. A number without an interval
+decides nothing under `worst` unless its entry promises it to be exact (`assay.policy.bounds`), so an interval that is
+left out never helps. An entry of before tolerances, margins or bands were promised leaves them out, and nothing is held
+against it there (docs/adr/0020).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from assay import bands
 from assay.catalogue import CheckEntry
 from assay.errors import Malformed, shown
 
@@ -47,8 +49,8 @@ _SHARD = re.compile(r"shard:(0|[1-9][0-9]*)", re.ASCII)
 NAME_MAX = 128
 """Characters of a name (`assay.result.NAME`); what is longer is cut there."""
 
-_CONTROL_FIXED = ("kind", "metric", "labels", "band")
-"""Of a control; those that its entry names are equal."""
+_SPREAD = ("tolerance", "margin")
+"""Of a metric: how far a re-run may be off, and which difference matters; equal where the entry names them."""
 
 
 def check_promise(answer: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
@@ -185,29 +187,40 @@ def _check_metric(
     if not owed - left_away <= labels <= owed:
         said = f"{shown(name)}: labels are {shown(sorted(labels))}, the catalogue promises {shown(sorted(owed))}"
         _refuse("result_schema", f"{at}/labels", said)
-    if metric.get("interval") is None and told.get("interval") is True:
-        said = f"{shown(name)} has no interval, and the catalogue promises one"
-        _refuse("result_schema", f"{at}/interval", said)
+    for field in _SPREAD:
+        if field in told and metric.get(field) != told[field]:
+            said = f"{shown(name)}: {field} is {shown(metric.get(field))}, the catalogue promises {shown(told[field])}"
+            _refuse("result_schema", f"{at}/{field}", said)
+    if told.get("interval") is not None and told["interval"] == (metric.get("interval") is None):
+        said = "no interval, and the catalogue promises one" if told["interval"] else "an interval that nobody promised"
+        _refuse("result_schema", f"{at}/interval", f"{shown(name)} has {said}")
+    if metric.get("p") is not None and not bands.is_p(metric["p"]):
+        _refuse("result_schema", f"{at}/p", f"{shown(name)}: p is {shown(metric['p'])}, not from 10^-12 to 1")
 
 
 def _check_controls(answer: Mapping[str, Any], measured: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
     promised = {str(one["name"]): one for one in entry["controls"]}
+    controls = _tables(answer.get("controls"))
     present = set()
-    for position, control in enumerate(_tables(answer.get("controls"))):
+    for position, control in enumerate(controls):
         at, name = f"/controls/{position}", str(control.get("name"))
         told = promised.get(name)
         if told is None:
             _refuse("free_text", f"{at}/name", f"{shown(name)} is no control that the catalogue promises")
         present.add(name)
-        for field in _CONTROL_FIXED:
-            if (field in told or field == "kind") and control.get(field) != told.get(field):
-                said = f"control {shown(name)}: {field} is {shown(control.get(field))}, not what the catalogue promises"
-                _refuse("free_text", f"{at}/{field}", said)
+        if control.get("kind") != told.get("kind"):
+            said = f"control {shown(name)}: kind is {shown(control.get('kind'))}, not what the catalogue promises"
+            _refuse("free_text", f"{at}/kind", said)
+        bands.check_bands(control, told, at)
     named = skipped_items(answer)
     # A control that could not run is named as skipped, and the answer is then not valid.
     absent = [name for name in promised if name not in present and f"control:{name}" not in named]
     if absent:
         _refuse("result_schema", "/controls", f"control {shown(absent[0])} is promised by the catalogue and absent")
+    for name, told in promised.items():
+        if metric := bands.unstated(controls, told):
+            said = f"control {shown(name)} states no {shown(metric)}, and the catalogue promises that each run does"
+            _refuse("result_schema", "/controls", said)
 
 
 def _check_findings(answer: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> None:

@@ -29,6 +29,9 @@ LEVEL_MIN = "0.8"
 """Least level of an interval: one that covers less is narrow because it claims little, and would decide all the same.
 The level of a bound that is simultaneous over many instances comes near 1, so that has no upper limit but 1."""
 
+P_LEAST = "0.000000000001"
+"""No p-value is told below this (report specification, section 3: a p below its floor is reported as the floor)."""
+
 INTEGER_MAX = 2**53 - 1
 """Largest integer that every JSON reader reads exactly."""
 
@@ -142,9 +145,11 @@ class Metric(Value):
     n: Count
     """Number of independent items behind the value."""
     interval: Interval | None = None
-    """May be absent only when `determinism` is "exact" or the metric says in its description that it has none."""
+    """Absent where `determinism` is "exact", or where the catalogue entry does not promise one of each instance: it
+    says `interval: false` then (none has one), or nothing. What has none decides nothing unless it is exact."""
     null: NullDistribution | None = None
     p: D | None = None
+    """From `P_LEAST` to 1."""
     multiplicity: Multiplicity | None = None
     better: Literal["higher", "lower", "none"] = "none"
     determinism: Literal["exact", "tolerance", "statistical"]
@@ -152,6 +157,12 @@ class Metric(Value):
     margin: D | None = None
     """Difference that matters, for comparisons."""
     items_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _p_is_above_its_floor(self) -> Metric:
+        if self.p is not None and not Decimal(P_LEAST) <= Decimal(self.p) <= 1:
+            raise ValueError(f"{self.name}: p is {P_LEAST} to 1, not {self.p}")
+        return self
 
     @model_validator(mode="after")
     def _is_quantised(self) -> Metric:

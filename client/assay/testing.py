@@ -261,10 +261,15 @@ def forged_entry(**overrides: Any) -> CheckEntry:
                     "better": "none",
                     "determinism": "statistical",
                     "interval": True,
+                    "tolerance": None,
+                    "margin": "0.03",
                     "summary": "Share of held-out pairs told apart.",
                 }
             ],
-            "controls": [{"name": "ShuffledLabels", "kind": "null"}, {"name": "PlantedTruth", "kind": "positive"}],
+            "controls": [
+                {"name": "ShuffledLabels", "kind": "null", "bands": [forged_parts.band("0.45", "0.55")]},
+                {"name": "PlantedTruth", "kind": "positive", "bands": [forged_parts.band("0.9", "1")]},
+            ],
             "words": ["detected", "not_detected"],
             "reasons": ["too_few_items"],
             "code_sha256": hashlib.sha256(b"forged_probe 1.0").hexdigest(),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from checks.catalogue import CATALOGUE, CatalogueInvalid, _rates, catalogue_bytes, catalogue_json, code_sha256
-from checks.check import Check
+from checks.check import Check, PromisedBand
 from checks.runtime.architectures import ARCHITECTURES, IGNORABLE, architectures_json
-from tests.checks.toy import TOYS, Toy
+from tests.checks.toy import TOYS, Silenced, Toy
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +37,9 @@ def test_an_entry_tells_parameters_metrics_and_every_reason(monkeypatch: pytest.
         catalogue_json(TOYS)  # nobody has said what its role's rows look like
     monkeypatch.setattr("checks.catalogue.EXAMPLES", {"words": [{"id": "a", "text": "b"}]})
     (entry,) = catalogue_json(TOYS)["checks"]
-    assert (entry["name"], entry["controls"]) == ("toy", [{"kind": "negative", "name": "silenced"}])
+    band = {"metric": "mean", "low": "-10", "high": "0.5", "fixed": False, "always": True}
+    assert (entry["name"], entry["controls"]) == ("toy", [{"kind": "negative", "name": "silenced", "bands": [band]}])
+    assert entry["metrics"][0]["tolerance"] == {"abs": "0.0001", "rel": "0"}
     assert {"no_texts", "data_missing", "check_error"} <= set(entry["reasons"])
     jsonschema.Draft202012Validator.check_schema(entry["params"])
     jsonschema.validate({"control_low": "-0.25"}, entry["params"])
@@ -50,6 +54,56 @@ def test_every_entry_has_parameters_that_its_own_schema_accepts() -> None:
         check = CATALOGUE[entry["name"]]
         defaults = json.loads(check(**check.example).model_dump_json())
         jsonschema.validate(defaults, entry["params"])
+
+
+def test_a_control_without_a_band_cannot_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checks.catalogue.EXAMPLES", {"words": [{"id": "a", "text": "b"}]})
+
+    class Open(Silenced):
+        @property
+        def promises(self) -> Sequence[PromisedBand]:
+            return ()
+
+    class Unbound(Toy):
+        """A toy whose control may state any band."""
+
+        controls = (Open(),)
+
+    with pytest.raises(CatalogueInvalid, match="toy: control silenced promises no band"):
+        catalogue_json({"toy": Unbound})
+
+
+def test_a_metric_that_is_exact_has_no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checks.catalogue.EXAMPLES", {"words": [{"id": "a", "text": "b"}]})
+
+    class Loose(Toy):
+        """A toy whose number is exact and may move."""
+
+        metrics = (dataclasses.replace(Toy.metrics[0], determinism="exact"),)
+
+    with pytest.raises(CatalogueInvalid, match="mean is exact and has a tolerance"):
+        catalogue_json({"toy": Loose})
+
+
+def test_every_control_has_a_band_and_every_metric_a_tolerance_decision() -> None:
+    for entry in catalogue_json()["checks"]:
+        for control in entry["controls"]:
+            assert control["bands"], (entry["name"], control["name"])
+        for metric in entry["metrics"]:
+            assert (metric["tolerance"] is None) == (metric["determinism"] == "exact"), (entry["name"], metric["name"])
+            assert "margin" in metric
+            some = metric.get("interval") is not True and metric["determinism"] != "exact"
+            pooled = entry["name"] == "sae_features" and "interval" not in metric  # the guide says which have none
+            assert not some or pooled or "interval" in metric["summary"] or "none" in metric["summary"], metric["name"]
+
+
+def test_a_band_that_holds_any_share_is_no_band() -> None:
+    """Of what lies between 0 and 1 no null or negative control may state all: it would hold whatever was measured."""
+    for entry in catalogue_json()["checks"]:
+        for control in entry["controls"]:
+            for band in control["bands"]:
+                if control["kind"] != "positive" and band["metric"] != "flagged":  # a count, of ten
+                    assert not (float(band["low"]) <= 0 and float(band["high"]) == 1), (control["name"], band)
 
 
 def test_the_code_digest_changes_with_the_code() -> None:

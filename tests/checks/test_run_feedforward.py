@@ -34,7 +34,13 @@ class Norms(Check):
     kinds = ("feedforward",)
     metrics = (
         MetricSpec(
-            name="norm", unit="1", labels=("layer",), better="none", determinism="tolerance", summary="Frobenius norm."
+            name="norm",
+            unit="1",
+            labels=("layer",),
+            better="none",
+            determinism="tolerance",
+            summary="Frobenius norm.",
+            tolerance=(1e-6, 0),
         ),
     )
     words = ("NORM",)

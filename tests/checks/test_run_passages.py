@@ -48,7 +48,15 @@ class Reads(Check):
         DataRole(name="rows", required=False, media_type="application/jsonl", summary="Rows."),
     )
     metrics = tuple(
-        MetricSpec(name=name, unit="1", labels=("model",), better="none", determinism="tolerance", summary="A mean.")
+        MetricSpec(
+            name=name,
+            unit="1",
+            labels=("model",),
+            better="none",
+            determinism="tolerance",
+            summary="A mean.",
+            tolerance=(1e-4, 0),
+        )
         for name in ("state", "edited", "bytes")
     )
     artefacts = (ArtefactSpec(name="cards.json", media_type="application/json", max_bytes=8, summary="Bytes."),)

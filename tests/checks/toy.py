@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from assay.result import Axis, ControlResult, D, Finding, Measured, MetricRef, Plot, Series, Skipped
 from pydantic import Field
 
-from checks.check import Check, DataRole, Evidence, Expected, MetricSpec, ModelFacts, Needs, Refusal, Text
+from checks.check import Check, DataRole, Evidence, Expected, MetricSpec, ModelFacts, Needs, PromisedBand, Refusal, Text
 from checks.memory import InMemoryEvidence
 from checks.quantise import metric
+
+HIGH = 0.5
+"""Upper end of the control's band; a parameter gives the lower one."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,10 @@ class Silenced:
     name: str = "silenced"
     kind: Literal["negative"] = "negative"
 
+    @property
+    def promises(self) -> Sequence[PromisedBand]:
+        return (PromisedBand(metric="mean", low=-10.0, high=HIGH, fixed=False, always=True),)
+
     def spoil(self, check: Any, seen: Evidence) -> Evidence:
         assert isinstance(seen, InMemoryEvidence)
         return seen.replacing(activations={"resid.0": np.zeros_like(seen.activations("resid.0"))})
@@ -30,7 +37,7 @@ class Silenced:
         found = measured.find("mean", layer="0")
         assert found is not None
         low = float(check.control_low)
-        return [Expected(metric="mean", value=float(found.value), low=low, high=0.5, labels={"layer": "0"})]
+        return [Expected(metric="mean", value=float(found.value), low=low, high=HIGH, labels={"layer": "0"})]
 
 
 PLOT = Plot(
@@ -50,9 +57,16 @@ class Toy(Check):
     source = "tests"
     controls = (Silenced(),)
     data_roles = (DataRole(name="words", required=True, media_type="application/jsonl", summary="Texts."),)
-    metrics = (
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (
         MetricSpec(
-            name="mean", unit="1", labels=("layer",), better="none", determinism="tolerance", summary="Mean state."
+            name="mean",
+            unit="1",
+            labels=("layer",),
+            better="none",
+            determinism="tolerance",
+            summary="Mean state.",
+            interval=True,
+            tolerance=(1e-4, 0),
         ),
     )
     words = ("MEAN",)

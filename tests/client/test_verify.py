@@ -193,6 +193,7 @@ FORGERIES: dict[str, tuple[str, Change]] = {
     "not_a_decimal": ("V12", _answer(lambda a: a["measured"]["metrics"][0].update(value="1e3"))),
     "measured_with_a_reason": ("V12", _answer(lambda a: a.update(reason="too_few_items"))),
     "unknown_outcome": ("V12", _answer(lambda a: a.update(outcome="passed"))),
+    "fingerprint_of_another_finding": ("V12", _answer(lambda a: a["findings"][0].update(fingerprint="0" * 32))),
     "claim_with_control_characters": ("V12", _answer(lambda a: a["findings"][0].update(claim="ok\x1b[2K"))),
 }  # fmt: skip
 
@@ -258,6 +259,13 @@ def test_a_shard_that_was_never_read_is_named_or_nothing_was_measured(forge: For
         attempts = sharded(forge)  # in the minute of the next report
         answer = {**forge.answer({"layers": 2, "part": 0}), "skipped": [{"item": item, "reason": "CELL_CRASHED"}]}
         assert failing(look(forge, forge.report(attempts=attempts, answers=[answer]))) == expected, item
+
+
+def test_a_finding_has_one_name_in_every_report(forge: Forge) -> None:
+    answer = forge.answer({"layers": 2, "part": 0})
+    # By hand: SHA-256 of {"check":"forged_probe","finding":"readable","labels":{"layer":"1"},"v":1}.
+    answer["findings"][0]["fingerprint"] = "18b6702d5fd486c555d1beb8770fd3da"
+    assert look(forge, forge.report(answers=[answer])).outcome == "verified"
 
 
 def test_a_control_that_could_not_run_is_honest_when_named_and_not_valid(forge: Forge) -> None:

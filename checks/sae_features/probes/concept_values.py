@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 
+BLANK_DRAWS = 20
+"""Plants of strength 0 among those that power is measured with (section 10)."""
+
 TRAIN_SHARE, VAL_SHARE = 0.5, 0.2
 """Shares of the groups; the rest is test (specification, section 7)."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from checks.sae_features.dictionary.value import Dictionary
-from checks.sae_features.probes.concept_values import ProbeSettings
+from checks.sae_features.probes.concept_values import BLANK_DRAWS, ProbeSettings
 from checks.sae_features.probes.power_plants import Bench, Seen
 from checks.statistics import proportion_interval
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 AMPLITUDES = (0.1, 0.25, 0.5, 1.0)
 """Strengths in units of R (specification, section 10)."""
-
-BLANK_DRAWS = 20
-"""Draws without a plant (section 10)."""
 
 Place = Literal["in", "out"]
 Probe = Literal["dense", "sparse_5", "either"]

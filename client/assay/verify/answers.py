@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assay import catalogue, promise, strict_json
+from assay import bands, catalogue, promise, strict_json
 from assay.catalogue import CheckEntry
 from assay.errors import CouldNotTell, Malformed, Wrong, shown
 from assay.verify.case import Case
@@ -166,34 +166,43 @@ def _check_against(case: Case, answer: Mapping[str, Any], entry: CheckEntry, at:
         raise Wrong(f"{at}: its catalogue entry is that of {shown(entry.name)} {shown(entry.version)}")
     if entry.code_sha256 != answer["code_sha256"]:
         raise Wrong(f"{at}/code_sha256 is not the digest in its catalogue entry")
-    _check_shipped(case, entry, at)
+    promised = _check_shipped(case, entry, at)
     _check_handed_out(answer, entry, at)
     unread = promise.unread_shards((one["job"], one["result_sha256"]) for one in case.predicate["attempts"])
     try:
-        promise.check_promise(answer, entry.raw)
+        promise.check_promise(answer, promised)
         promise.check_unread(answer, entry, unread)
     except Malformed as error:
         raise Wrong(f"{at}{error.at}: {error.message}") from None
 
 
-def _check_shipped(case: Case, entry: CheckEntry, at: str) -> None:
+def _check_shipped(case: Case, entry: CheckEntry, at: str) -> Mapping[str, Any]:
+    """Hold the report's entry against the shipped one; return the entry that the answer is held to."""
     named = f"{shown(entry.name)} {shown(entry.version)}"
     here = case.shipped.checks if case.shipped else ()
     shipped = next((one for one in here if (one.name, one.version) == (entry.name, entry.version)), None)
     if shipped is None:
         case.open_questions.append(f"this client ships no catalogue entry of {named}: the report's own was used")
         case.unshipped.append(named)
-        return
+        return entry.raw
+    bare = bands.states(entry.raw) != bands.states(shipped.raw)
     for field in _PROMISES:
-        if _promise(entry, field) != _promise(shipped, field):
+        if _promise(entry, field, bare=bare) != _promise(shipped, field, bare=bare):
             raise Wrong(f"{at}: the catalogue entry of {named} differs in {field} from the one this client ships")
     if entry.code_sha256 != shipped.code_sha256:
         case.open_questions.append(f"{named} was answered by other code than this client's release names")
+    if not bare or bands.states(entry.raw):
+        return entry.raw
+    case.open_questions.append(
+        f"the entry of {named} is from before bands were promised: this client's bands were held"
+    )
+    return bands.as_answered(shipped.raw)
 
 
-def _promise(entry: CheckEntry, field: str) -> Any:
+def _promise(entry: CheckEntry, field: str, *, bare: bool) -> Any:
     """Return a field of an entry; an entry that leaves an optional one out says the same as one that denies it."""
-    return entry.raw.get(field, {"base_model": False, "artefacts": []}.get(field))
+    value = entry.raw.get(field, {"base_model": False, "artefacts": []}.get(field))
+    return bands.bare(field, value) if bare else value
 
 
 def _check_handed_out(answer: Mapping[str, Any], entry: CheckEntry, at: str) -> None:

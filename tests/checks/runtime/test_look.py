@@ -148,7 +148,15 @@ class Whole(Check):
     source = "tests"
     controls = ()
     metrics = tuple(
-        MetricSpec(name=name, unit="1", labels=(), better="none", determinism="tolerance", summary="A mean.")
+        MetricSpec(
+            name=name,
+            unit="1",
+            labels=(),
+            better="none",
+            determinism="tolerance",
+            summary="A mean.",
+            tolerance=(1e-4, 0),
+        )
         for name in ("state", "twin", "score", "edited")
     )
     words = ()

@@ -205,7 +205,15 @@ class Cut(Check):
     controls = ()
     kinds = ("transformer", "feedforward")
     metrics = tuple(
-        MetricSpec(name=name, unit="nats", labels=(), better="none", determinism="tolerance", summary="A mean.")
+        MetricSpec(
+            name=name,
+            unit="nats",
+            labels=(),
+            better="none",
+            determinism="tolerance",
+            summary="A mean.",
+            tolerance=(1e-4, 0),
+        )
         for name in ("whole", "cut")
     )
     words = ()

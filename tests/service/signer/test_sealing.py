@@ -166,6 +166,16 @@ HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
         "RECORD_REJECTED",
         _answers(lambda a: a["controls"][0].update(kind="positive", band={"low": "-9", "high": "9"})),
     ),
+    "null_control_in_a_band_of_its_own": (
+        "RECORD_REJECTED",
+        _answers(lambda a: a["controls"][0].update(value="0.99", band={"low": "0", "high": "1"})),
+    ),
+    "positive_control_in_a_band_of_its_own": (
+        "RECORD_REJECTED",
+        _answers(lambda a: a["controls"][1].update(value="0.1", band={"low": "0", "high": "1"})),
+    ),
+    "tolerance_that_nobody_promised": ("RECORD_REJECTED", _metrics(tolerance={"abs": "1000", "rel": "1000"})),
+    "p_below_its_floor": ("RECORD_REJECTED", _metrics(p="0")),
     "control_that_nobody_promised": (
         "RECORD_REJECTED",
         _answers(lambda a: a["controls"].append({**a["controls"][0], "name": "Invented"})),

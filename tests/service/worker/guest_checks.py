@@ -25,7 +25,12 @@ class Norm(Check):
     source = "tests"
     controls = ()
     kinds: ClassVar[tuple[ModelKind, ...]] = ("transformer", "feedforward")
-    metrics = (MetricSpec(name="norm", unit="1", labels=(), better="none", determinism="tolerance", summary="Norm."),)
+    metrics = (
+        MetricSpec(
+            name="norm", unit="1", labels=(), better="none", determinism="tolerance", summary="Norm.",
+            tolerance=(1e-6, 0),
+        ),
+    )  # fmt: skip
     words = ("NORM",)
     reasons: ClassVar[tuple[str, ...]] = ("non_finite",)
 

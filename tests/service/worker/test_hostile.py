@@ -102,6 +102,49 @@ def decision(**changes: Any) -> Callable[[Json], None]:
     return lambda value: value["ingest"]["decisions"][0].update(changes)
 
 
+PROMISED: Json = {
+    "metrics": [{
+        "name": "score", "unit": "fraction", "labels": ["layer"], "better": "higher", "determinism": "exact",
+        "summary": "A number.", "tolerance": None, "margin": None,
+    }],
+    "controls": [{
+        "name": "planted", "kind": "positive",
+        "bands": [{"metric": "score", "low": "0.8", "high": "1", "fixed": True, "always": True}],
+    }],
+}  # fmt: skip
+"""What the scripted check promises of its band, tolerance and margin."""
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda _value: None, None),
+        (in_control(value="0.1", band={"low": "0", "high": "1"}), "result_schema"),
+        (in_control(value="0.99", band={"low": "0", "high": "1"}), "result_schema"),
+        (in_control(metric="anything"), "free_text"),
+        (in_metric(tolerance={"abs": "1000", "rel": "0"}), "result_schema"),
+        (in_metric(margin="9"), "result_schema"),
+        (in_metric(p="0"), "result_schema"),
+    ],
+)
+def test_a_subverted_cell_cannot_move_its_bands(change: Callable[[Json], None], code: str | None) -> None:
+    entry = catalogue(**PROMISED).entry("scripted")
+    assert entry is not None
+    value = good()
+    change(value)
+
+    def read() -> CellResult:
+        told = canonical.dumps(value)
+        return parse_result(told, nonce=NONCE, asked=ASKED, promises={"scripted": entry}, paths={"config.json"})
+
+    if code is None:
+        assert read().answers[0].valid
+        return
+    with pytest.raises(ResultRejected) as caught:
+        read()
+    assert caught.value.code == code
+
+
 FACTS = {
     "architecture": "gpt2", "layers": 1, "width": 8, "parameters": 9, "texts": 0, "tokens": 0, "dtype": "float32",
     "batch_size": 1, "threads": 1, "torch": "2.13.0+cpu",
