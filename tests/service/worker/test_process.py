@@ -169,7 +169,7 @@ def test_a_worker_whose_broker_dies_again_and_again_polls_each_time_and_runs_eac
 
     for _ in range(2):
         redis_server.kill()
-        keys.extend(stage.submit(len(keys) + more) for more in range(2))
+        keys.extend([stage.submit(len(keys)), stage.submit(len(keys) + 1)])
         wait_for(all_completed)
         redis_server.start()  # empty; whatever was owed to it is knocked now, for jobs that have ended
         keys.append(stage.submit(len(keys)))
