@@ -72,9 +72,11 @@ def _isolated(told: Mapping[str, Any], allowed: Collection[str]) -> bool:
     """Tell whether every cell of every attempt ran in an allowed sandbox: plans and parts read the data as well.
 
     The deciding attempt's cells stand in `sandbox`. Beside it every attempt with a result came out of a cell, so one
-    that names none hides it.
+    that names none hides it, and so does one that is not there: the jobs of a divided audit are numbered.
     """
     attempts = evidence.tables(told.get("attempts"))
+    if not _all_jobs({evidence.text(one.get("job")) or "" for one in attempts}):
+        return False
     deciding = "whole" if all(one.get("job") == "whole" for one in attempts) else "combine"
     cells = [evidence.tables(evidence.table(told.get("sandbox")).get("cells"))]
     for one in attempts:
@@ -82,6 +84,12 @@ def _isolated(told: Mapping[str, Any], allowed: Collection[str]) -> bool:
         if beside or (one.get("job") != deciding and one.get("result_sha256") is not None):
             cells.append(beside)
     return all(bool(some) and all(_allowed(cell, allowed) for cell in some) for some in cells)
+
+
+def _all_jobs(jobs: Collection[str]) -> bool:
+    """Tell whether no job is left out: one alone, or a plan, shards from 0 without a gap, and what combines them."""
+    shards = [job for job in jobs if job not in ("whole", "combine")]
+    return len(jobs) == 1 or set(jobs) == {"whole", "combine", *(f"shard:{n}" for n in range(max(len(shards), 2)))}
 
 
 def _allowed(cell: Mapping[str, Any], allowed: Collection[str]) -> bool:

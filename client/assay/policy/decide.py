@@ -94,7 +94,7 @@ def _assertion(entry: Assertion, report: Evidence) -> Decision:
 def _instances(entry: Assertion, report: Evidence) -> tuple[list[Instance], int]:
     """Return the instances of an entry in all answers of its check, and how many of them were measured."""
     seen: list[Instance] = []
-    selected = 0
+    selected, bare = 0, 0
     if reason := evidence.miscounted(report, entry.check):
         seen.append(_doubt(reason, f"asked {report.asked.get(entry.check, 0)} times"))
     for answer in report.answers(entry.check):
@@ -104,10 +104,13 @@ def _instances(entry: Assertion, report: Evidence) -> tuple[list[Instance], int]
             continue
         found = instances.select(entry, answer)
         selected += len(found.present)
+        bare += not found.present and instances.owes(entry, answer)
         seen += [_doubt(reason, detail) for reason, detail in found.flaws]
         seen += [_doubt("instance_skipped", "", _print(entry, labels), labels) for labels in found.skipped]
         seen += [_doubt("instance_missing", "", None, labels) for labels in found.missing]
         seen += [_measured(entry, report, answer, labels, metric) for labels, metric in found.present]
+    if selected and bare:  # alone it has too few; beside another answer's instances it would go unseen
+        seen.append(_doubt("instance_missing", f"{bare} answers of the check have none"))
     seen += _only_in_baseline(entry, report, seen)
     # An answer that was honestly refused or failed says so by itself, and a person may accept that.
     silent = bool(seen) and all(one.reason in ("answer_refused", "answer_failed") for one in seen)
@@ -170,12 +173,12 @@ def _difference(entry: Assertion, report: Evidence, labels: Labels) -> Compared:
 
 
 def _power(answer: Mapping[str, Any], metric: str) -> Any:
-    """Return the lower bound of the weakest power told for a metric; None when one is absent or unreadable."""
-    lows = [
-        evidence.number(one.get("low"))
-        for one in evidence.tables(answer.get("power"))
-        if one.get("metric") in (metric, None)
-    ]
+    """Return the lower bound of the weakest power told for a metric; None when one is absent or unreadable.
+
+    A row that names no metric may be of this one, and nobody knows its number to be.
+    """
+    rows = [(one.get("metric"), evidence.number(one.get("low"))) for one in evidence.tables(answer.get("power"))]
+    lows = [low if named == metric else None for named, low in rows if named in (metric, None)]
     known = [low for low in lows if low is not None]
     return min(known) if known and len(known) == len(lows) else None
 

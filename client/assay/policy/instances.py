@@ -67,6 +67,12 @@ def select(assertion: Assertion, answer: Mapping[str, Any]) -> Selection:
     )
 
 
+def owes(assertion: Assertion, answer: Mapping[str, Any]) -> bool:
+    """Tell whether a measured answer owes an instance: it does, unless its coverage says that `where` is not in it."""
+    coverage = evidence.table(evidence.table(answer.get("measured")).get("coverage"))
+    return all(key not in coverage or value in (coverage[key] or ()) for key, value in assertion.where)
+
+
 def _owed(
     where: Mapping[str, str],
     keys: list[str],

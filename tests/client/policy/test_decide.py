@@ -300,11 +300,12 @@ def test_findings_are_held_to_a_severity(case: str) -> None:
 
 
 def sharded(**cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a plan, a shard and what combines them; in sealed cells unless told otherwise."""
+    """Return a plan, its shards and what combines them; in sealed cells unless told otherwise."""
     done = {"n": 1, "exit_class": "OK", "result_sha256": SHA}
     return [
         {"job": "whole", **done, "cells": cells.get("whole", [cell()])},
         {"job": "shard:0", **done, "cells": cells.get("shard", [cell()])},
+        {"job": "shard:1", **done, "cells": [cell()]},
         {"job": "combine", **done},
     ]
 

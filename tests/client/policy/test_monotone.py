@@ -227,6 +227,67 @@ def test_removing_any_one_part_of_a_rich_report_is_seen_or_a_stated_blind_spot(n
     assert set(spots.values()) == EXPECTED_BLIND.get(name, set())
 
 
+def unnamed(report: dict[str, Any], at: Path) -> bool:
+    """Tell whether a deletion takes away cells of an attempt that left no result, or whose cells stand elsewhere."""
+    match at:
+        case ("attempts", n, "cells", *_):
+            told = report["attempts"][n]
+            return told["result_sha256"] is None or told["job"] == "combine"
+    return False
+
+
+def divided() -> dict[str, Any]:
+    """Return a report of an audit in shards, which passes as it is; a shard needed two attempts."""
+    report = rich()
+
+    def attempt(job: str, n: int = 1, **change: Any) -> dict[str, Any]:
+        return {"job": job, "n": n, "exit_class": "OK", "result_sha256": SHA, "cells": [cell()], **change}
+
+    shards = [attempt("shard:0"), attempt("shard:1", result_sha256=None), attempt("shard:1", 2)]
+    return {**report, "attempts": [attempt("whole"), *shards, attempt("combine", cells=[cell()])]}
+
+
+@pytest.mark.parametrize("n", range(5))
+def test_a_job_or_a_cell_that_is_left_out_hides_no_open_cell_but_a_stated_one(n: int) -> None:
+    report = divided()
+    assert verdict(report, RICH_POLICY).outcome == "pass"
+    report["attempts"][n]["cells"] = [cell("process")]
+    assert verdict(report, RICH_POLICY).outcome == "inconclusive"
+    hidden = [at for at in parts(report) if verdict(remove(report, at), RICH_POLICY).outcome == "pass"]
+    assert all(unnamed(report, at) for at in hidden), hidden
+    assert bool(hidden) == (n in (2, 4))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "auroc"])
+def test_a_power_row_is_of_another_number_even_if_its_name_is_deleted(metric: str) -> None:
+    report = rich()
+    report["answers"][0]["power"] = [{**report["answers"][0]["power"][0], "metric": metric}]
+    assert verdict(report, RICH_POLICY).outcome == ("pass" if metric == "accuracy" else "inconclusive")
+    del report["answers"][0]["power"][0]["metric"]
+    assert verdict(report, RICH_POLICY).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("where", ["{}", '{layer: "1"}'])
+def test_an_answer_s_numbers_do_not_go_unseen_beside_another_answer_s(where: str) -> None:
+    """A check that is asked twice has two answers, and each owes its instances."""
+    bad = answer(measured={"coverage": {"layer": ["1"]}, "skipped": [], "metrics": [metric("1", "0.7", "0.75", "0.8")]})
+    report, asked = predicate(answer(), bad), policy(where=where)
+
+    def said(told: dict[str, Any]) -> str:
+        return decide(asked, given(told, asked={"forged_probe": 2})).outcome
+
+    assert said(report) == "fail"
+    assert [at for at in parts(report) if said(remove(report, at)) == "pass"] == []
+
+
+def test_an_answer_that_does_not_cover_what_is_asked_owes_nothing() -> None:
+    other = answer(
+        measured={"coverage": {"layer": ["0"]}, "skipped": [], "metrics": [metric("0", "0.7", "0.75", "0.8")]}
+    )
+    told = predicate(answer(), other)
+    assert decide(policy(where='{layer: "1"}'), given(told, asked={"forged_probe": 2})).outcome == "pass"
+
+
 def test_a_cell_that_isolates_nothing_hides_behind_another_only_if_it_is_deleted() -> None:
     report = rich()
     report["sandbox"]["cells"][0] = cell("process")
