@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from assay.predicate_kinds import Moment, Origin, Path, Plain, Sha256
-from assay.result import Answer, Count, Name, Text, Value
+from assay.result import Answer, Count, Finding, Name, Text, Value
 
 
 class Audit(Value):
@@ -137,9 +137,18 @@ class Artefact(Value):
     size: Count
 
 
+class ReportFinding(Finding):
+    """A claim, with what names it in every report of its check."""
+
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """Of check, code and labels, without values and model (`assay.policy.fingerprint.of_claim`); null in older
+    reports."""
+
+
 class ReportAnswer(Answer):
     """One check's answer, with the code that gave it and the promise it is held to."""
 
+    findings: tuple[ReportFinding, ...] = ()
     code_sha256: Sha256
     catalogue_sha256: Sha256
     """The check's catalogue entry, which travels as `artefacts/<catalogue_sha256>`."""

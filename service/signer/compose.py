@@ -9,7 +9,8 @@ from typing import Any
 from assay import canonical, moments, promise, statement
 from assay.catalogue import CheckEntry
 from assay.errors import Malformed, shown
-from assay.predicate import Predicate
+from assay.policy import fingerprint
+from assay.predicate import Predicate, ReportAnswer
 from pydantic import ValidationError
 
 from service.signer import judged
@@ -87,7 +88,7 @@ def compose(inputs: Inputs) -> bytes:
             {"role": item["role"], "sha256": item["sha256"], "rows": told.rows, "media_type": told.media_type}
             for item, told in zip(asked["data"], inputs.data, strict=True)
         ],
-        "answers": [answer.to_json() for answer in record.answers],
+        "answers": [_answer(answer) for answer in record.answers],
         "facts": record.facts.to_json() if record.facts else None,
         "attempts": _attempts(inputs),
         "environment": record.environment.to_json(),
@@ -107,6 +108,14 @@ def compose(inputs: Inputs) -> bytes:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         at = "/" + "/".join(str(part) for part in first["loc"])
         raise Refused("RECORD_REJECTED", f"the composed report: {shown(at)}: {shown(first['msg'], 160)}") from error
+
+
+def _answer(told: ReportAnswer) -> dict[str, Any]:
+    """Return an answer, each finding under the fingerprint that follows from it, whatever the host's record says."""
+    answer = told.to_json()
+    for finding in answer["findings"]:
+        finding["fingerprint"] = fingerprint.of_claim(told.check, finding["code"], tuple(finding["labels"].items()))
+    return answer
 
 
 def _attempts(inputs: Inputs) -> list[dict[str, object]]:

@@ -45,6 +45,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     answer["measured"]["metrics"][0].update(null=NULL, p="0.04", tolerance={"abs": "0", "rel": "0.1"}, items_sha256=HEX)
     answer["measured"]["metrics"].append({**answer["measured"]["metrics"][1], "interval": None})
     answer["power"], answer["step"] = [POWER], None
+    answer["findings"][0]["fingerprint"] = "0" * 32
     answer["artefacts"] = [{"name": "items", "media_type": "application/json", "sha256": HEX, "size": 3}]
     output = {"bytes": 1, "cap": 2}
     decided = {"path": "a", "decision": "dropped", "reason": "no_loader", "at": {"line": 3, "why": "x"}}

@@ -7,6 +7,7 @@ from typing import Any
 
 from assay import canonical, isolation, shape
 from assay.errors import CouldNotTell, Malformed, Wrong, shown
+from assay.policy import fingerprint
 from assay.statement import SCHEMA_VERSION
 from assay.verify.case import Case
 from assay.verify.schema import PREDICATE
@@ -33,6 +34,7 @@ def recompute(case: Case) -> str:
         valid = answer["outcome"] == "measured" and promised <= present and all(one["held"] for one in controls)
         if answer.get("valid", False) != valid:
             raise Wrong(f"/predicate/answers/{index}/valid is {answer.get('valid', False)}, its controls say {valid}")
+        _check_fingerprints(answer, f"/predicate/answers/{index}/findings")
         count += len(controls)
     found = [(f"/predicate/sandbox/cells/{index}", cell) for index, cell in enumerate(predicate["sandbox"]["cells"])]
     for number, attempt in enumerate(predicate["attempts"]):
@@ -50,6 +52,15 @@ def _check_keys(case: Case) -> None:
     payload = case.bundle.payload if case.bundle else b"\\u"
     if not payload.isascii() or b"\\u" in payload:
         canonical.dumps(dict(case.predicate))
+
+
+def _check_fingerprints(answer: Mapping[str, Any], at: str) -> None:
+    """What names a finding in every report follows from it; a report of before fingerprints were told has none."""
+    for index, finding in enumerate(answer.get("findings", ())):
+        told = finding.get("fingerprint")
+        owed = fingerprint.of_claim(answer["check"], finding["code"], tuple(finding.get("labels", {}).items()))
+        if told is not None and told != owed:
+            raise Wrong(f"{at}/{index}/fingerprint is {shown(told)}, its check, code and labels give {owed}")
 
 
 def _isolated(cell: Mapping[str, Any], at: str) -> None:

@@ -33,6 +33,7 @@ from assay.tlog.notes import is_origin
 from assay.verify import numbers
 
 _AUDIT = re.compile(r"audits/[0-9a-f]{32}", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _VERSION = re.compile(r"1\.[0-9]+", re.ASCII)
 
 TEXT_MAX = 512
@@ -128,6 +129,7 @@ _FINDING = {
     "claim": FREE,
     "labels": Absent(_LABELS),
     "rests_on": [{"name": NAME, "labels": Absent(_LABELS)}],
+    "fingerprint": Maybe(_matching("32 lower-case hexadecimal digits", _FINGERPRINT)),
 }
 _POWER = Ruled(
     {
