@@ -22,13 +22,30 @@ class Change:
         return {"field": self.field, "first": self.first, "second": self.second}
 
 
+GPU_STAGE = "check_gpu"
+"""Stage of a cell that a GPU was leased to."""
+
+
 def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether a tolerance holds: same packages, and the same GPU models or, without any, the same processor."""
-    return _machine(one) == _machine(other)
+    """Tell whether a tolerance holds: same packages, and the same GPU models or, without any, the same processor.
+
+    A report that used a GPU and does not say which is of no machine that is known: two cards may differ.
+
+    Args:
+        one: predicate of a report.
+        other: predicate of another.
+    """
+    machine = _machine(one)
+    return machine is not None and machine == _machine(other)
 
 
-def _machine(told: Mapping[str, Any]) -> tuple[Any, ...]:
+def _machine(predicate: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    told = predicate["environment"]
     gpus = [gpu.get("model") for gpu in told.get("gpus") or ()]
+    attempts = (cell for attempt in predicate["attempts"] for cell in attempt.get("cells") or ())
+    leased = any(cell["stage"] == GPU_STAGE for cell in (*predicate["sandbox"]["cells"], *attempts))
+    if leased and not (gpus and all(gpus)):
+        return None
     return (told.get("lock_sha256"), gpus, None if gpus else told.get("cpu"))
 
 

@@ -110,7 +110,7 @@ def replicate(first: Side, second: Side) -> Replication:
     """
     _check_same(first, second)
     pairs = list(zip(first.predicate["answers"], second.predicate["answers"], strict=True))
-    alike = same_machine(first.predicate["environment"], second.predicate["environment"])
+    alike = same_machine(first.predicate, second.predicate)
     rows = tuple(_Judge(first, second, alike, _compared(pairs)).rows(pairs))
     return Replication(
         first=first,
