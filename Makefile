@@ -76,7 +76,7 @@ test test-all: export OPENBLAS_NUM_THREADS = 1
 # Files start in the order of tests/conftest.py: long ones first.
 # Some tests watch limits bite while the other worker keeps the second core busy. What fails is run once more, alone, and
 # both runs are printed: a test that fails twice is broken, one that fails once deserves a look.
-test: setup node ## All tests that need no GPU (under 12 minutes on 2 cores)
+test: setup node postgresql ## All tests that need no GPU (under 12 minutes on 2 cores)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder || {
 	  echo "== what failed, once more and alone"
 	  $(BIN)/python -m pytest -m "not slow" --last-failed --last-failed-no-failures none

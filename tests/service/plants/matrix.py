@@ -27,6 +27,7 @@ ROWS: Mapping[str, Row] = {
         (
             "e2e/test_fire_rooms.py::test_an_emptied_redis_is_told_again",
             "e2e/test_fire_rooms.py::test_without_redis_submissions_are_accepted_and_end_when_it_is_back",
+            "e2e/test_broker_gone.py::test_without_redis_for_good_a_later_audit_completes_and_runs_once",
             "service/scheduler/test_scheduler.py::test_a_broker_that_lost_everything_is_told_again",
             "service/scheduler/test_scheduler.py::test_a_broker_that_is_away_ends_nothing",
             "service/queue/test_celery_queue.py::test_a_broker_that_is_away_is_told_within_seconds_and_found_again",
