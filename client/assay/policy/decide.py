@@ -1,14 +1,19 @@
 """The decision: a policy, held against a report. The same engine serves signer, verification and gate.
 
 Source: section 11 of the report's specification. Pure; independent of the order of answers, metrics and entries.
-Monotone: with the quantifier `every`, deleting any part of a well-formed report, or adding an answer or instance to a
-complete one, never turns fail or inconclusive into pass. Four deletions cannot be seen here, since nothing says how
-many are owed; the signature guards those:
+Monotone: with the quantifier `every`, deleting any one part of a well-formed report, or adding an answer or instance to
+a complete one, never turns fail or inconclusive into pass. These deletions cannot be seen here, since nothing says how
+many are owed; the signature guards them:
 
 - one finding among several of an answer;
 - one power row among several of a metric: a catalogue entry does not name the effects that were planted;
-- one sandbox cell among several of an attempt, and what such a cell states to be weaker than it should be;
-- from `coverage`, a value whose instance is skipped under that value alone ("h.0.mlp", not "matrix:h.0.mlp").
+- one sandbox cell among several of an attempt, all cells of one that left no result or whose own stand in `sandbox`,
+  the last shard of more than two, and what a cell states to be weaker than it should be;
+- from `coverage`, a value whose instance is skipped under that value alone ("h.0.mlp", not "matrix:h.0.mlp");
+- a number that no entry names: differences to a baseline share one level, which widens with each that is compared.
+
+Nor can two parts that go together: an instance, and its place on the list of what is owed. The files beside a report
+are not signed one by one; `assay.gate.established` sees to it that none of them can be taken away for a pass.
 """
 
 from __future__ import annotations

@@ -200,3 +200,14 @@ def test_a_file_that_goes_between_verifying_and_comparing_makes_no_pass(bundles:
             assert bundles.decide(report, older, policy, seen=seen, older=before).exit_code in (1, 2), file
             restore(file, data)
     assert bundles.decide(report, older, policy, seen=replace(seen, entries={}), older=before).exit_code == 2
+
+
+def test_a_companion_that_lies_is_wrong_while_it_is_there(bundles: Bundles) -> None:
+    """The one file that may go unmissed, as the guide says: a report needs no companion, and rests on none."""
+    policy = rules()
+    older, report, other = (bundles.report(one, items(float(one)), policy, UNKNOWN) for one in ("0.8", "0.81", "0.82"))
+    (name, *_) = bundle.COMPANIONS
+    shutil.copy(other / name, report / name)
+    assert bundles.decide(report, older, policy).exit_code == 1
+    (report / name).unlink()
+    assert bundles.decide(report, older, policy).exit_code == 0
