@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from assay.cli import gate as command
 from assay.cli import run as running
 from assay.gate import established
 from assay.testing import Forge
@@ -24,10 +22,6 @@ assertions:
 
 @pytest.fixture
 def gate(forge: Forge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Gate:
-    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback()(lambda: None)
-    app.command("gate")(command.gate)
-    monkeypatch.setattr(running, "app", app)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     monkeypatch.chdir(tmp_path)
 
