@@ -263,7 +263,7 @@ async def test_a_template_keeps_every_input_field_and_no_output_field(house: Hou
     request = await house.submission()
     request.validate_only = True
     accepted = await house.stub(audits_pb2_grpc.AuditsStub).SubmitAudit(request)
-    assert {field.name for field, _ in accepted.ListFields()} - {"nonce"} <= set(INPUT_FIELDS)
+    assert {field.name for field, _ in accepted.ListFields()} - {"nonce", "queue_estimate"} <= set(INPUT_FIELDS)
     template = (await wanted(house)).template
     template.state, template.request_sha256 = audits_pb2.Audit.STATE_COMPLETED, "aa" * 32
     template.labels["team"] = "red"
