@@ -13,6 +13,9 @@ from checks.check import MetricSpec
 
 NONE = "No interval."
 
+ALWAYS = frozenset({"power", "diff_power", "diff_rate", "diff_mean_on"})
+"""Metrics whose interval hangs on no number of groups: shares of plants, and percentiles of one latent's draws."""
+
 TOLERANCE = (0.005, 0.02)
 """Absolute and relative difference that a re-run may show: EV and areas agree between machines to .005 (section 5)."""
 
@@ -39,8 +42,8 @@ def _spec(
         better=better,
         determinism=determinism,
         summary=summary,
-        # A pooled number has an interval unless all its rows are of one group.
-        interval=False if exact or NONE in summary else None,
+        # A number that is pooled over groups has an interval unless all its rows are of one group.
+        interval=False if exact or NONE in summary else True if name in ALWAYS else None,
         tolerance=None if exact else TOLERANCE,
     )
 
@@ -167,7 +170,9 @@ CAUSES: tuple[MetricSpec, ...] = (
     _spec("relative_effect", "1", CONCEPT, "The same over the size of the unedited margin."),
     _spec("effect_p", "1", CONCEPT, "p of its size among matched latents. No interval."),
     _spec("effect_p_holm", "1", CONCEPT, "The same after Holm over the concepts. No interval."),
-    _spec("control_effect", "nats", (*CONCEPT, "edit"), "Mean effect of other edits: random, diffmean. No interval."),
+    _spec(
+        "control_effect", "nats", (*CONCEPT, "edit"), "Mean effect of other edits: random (without interval), diffmean."
+    ),
     _spec(
         "matched_share",
         "fraction",
@@ -182,8 +187,8 @@ CAUSES: tuple[MetricSpec, ...] = (
     ),
     _spec("attribution_pearson", "1", (*CONCEPT, "form"), "Their linear correlation. No interval.", "higher"),
     _spec("attribution_slope", "1", (*CONCEPT, "form"), "Slope of exact on attributed effects. No interval."),
-    _spec("attribution_error", "nats", (*CONCEPT, "form"), "Attributed effect of the error term. No interval."),
-    _spec("latent_effect", "nats", (*CONCEPT, "latent"), "Exact effect of one latent at zero. No interval."),
+    _spec("attribution_error", "nats", (*CONCEPT, "form"), "Attributed effect of the error term."),
+    _spec("latent_effect", "nats", (*CONCEPT, "latent"), "Exact effect of one latent at zero."),
     _spec(
         "dose", "nats", (*CONCEPT, "edit", "amplitude"), "Margin with latents scaled or a direction added. No interval."
     ),
