@@ -165,9 +165,12 @@ def _check_object(value: Any, shape: Mapping[str, Any], at: str) -> None:
         if field not in value:
             if kind is not Maybe and kind is not Absent:
                 raise Malformed("shape", f"{at}/{field}", "a required field is missing")
-        # A leaf that fits needs no place: naming the place of each costs more than looking at it.
-        elif kind is not Kind or not inner.fits(value[field]):
-            check(value[field], inner, f"{at}/{field}")
+            continue
+        child = value[field]
+        # What fits here and now needs no place: naming the place of each costs more than looking at it.
+        if inner.fits(child) if kind is Kind else child is None and kind in (Maybe, Null):
+            continue
+        check(child, inner, f"{at}/{field}")
 
 
 _CHECKS: Mapping[type, Callable[[Any, Any, str], None]] = {
