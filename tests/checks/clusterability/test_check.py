@@ -17,13 +17,14 @@ from checks.check import Refusal
 from checks.clusterability.check import Clusterability
 from checks.clusterability.controls import IidNoise, PlantedBlocks, planted
 from checks.clusterability.findings import Limits, Numbers, matrices_of, word_of
+from checks.clusterability.mask_controls import MASK, MASKED
 from checks.clusterability.metric_specs import METRICS
 from checks.clusterability.testing import replicates
 from checks.memory import model_facts
 from sandbox.budget import charge_bytes
 from tests.checks.clusterability.evidence import evidence_of
 from tests.checks.clusterability.nets import relu_chain
-from tests.checks.promised import hold_to_promise
+from tests.checks.promised import hold_to_promise, unreached
 
 LIMITS = Limits(alpha=0.05, min_excess_q=0.02, min_stability=0.7, min_cluster_share=0.01)
 
@@ -116,6 +117,10 @@ def test_ranges_over_draws_hold_what_they_are_ranges_of(answer: Answer) -> None:
 
 def test_an_answer_is_what_its_catalogue_entry_promises(answer: Answer) -> None:
     hold_to_promise(answer)
+    # No mask, product, graph or net was asked: `test_controls` states their bands.
+    of_masks = {("planted-blocks", f"p/matrix:{MASKED}"), ("iid-noise", f"flagged/shape:{MASK}")}
+    of_graphs = {"k", "excess_q", "excess_q/matrix:head_graph", "excess_q/matrix:network"}
+    assert unreached(answer) == of_masks | {("planted-graphs", one) for one in of_graphs}
 
 
 def test_the_verdict_can_be_recomputed_from_the_document(answer: Answer) -> None:

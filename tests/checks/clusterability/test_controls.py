@@ -22,6 +22,7 @@ from checks.clusterability.planted_graphs import PlantedGraphs, planted_net, pla
 from checks.feedforward import FeedForward, FeedForwardHead, FeedForwardLayer
 from checks.memory import InMemoryEvidence, model_facts
 from tests.checks.clusterability.evidence import evidence_of
+from tests.checks.promised import hold_bands
 
 QUICK = Clusterability(nulls=99)
 
@@ -73,6 +74,7 @@ def cnn() -> InMemoryEvidence:
 def bands(control: RandomWeights | PlantedGraphs, check: Clusterability, seen: Evidence) -> dict[str, Expected]:
     measured: Measured = check.measure(control.spoil(check, seen))
     told = control.bands(check, measured)
+    hold_bands(control, told)
     return {f"{one.metric}/{one.labels.get('matrix', '')}": one for one in told}
 
 
@@ -217,6 +219,7 @@ def test_noise_is_flagged_as_the_audit_would_flag_it() -> None:
 def missed_of(control: IidNoise | HeavyNoise | PlantedBlocks, check: Clusterability, seen: Evidence) -> set[str]:
     told = control.bands(check, check.measure(seen))
     assert told
+    hold_bands(control, told)
     return {one.metric for one in told if not one.low <= one.value <= one.high}
 
 

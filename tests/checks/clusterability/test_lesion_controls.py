@@ -28,6 +28,7 @@ from checks.memory import InMemoryEvidence, model_facts
 from checks.organisms import small_nets
 from checks.organisms.nets import class_tasks
 from tests.checks.clusterability.lesioned import Asked, evidence_of_case, found_in, network_of
+from tests.checks.promised import hold_bands
 
 
 def nothing(seed: int = 3) -> InMemoryEvidence:
@@ -38,7 +39,9 @@ def nothing(seed: int = 3) -> InMemoryEvidence:
 def bands_of(control: PlantedTwoNets | ShuffledPartition, seen: InMemoryEvidence) -> Sequence[Expected]:
     measured = planted_lesions(Asked(), control.spoil(Asked(), seen))
     assert measured is not None
-    return control.bands(Asked(), measured)
+    told = control.bands(Asked(), measured)
+    hold_bands(control, told)
+    return told
 
 
 def held(bands: Sequence[Expected]) -> bool:

@@ -15,11 +15,12 @@ from assay.result import Answer
 
 from checks.catalogue import CATALOGUE
 from checks.contamination.check import Contamination
+from checks.contamination.controls import CORPUS_CONTROLS
 from checks.documents import OrderedCheck, Result, write_result
 from checks.local import run_local
 from tests.checks.contamination.audited import CANARY, benchmark_rows, docstrings
 from tests.checks.models import save
-from tests.checks.promised import hold_to_promise
+from tests.checks.promised import hold_to_promise, unreached
 
 ROWS, REWORDED = benchmark_rows(24)
 LEAKED = (0, 3, 7)
@@ -233,6 +234,10 @@ def test_a_brought_plan_of_another_benchmark_or_seed_is_refused(folder: Path, tm
         if differs is None:  # other bytes, the same rows
             assert answer.outcome == "measured", (answer.reason, answer.skipped)
             hold_to_promise(answer)
+            corpus = {one.name for one in CORPUS_CONTROLS}
+            left = {metric for name, metric in unreached(answer) if name in corpus}
+            # Nothing was embedded, so that no authored family was planted: `test_end_to_end` has these.
+            assert left == {"asked/asked:no", "largest_difference", "recall_families", "passed_as_same"}
         else:
             assert (answer.outcome, answer.reason) == ("refused", "other_plan")
             assert differs in [one.item for one in answer.skipped]

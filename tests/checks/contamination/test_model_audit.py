@@ -15,6 +15,7 @@ from checks.documents import OrderedCheck
 from checks.local import run_local
 from checks.organisms.contamination_stored import Stored, stored
 from checks.organisms.contamination_words import write
+from tests.checks.promised import hold_to_promise
 
 SMALL = 64
 """Items of the small audit: 16 stretches of 4, with 7 orders each."""
@@ -52,6 +53,7 @@ def test_an_order_that_was_read_is_detected_through_an_audit_and_the_twin_is_not
     assert said(told["order-twin"])["order"] == ("not_detected", None)
     for answer in told.values():
         assert answer.valid
+        hold_to_promise(answer)
         assert said(answer)["surprise"] == ("not_asked", "parameter")
 
 

@@ -23,7 +23,7 @@ from checks.sae_features.dictionary.formats import save_assay
 from checks.sae_features.dictionary.value import Dictionary, Relu
 from checks.sae_features.diff_metrics import swaps
 from checks.sae_features.rows import in_training
-from tests.checks.promised import hold_to_promise
+from tests.checks.promised import hold_to_promise, unreached
 from tests.checks.sae_features.linear_model import LENGTH, Drawn, Recipe, evidence
 
 FEW: dict[str, Any] = {
@@ -77,6 +77,8 @@ def value(answer: Answer, name: str, **labels: str) -> float:
 def test_a_planted_concept_is_read_acts_and_differs_from_the_base() -> None:
     answer = whole()
     hold_to_promise(answer)
+    probes = ("label-permutation", "planted-in-dictionary", "planted-nothing")
+    assert unreached(answer) == {(name, "concepts_asked") for name in probes}  # concepts were asked
     assert answer.outcome == "measured"
     assert answer.valid
     said = words(answer)

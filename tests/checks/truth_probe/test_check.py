@@ -16,7 +16,7 @@ from assay.result import Answer, Finding, Measured, Metric
 from checks.ask import ask
 from checks.truth_probe.check import TruthProbe
 from checks.truth_probe.gates import GATES
-from tests.checks.promised import hold_to_promise
+from tests.checks.promised import hold_to_promise, unreached
 from tests.checks.truth_probe.cases import Case, Layer, evidence, probe
 
 BANNED = ("knows", "believes", "lies", "honest", "clean")
@@ -98,6 +98,7 @@ def test_labels_see_past_a_louder_feature(answer: Answer) -> None:
 
 def test_an_answer_is_what_its_catalogue_entry_promises(answer: Answer) -> None:
     hold_to_promise(answer)
+    assert unreached(answer) == set()
 
 
 def test_open_gates_are_listed(answer: Answer) -> None:
