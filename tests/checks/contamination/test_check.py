@@ -234,8 +234,8 @@ def test_a_brought_plan_of_another_benchmark_or_seed_is_refused(folder: Path, tm
         if differs is None:  # other bytes, the same rows
             assert answer.outcome == "measured", (answer.reason, answer.skipped)
             hold_to_promise(answer)
-            corpus = {one.name for one in CORPUS_CONTROLS}
-            left = {metric for name, metric in unreached(answer) if name in corpus}
+            own = {one.name for one in CORPUS_CONTROLS}
+            left = {metric for name, metric in unreached(answer) if name in own}
             # Nothing was embedded, so that no authored family was planted: `test_end_to_end` has these.
             assert left == {"asked/asked:no", "largest_difference", "recall_families", "passed_as_same"}
         else:
