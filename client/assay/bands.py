@@ -20,9 +20,13 @@ P_LEAST = Decimal("0.000000000001")
 """No p-value is told below this; `assay.result.P_LEAST`, whose schema library readers do not load."""
 
 _ADDED: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"metrics": frozenset({"tolerance", "margin", "interval"}), "controls": frozenset({"bands"})}
+    {"metrics": frozenset({"tolerance", "margin", "interval", "summary"}), "controls": frozenset({"bands"})}
 )
-"""What entries say since bands are promised; some said `interval` before."""
+"""What entries say since bands are promised; some said `interval` before. Summaries are no promise that an answer is
+held to, and were mended with it: some said of a number that it has no interval, which it had."""
+
+_SINCE = (("metrics", "tolerance"), ("metrics", "margin"), ("controls", "bands"))
+"""By these an entry is told from one of before."""
 
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,18})?", re.ASCII)
 """The decimal grammar, as `assay.result.DECIMAL` has it: readers load no schema library for it."""
@@ -73,8 +77,7 @@ def is_p(value: object) -> bool:
 
 def states(entry: Mapping[str, Any]) -> bool:
     """Tell whether an entry promises bands or tolerances; those from before they were promised do not."""
-    fields = [(kind, field) for kind, added in _ADDED.items() for field in added - {"interval"}]
-    return any(field in one for kind, field in fields for one in entry[kind])
+    return any(field in one for kind, field in _SINCE for one in entry[kind])
 
 
 def bare(field: str, value: Any) -> Any:
