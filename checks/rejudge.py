@@ -167,12 +167,20 @@ def _rejudged(raw: dict[str, Any], catalogue: Mapping[str, type[Check]]) -> Reju
 
 
 def _answer(raw: dict[str, Any]) -> Answer:
-    # A report's answer has more fields than a check's (digests of code and catalogue); readers ignore what they add.
+    # A report's answer has more fields than a check's (digests of code and catalogue), and so have its findings (a
+    # fingerprint, which `assay verify` computes again); readers ignore what they add.
     known = {field: value for field, value in raw.items() if field in Answer.model_fields}
+    findings = known.get("findings")
+    if isinstance(findings, list):
+        known["findings"] = [_known_finding(one) for one in findings]
     try:
         return Answer.model_validate_json(json.dumps(known))
     except ValidationError as error:
         raise CannotRejudge(f"no answer that this build can read: {_first(error)}") from None
+
+
+def _known_finding(raw: Any) -> Any:
+    return {field: raw[field] for field in raw if field in Finding.model_fields} if isinstance(raw, dict) else raw
 
 
 def _again(answer: Answer, catalogue: Mapping[str, type[Check]]) -> tuple[Finding, ...]:

@@ -40,7 +40,9 @@ def measured_answer() -> dict[str, Any]:
         controls=controls,
         findings=check.judge(real, controls),
     )
-    return {**told.to_json(), "code_sha256": "0" * 64, "catalogue_sha256": "1" * 64}
+    value = told.to_json()
+    named = [{**one, "fingerprint": "2" * 32} for one in value["findings"]]
+    return {**value, "findings": named, "code_sha256": "0" * 64, "catalogue_sha256": "1" * 64}
 
 
 def refused_answer() -> dict[str, Any]:
