@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from assay import bundle, canonical
 from assay.compare import signed
+from assay.testing import forged_entry
 from assay.tlog import proofs
 from assay.verify import Verification, verify
 from sqlalchemy import insert
@@ -24,6 +25,12 @@ from tests.service.signer.planting import World
 from tests.service.signer.test_killed import STEPS_MAX, STRIDES, die_at, kinds, work
 
 Change = Callable[[dict[str, Any]], object]
+TOLERANCE = {"abs": "0.001", "rel": "0"}
+
+
+def repeatable(root: Path) -> World:
+    """Return a world whose check promises how far a run on the same machine may move its numbers."""
+    return World(root, metrics=[{**one, "tolerance": TOLERANCE} for one in forged_entry().raw["metrics"]])
 
 
 def record(world: World, change: Change | None = None) -> dict[str, Any]:
@@ -31,14 +38,14 @@ def record(world: World, change: Change | None = None) -> dict[str, Any]:
     made = world.record()
     for answer in made["answers"]:
         for metric in answer["measured"]["metrics"]:
-            metric["tolerance"] = {"abs": "0.001", "rel": "0"}
+            metric["tolerance"] = TOLERANCE
     if change is not None:
         change(made["answers"][0]["measured"]["metrics"][0])
     return made
 
 
 def first_report(root: Path) -> tuple[World, Path]:
-    world = World(root)
+    world = repeatable(root)
     world.register()
     world.finish(record(world))
     return world, Path(world.sealed()["directory"])
@@ -87,7 +94,7 @@ def seen(world: World, place: Path, **more: Any) -> Verification:
 
 def test_a_repeated_run_is_signed_and_logged_as_replicated(tmp_path: Path) -> None:
     _, one = first_report(tmp_path / "first")
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, (one / bundle.FILE_NAME).read_bytes())
     place, told = sealed(world)
     assert (told["outcome"], told["reason"], told["counts"]) == ("replicated", None, {"agrees": 3})
@@ -103,7 +110,7 @@ def test_a_repeated_run_is_signed_and_logged_as_replicated(tmp_path: Path) -> No
 
 
 def test_another_number_is_signed_as_not_replicated(tmp_path: Path, first: bytes) -> None:
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, first)
     moved = {"value": "0.912", "interval": {"low": "0.877", "high": "0.947", "level": "0.95", "method": "wilson"}}
     place, told = sealed(world, lambda metric: metric.update(moved))
@@ -112,7 +119,7 @@ def test_another_number_is_signed_as_not_replicated(tmp_path: Path, first: bytes
 
 
 def test_a_first_report_under_our_own_key_is_told_so(tmp_path: Path, first: bytes) -> None:
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     payload = bundle.read(first).payload
     asks(world, world.desk.sign(payload))
     _, told = sealed(world)
@@ -121,7 +128,7 @@ def test_a_first_report_under_our_own_key_is_told_so(tmp_path: Path, first: byte
 
 def test_a_stolen_hint_is_no_own_key(tmp_path: Path, first: bytes) -> None:
     """Only the key id is ours; the signature is another's."""
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     carried = bundle.read(first)
     forged = bundle.write(bundle.Bundle(payload=carried.payload, signature=carried.signature, key_id=world.desk.key_id))
     asks(world, forged)
@@ -151,7 +158,7 @@ HOSTILE: dict[str, Change] = {
 def test_a_first_report_that_cannot_be_judged_never_keeps_a_report_in_signing(
     tmp_path: Path, first: bytes, words: str
 ) -> None:
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, hostile(first, HOSTILE[words]))
     place, told = sealed(world)
     assert (told["outcome"], told["results"]) == ("cannot_tell", [])
@@ -162,20 +169,20 @@ def test_a_first_report_that_cannot_be_judged_never_keeps_a_report_in_signing(
 
 
 def test_another_seed_is_signed_with_its_reason(tmp_path: Path, first: bytes) -> None:
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, first, seed=7)
     assert "registration/seed" in sealed(world)[1]["reason"]
 
 
 def test_another_statement_than_the_request_names_is_not_judged(tmp_path: Path, first: bytes) -> None:
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, first, statement_sha256="0" * 64)
     assert "another statement" in sealed(world)[1]["reason"]
 
 
 def test_a_first_report_that_is_not_on_this_disk_is_asked_for_again(tmp_path: Path, first: bytes) -> None:
     """The operator mends that; a retry then gives the replication."""
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, first)
     hidden = world.blob(world.request["first"]["bundle_sha256"])
     hidden.rename(tmp_path / "aside")
@@ -191,7 +198,7 @@ def test_a_first_report_that_is_not_on_this_disk_is_asked_for_again(tmp_path: Pa
 
 @STRIDES
 def test_killed_while_sealing_a_replication_at_every_step(tmp_path: Path, first: bytes, stride: int) -> None:
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, first)
     world.register()
     world.finish(record(world))
@@ -218,7 +225,7 @@ def test_killed_while_sealing_a_replication_at_every_step(tmp_path: Path, first:
 
 def test_a_log_without_a_replication_that_was_handed_out_is_not_served(tmp_path: Path, first: bytes) -> None:
     """A restored backup would fork the log: the replication's checkpoint is the newest that anybody holds."""
-    world = World(tmp_path / "second")
+    world = repeatable(tmp_path / "second")
     asks(world, first)
     place, _ = sealed(world)
     files = [
