@@ -297,6 +297,15 @@ def test_signed_bytes_that_are_no_statement(forge: Forge, payload: bytes) -> Non
     assert failing(look(forge, forge.reseal(forge.report(), payload))) == [("V04", "wrong")]
 
 
+@pytest.mark.parametrize("escaped", [True, False])
+def test_a_key_outside_of_ascii_is_wrong_even_where_nobody_reads_it(forge: Forge, escaped: bool) -> None:
+    report = forge.report()
+    statement = forge.statement(report)
+    statement["predicate"]["unknown"] = [{"caf\u00e9": 1}]
+    payload = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=escaped).encode()
+    assert failing(look(forge, forge.reseal(report, payload))) == [("V12", "wrong")]
+
+
 def test_a_newer_major_version_cannot_be_told(forge: Forge) -> None:
     seen = look(forge, forge.report(schema_version="2.0"))
     assert failing(seen) == [("V04", "unknown")]
