@@ -109,9 +109,9 @@ def stop(server: Server) -> None:
     assert status == 0, f"the server ended with {status}\n{(server.data / 'server.err').read_text()}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Start servers that are stopped at the end of the session."""
+    """Start servers that are stopped at the end of the file: an idle tree takes a twentieth of a core."""
     running: list[Server] = []
 
     def make(*arguments: object) -> Server:
@@ -124,10 +124,13 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
             stop(server)
 
 
-@pytest.fixture(scope="session")
-def server(start_server: Callable[..., Server]) -> Server:
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that most tests share; its lease is short, so that a lost worker is noticed in seconds."""
-    return start_server("--lease-s", "6")
+    shared = start(tmp_path_factory.mktemp("server"), "--lease-s", "6")
+    yield shared
+    if shared.process.poll() is None:
+        stop(shared)
 
 
 @pytest.fixture(scope="session")
