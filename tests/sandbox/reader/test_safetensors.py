@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +115,16 @@ def test_header_share_of_a_large_file_is_capped(tmp_path: Path) -> None:
         assert caught.value.code == "st_header_cap"
 
 
+@pytest.mark.timeout(60)  # seconds of linear work; a search among all names for each would take an hour
 def test_100_001_tensors_are_refused_quickly(tmp_path: Path) -> None:
     path = tmp_path / "many.safetensors"
     body = json.dumps({f"t{index}": tensor(0, 0) for index in range(100_001)}, separators=(",", ":")).encode()
     with path.open("wb") as stream:
         stream.write(struct.pack("<Q", len(body)) + body)
         stream.truncate(100 * len(body) + 10**6)
-    started = time.monotonic()
     with pytest.raises(ReaderError) as caught:
         read_table(path, "many.safetensors")
     assert caught.value.code == "st_too_many_tensors"
-    assert time.monotonic() - started < 5
 
 
 def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
