@@ -73,11 +73,14 @@ demo: setup ## Audit two models on an embedded service; ends in verified signed 
 test test-all: export OMP_NUM_THREADS = 1
 test test-all: export OPENBLAS_NUM_THREADS = 1
 
-# Files start in the order of tests/conftest.py: long ones first.
-# Some tests watch limits bite while the other worker keeps the second core busy. What fails is run once more, alone, and
+# Files start in the order of tests/conftest.py: long ones first. Three processes on two cores, because end-to-end tests
+# wait much; temporary files lie in memory where there is room, because databases and blobs sync much.
+# Some tests watch limits bite while other processes keep the second core busy. What fails is run once more, alone, and
 # both runs are printed: a test that fails twice is broken, one that fails once deserves a look.
 test: setup node postgresql ## All tests that need no GPU (under 12 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder || {
+	@free=$$(df --output=avail -BG /dev/shm 2>/dev/null | tail -n 1 | tr -dc 0-9)
+	if [ "$${free:-0}" -ge 6 ]; then export TMPDIR=$$(mktemp -d /dev/shm/assay-test.XXXXXX); trap 'rm -rf "$$TMPDIR"' EXIT; fi
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder || {
 	  echo "== what failed, once more and alone"
 	  $(BIN)/python -m pytest -m "not slow" --last-failed --last-failed-no-failures none
 	}

@@ -58,6 +58,7 @@ def test_two_nets_side_by_side_are_modules_that_matter_each_to_its_own_task(
     assert again.returncode == 0, again.stdout + again.stderr
 
 
+@pytest.mark.slow  # small: tests/checks/clusterability, the same net without a server
 def test_a_cnn_is_audited_and_what_is_too_small_is_named(server: Server, organisms: Path, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     answer = audited(server, organisms / "cnn" / "model", folder, "--param", "clusterability.nulls=99")

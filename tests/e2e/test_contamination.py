@@ -104,6 +104,7 @@ class OneProcess:
         return found
 
 
+@pytest.mark.slow  # small: tests/service/test_killed_between.py, a member killed before its join
 def test_a_worker_killed_while_it_scans_changes_no_part(
     two_workers: Server, model: Path, given: dict[str, list[Path]], tmp_path: Path
 ) -> None:

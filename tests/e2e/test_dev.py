@@ -49,6 +49,7 @@ def test_sigkill_of_the_server_leaves_no_process(tmp_path: Path) -> None:
     wait_for(lambda: not any(alive(pid) for pid in children.values()), "every child ends", seconds=5)
 
 
+@pytest.mark.slow  # small: tests/service/queue, polling; tests/service/worker/test_process.py, a worker that polls
 def test_without_redis_workers_poll_and_audits_end(tmp_path: Path, model: Path) -> None:
     (tmp_path / "data").mkdir()
     server = start(tmp_path / "data", "--no-redis")

@@ -86,6 +86,7 @@ def test_one_that_hangs_is_killed_at_its_wall_limit(server: Server, model: Path,
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow  # small: tests/service/worker/test_attempt.py, a crash is tried once more
 def test_one_that_crashes_the_interpreter_is_tried_once_more(server: Server, model: Path, tmp_path: Path) -> None:
     audit = submit(server, model)
     signal_cells(server, audit, signal.SIGSEGV, attempts=2)
@@ -94,6 +95,7 @@ def test_one_that_crashes_the_interpreter_is_tried_once_more(server: Server, mod
     assert [attempt["exit_class"] for attempt in shown["attempts"]] == ["CELL_CRASHED", "CELL_CRASHED"]
 
 
+@pytest.mark.slow  # small: tests/sandbox, a cell over its memory; test_attempt.py, what it is answered
 def test_one_that_eats_memory_is_killed_at_its_limit(
     start_server: Callable[..., Server], model: Path, tmp_path: Path
 ) -> None:

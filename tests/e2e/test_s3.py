@@ -91,6 +91,7 @@ def verified(place: Place, client: AuditClient, audit: str, out: Path) -> list[s
     return [str(one.exit_class) for one in told.attempts]
 
 
+@pytest.mark.slow  # small: tests/service/blobs, a bucket that is away
 def test_an_audit_ends_in_a_report_although_its_bucket_was_away(place: Place, tmp_path: Path) -> None:
     with place.client() as client:
         assert verified(place, client, place.submit(client), tmp_path / "first") == ["OK"]

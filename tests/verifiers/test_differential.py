@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.verifiers.mutants import CLASSES, mutant
 
 HERE = Path(__file__).parent
-DEFAULT, NIGHTLY = 1_500, 10_000
+COUNT = 10_000
 TABLE = json.loads((HERE / "differences.json").read_text())
 """Class -> verifier -> why it accepts some mutants that ours rejects."""
 
@@ -137,12 +137,7 @@ def test_there_are_at_least_forty_classes() -> None:
 
 
 def test_what_ours_accepts_all_accept_and_every_difference_has_its_reason(tmp_path: Path) -> None:
-    check(tmp_path, DEFAULT)
-
-
-@pytest.mark.slow
-def test_ten_thousand_mutants(tmp_path: Path) -> None:
-    check(tmp_path, NIGHTLY)
+    check(tmp_path, COUNT)
 
 
 @pytest.mark.skipif(_missing_node() is not None, reason=f"skipped, because {_missing_node()}")

@@ -46,6 +46,7 @@ def answers_of(folder: Path, seed: int, recipe: Recipe, after: str = "") -> floa
     return float((said == np.array(right)).mean())
 
 
+@pytest.mark.slow  # small: tests/e2e/test_truth_probe.py trains one, tests/checks/organisms/test_switch_lm.py another
 def test_a_small_honest_organism_learns_and_is_made_once(tmp_path: Path) -> None:
     said: list[str] = []
     made = planted("honest", tmp_path / "cache", recipe=SMALL, seed=0, out=None, say=said.append)

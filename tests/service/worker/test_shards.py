@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -201,7 +202,20 @@ def test_a_host_fault_in_a_scan_is_tried_again(sharded: House) -> None:
 
 
 def test_events_tell_which_shard_is_read(sharded: House) -> None:
-    key = corpus(sharded)
+    key, work = corpus(sharded), sharded.cell.script
+
+    def once_told(order: Order, on_step: OnStep, cancelled: Cancelled) -> Outcome:
+        """Work when progress was written, which is another thread's and is dropped with an attempt that is over."""
+        stage, written, deadline = json.loads(order.request)["stage"], set[str](), time.monotonic() + 30
+        while stage not in written and time.monotonic() < deadline:
+            with sharded.store.read() as connection:
+                told = events_after(connection, key, 0, limit=500)
+            jobs = {one.detail["job"] for one in told if one.kind == "phase_reached"}
+            written = {"scan" if job.startswith("shard:") else "plan" for job in jobs}
+            time.sleep(0.01)
+        return work(order, on_step, cancelled)
+
+    sharded.cell.script = once_told
     sharded.attempt(key)
     sharded.attempt(shard_id(key, 2))
     with sharded.store.read() as connection:
