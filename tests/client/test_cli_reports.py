@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,8 @@ def test_findings_never_say_clean(assay: Assay, forge: Forge) -> None:
     assert "not detected; power 0.9 [0.8, 0.95] at n 40" in ran.out
     answer["findings"] = [{**forge.answer({})["findings"][0], "word": "not-detected"}]
     assert "readable{layer=1} not detected; power not measured" in assay("findings", forge.report(answers=[answer])).out
-    said = ran.out.lower().replace(str(made), "")
+    path = r"\s*".join(re.escape(letter) for letter in str(made).lower())  # lines break inside of long ones
+    said = re.sub(path, "", ran.out.lower())
     for forbidden in ("clean", "safe", "free of", "no evidence"):
         assert forbidden not in said
 

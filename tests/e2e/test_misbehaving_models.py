@@ -80,7 +80,7 @@ def check_failed(server: Server, model: Path, audit: str, exit_class: str, repor
 
 def test_one_that_hangs_is_killed_at_its_wall_limit(server: Server, model: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    audit = submit(server, model, "--wall-s", "4")
+    audit = submit(server, model, "--wall-s", "10")  # a busy machine takes seconds until the program runs
     signal_cells(server, audit, signal.SIGSTOP)
     check_failed(server, model, audit, "TIME_LIMIT", tmp_path / "report")
     assert time.monotonic() - began < 60
