@@ -8,12 +8,12 @@ Of the bands of one metric the first whose labels an instance carries is meant.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from assay.decimals import DECIMAL
 from assay.errors import Malformed, shown
 
 P_LEAST = Decimal("0.000000000001")
@@ -27,9 +27,6 @@ held to, and were mended with it: some said of a number that it has no interval,
 
 _SINCE = (("metrics", "tolerance"), ("metrics", "margin"), ("controls", "bands"))
 """By these an entry is told from one of before."""
-
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,18})?", re.ASCII)
-"""The decimal grammar, as `assay.result.DECIMAL` has it: readers load no schema library for it."""
 
 
 def check_bands(control: Mapping[str, Any], told: Mapping[str, Any], at: str) -> None:
@@ -147,7 +144,7 @@ def _inside(low: object, high: object, band: Mapping[str, Any]) -> bool:
 
 
 def _number(value: object) -> Decimal | None:
-    return Decimal(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else None
+    return Decimal(value) if isinstance(value, str) and DECIMAL.fullmatch(value) else None
 
 
 def _is_size(value: object) -> bool:
