@@ -77,7 +77,7 @@ test test-all: export OPENBLAS_NUM_THREADS = 1
 # wait much; temporary files lie in memory where there is room, because databases and blobs sync much.
 # Some tests watch limits bite while other processes keep the second core busy. What fails is run once more, alone, and
 # both runs are printed: a test that fails twice is broken, one that fails once deserves a look.
-test: setup node postgresql ## All tests that need no GPU (under 12 minutes on 2 cores)
+test: setup node postgresql ## All tests that need no GPU (some 13 minutes on 2 cores)
 	@free=$$(df --output=avail -BG /dev/shm 2>/dev/null | tail -n 1 | tr -dc 0-9)
 	if [ "$${free:-0}" -ge 6 ]; then memory=$$(mktemp -d /dev/shm/assay.XXXXXX); trap 'rm -rf "$$memory"' EXIT; fi
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $${memory:+--basetemp="$$memory/t"} || {
